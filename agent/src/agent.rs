@@ -1,0 +1,260 @@
+//! The agent, assembled: sampler → batch → uplink, with the certificate kept fresh beside.
+//!
+//! This module only orders things; every decision is a part's own.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoa_daemon::{DataDir, DataDirError};
+use stoa_proto::tick::Tick;
+use stoa_transport::{DialConfig, DialError, Dialer};
+use stoa_wal::QueueError;
+use stoa_wal::disk::RealDisk;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{Batcher, SourceReading};
+use crate::config::Config;
+use crate::identity::{self, IdentityError};
+use crate::renewal;
+use crate::sampler::{self, Sampler, SamplerHandle};
+use crate::selfstats::{SelfStats, TickFacts};
+use crate::sources::host;
+use crate::sources::settings::PatternError;
+use crate::spool::{Spool, SpoolOptions};
+use crate::uplink::{self, Clock, UplinkConfig, UplinkFigures};
+
+/// Ticks that wait for the uplink: it takes them at once unless the disk is slow.
+const TICKS_WAITING_MAX: usize = 4;
+
+/// How long the batcher may take to hand on what was read, and then the uplink to save what it
+/// holds: longer only when the disk does not answer.
+const STOP: Duration = Duration::from_secs(8);
+
+/// How often it is looked whether a part has ended.
+const BROKEN_LOOK: Duration = Duration::from_secs(1);
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Who this host is.
+    #[error("read this host's identity")]
+    Identity(#[from] IdentityError),
+    /// Where the collector is.
+    #[error(
+        "where the collector is is not written down in {}; set `collector` in the configuration",
+        dir.display()
+    )]
+    NoCollector {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The credentials.
+    #[error("prepare to dial the collector")]
+    Dial(#[from] DialError),
+    /// The spool.
+    #[error("open the spool {}", path.display())]
+    Spool {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: QueueError,
+    },
+    /// A pattern in the settings.
+    #[error("make the sources")]
+    Sources(#[from] PatternError),
+    /// The sampler's thread.
+    #[error("start the sampler")]
+    Sampler(#[source] io::Error),
+    /// A thread of ours broke; a bug.
+    #[error("start a part")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// A running agent. End it with [`Agent::stop`]; dropping it loses what is in memory only.
+pub struct Agent {
+    host: String,
+    figures: watch::Receiver<UplinkFigures>,
+    sampler: SamplerHandle,
+    batching: JoinHandle<()>,
+    uplink: JoinHandle<()>,
+    renewal: JoinHandle<()>,
+    stop: CancellationToken,
+    _data_dir: DataDir,
+}
+
+impl Agent {
+    /// Starts an agent that has joined.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let epoch = uplink::draw_epoch();
+        let now_ms = clock();
+        let (identity, collector, spool, opened) = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || {
+                let dir = &config.data_dir;
+                let identity = identity::load(dir)?;
+                let collector = match config.collector.clone() {
+                    Some(collector) => Some(collector),
+                    None => identity::collector_address(dir)?,
+                };
+                let collector =
+                    collector.ok_or_else(|| StartError::NoCollector { dir: dir.clone() })?;
+                let path = dir.join("spool");
+                let options = SpoolOptions {
+                    bytes_max: config.spool_bytes_max,
+                    age_max_ms: millis(config.spool_age_max),
+                    keep_ms: millis(config.spool_keep_acked),
+                    ..SpoolOptions::default()
+                };
+                let (spool, opened) =
+                    Spool::open(Arc::new(RealDisk), &path, options, epoch, now_ms)
+                        .map_err(|source| StartError::Spool { path, source })?;
+                Ok::<_, StartError>((identity, collector, spool, opened))
+            }
+        })
+        .await??;
+        if opened.recovered > 0 || !opened.dropped.is_empty() {
+            let losses = opened.dropped.len();
+            tracing::info!(samples = opened.recovered, losses, "found readings in the spool");
+        }
+        let dialer = Dialer::new(DialConfig::new(collector, identity.credentials()))?;
+        let host = identity.host.to_string();
+
+        let sources = host::sources(&config.sources())?;
+        let sampler = Sampler::new(sources, config.roots, config.interval);
+        let (samples, sampled) = sampler::channel();
+        let sampler = sampler::spawn(sampler, samples).map_err(StartError::Sampler)?;
+
+        let stop = CancellationToken::new();
+        let (figures_tx, figures) = watch::channel(UplinkFigures::default());
+        let (ticks, ticks_rx) = mpsc::channel(TICKS_WAITING_MAX);
+        let batching = tokio::spawn(batch(sampled, ticks, figures.clone()));
+        let uplink_config = UplinkConfig {
+            epoch,
+            boot_id: uplink::boot_id(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: rand::random(),
+            recovered: opened.recovered,
+        };
+        let uplink = tokio::spawn(uplink::run(
+            Arc::new(dialer.clone()),
+            spool,
+            uplink_config,
+            ticks_rx,
+            Arc::clone(&clock),
+            figures_tx,
+            stop.clone(),
+        ));
+        let renewal = tokio::spawn(renewal::keep(
+            identity,
+            dialer,
+            config.data_dir.clone(),
+            move || clock(),
+            stop.clone(),
+        ));
+        Ok(Self { host, figures, sampler, batching, uplink, renewal, stop, _data_dir: data_dir })
+    }
+
+    /// The host's name, as its certificate says.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What the uplink has done so far.
+    #[must_use]
+    pub fn figures(&self) -> UplinkFigures {
+        self.figures.borrow().clone()
+    }
+
+    /// Waits until a part has ended that should not have, which is a bug: nothing is sampled or sent
+    /// any more. Whoever runs an agent stops it then and ends with an error, so that its supervisor
+    /// restarts it.
+    pub async fn broken(&self) {
+        // The batcher ends with the sampler before it and with the uplink behind it.
+        while !self.batching.is_finished() && !self.uplink.is_finished() {
+            tokio::time::sleep(BROKEN_LOOK).await;
+        }
+    }
+
+    /// Stops sampling, hands what was read to the uplink, and saves what is not acknowledged.
+    pub async fn stop(self) {
+        let Self { sampler, batching, uplink, renewal, stop, .. } = self;
+        let stopped = tokio::task::spawn_blocking(move || sampler.stop());
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "the sampler broke");
+        }
+        match tokio::time::timeout(STOP, batching).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the batcher broke"),
+            Err(_elapsed) => tracing::error!("what was read last could not be handed on in time"),
+        }
+        stop.cancel();
+        match tokio::time::timeout(STOP, uplink).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the uplink broke"),
+            Err(_elapsed) => tracing::error!("the spool could not be closed in time"),
+        }
+        renewal.abort();
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Turns what the sampler read, and the agent's own figures, into ticks.
+async fn batch(
+    mut sampled: mpsc::Receiver<sampler::Tick>,
+    ticks: mpsc::Sender<Arc<Tick>>,
+    figures: watch::Receiver<UplinkFigures>,
+) {
+    let mut batcher = Batcher::new();
+    let mut own = SelfStats::default();
+    let mut series_before = 0;
+    let mut refused = 0;
+    while let Some(sampled) = sampled.recv().await {
+        let facts = TickFacts {
+            samples: sampled.families.iter().map(|family| family.metrics.len()).sum(),
+            series_added: batcher.series().saturating_sub(series_before),
+            duration_s: duration_s(&sampled),
+            refused,
+        };
+        series_before = batcher.series();
+        let own = own.families(facts, || figures.borrow().clone());
+        let readings = [
+            SourceReading { source: "host", families: &sampled.families },
+            SourceReading { source: "agent", families: &own },
+        ];
+        let batched = batcher.tick(sampled.t_ms, &readings);
+        refused += batched.refused;
+        if ticks.send(Arc::new(batched.tick)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How long the sources took, all together.
+fn duration_s(tick: &sampler::Tick) -> f64 {
+    let spent =
+        |family: &&stoa_model::Family| family.name == "node_scrape_collector_duration_seconds";
+    let family = tick.families.iter().find(spent);
+    family.map_or(0.0, |family| family.metrics.iter().map(|metric| metric.value).sum())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

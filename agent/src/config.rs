@@ -1,0 +1,273 @@
+//! The agent's configuration: the file as written, then the [`Config`] as meant.
+//!
+//! Everything has a default but the collector's address, which `stoa-agent join` writes down beside
+//! the certificate; so the file may be empty or absent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use stoa_daemon::log::LogOptions;
+use stoa_daemon::{Bytes, ConfigError, Span};
+
+use crate::sources::Roots;
+use crate::sources::settings::HostSettings;
+
+/// Where the file is looked for when none is named.
+pub const CONFIG_PATH: &str = "/etc/stoa/agent.toml";
+
+/// The shortest sampling interval: below it reading costs more than it tells.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The longest: beyond Prometheus's five minute lookback series would flicker.
+const INTERVAL_MAX: Duration = Duration::from_secs(120);
+/// The smallest spool that holds a key frame and some minutes.
+const SPOOL_BYTES_MIN: u64 = 8 << 20;
+
+/// The configuration as meant: every value checked, every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where identity and spool live.
+    pub data_dir: PathBuf,
+    /// The collector as `host:port`; `None`: as written down at joining.
+    pub collector: Option<String>,
+    /// How often cheap sources are read.
+    pub interval: Duration,
+    /// Sources not to read, by name.
+    pub sources_disabled: Vec<String>,
+    /// Sources to read that are off by default, by name.
+    pub sources_enabled: Vec<String>,
+    /// Where the kernel's and the host's files are found.
+    pub roots: Roots,
+    /// Most bytes the spool takes on disk.
+    pub spool_bytes_max: u64,
+    /// Oldest data the spool keeps.
+    pub spool_age_max: Duration,
+    /// How long acknowledged data is kept, for a collector restored from a backup.
+    pub spool_keep_acked: Duration,
+    /// What to log.
+    pub log: LogOptions,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    data_dir: PathBuf,
+    collector: Option<String>,
+    sampling: WrittenSampling,
+    paths: WrittenPaths,
+    spool: WrittenSpool,
+    log: WrittenLog,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/stoa-agent".into(),
+            collector: None,
+            sampling: WrittenSampling::default(),
+            paths: WrittenPaths::default(),
+            spool: WrittenSpool::default(),
+            log: WrittenLog::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenSampling {
+    interval: Span,
+    disable: Vec<String>,
+    enable: Vec<String>,
+}
+
+impl Default for WrittenSampling {
+    fn default() -> Self {
+        Self { interval: Span(Duration::from_secs(1)), disable: Vec::new(), enable: Vec::new() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenPaths {
+    procfs: PathBuf,
+    sysfs: PathBuf,
+    rootfs: PathBuf,
+    udev: PathBuf,
+}
+
+impl Default for WrittenPaths {
+    fn default() -> Self {
+        let Roots { procfs, sysfs, rootfs, udev, textfile: _ } = Roots::default();
+        Self { procfs, sysfs, rootfs, udev }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenSpool {
+    bytes_max: Bytes,
+    age_max: Span,
+    keep_acked: Span,
+}
+
+impl Default for WrittenSpool {
+    fn default() -> Self {
+        Self {
+            bytes_max: Bytes(256 << 20),
+            age_max: Span(Duration::from_secs(24 * 3600)),
+            keep_acked: Span(Duration::from_secs(3600)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenLog {
+    level: String,
+    otlp_endpoint: Option<String>,
+}
+
+impl Default for WrittenLog {
+    fn default() -> Self {
+        Self { level: "info".into(), otlp_endpoint: None }
+    }
+}
+
+impl Config {
+    /// Reads a file; `None` reads [`CONFIG_PATH`] if it is there and takes the defaults otherwise.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and what is wrong.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        match path {
+            Some(path) => Self::mean(path, stoa_daemon::read(path)?),
+            None if Path::new(CONFIG_PATH).exists() => Self::load(Some(Path::new(CONFIG_PATH))),
+            None => Self::mean(Path::new(CONFIG_PATH), Written::default()),
+        }
+    }
+
+    /// The defaults alone, whatever file there is: for a program that is told everything else.
+    ///
+    /// # Errors
+    /// None in practice: the defaults are good.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::mean(Path::new(CONFIG_PATH), Written::default())
+    }
+
+    /// Reads a text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and what is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::mean(path, stoa_daemon::read_str(path, text)?)
+    }
+
+    /// What the sources of this host are to read.
+    #[must_use]
+    pub fn sources(&self) -> HostSettings {
+        let mut settings = HostSettings::default();
+        settings.disabled.clone_from(&self.sources_disabled);
+        settings.optional.clone_from(&self.sources_enabled);
+        settings
+    }
+
+    fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
+        let wrong = |key, message| Err(ConfigError::Meaning { path: path.into(), key, message });
+        let interval = written.sampling.interval.0;
+        if interval < INTERVAL_MIN || interval > INTERVAL_MAX {
+            let message =
+                format!("{interval:?} is not between {INTERVAL_MIN:?} and {INTERVAL_MAX:?}");
+            return wrong("sampling.interval", message);
+        }
+        let known = crate::sources::names();
+        for (key, names) in [
+            ("sampling.disable", &written.sampling.disable),
+            ("sampling.enable", &written.sampling.enable),
+        ] {
+            if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+                let known = known.join(", ");
+                return wrong(key, format!("no source is called {name:?}; there are: {known}"));
+            }
+        }
+        let spool_bytes_max = written.spool.bytes_max.0;
+        if spool_bytes_max < SPOOL_BYTES_MIN {
+            let message = format!("{spool_bytes_max} bytes is less than {SPOOL_BYTES_MIN}");
+            return wrong("spool.bytes_max", message);
+        }
+        if let Some(collector) = &written.collector
+            && !is_host_and_port(collector)
+        {
+            let message = format!("{collector:?} is not host:port, such as \"stoa.lan:7443\"");
+            return wrong("collector", message);
+        }
+        Ok(Self {
+            data_dir: written.data_dir,
+            collector: written.collector,
+            interval,
+            sources_disabled: written.sampling.disable,
+            sources_enabled: written.sampling.enable,
+            roots: Roots {
+                procfs: written.paths.procfs,
+                sysfs: written.paths.sysfs,
+                rootfs: written.paths.rootfs,
+                udev: written.paths.udev,
+                textfile: None,
+            },
+            spool_bytes_max,
+            spool_age_max: written.spool.age_max.0,
+            spool_keep_acked: written.spool.keep_acked.0,
+            log: LogOptions {
+                level: written.log.level,
+                otlp_endpoint: written.log.otlp_endpoint,
+                service: "stoa-agent",
+            },
+        })
+    }
+}
+
+/// Whether an address names a port too: `stoa.lan:7443`, `[::1]:7443`.
+#[must_use]
+pub fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        match Config::parse(Path::new("agent.toml"), text) {
+            Ok(config) => panic!("{text} was accepted: {config:?}"),
+            Err(error) => assert!(error.to_string().contains(expected), "{error}\nnot: {expected}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_whole() {
+        let config = Config::parse(Path::new("agent.toml"), "").unwrap();
+        assert_eq!(config.interval, Duration::from_secs(1));
+        assert_eq!(config.spool_bytes_max, 256 << 20);
+    }
+
+    #[test]
+    fn the_shipped_example_says_the_defaults() {
+        let text = include_str!("../../deploy/agent.toml");
+        let example = Config::parse(Path::new("agent.toml"), text).unwrap();
+        let defaults = Config::parse(Path::new("agent.toml"), "").unwrap();
+        assert_eq!(format!("{example:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_key() {
+        check("[sampling]\ninterval = \"1ms\"", "sampling.interval: 1ms is not between");
+        check("[sampling]\ndisable = [\"cppu\"]", "sampling.disable: no source is called");
+        check("[spool]\nbytes_max = 1", "spool.bytes_max: 1 bytes is less than");
+        check("collector = \"stoa.lan\"", "collector: \"stoa.lan\" is not host:port");
+        check("[spool]\nage = \"1h\"", "agent.toml:2: unknown field `age`");
+        check(
+            "[spool]\nage_max = 3",
+            "agent.toml:2: invalid type: integer `3`, expected a duration",
+        );
+    }
+}

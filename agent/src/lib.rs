@@ -1,0 +1,25 @@
+//! The daemon on every host: reads sources, batches, spools, sends.
+
+pub mod config;
+
+pub mod identity;
+
+pub mod join;
+
+pub mod renewal;
+
+pub mod sources;
+
+pub mod sampler;
+
+pub mod selfstats;
+
+pub mod batch;
+
+pub mod spool;
+
+pub mod uplink;
+
+pub mod agent;
+
+pub mod print;

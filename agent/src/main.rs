@@ -1,0 +1,157 @@
+//! The `stoa-agent` command.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use stoa_agent::agent::{Agent, StartError};
+use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
+use stoa_agent::identity::{Identity, IdentityError};
+use stoa_agent::join::{self, JoinArgs};
+use stoa_agent::print::{self, PrintArgs, PrintError};
+use stoa_agent::sources::Now;
+use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
+
+/// Stoa's agent: reads this host and streams what it reads to the collector.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  stoa-agent join TOKEN --collector stoa.lan:7443
+  stoa-agent run
+  stoa-agent print"
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGINT or SIGTERM
+    ///
+    /// Example: stoa-agent run --config /etc/stoa/agent.toml
+    Run {
+        /// The configuration file [default: /etc/stoa/agent.toml, if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print what the sources say now, as text exposition
+    ///
+    /// Example: stoa-agent print --source loadavg --source meminfo
+    Print {
+        #[command(flatten)]
+        print: PrintArgs,
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Make this host a member: trade a join token for a certificate
+    ///
+    /// Example: stoa-agent join STOA1.… --collector stoa.lan:7443
+    Join {
+        #[command(flatten)]
+        join: JoinArgs,
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say whether a configuration file is good, and what is wrong with it
+    ///
+    /// Example: stoa-agent check --config /etc/stoa/agent.toml
+    Check {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> Exit {
+    run(Args::parse()).into()
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Run { config } => serve(Config::load(config.as_deref())?)?,
+        Command::Print { print, config } => {
+            let config = Config::load(config.as_deref())?;
+            let settings = match print.settings(config.sources()) {
+                Err(error @ PrintError::UnknownSource { .. }) => {
+                    return Err(Misuse(error.to_string()).into());
+                }
+                settings => settings?,
+            };
+            let mut out = std::io::stdout().lock();
+            print::run(
+                &print.roots(config.roots),
+                &settings,
+                Now { unix_micros: unix_ms().saturating_mul(1000) },
+                &mut out,
+            )?;
+        }
+        Command::Join { join, config } => {
+            let config = Config::load(config.as_deref())?;
+            let joined = join_collector(join, config.data_dir)?;
+            writeln!(std::io::stdout(), "joined as {}", joined.host)?;
+        }
+        Command::Check { config } => {
+            Config::load(Some(&config))?;
+            writeln!(std::io::stdout(), "{} is good", config.display())?;
+        }
+    }
+    Ok(())
+}
+
+/// Two threads: one that works, and those that wait for the disk; an agent is to be small.
+fn serve(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .context("start the runtime")?;
+    let ended = runtime.block_on(async {
+        let _log = log::open(&config.log).map_err(|error| Misuse(format!("{error:#}")))?;
+        let mut stop = std::pin::pin!(signal::stop());
+        let agent = match Agent::start(config, Arc::new(unix_ms)).await {
+            Err(StartError::Identity(error @ IdentityError::NotJoined)) => {
+                return Err(Misuse(error.to_string()).into());
+            }
+            started => started?,
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), host = agent.host(), "the agent runs");
+        let why = tokio::select! {
+            why = stop.as_mut() => Some(why.context("wait for a signal")?),
+            () = agent.broken() => None,
+        };
+        tracing::info!(why, "stopping");
+        agent.stop().await;
+        anyhow::ensure!(why.is_some(), "a part of the agent broke; the log says which");
+        tracing::info!("stopped");
+        Ok(())
+    });
+    // A thread that waits for a disk which does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+fn join_collector(args: JoinArgs, data_dir: PathBuf) -> anyhow::Result<Identity> {
+    let dir = args.data_dir.unwrap_or(data_dir);
+    let name = args.name.unwrap_or_else(join::own_name);
+    if !is_host_and_port(&args.collector) {
+        let address = args.collector;
+        return Err(Misuse(format!(
+            "--collector {address:?} is not HOST:PORT; the port is 7443 unless configured otherwise"
+        ))
+        .into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(join::join(&args.token, &args.collector, &name, &dir)) {
+        Err(error) if error.is_misuse() => Err(Misuse(error.to_string()).into()),
+        joined => Ok(joined?),
+    }
+}

@@ -1,0 +1,256 @@
+//! The agent's own figures, as one more source: what a scrape would say about itself, what the
+//! uplink has done, and what the process costs. docs/metrics.md lists every name.
+//!
+//! They are read every [`READ_EVERY`] ticks and told again between, so that they do not make a quiet
+//! host's ticks larger.
+
+use std::fs;
+
+use stoa_model::{Family, Labels, MetricKind};
+use stoa_proto::delivery::DropReason;
+
+use crate::uplink::UplinkFigures;
+
+/// The figures are read anew once in so many ticks.
+const READ_EVERY: u32 = 10;
+
+/// What the next tick's own families are made of.
+#[derive(Debug, Default)]
+pub struct SelfStats {
+    ticks: u32,
+    told: Vec<Family>,
+    /// Bytes in a page, and clock ticks in a second: they never change.
+    units: Option<(f64, f64)>,
+}
+
+/// What is known of the tick they go with.
+#[derive(Clone, Copy, Debug)]
+pub struct TickFacts {
+    /// Readings in it, without our own.
+    pub samples: usize,
+    /// Series in it that the tick before did not have.
+    pub series_added: usize,
+    /// How long reading took, in seconds.
+    pub duration_s: f64,
+    /// Readings that were refused: too many series, or labels over the limits.
+    pub refused: u64,
+}
+
+impl SelfStats {
+    /// The families for this tick.
+    pub fn families(
+        &mut self,
+        facts: TickFacts,
+        uplink: impl FnOnce() -> UplinkFigures,
+    ) -> Vec<Family> {
+        if self.ticks.is_multiple_of(READ_EVERY) {
+            self.told.clear();
+            self.scrape(facts);
+            self.uplink(&uplink());
+            self.process();
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        self.told.clone()
+    }
+
+    fn one(&mut self, kind: MetricKind, name: &str, help: &str, value: f64) {
+        let mut family = Family::new(name, help, kind);
+        family.push(Labels::empty(), value);
+        self.told.push(family);
+    }
+
+    fn scrape(&mut self, facts: TickFacts) {
+        let samples = facts.samples as f64;
+        let mut info = Family::new(
+            "stoa_agent_build_info",
+            "Always 1; the labels say what is running.",
+            MetricKind::Gauge,
+        );
+        info.push(Labels::from_pairs_last_wins([("version", env!("CARGO_PKG_VERSION"))]), 1.0);
+        self.told.push(info);
+        for (name, help, value) in [
+            ("up", "Whether the host is heard.", 1.0),
+            ("scrape_duration_seconds", "How long reading took.", facts.duration_s),
+            ("scrape_samples_scraped", "Readings of the tick.", samples),
+            ("scrape_samples_post_metric_relabeling", "Readings of the tick.", samples),
+            (
+                "scrape_series_added",
+                "Series the tick before did not have.",
+                facts.series_added as f64,
+            ),
+        ] {
+            self.one(MetricKind::Gauge, name, help, value);
+        }
+        self.one(
+            MetricKind::Counter,
+            "stoa_agent_readings_refused_total",
+            "Readings left out: too many series, or labels over the limits.",
+            facts.refused as f64,
+        );
+    }
+
+    fn uplink(&mut self, uplink: &UplinkFigures) {
+        for (name, help, value) in [
+            ("stoa_agent_samples_produced_total", "Samples read.", uplink.produced),
+            (
+                "stoa_agent_samples_recovered_total",
+                "Samples of earlier processes found in the spool.",
+                uplink.recovered,
+            ),
+            (
+                "stoa_agent_samples_returned_total",
+                "Samples acknowledged once that the collector no longer had.",
+                uplink.returned,
+            ),
+            (
+                "stoa_agent_samples_acknowledged_total",
+                "Samples the collector has taken over.",
+                uplink.acknowledged,
+            ),
+            ("stoa_agent_sessions_total", "Sessions with the collector.", uplink.sessions),
+            ("stoa_agent_session_ends_total", "Sessions that ended.", uplink.hang_ups),
+            ("stoa_agent_legs_total", "Times live readings overtook a backlog.", uplink.legs),
+            (
+                "stoa_agent_resyncs_total",
+                "Times the collector could not read a frame.",
+                uplink.resyncs,
+            ),
+            (
+                "stoa_agent_fenced_total",
+                "Times another process used this host's identity.",
+                uplink.fenced,
+            ),
+            (
+                "stoa_agent_collector_rollbacks_total",
+                "Times the collector had less than it once acknowledged.",
+                uplink.collector_rollbacks,
+            ),
+            (
+                "stoa_agent_drops_untold_total",
+                "Drop records that could not be kept, and so not told.",
+                uplink.untold_drops,
+            ),
+            ("stoa_agent_sent_bytes_total", "Payload bytes sent.", uplink.sent_bytes),
+            (
+                "stoa_agent_sent_samples_total",
+                "Samples sent, those sent again included.",
+                uplink.sent_samples,
+            ),
+        ] {
+            self.one(MetricKind::Counter, name, help, value as f64);
+        }
+        for (name, help, value) in [
+            ("stoa_agent_samples_in_memory", "Samples waiting in memory only.", uplink.in_memory),
+            ("stoa_agent_samples_in_spool", "Samples waiting in the spool.", uplink.in_spool),
+            (
+                "stoa_agent_samples_unaccounted",
+                "Samples neither accounted for nor waiting: 0, or a bug.",
+                u64::try_from(uplink.imbalance().unsigned_abs()).unwrap_or(u64::MAX),
+            ),
+        ] {
+            self.one(MetricKind::Gauge, name, help, value as f64);
+        }
+        self.by_reason(
+            "stoa_agent_samples_dropped_total",
+            "Samples dropped here, by reason.",
+            &uplink.dropped,
+        );
+        self.by_reason(
+            "stoa_agent_samples_lost_total",
+            "Acknowledged samples the collector did not store, by reason.",
+            &uplink.lost,
+        );
+    }
+
+    fn by_reason(&mut self, name: &str, help: &str, counts: &[u64]) {
+        let mut family = Family::new(name, help, MetricKind::Counter);
+        for (reason, count) in DropReason::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            let labels = Labels::from_pairs_last_wins([("reason", reason.as_str())]);
+            family.push(labels, *count as f64);
+        }
+        if !family.metrics.is_empty() {
+            self.told.push(family);
+        }
+    }
+
+    /// What the process costs, under the names of Prometheus's client libraries.
+    fn process(&mut self) {
+        let (page_bytes, ticks_per_s) = *self.units.get_or_insert_with(|| {
+            (rustix::param::page_size() as f64, rustix::param::clock_ticks_per_second() as f64)
+        });
+        if let Some(stat) =
+            fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse)
+        {
+            let cpu_s = stat.cpu_ticks / ticks_per_s;
+            let help = "Total user and system CPU time spent in seconds.";
+            self.one(MetricKind::Counter, "process_cpu_seconds_total", help, cpu_s);
+            let help = "Resident memory size in bytes.";
+            let rss = stat.resident_pages * page_bytes;
+            self.one(MetricKind::Gauge, "process_resident_memory_bytes", help, rss);
+            let help = "Virtual memory size in bytes.";
+            self.one(MetricKind::Gauge, "process_virtual_memory_bytes", help, stat.virtual_bytes);
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            let help = "Number of open file descriptors.";
+            self.one(MetricKind::Gauge, "process_open_fds", help, open.count() as f64);
+        }
+        if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+            let help = "Maximum number of open file descriptors.";
+            self.one(MetricKind::Gauge, "process_max_fds", help, most as f64);
+        }
+    }
+}
+
+/// The fields of `/proc/self/stat` we tell (proc(5)).
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_ticks: f64,
+    virtual_bytes: f64,
+    resident_pages: f64,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The command's name may hold anything but ends at the last parenthesis; field 3 follows.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field =
+            |number: usize| fields.get(number - 3).and_then(|text| text.parse::<f64>().ok());
+        Some(Self {
+            cpu_ticks: field(14)? + field(15)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: TickFacts =
+        TickFacts { samples: 3, series_added: 0, duration_s: 0.002, refused: 0 };
+
+    #[test]
+    fn a_command_name_with_blanks_and_parentheses_is_read_over() {
+        let text = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 11 22 0 0 20 0 4 0 99 1024 55 18446 1";
+        let expected = Stat { cpu_ticks: 33.0, virtual_bytes: 1024.0, resident_pages: 55.0 };
+        assert_eq!(Stat::parse(text), Some(expected));
+        assert_eq!(Stat::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn figures_are_told_again_between_readings() {
+        let mut stats = SelfStats::default();
+        let mut asked = 0;
+        for _ in 0..25 {
+            let families = stats.families(FACTS, || {
+                asked += 1;
+                UplinkFigures::default()
+            });
+            assert!(families.iter().any(|family| family.name == "up"));
+            assert!(families.iter().any(|family| family.name == "process_cpu_seconds_total"));
+        }
+        assert_eq!(asked, 3);
+    }
+}

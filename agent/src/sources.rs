@@ -1,0 +1,253 @@
+//! What the agent can read on a host, one source per noun.
+//!
+//! A [`Source`] turns kernel text into [`Family`]s under the names node_exporter gives them. It never
+//! fails the agent: what could not be read is left out and said in [`Reading::problems`]; a reading
+//! the host does not support is absent, never zero. A source knows no clock (it is told [`Now`]), no
+//! thread (it may block; the sampler waits for it no longer than its patience) and no absolute path
+//! (all paths start at one of the [`Roots`]).
+//!
+//! Label sets stay the same allocation from reading to reading, so that what comes after can tell
+//! a known series without comparing texts.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use stoa_model::{Family, Labels, Metric, MetricKind};
+
+pub mod settings;
+
+mod file;
+mod kept;
+mod lanes;
+
+pub mod host;
+
+pub(crate) use file::{KeptFile, read_small};
+pub(crate) use kept::Kept;
+pub(crate) use lanes::Lanes;
+
+/// The names of all sources there are, including those that are off by default.
+#[must_use]
+pub fn names() -> &'static [&'static str] {
+    host::NAMES
+}
+
+/// Something that can be read on this host.
+pub trait Source: fmt::Debug + Send {
+    /// The source's name; what node_exporter calls the collector.
+    fn name(&self) -> &'static str;
+
+    /// How often reading is worth its cost; `None`: on every tick.
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether the families' names come from outside and may be those of other sources; such a
+    /// family is left out of the tick then.
+    fn tells_foreign_families(&self) -> bool {
+        false
+    }
+
+    /// Reads once, appending to `reading`. Must be given the same `roots` each time: open files are
+    /// kept from one reading to the next.
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading);
+}
+
+/// The time of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Wall clock, microseconds since the Unix epoch.
+    pub unix_micros: i64,
+}
+
+impl Now {
+    /// Whether at least `span` has passed since `earlier`; a clock set back counts as passed.
+    #[must_use]
+    pub(crate) fn is_past(self, earlier: Self, span: Duration) -> bool {
+        u128::from(self.unix_micros.abs_diff(earlier.unix_micros)) >= span.as_micros()
+            || self < earlier
+    }
+}
+
+/// Where the host's files are found: other than `/proc` and so on in containers and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// The host's `/proc`.
+    pub procfs: PathBuf,
+    /// The host's `/sys`.
+    pub sysfs: PathBuf,
+    /// The host's `/`; file systems are looked at under it.
+    pub rootfs: PathBuf,
+    /// The host's `/run/udev/data`.
+    pub udev: PathBuf,
+    /// A directory of `*.prom` files to expose as they are; `None`: none.
+    pub textfile: Option<PathBuf>,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            rootfs: "/".into(),
+            udev: "/run/udev/data".into(),
+            textfile: None,
+        }
+    }
+}
+
+/// One of the trees in [`Roots`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tree {
+    /// `Roots::procfs`
+    Proc,
+    /// `Roots::sysfs`
+    Sys,
+}
+
+impl Roots {
+    pub(crate) fn path(&self, tree: Tree, relative: impl AsRef<Path>) -> PathBuf {
+        match tree {
+            Tree::Proc => self.procfs.join(relative),
+            Tree::Sys => self.sysfs.join(relative),
+        }
+    }
+
+    /// A path as the host's processes see it, such as a mount point, as seen from here.
+    pub(crate) fn on_host(&self, path: &str) -> PathBuf {
+        self.rootfs.join(path.trim_start_matches('/'))
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("cannot understand {}: {wrong}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// All threads that ask mounts are waiting for dead ones.
+    #[error("no thread is free to ask {}", path.display())]
+    NoThread {
+        /// The mount that was not asked.
+        path: PathBuf,
+    },
+    /// The source broke; a bug.
+    #[error("source {0} panicked")]
+    Panicked(&'static str),
+}
+
+impl Problem {
+    pub(crate) fn read(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Read { path: path.into(), source }
+    }
+
+    pub(crate) fn parse(path: impl Into<PathBuf>, wrong: &'static str) -> Self {
+        Self::Parse { path: path.into(), wrong }
+    }
+
+    /// Whether the file is simply not there: the host does not have what it would say.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What one reading of one source gave.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// What was read; within one source each family stands once.
+    pub families: Vec<Family>,
+    /// What could not be read, besides what this host does not have.
+    pub problems: Vec<Problem>,
+    /// Whether the source could not do its work at all, or the host has nothing for it to read;
+    /// what `node_scrape_collector_success` says 0 to.
+    pub failed: bool,
+}
+
+impl Reading {
+    /// The source cannot do its work; an absent file is no problem worth telling.
+    pub(crate) fn fail(&mut self, problem: Problem) {
+        self.failed = true;
+        self.note(problem);
+    }
+
+    /// A part could not be read.
+    pub(crate) fn note(&mut self, problem: Problem) {
+        if !problem.is_absence() {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Adds a family of one reading without labels.
+    pub(crate) fn single(&mut self, desc: &Desc, value: f64) {
+        let mut family = desc.family();
+        family.metrics = vec![Metric { labels: no_labels(), value }];
+        self.families.push(family);
+    }
+
+    /// Adds a family, unless it has no readings.
+    pub(crate) fn family(&mut self, family: Family) {
+        if !family.metrics.is_empty() {
+            self.families.push(family);
+        }
+    }
+}
+
+/// A family that is known beforehand.
+#[derive(Debug)]
+pub(crate) struct Desc {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: MetricKind,
+}
+
+impl Desc {
+    pub(crate) const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: MetricKind::Counter }
+    }
+
+    pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: MetricKind::Gauge }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        Family::new(self.name, self.help, self.kind)
+    }
+}
+
+/// The empty label set, always the same allocation.
+pub(crate) fn no_labels() -> Labels {
+    static EMPTY: LazyLock<Labels> = LazyLock::new(Labels::empty);
+    EMPTY.clone()
+}
+
+/// A set of one label.
+pub(crate) fn label(name: &'static str, value: &str) -> Labels {
+    Labels::from_pairs_last_wins([(name, value)])
+}
+
+/// A number as the kernel writes one; not `inf`, `nan` or the like.
+pub(crate) fn number(text: &str) -> Option<f64> {
+    if let Ok(whole) = text.parse::<u64>() {
+        return Some(whole as f64);
+    }
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));
+    if plain { text.parse().ok() } else { None }
+}

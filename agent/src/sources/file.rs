@@ -1,0 +1,123 @@
+//! Files of the kernel: small, made anew at each reading, best kept open.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Problem, Roots, Tree};
+
+/// The largest kernel file read; `/proc/stat` of a 512-core host is about 100 KiB.
+const FILE_BYTES_MAX: usize = 8 << 20;
+/// The first size of a buffer; most files fit.
+const BUFFER_BYTES: usize = 4096;
+/// An attribute under `/sys` is at most one page.
+const ATTRIBUTE_BYTES_MAX: usize = 4096;
+
+/// A file that stays open and is read again from its start, which makes the kernel write it anew.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    tree: Tree,
+    relative: &'static str,
+    /// `None` until the first reading and after a failed one.
+    open: Option<File>,
+    buffer: Vec<u8>,
+    /// Holds the text when the file was not UTF-8.
+    lossy: String,
+}
+
+impl KeptFile {
+    pub(crate) fn proc(relative: &'static str) -> Self {
+        Self::new(Tree::Proc, relative)
+    }
+
+    pub(crate) fn new(tree: Tree, relative: &'static str) -> Self {
+        Self { tree, relative, open: None, buffer: Vec::new(), lossy: String::new() }
+    }
+
+    /// Where the file is, to be named in a problem.
+    pub(crate) fn path(&self, roots: &Roots) -> PathBuf {
+        roots.path(self.tree, self.relative)
+    }
+
+    /// The file's text as of now. The text stays until the next reading.
+    pub(crate) fn read(&mut self, roots: &Roots) -> Result<&str, Problem> {
+        let length = match self.fill(roots) {
+            Ok(length) => length,
+            Err(source) => {
+                self.open = None;
+                return Err(Problem::read(self.path(roots), source));
+            }
+        };
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text),
+            Err(_) => {
+                self.lossy = String::from_utf8_lossy(bytes).into_owned();
+                Ok(&self.lossy)
+            }
+        }
+    }
+
+    fn fill(&mut self, roots: &Roots) -> io::Result<usize> {
+        let file = match self.open.take() {
+            Some(file) => file,
+            None => File::open(self.path(roots))?,
+        };
+        if self.buffer.is_empty() {
+            self.buffer.resize(BUFFER_BYTES, 0);
+        }
+        let mut length = 0;
+        loop {
+            if length == self.buffer.len() {
+                if length >= FILE_BYTES_MAX {
+                    return Err(io::Error::new(ErrorKind::FileTooLarge, "over 8 MiB"));
+                }
+                self.buffer.resize(length * 2, 0);
+            }
+            let space = self.buffer.get_mut(length..).unwrap_or_default();
+            match file.read_at(space, length as u64) {
+                Ok(0) => break,
+                Ok(n) => length += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.open = Some(file);
+        Ok(length)
+    }
+}
+
+/// The text of a file of one line, such as an attribute under `/sys`, without the white space around
+/// it. Reads once and no further: some drivers answer `EAGAIN` for ever.
+pub(crate) fn read_small(path: &Path) -> io::Result<String> {
+    let mut buffer = [0; ATTRIBUTE_BYTES_MAX];
+    let length = File::open(path)?.read(&mut buffer)?;
+    let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_file_is_read_anew_each_time_and_opened_again_after_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
+        let mut file = KeptFile::proc("stat");
+        assert!(file.read(&roots).unwrap_err().is_absence());
+        std::fs::write(dir.path().join("stat"), "a".repeat(10_000)).unwrap();
+        assert_eq!(file.read(&roots).unwrap().len(), 10_000);
+        std::fs::write(dir.path().join("stat"), b"b\xff").unwrap();
+        assert_eq!(file.read(&roots).unwrap(), "b\u{fffd}");
+    }
+
+    #[test]
+    fn a_small_file_is_read_without_its_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mtu");
+        std::fs::write(&path, "1500\n").unwrap();
+        assert_eq!(read_small(&path).unwrap(), "1500");
+    }
+}

@@ -1,0 +1,111 @@
+//! The host's own sources: node_exporter's names, types, help, labels and values.
+//!
+//! Each file reads one noun: a pure `parse` from text to numbers, and a source that gives the numbers
+//! their names.
+
+use std::sync::Arc;
+
+use super::Source;
+use super::settings::{HostSettings, PatternError};
+
+mod conntrack;
+mod cpu;
+mod cpufreq;
+mod disks;
+mod entropy;
+mod file_descriptors;
+mod filesystems;
+mod load;
+mod memory;
+mod network_counters;
+mod network_devices;
+mod network_statistics;
+mod pressure;
+mod scheduler;
+mod sensors;
+mod sockets;
+mod softirqs;
+mod softnet;
+mod stat;
+mod textfile;
+mod time;
+mod uname;
+mod virtual_memory;
+mod vulnerabilities;
+
+/// All sources by name, in the order they are read.
+pub const NAMES: &[&str] = &[
+    "cpu",
+    "stat",
+    "loadavg",
+    "meminfo",
+    "vmstat",
+    "pressure",
+    "schedstat",
+    "diskstats",
+    "netdev",
+    "netstat",
+    "sockstat",
+    "softnet",
+    "conntrack",
+    "filefd",
+    "entropy",
+    "time",
+    "uname",
+    "cpufreq",
+    "netclass",
+    "hwmon",
+    "softirqs",
+    "cpu_vulnerabilities",
+    "filesystem",
+    "textfile",
+];
+
+/// The sources that are read only when asked for.
+pub const OPTIONAL: &[&str] = &["softirqs", "cpu_vulnerabilities"];
+
+/// The sources that `settings` ask for, in the order of [`NAMES`].
+///
+/// # Errors
+/// [`PatternError`] when a pattern in `settings` does not compile.
+pub fn sources(settings: &HostSettings) -> Result<Vec<Box<dyn Source>>, PatternError> {
+    let stat_file = stat::StatFile::shared();
+    let mut sources: Vec<Box<dyn Source>> = Vec::new();
+    for name in NAMES.iter().copied().filter(|name| is_wanted(name, settings)) {
+        sources.push(match name {
+            "cpu" => Box::new(cpu::Cpu::new(settings, Arc::clone(&stat_file))?),
+            "stat" => Box::new(stat::Stat::new(settings, Arc::clone(&stat_file))),
+            "loadavg" => Box::new(load::Load::new()),
+            "meminfo" => Box::new(memory::Memory::new()),
+            "vmstat" => Box::new(virtual_memory::VirtualMemory::new(settings)?),
+            "pressure" => Box::new(pressure::Pressure::new()),
+            "schedstat" => Box::new(scheduler::Scheduler::new()),
+            "diskstats" => Box::new(disks::Disks::new(settings)?),
+            "netdev" => Box::new(network_counters::NetworkCounters::new(settings)?),
+            "netstat" => Box::new(network_statistics::NetworkStatistics::new(settings)?),
+            "sockstat" => Box::new(sockets::Sockets::new()),
+            "softnet" => Box::new(softnet::Softnet::new()),
+            "conntrack" => Box::new(conntrack::Conntrack::new()),
+            "filefd" => Box::new(file_descriptors::FileDescriptors::new()),
+            "entropy" => Box::new(entropy::Entropy::new()),
+            "time" => Box::new(time::Time::new()),
+            "uname" => Box::new(uname::Uname::new()),
+            "cpufreq" => Box::new(cpufreq::CpuFrequency::new(settings)),
+            "netclass" => Box::new(network_devices::NetworkDevices::new(settings)?),
+            "hwmon" => Box::new(sensors::Sensors::new(settings)?),
+            "softirqs" => Box::new(softirqs::SoftIrqs::new()),
+            "cpu_vulnerabilities" => Box::new(vulnerabilities::Vulnerabilities::new()),
+            "filesystem" => Box::new(filesystems::Filesystems::new(settings)?),
+            _ => Box::new(textfile::Textfile::new(settings)),
+        });
+    }
+    Ok(sources)
+}
+
+fn is_wanted(name: &str, settings: &HostSettings) -> bool {
+    let named = |list: &[String]| list.iter().any(|listed| listed == name);
+    !named(&settings.disabled) && (!OPTIONAL.contains(&name) || named(&settings.optional))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the CPUs do: times per mode, and what [`info`] and [`topology`] say about them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use super::stat::{CpuTicks, SharedStatFile, read_shared};
+use crate::sources::settings::{HostSettings, PatternError};
+use crate::sources::{Desc, Kept, Now, Reading, Roots, Source};
+
+mod info;
+mod topology;
+
+/// Ticks per second in `/proc/stat`; `USER_HZ` is 100 wherever Linux runs today.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// Idle time that went back this far means that the CPU was taken out and put in again.
+const IDLE_RESET_TICKS: f64 = 3.0 * TICKS_PER_SECOND;
+/// How often the parts beside the times are read anew; between, the last reading stands.
+const SLOW_PARTS: Duration = Duration::from_secs(5);
+
+const MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
+const GUEST_MODES: [&str; 2] = ["user", "nice"];
+
+const SECONDS: Desc =
+    Desc::counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.");
+const GUEST_SECONDS: Desc = Desc::counter(
+    "node_cpu_guest_seconds_total",
+    "Seconds the CPUs spent in guests (VMs) for each mode.",
+);
+
+/// The source `cpu`.
+#[derive(Debug)]
+pub(super) struct Cpu {
+    file: SharedStatFile,
+    /// The last ticks told of each CPU: idle and iowait may go back, what is told must not.
+    last: Vec<CpuTicks>,
+    labels: Kept<Arc<CpuLabels>>,
+    info: Option<info::CpuInfo>,
+    topology: topology::Topology,
+    /// When and what the slow parts were last read.
+    slow: Option<(Now, Reading)>,
+}
+
+#[derive(Debug)]
+struct CpuLabels {
+    modes: [Labels; 8],
+    guest: [Labels; 2],
+}
+
+impl CpuLabels {
+    fn new(cpu: &str) -> Arc<Self> {
+        let of = |mode| Labels::from_pairs_last_wins([("cpu", cpu), ("mode", mode)]);
+        Arc::new(Self { modes: MODES.map(of), guest: GUEST_MODES.map(of) })
+    }
+}
+
+impl Cpu {
+    pub(super) fn new(settings: &HostSettings, file: SharedStatFile) -> Result<Self, PatternError> {
+        Ok(Self {
+            file,
+            last: Vec::new(),
+            labels: Kept::new(),
+            info: info::CpuInfo::new(settings)?,
+            topology: topology::Topology::new(),
+            slow: None,
+        })
+    }
+
+    fn read_times(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        let stats = match read_shared(&self.file, roots, now) {
+            Ok(stats) => stats,
+            Err(problem) => return reading.fail(problem),
+        };
+        self.last = never_back(&self.last, &stats.cpus);
+        let (mut seconds, mut guest) = (SECONDS.family(), GUEST_SECONDS.family());
+        seconds.metrics.reserve_exact(self.last.len() * MODES.len());
+        guest.metrics.reserve_exact(self.last.len() * GUEST_MODES.len());
+        let mut number = String::new();
+        for cpu in &self.last {
+            number.clear();
+            number.push_str(&cpu.cpu.to_string());
+            let labels = self.labels.get(&number, CpuLabels::new);
+            for (labels, ticks) in labels.modes.iter().zip(cpu.ticks) {
+                seconds.push(labels.clone(), ticks / TICKS_PER_SECOND);
+            }
+            for (labels, ticks) in labels.guest.iter().zip(cpu.ticks.iter().skip(MODES.len())) {
+                guest.push(labels.clone(), ticks / TICKS_PER_SECOND);
+            }
+        }
+        self.labels.end_round();
+        reading.family(seconds);
+        reading.family(guest);
+    }
+
+    fn read_slow_parts(&mut self, roots: &Roots, now: Now) -> Reading {
+        let mut reading = Reading::default();
+        self.topology.read(roots, now, &mut reading);
+        if let Some(info) = &mut self.info {
+            info.read(roots, &mut reading);
+        }
+        reading
+    }
+}
+
+impl Source for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        self.read_times(roots, now, reading);
+        if self.slow.as_ref().is_none_or(|(at, _)| now.is_past(*at, SLOW_PARTS)) {
+            let mut slow = self.read_slow_parts(roots, now);
+            reading.problems.append(&mut slow.problems);
+            self.slow = Some((now, slow));
+        }
+        if let Some((_, slow)) = &self.slow {
+            reading.failed |= slow.failed;
+            reading.families.extend_from_slice(&slow.families);
+        }
+    }
+}
+
+/// The ticks to tell now: each at least what was told before, unless the CPU began anew.
+fn never_back(told: &[CpuTicks], read: &[CpuTicks]) -> Vec<CpuTicks> {
+    let mut tell = read.to_vec();
+    for cpu in &mut tell {
+        let Some(before) = told.iter().find(|before| before.cpu == cpu.cpu) else { continue };
+        let [_, _, _, idle_before, ..] = before.ticks;
+        let [_, _, _, idle_now, ..] = cpu.ticks;
+        if idle_before - idle_now >= IDLE_RESET_TICKS {
+            continue;
+        }
+        for (now, before) in cpu.ticks.iter_mut().zip(before.ticks) {
+            *now = now.max(before);
+        }
+    }
+    tell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_that_goes_back_is_held_until_the_cpu_begins_anew() {
+        let cpu = |idle, iowait| {
+            let mut ticks = [0.0; 10];
+            ticks[3] = idle;
+            ticks[4] = iowait;
+            CpuTicks { cpu: 1, ticks }
+        };
+        let told = [cpu(1000.0, 50.0)];
+        assert_eq!(never_back(&told, &[cpu(1001.0, 49.0)]), [cpu(1001.0, 50.0)]);
+        assert_eq!(never_back(&told, &[cpu(999.0, 51.0)]), [cpu(1000.0, 51.0)]);
+        assert_eq!(never_back(&told, &[cpu(700.0, 1.0)]), [cpu(700.0, 1.0)]);
+        assert_eq!(never_back(&told, &[]), []);
+    }
+}

@@ -1,0 +1,165 @@
+//! `/proc/stat`: CPU times, interrupts, context switches, forks, boot time, running processes.
+//!
+//! Writing this file costs the kernel more than any other (it sums all interrupts of all CPUs), so
+//! the sources that need it share one reading per tick.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stoa_model::{Family, Labels};
+
+use crate::sources::settings::HostSettings;
+use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
+
+/// What `/proc/stat` says; a line that is not there or not understood is `None`.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Stats {
+    pub(super) cpus: Vec<CpuTicks>,
+    interrupts: Option<f64>,
+    context_switches: Option<f64>,
+    boot_time_seconds: Option<f64>,
+    forks: Option<f64>,
+    running: Option<f64>,
+    blocked: Option<f64>,
+    /// By the order of [`SOFTIRQ_VECTORS`].
+    softirqs: Vec<f64>,
+}
+
+/// The times of one CPU in ticks: user, nice, system, idle, iowait, irq, softirq, steal, guest,
+/// `guest_nice`; 0 for what an older kernel does not count.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub(super) struct CpuTicks {
+    pub(super) cpu: u32,
+    pub(super) ticks: [f64; 10],
+}
+
+const SOFTIRQ_VECTORS: [&str; 10] = [
+    "hi",
+    "timer",
+    "net_tx",
+    "net_rx",
+    "block",
+    "block_iopoll",
+    "tasklet",
+    "sched",
+    "hrtimer",
+    "rcu",
+];
+
+pub(super) fn parse(text: &str) -> Stats {
+    let mut stats = Stats::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some(key) = words.next() else { continue };
+        let field = match key {
+            "intr" => &mut stats.interrupts,
+            "ctxt" => &mut stats.context_switches,
+            "btime" => &mut stats.boot_time_seconds,
+            "processes" => &mut stats.forks,
+            "procs_running" => &mut stats.running,
+            "procs_blocked" => &mut stats.blocked,
+            "softirq" => {
+                stats.softirqs = words.skip(1).map_while(number).collect();
+                continue;
+            }
+            _ => {
+                if let Some(Ok(cpu)) = key.strip_prefix("cpu").map(str::parse) {
+                    let mut times = CpuTicks { cpu, ticks: [0.0; 10] };
+                    for (ticks, word) in times.ticks.iter_mut().zip(words) {
+                        *ticks = number(word).unwrap_or(0.0);
+                    }
+                    stats.cpus.push(times);
+                }
+                continue;
+            }
+        };
+        *field = words.next().and_then(number);
+    }
+    stats
+}
+
+/// `/proc/stat`, read at most once per tick.
+#[derive(Debug)]
+pub(super) struct StatFile {
+    file: KeptFile,
+    read_at: Option<Now>,
+    stats: Arc<Stats>,
+}
+
+/// A [`StatFile`] as several sources hold it; locked while one of them reads.
+pub(super) type SharedStatFile = Arc<Mutex<StatFile>>;
+
+impl StatFile {
+    pub(super) fn shared() -> SharedStatFile {
+        let file = KeptFile::proc("stat");
+        Arc::new(Mutex::new(Self { file, read_at: None, stats: Arc::default() }))
+    }
+}
+
+pub(super) fn read_shared(
+    file: &SharedStatFile,
+    roots: &Roots,
+    now: Now,
+) -> Result<Arc<Stats>, Problem> {
+    let mut this = file.lock().unwrap_or_else(PoisonError::into_inner);
+    if this.read_at != Some(now) {
+        this.read_at = None;
+        this.stats = Arc::new(parse(this.file.read(roots)?));
+        this.read_at = Some(now);
+    }
+    Ok(Arc::clone(&this.stats))
+}
+
+/// The source `stat`.
+#[derive(Debug)]
+pub(super) struct Stat {
+    file: SharedStatFile,
+    /// Empty when soft interrupts are not asked for.
+    vectors: Vec<Labels>,
+}
+
+const INTERRUPTS: Desc = Desc::counter("node_intr_total", "Total number of interrupts serviced.");
+const CONTEXT_SWITCHES: Desc =
+    Desc::counter("node_context_switches_total", "Total number of context switches.");
+const BOOT_TIME: Desc = Desc::gauge("node_boot_time_seconds", "Node boot time, in unixtime.");
+const FORKS: Desc = Desc::counter("node_forks_total", "Total number of forks.");
+const RUNNING: Desc = Desc::gauge("node_procs_running", "Number of processes in runnable state.");
+const BLOCKED: Desc =
+    Desc::gauge("node_procs_blocked", "Number of processes blocked waiting for I/O to complete.");
+const SOFTIRQS: Desc = Desc::counter("node_softirqs_total", "Number of softirq calls.");
+
+impl Stat {
+    pub(super) fn new(settings: &HostSettings, file: SharedStatFile) -> Self {
+        let wanted = if settings.stat_softirq { SOFTIRQ_VECTORS.as_slice() } else { &[] };
+        Self { file, vectors: wanted.iter().map(|vector| label("vector", vector)).collect() }
+    }
+}
+
+impl Source for Stat {
+    fn name(&self) -> &'static str {
+        "stat"
+    }
+
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        let stats = match read_shared(&self.file, roots, now) {
+            Ok(stats) => stats,
+            Err(problem) => return reading.fail(problem),
+        };
+        for (desc, value) in [
+            (&INTERRUPTS, stats.interrupts),
+            (&CONTEXT_SWITCHES, stats.context_switches),
+            (&FORKS, stats.forks),
+            (&BOOT_TIME, stats.boot_time_seconds),
+            (&RUNNING, stats.running),
+            (&BLOCKED, stats.blocked),
+        ] {
+            if let Some(value) = value {
+                reading.single(desc, value);
+            }
+        }
+        let mut softirqs: Family = SOFTIRQS.family();
+        for (labels, value) in self.vectors.iter().zip(&stats.softirqs) {
+            softirqs.push(labels.clone(), *value);
+        }
+        reading.family(softirqs);
+    }
+}

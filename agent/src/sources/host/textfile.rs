@@ -1,0 +1,170 @@
+//! Files a person or a job leaves for the agent: `*.prom` in a directory, told as they are.
+//!
+//! A file that is not in the exposition format, is too large or carries timestamps is left out whole,
+//! and `node_textfile_scrape_error` says so. A family that two files give different help or type is
+//! taken from the first.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use stoa_model::{Family, Labels, Metric};
+use stoa_proto::exposition;
+
+use crate::sources::settings::HostSettings;
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
+
+/// The largest file read; a textfile is a few KiB.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Files read at most; with more, the last by name are left out, as an error.
+const FILES_MAX: usize = 256;
+
+const ERROR: Desc = Desc::gauge(
+    "node_textfile_scrape_error",
+    "1 if there was an error opening or reading a file, 0 otherwise",
+);
+const MODIFIED: Desc =
+    Desc::gauge("node_textfile_mtime_seconds", "Unixtime mtime of textfiles successfully read.");
+
+/// The source `textfile`.
+#[derive(Debug)]
+pub(super) struct Textfile {
+    interval: Duration,
+    labels: Kept<Labels>,
+}
+
+/// A family as told so far.
+#[derive(Debug)]
+struct Told {
+    family: Family,
+    /// The files it came from, if they give no help.
+    files: Vec<String>,
+}
+
+impl Textfile {
+    pub(super) fn new(settings: &HostSettings) -> Self {
+        Self { interval: settings.slow_interval, labels: Kept::new() }
+    }
+
+    fn merge(&mut self, family: Family, file: &str, told: &mut BTreeMap<String, Told>) -> bool {
+        let metrics: Vec<Metric> = family
+            .metrics
+            .into_iter()
+            .map(|Metric { labels, value }| {
+                let labels = self.labels.get(&labels.to_string(), |_| labels);
+                Metric { labels, value }
+            })
+            .collect();
+        match told.get_mut(&family.name) {
+            Some(before) => {
+                let agrees = before.family.help == family.help && before.family.kind == family.kind;
+                if agrees {
+                    before.files.push(file.to_owned());
+                    let is_new =
+                        |m: &Metric| before.family.metrics.iter().all(|b| b.labels != m.labels);
+                    let new: Vec<Metric> = metrics.into_iter().filter(is_new).collect();
+                    before.family.metrics.extend(new);
+                }
+                agrees
+            }
+            None => {
+                let files = vec![file.to_owned()];
+                let name = family.name.clone();
+                told.insert(name, Told { family: Family { metrics, ..family }, files });
+                true
+            }
+        }
+    }
+}
+
+impl Source for Textfile {
+    fn name(&self) -> &'static str {
+        "textfile"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(self.interval)
+    }
+
+    fn tells_foreign_families(&self) -> bool {
+        true
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let mut has_error = false;
+        let mut problem = |problem: Problem, reading: &mut Reading| {
+            has_error = true;
+            reading.problems.push(problem);
+        };
+        let mut modified = MODIFIED.family();
+        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let files = roots.textfile.as_deref().map_or(Ok(Vec::new()), list);
+        let files = files.unwrap_or_else(|error| {
+            let dir = roots.textfile.clone().unwrap_or_default();
+            problem(Problem::read(dir, error), reading);
+            Vec::new()
+        });
+        if let Some(path) = files.get(FILES_MAX) {
+            problem(Problem::parse(path, "there are over 256 files"), reading);
+        }
+        for path in files.iter().take(FILES_MAX) {
+            let file = path.to_string_lossy();
+            let (parsed, modified_at) = match read_file(path) {
+                Ok(read) => read,
+                Err(error) => {
+                    problem(Problem::read(path, error), reading);
+                    continue;
+                }
+            };
+            if parsed.has_timestamps {
+                problem(Problem::parse(path, "it carries timestamps"), reading);
+                continue;
+            }
+            for family in parsed.families {
+                if !self.merge(family, &file, &mut told) {
+                    let wrong = "a family has other help or type than in a file before";
+                    problem(Problem::parse(path, wrong), reading);
+                }
+            }
+            let labels = self.labels.get(&format!("file {file}"), |_| label("file", &file));
+            modified.push(labels, modified_at);
+        }
+        self.labels.end_round();
+        reading.single(&ERROR, f64::from(u8::from(has_error)));
+        reading.family(modified);
+        for Told { mut family, files } in told.into_values() {
+            if family.help.is_empty() {
+                family.help = format!("Metric read from {}", files.join(", "));
+            }
+            reading.family(family);
+        }
+    }
+}
+
+/// The `*.prom` files of a directory, by name.
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "prom") {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// What a file says, and when it was last changed in seconds since the epoch.
+fn read_file(path: &Path) -> io::Result<(exposition::Parsed, f64)> {
+    let mut file = File::open(path)?;
+    let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = String::new();
+    if file.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "over 4 MiB"));
+    }
+    let parsed =
+        exposition::parse(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+    Ok((parsed, modified.as_secs_f64()))
+}

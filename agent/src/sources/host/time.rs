@@ -1,0 +1,108 @@
+//! The host's clock: the time, the time zone, and where the kernel takes the time from.
+
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, read_small};
+
+mod zone;
+
+/// How often clock sources and the time zone are looked up anew.
+const DISCOVERY: Duration = Duration::from_secs(60);
+
+const SECONDS: Desc =
+    Desc::gauge("node_time_seconds", "System time in seconds since epoch (1970).");
+const ZONE: Desc =
+    Desc::gauge("node_time_zone_offset_seconds", "System time zone offset in seconds.");
+const AVAILABLE: Desc = Desc::gauge(
+    "node_time_clocksource_available_info",
+    "Available clocksources read from '/sys/devices/system/clocksource'.",
+);
+const CURRENT: Desc = Desc::gauge(
+    "node_time_clocksource_current_info",
+    "Current clocksource read from '/sys/devices/system/clocksource'.",
+);
+
+/// The source `time`.
+#[derive(Debug)]
+pub(super) struct Time {
+    found: Option<(Now, Found)>,
+    labels: Kept<Labels>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    zone: zone::Zone,
+    available: Vec<Labels>,
+    current: Vec<Labels>,
+}
+
+impl Time {
+    pub(super) fn new() -> Self {
+        Self { found: None, labels: Kept::new() }
+    }
+}
+
+impl Source for Time {
+    fn name(&self) -> &'static str {
+        "time"
+    }
+
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        reading.single(&SECONDS, now.unix_micros as f64 / 1e6);
+        let is_fresh = |at: Now| !now.is_past(at, DISCOVERY);
+        if !self.found.as_ref().is_some_and(|(at, _)| is_fresh(*at)) {
+            self.found = Some((now, discover(roots, &mut self.labels, reading)));
+        }
+        let Some((_, found)) = &self.found else { return };
+        let (offset_seconds, name) = found.zone.at(now.unix_micros.div_euclid(1_000_000));
+        let labels = self.labels.get(&format!("zone {name}"), |_| label("time_zone", name));
+        let mut zone = ZONE.family();
+        zone.push(labels, f64::from(offset_seconds));
+        reading.family(zone);
+        for (desc, sets) in [(&AVAILABLE, &found.available), (&CURRENT, &found.current)] {
+            let mut family = desc.family();
+            for labels in sets {
+                family.push(labels.clone(), 1.0);
+            }
+            reading.family(family);
+        }
+    }
+}
+
+fn discover(roots: &Roots, labels: &mut Kept<Labels>, reading: &mut Reading) -> Found {
+    // A host without the file keeps UTC.
+    let zone = std::fs::read(roots.on_host("/etc/localtime"))
+        .ok()
+        .and_then(|bytes| zone::Zone::parse(&bytes))
+        .unwrap_or_default();
+    let mut found = Found { zone, ..Found::default() };
+    let dir = roots.path(Tree::Sys, "devices/system/clocksource");
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            reading.fail(Problem::read(dir, error));
+            return found;
+        }
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(device) = name.to_str().and_then(|name| name.strip_prefix("clocksource")) else {
+            continue;
+        };
+        let mut sets = |file| {
+            let text = read_small(&entry.path().join(file)).unwrap_or_default();
+            let set = |source| {
+                labels.get(&format!("source {device} {source}"), |_| {
+                    Labels::from_pairs_last_wins([("device", device), ("clocksource", source)])
+                })
+            };
+            text.split_ascii_whitespace().map(set).collect::<Vec<_>>()
+        };
+        found.available.append(&mut sets("available_clocksource"));
+        found.current.append(&mut sets("current_clocksource"));
+    }
+    labels.end_round();
+    found
+}

@@ -1,0 +1,255 @@
+//! The host's sources against node_exporter's own fixtures and golden output.
+//!
+//! Needs the directory that `STOA_CONFORMANCE_DATA` names; says so and passes without it.
+
+#![expect(clippy::unwrap_used, reason = "a test: what cannot be done fails it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use stoa_agent::print;
+use stoa_agent::sources::settings::{HostSettings, PatternPair};
+use stoa_agent::sources::{Now, Roots, host};
+
+/// Families of node_exporter's collectors that the host's sources do not cover, by the beginning of
+/// their names; a name that ends with `$` is meant whole.
+const OF_OTHER_SOURCES: &[&str] = &[
+    "go_",
+    "process_",
+    "promhttp_",
+    "node_arp_",
+    "node_bcache_",
+    "node_bcachefs_",
+    "node_bonding_",
+    "node_btrfs_",
+    "node_buddyinfo_",
+    "node_cgroups_",
+    "node_cooling_device_",
+    "node_dmi_",
+    "node_dmmultipath_",
+    "node_drbd_",
+    "node_edac_",
+    "node_exporter_build_info$",
+    "node_fibrechannel_",
+    "node_infiniband_",
+    "node_interrupts_total$",
+    "node_ipvs_",
+    "node_kernel_hung_tasks_total$",
+    "node_ksmd_",
+    "node_lnstat_",
+    "node_md_",
+    "node_memory_numa_",
+    "node_mountstats_",
+    "node_nfs_",
+    "node_nfsd_",
+    "node_nvme_",
+    "node_os_",
+    "node_pcidevice_",
+    "node_power_supply_",
+    "node_processes_",
+    "node_qdisc_",
+    "node_rapl_",
+    "node_slabinfo_",
+    "node_sysctl_",
+    "node_tape_",
+    "node_thermal_zone_",
+    "node_udp_queues$",
+    "node_watchdog_",
+    "node_wifi_",
+    "node_xfrm_",
+    "node_xfs_",
+    "node_zfs_",
+    "node_zoneinfo_",
+];
+
+/// Families of which the golden output has the head only: their values are the machine's own.
+const WITHOUT_VALUES: &[&str] = &[
+    "node_scrape_collector_duration_seconds",
+    "node_textfile_mtime_seconds",
+    "node_time_seconds",
+    "node_time_zone_offset_seconds",
+    "node_network_receive_bytes_total",
+    "node_network_receive_packets_total",
+    "node_network_transmit_bytes_total",
+    "node_network_transmit_packets_total",
+];
+
+/// Sources that the golden output was made without.
+const NOT_IN_GOLDEN: &[&str] = &["filesystem", "uname"];
+
+/// The golden output's network counters are those of the loopback device it was made on; these are
+/// all the fixtures lack of one.
+const LOOPBACK: &str = "Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:    1000      10    0    0    0     0          0         0     1000      10    0    0    0     0       0          0
+";
+
+#[derive(Debug, Default, PartialEq)]
+struct Family {
+    help: String,
+    kind: String,
+    /// Values as written, by labels, sorted, without the empty ones: an empty label is no label.
+    series: BTreeMap<String, String>,
+}
+
+fn parse(text: &str) -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
+            families.entry(name.into()).or_default().help = help.into();
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+        {
+            families.entry(name.into()).or_default().kind = kind.into();
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let family = families.entry(name.into()).or_default();
+            let twice = family.series.insert(without_empty(labels), value.into());
+            assert_eq!(twice, None, "{series} stands twice");
+        }
+    }
+    families
+}
+
+fn without_empty(labels: &str) -> String {
+    let Some(pairs) = labels.strip_suffix("\"}") else { return String::new() };
+    let mut pairs: Vec<&str> = pairs.split("\",").filter(|pair| !pair.ends_with("=\"")).collect();
+    pairs.sort_unstable();
+    pairs.into_iter().map(|pair| format!("{pair}\",")).collect()
+}
+
+fn is_of_other_source(name: &str) -> bool {
+    OF_OTHER_SOURCES.iter().any(|prefix| match prefix.strip_suffix('$') {
+        Some(whole) => whole == name,
+        None => name.starts_with(prefix),
+    })
+}
+
+/// The flags the golden output was made with.
+fn golden_settings() -> HostSettings {
+    HostSettings {
+        disabled: NOT_IN_GOLDEN.iter().map(ToString::to_string).collect(),
+        optional: host::OPTIONAL.iter().map(ToString::to_string).collect(),
+        cpu_info: true,
+        cpu_flags: Some("^(aes|avx.?|constant_tsc)$".into()),
+        cpu_bugs: Some("^(cpu_meltdown|spectre_.*|mds)$".into()),
+        stat_softirq: true,
+        hwmon_chips: PatternPair::include(
+            "(applesmc|asus_nb_wmi|coretemp|hwmon4|ieee80211|nct6779)",
+        ),
+        netclass_ignore_invalid_speed: true,
+        // `^lo$` for the loopback device that is added to the fixtures.
+        netclass_devices: PatternPair::exclude("(dmz|int|^lo$)"),
+        netdev_devices: PatternPair::include("lo"),
+        ..HostSettings::default()
+    }
+}
+
+fn unpack(archive: &Path, into: &Path) {
+    let tar = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
+    assert!(tar.success());
+    std::fs::write(into.join("proc/net/dev"), LOOPBACK).unwrap();
+    let statistics = into.join("sys/class/net/lo/statistics");
+    std::fs::create_dir_all(&statistics).unwrap();
+    std::fs::write(statistics.join("rx_nohandler"), "0\n").unwrap();
+}
+
+#[test]
+fn one_pass_over_the_fixtures_equals_the_golden_output() {
+    let Some(data) = std::env::var_os("STOA_CONFORMANCE_DATA") else {
+        println!("skipped: STOA_CONFORMANCE_DATA is not set");
+        return;
+    };
+    let data = Path::new(&data).join("exporters/node_exporter");
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&data.join("fixtures.tar.gz"), dir.path());
+    let roots = Roots {
+        procfs: dir.path().join("proc"),
+        sysfs: dir.path().join("sys"),
+        rootfs: dir.path().into(),
+        udev: dir.path().join("udev/data"),
+        textfile: Some(dir.path().join("textfile/two_metric_files")),
+    };
+    let mut out = Vec::new();
+    let now = Now { unix_micros: 1_770_000_000_000_000 };
+    print::run(&roots, &golden_settings(), now, &mut out).unwrap();
+    // Textfiles are named by their path.
+    let prefix = format!("{}/", dir.path().display());
+    let text = String::from_utf8(out).unwrap().replace(&prefix, "collector/fixtures/");
+    let mut ours = parse(&text);
+
+    let golden = std::fs::read_to_string(data.join("e2e-output.txt")).unwrap();
+    let mut golden = parse(&golden);
+    golden.retain(|name, _| !is_of_other_source(name));
+    let our_names: BTreeSet<String> =
+        host::NAMES.iter().map(|name| format!("collector=\"{name}\",")).collect();
+    let success = golden.get_mut("node_scrape_collector_success").unwrap();
+    success.series.retain(|labels, _| our_names.contains(labels));
+    for name in WITHOUT_VALUES {
+        let family = ours.get_mut(*name).unwrap();
+        assert!(!family.series.is_empty(), "{name} has no series");
+        family.series.clear();
+    }
+
+    let names = |families: &BTreeMap<String, Family>| -> BTreeSet<String> {
+        families.keys().cloned().collect()
+    };
+    let (expected, told) = (names(&golden), names(&ours));
+    let missing: Vec<_> = expected.difference(&told).collect();
+    let extra: Vec<_> = told.difference(&expected).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:#?}, extra {extra:#?}");
+    for (name, family) in &golden {
+        assert_eq!(&ours[name], family, "{name}");
+    }
+    let series: usize = golden.values().map(|family| family.series.len()).sum();
+    println!("{} families with {series} series equal node_exporter's", golden.len());
+}
+
+/// A summary's sum and count that its file does not give: node_exporter tells 0, we tell nothing.
+const INVENTED: &[(&str, &str)] = &[
+    ("prometheus_rule_evaluation_duration_seconds_sum", r#"handler="foo",rule_type="alerting","#),
+    ("prometheus_rule_evaluation_duration_seconds_count", r#"handler="foo",rule_type="alerting","#),
+];
+
+#[test]
+fn textfiles_are_told_as_node_exporter_tells_them() {
+    let Some(data) = std::env::var_os("STOA_CONFORMANCE_DATA") else {
+        println!("skipped: STOA_CONFORMANCE_DATA is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&Path::new(&data).join("exporters/node_exporter/fixtures.tar.gz"), dir.path());
+    let mut compared = 0;
+    for entry in std::fs::read_dir(dir.path().join("textfile")).unwrap() {
+        let path = entry.unwrap().path();
+        let directory = path.with_extension("");
+        // Directories given by a pattern are not supported.
+        if path.extension().is_none() || directory.ends_with("glob_extra_dimension") {
+            continue;
+        }
+        let args = print::PrintArgs {
+            textfile: Some(directory),
+            sources: vec!["textfile".into()],
+            ..print::PrintArgs::default()
+        };
+        let settings = args.settings(HostSettings::default()).unwrap();
+        let mut out = Vec::new();
+        print::run(&args.roots(Roots::default()), &settings, Now { unix_micros: 0 }, &mut out)
+            .unwrap();
+        let prefix = format!("{}/", dir.path().display());
+        let mut ours = parse(&String::from_utf8(out).unwrap().replace(&prefix, "fixtures/"));
+        ours.retain(|name, _| !name.starts_with("node_scrape_collector_"));
+        if let Some(modified) = ours.get_mut("node_textfile_mtime_seconds") {
+            modified.series.values_mut().for_each(|value| "1".clone_into(value));
+        }
+        let mut golden = parse(&std::fs::read_to_string(&path).unwrap());
+        for (name, labels) in INVENTED {
+            golden.get_mut(*name).map(|family| family.series.remove(*labels));
+        }
+        assert_eq!(ours, golden, "{}", path.display());
+        compared += 1;
+    }
+    assert_eq!(compared, 14);
+}

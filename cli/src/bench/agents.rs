@@ -1,0 +1,208 @@
+//! `stoa bench agents`: many simulated hosts, all of the real protocol.
+//!
+//! Each host's ticks stand at their own phase of the interval. After a warm-up (dictionaries sent,
+//! the store's first files made) the counters of all parts are read at the begin, the middle and
+//! the end of the measurement; then the hosts stop, what is under way is acknowledged, and whatever
+//! is missing then is a loss.
+//!
+//! Bounds: hosts and series by the arguments; latencies by hosts times ticks.
+
+mod host;
+mod outcome;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::collector::Collector;
+use super::cost::{Cost, loopback_bytes};
+use super::latency::Latency;
+use super::{Run, say, simulated};
+use host::{Acknowledged, Hosts};
+use outcome::{Outcome, Totals};
+
+/// Joins at once: as many as the collector looks at.
+const JOINS: usize = 4;
+
+/// How long hosts may take to connect.
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// What runs before the measurement begins.
+const WARM_UP: Duration = Duration::from_secs(5);
+
+/// How long the last readings may take to be acknowledged.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How many hosts of how many series.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct AgentsArgs {
+    /// Simulated hosts
+    #[arg(long, value_name = "HOSTS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    count: u16,
+    /// Series of each
+    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    series: u16,
+    /// What the values follow from
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    pub(super) run: Run,
+}
+
+/// Runs it, with everything below `dir`.
+///
+/// # Errors
+/// When a part did not start, or broke.
+pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outcome> {
+    say("starting the collector");
+    let mut collector = Collector::start(dir).await?;
+    let idle = collector.cost()?;
+    let mut hosts = Hosts::new(simulated::series(args.series.into()), args.run.interval);
+    join(&collector, &mut hosts, &args, dir).await?;
+    timeout(CONNECT, hosts.connected()).await.context("wait for all hosts to connect")?;
+
+    let began = hosts.begin();
+    let mut progress = Progress::new(&hosts);
+    watch(&mut progress, &mut collector, &hosts, began + WARM_UP).await?;
+    let first = read(&mut collector, &hosts)?;
+    let seconds = Duration::from_secs(args.run.seconds.into());
+    watch(&mut progress, &mut collector, &hosts, first.at + seconds / 2).await?;
+    let middle = read(&mut collector, &hosts)?;
+    watch(&mut progress, &mut collector, &hosts, first.at + seconds).await?;
+    let last = read(&mut collector, &hosts)?;
+
+    hosts.end_ticks();
+    let drained = timeout(DRAIN, hosts.drained()).await.is_ok();
+    let totals = hosts.totals();
+    let figures = collector.figures().await?;
+    let acknowledged = hosts.stop().await?;
+    collector.stop().await?;
+    let within = |one: &&Acknowledged| (first.at..last.at).contains(&one.handed_in);
+    let latency = acknowledged.iter().filter(within).map(|one| one.latency).collect();
+    Ok(Outcome::new(outcome::Measured {
+        hosts: args.count,
+        series: args.series,
+        interval: args.run.interval,
+        idle,
+        readings: [first, middle, last],
+        end: totals,
+        drained,
+        stored: figures.wire().1,
+        disk_bytes_per_sample: figures.disk_bytes_per_sample(),
+        latency: Latency::of(latency),
+    }))
+}
+
+/// What all parts have counted at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    totals: Totals,
+    collector: Cost,
+    own: Cost,
+    loopback_bytes: u64,
+}
+
+fn read(collector: &mut Collector, hosts: &Hosts) -> anyhow::Result<Reading> {
+    Ok(Reading {
+        at: Instant::now(),
+        totals: hosts.totals(),
+        collector: collector.cost()?,
+        own: Cost::of(std::process::id())?,
+        loopback_bytes: loopback_bytes(),
+    })
+}
+
+/// Joins all hosts, a few at once, and starts their uplinks.
+async fn join(
+    collector: &Collector,
+    hosts: &mut Hosts,
+    args: &AgentsArgs,
+    dir: &Path,
+) -> anyhow::Result<()> {
+    let mut joining = JoinSet::new();
+    let mut told = Instant::now();
+    for number in 0..args.count {
+        if joining.len() == JOINS {
+            next(&mut joining, hosts, args).await?;
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            say(&format!("{} of {} hosts have joined", hosts.len(), args.count));
+        }
+        let (token, address) = (collector.token().await?, collector.agents());
+        let dir = dir.join(format!("host-{number}"));
+        joining.spawn(async move { host::join(number, &token, &address, &dir).await });
+    }
+    while !joining.is_empty() {
+        next(&mut joining, hosts, args).await?;
+    }
+    Ok(())
+}
+
+async fn next(
+    joining: &mut JoinSet<anyhow::Result<host::Joined>>,
+    hosts: &mut Hosts,
+    args: &AgentsArgs,
+) -> anyhow::Result<()> {
+    let Some(joined) = joining.join_next().await else { return Ok(()) };
+    hosts.start(joined??, args.seed, args.count)
+}
+
+/// Waits, and tells what happens.
+async fn watch(
+    progress: &mut Progress,
+    collector: &mut Collector,
+    hosts: &Hosts,
+    until: Instant,
+) -> anyhow::Result<()> {
+    while Instant::now() + TELL_EVERY < until {
+        sleep(TELL_EVERY).await;
+        let cost = collector.cost()?;
+        say(&progress.line(hosts.totals(), cost));
+    }
+    sleep_until(until).await;
+    Ok(())
+}
+
+/// Turns totals into lines.
+struct Progress {
+    began: Instant,
+    last: (Instant, Totals, Cost),
+}
+
+impl Progress {
+    fn new(hosts: &Hosts) -> Self {
+        let now = Instant::now();
+        Self { began: now, last: (now, hosts.totals(), Cost::default()) }
+    }
+
+    fn line(&mut self, totals: Totals, cost: Cost) -> String {
+        let now = Instant::now();
+        let (then, before, cost_before) = self.last;
+        self.last = (now, totals, cost);
+        let seconds = now.duration_since(then).as_secs_f64().max(1e-3);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        format!(
+            "{:3} s: {:.0} samples/s produced, {:.0} acknowledged, {} waiting; collector {:.0} % of a core, {}",
+            now.duration_since(self.began).as_secs(),
+            rate(totals.produced, before.produced),
+            rate(totals.acknowledged, before.acknowledged),
+            totals.waiting(),
+            cost.cpu_since(&cost_before).as_secs_f64() / seconds * 100.0,
+            super::report::megabytes(cost.rss_bytes),
+        )
+    }
+}
+
+/// The wall clock, for uplinks and ticks.
+fn clock() -> stoa_agent::uplink::Clock {
+    Arc::new(stoa_daemon::unix_ms)
+}

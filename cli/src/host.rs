@@ -1,0 +1,128 @@
+//! `stoa host`: lists, revokes and unlocks the hosts that have joined.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use stoa_collector::hosts::Standing;
+use stoa_collector::http::admin::HostLine;
+use stoa_daemon::Misuse;
+use stoa_model::HostId;
+
+use crate::query::print;
+use crate::table::{columns, moment};
+use crate::token::Output;
+
+/// List, revoke and unlock hosts
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: stoa host list")]
+pub(crate) struct HostArgs {
+    #[command(subcommand)]
+    command: HostCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum HostCommand {
+    /// List every host that has joined
+    #[command(after_help = "Example: stoa host list --json")]
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End a host's membership: its connections are cut and its certificates refused
+    #[command(after_help = "Example: stoa host revoke pve1")]
+    Revoke {
+        /// The host's name, as listed
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Trust the current holder of a locked host's identity again
+    ///
+    /// A host is locked when an older certificate of it is used to renew: a clone, a stolen key, or
+    /// a rollback to an old snapshot.
+    #[command(after_help = "Example: stoa host unlock pve1")]
+    Unlock {
+        /// The host's name, as listed
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Runs `stoa host`.
+///
+/// # Errors
+/// With [`Misuse`] in the chain when an argument is wrong; else when there is no answer.
+pub(crate) async fn run(args: HostArgs) -> anyhow::Result<()> {
+    match args.command {
+        HostCommand::List { output } => {
+            let text = output.ask(Method::GET, &["hosts"], None).await?;
+            let lines: Vec<HostLine> = serde_json::from_str(&text)?;
+            print(&if output.json { text + "\n" } else { listed(&lines) })
+        }
+        HostCommand::Revoke { name, output } => act(&name, "revoke", "revoked", &output).await,
+        HostCommand::Unlock { name, output } => act(&name, "unlock", "unlocked", &output).await,
+    }
+}
+
+async fn act(name: &str, verb: &str, done: &str, output: &Output) -> anyhow::Result<()> {
+    let host = HostId::parse(name).map_err(|error| Misuse(error.to_string()))?;
+    let path = ["hosts", host.as_str(), verb];
+    let text = output.ask(Method::POST, &path, None).await?;
+    print(&if output.json { text + "\n" } else { format!("{done} {host}\n") })
+}
+
+fn listed(lines: &[HostLine]) -> String {
+    if lines.is_empty() {
+        return "no host has joined; make a token for one with: stoa token create\n".to_owned();
+    }
+    let titles = ["name", "status", "joined", "certificate until", "agent"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    for HostLine { name, host } in lines {
+        let standing = match &host.standing {
+            Standing::Active => "active".to_owned(),
+            Standing::Locked { at_ms, .. } => format!("locked since {}", moment(*at_ms)),
+            Standing::Revoked { at_ms } => format!("revoked since {}", moment(*at_ms)),
+        };
+        let newest = host.pending.as_ref().unwrap_or(&host.current);
+        rows.push([
+            name.clone(),
+            standing,
+            moment(host.joined_ms),
+            moment(newest.not_after_ms),
+            host.agent_version.clone(),
+        ]);
+    }
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_listed_with_where_they_stand() {
+        let host = |status: &str| -> HostLine {
+            let text = format!(
+                r#"{{"name":"pve1","joined_ms":0,"agent_version":"0.1.0","generation":1,
+                "current":{{"serial":"00","not_after_ms":1000}},"pending":null,"past":[],{status}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let lines = [
+            host(r#""status":"active""#),
+            host(r#""status":"revoked","at_ms":0"#),
+            host(r#""status":"locked","at_ms":0,"serial":"01""#),
+        ];
+        let text = listed(&lines);
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "pve1  active                              1970-01-01T00:00:00Z  \
+             1970-01-01T00:00:01Z  0.1.0"
+        );
+        assert!(
+            text.contains("locked since 1970") && text.contains("revoked since 1970"),
+            "{text}"
+        );
+        assert!(listed(&[]).contains("stoa token create"));
+    }
+}

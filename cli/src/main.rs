@@ -1,0 +1,60 @@
+//! The `stoa` command.
+
+mod bench;
+mod chart;
+mod client;
+mod completions;
+mod host;
+mod local;
+mod progress;
+mod query;
+mod table;
+mod test;
+mod token;
+mod up;
+
+use clap::{CommandFactory as _, Parser};
+use stoa_daemon::Exit;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stoa",
+    version,
+    about = "Stoa: see and steer your hosts",
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  stoa up
+  stoa query 'up'
+  stoa token create
+  stoa host list"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Query(query::QueryArgs),
+    Token(token::TokenArgs),
+    Host(host::HostArgs),
+    Test(test::TestArgs),
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+#[tokio::main]
+async fn main() -> Exit {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::run(args).await,
+        Command::Query(args) => query::run(args).await,
+        Command::Token(args) => token::run(args).await,
+        Command::Host(args) => host::run(args).await,
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(args).await,
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+    };
+    Exit::from(result)
+}

@@ -1,0 +1,113 @@
+//! The Prometheus HTTP API: what Grafana's Prometheus data source and its kin call, with
+//! Prometheus's parameters, shapes, error codes and limits.
+//!
+//! Handlers read parameters ([`Params`]), wait for a turn ([`Gate`]) on a blocking thread, ask the
+//! engine or the index, and write JSON straight into bytes. They know the store only as something to
+//! read; nothing here changes anything.
+//!
+//! Bounds: a form of 1 MiB ([`crate::http::routes::BODY_BYTES_MAX`]), 10,000 parameters, 100
+//! selectors; a query's samples, series, points, time and concurrency by
+//! [`QueryConfig`].
+
+mod gate;
+mod json;
+mod params;
+mod query;
+mod reply;
+mod series;
+mod status;
+mod value;
+
+use std::sync::Arc;
+
+use http::Method;
+use stoa_model::TimestampMs;
+use stoa_promql::{Engine, Limits};
+
+use super::routes::{Routes, Scope};
+use crate::config::QueryConfig;
+use crate::store::{Clock, Store};
+
+pub use gate::{Gate, GateFigures, Stop};
+pub use params::{
+    DurationError, Params, TIME_MAX_MS, TIME_MIN_MS, TimeError, duration, rfc3339, time,
+};
+pub use reply::{ApiError, ErrorKind, Success, TRUNCATED};
+
+/// The API over a store; clones are cheap and all the same.
+#[derive(Clone, Debug)]
+pub struct Prometheus(Arc<Shared>);
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    engine: Engine,
+    gate: Gate,
+    clock: ClockHandle,
+    series_max: usize,
+    samples_max: usize,
+    started_ms: TimestampMs,
+}
+
+/// A clock that can be printed.
+struct ClockHandle(Clock);
+
+impl std::fmt::Debug for ClockHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl Prometheus {
+    /// The API over a store.
+    #[must_use]
+    pub fn new(store: Store, query: &QueryConfig, clock: Clock) -> Self {
+        let engine = Engine::new(Limits {
+            samples_max: query.samples_max,
+            series_max: query.series_max,
+            ..Limits::default()
+        });
+        Self(Arc::new(Shared {
+            store,
+            engine,
+            gate: Gate::new(query.concurrency_max, query.timeout),
+            started_ms: clock(),
+            clock: ClockHandle(clock),
+            series_max: query.series_max,
+            samples_max: query.samples_max,
+        }))
+    }
+
+    /// What queries have done since the start.
+    #[must_use]
+    pub fn figures(&self) -> GateFigures {
+        self.0.gate.figures()
+    }
+}
+
+impl Shared {
+    fn now_ms(&self) -> TimestampMs {
+        (self.clock.0)()
+    }
+}
+
+/// The API's routes; all of them only read.
+pub fn routes(prometheus: Prometheus) -> Routes {
+    let asked = [Method::GET, Method::POST];
+    let table: Routes<Arc<Shared>> = Routes::new()
+        .any_of(&asked, "/api/v1/query", Scope::Read, query::query)
+        .any_of(&asked, "/api/v1/query_range", Scope::Read, query::query_range)
+        .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, query::query_exemplars)
+        .any_of(&asked, "/api/v1/series", Scope::Read, series::series)
+        .any_of(&asked, "/api/v1/labels", Scope::Read, series::labels)
+        .get("/api/v1/label/{name}/values", Scope::Read, series::label_values)
+        .get("/api/v1/metadata", Scope::Read, series::metadata)
+        .get("/api/v1/rules", Scope::Read, status::rules)
+        .get("/api/v1/alerts", Scope::Read, status::alerts)
+        .get("/api/v1/targets", Scope::Read, status::targets)
+        .get("/api/v1/status/buildinfo", Scope::Read, status::buildinfo)
+        .get("/api/v1/status/runtimeinfo", Scope::Read, status::runtimeinfo)
+        .get("/api/v1/status/tsdb", Scope::Read, status::tsdb);
+    table.with_state(prometheus.0)
+}

@@ -1,0 +1,253 @@
+//! How many queries run at once, how long, and who stops them.
+//!
+//! A query runs on a blocking thread and looks at its [`Stop`] now and then. It is told to stop when
+//! its time is up or when the one who asked has gone away (the handler's future is dropped); the
+//! answer does not wait for it, but its place is free only once it has really stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::reply::{ApiError, ErrorKind};
+
+/// Most queries that wait for their turn: a dashboard of a few hundred panels, opened twice. More
+/// are refused at once.
+const WAITING_MAX: usize = 1024;
+
+/// The queue before the blocking threads.
+#[derive(Debug)]
+pub struct Gate {
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+    timeout_max: Duration,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    started: AtomicU64,
+    refused: AtomicU64,
+    timed_out: AtomicU64,
+    abandoned: AtomicU64,
+    running: AtomicU64,
+}
+
+/// What the gate has seen since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateFigures {
+    /// Queries begun.
+    pub started: u64,
+    /// Queries turned away because too many waited.
+    pub refused: u64,
+    /// Queries stopped for taking too long, the wait included.
+    pub timed_out: u64,
+    /// Queries whose sender went away before the answer.
+    pub abandoned: u64,
+    /// Queries running now.
+    pub running: u64,
+}
+
+/// Says whether to go on.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether nobody wants the answer any more.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells the query to stop when the one who waits for it goes away.
+struct StopOnDrop {
+    stop: Stop,
+    counters: Arc<Counters>,
+    answered: bool,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.stop.0.store(true, Ordering::Relaxed);
+            self.counters.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts a query as running for as long as it has its thread.
+struct Running(Arc<Counters>);
+
+impl Running {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.started.fetch_add(1, Ordering::Relaxed);
+        counters.running.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    /// A gate for `concurrency_max` queries at once, each of at most `timeout_max`.
+    #[must_use]
+    pub fn new(concurrency_max: usize, timeout_max: Duration) -> Self {
+        let running = concurrency_max.clamp(1, Semaphore::MAX_PERMITS - WAITING_MAX);
+        Self {
+            running: Arc::new(Semaphore::new(running)),
+            admitted: Arc::new(Semaphore::new(running + WAITING_MAX)),
+            timeout_max,
+            counters: Arc::default(),
+        }
+    }
+
+    /// The longest a query may take.
+    #[must_use]
+    pub fn timeout_max(&self) -> Duration {
+        self.timeout_max
+    }
+
+    /// What has been seen so far.
+    #[must_use]
+    pub fn figures(&self) -> GateFigures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GateFigures {
+            started: read(&self.counters.started),
+            refused: read(&self.counters.refused),
+            timed_out: read(&self.counters.timed_out),
+            abandoned: read(&self.counters.abandoned),
+            running: read(&self.counters.running),
+        }
+    }
+
+    /// Runs work on a blocking thread once it is its turn.
+    ///
+    /// # Errors
+    /// The work's own error; `timeout` when it and the wait for it took longer than `timeout`;
+    /// `unavailable` when too many wait; `internal` when the work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        work: impl FnOnce(&Stop) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            let message = format!("more than {WAITING_MAX} queries are waiting");
+            return Err(ApiError::new(ErrorKind::Unavailable, message));
+        };
+        let deadline = Instant::now() + timeout.min(self.timeout_max);
+        let stop = Stop(Arc::new(AtomicBool::new(false)));
+        let mut guard = StopOnDrop {
+            stop: stop.clone(),
+            counters: Arc::clone(&self.counters),
+            answered: false,
+        };
+        let turn = Arc::clone(&self.running).acquire_owned();
+        let outcome = tokio::time::timeout_at(deadline, async {
+            let turn = turn.await.map_err(|_closed| stopped())?;
+            let running = Running::new(&self.counters);
+            let task = tokio::task::spawn_blocking(move || {
+                let result = work(&stop);
+                drop((running, turn, admitted));
+                result
+            });
+            task.await.map_err(|_panicked| stopped())?
+        })
+        .await;
+        guard.answered = true;
+        outcome.unwrap_or_else(|_elapsed| {
+            guard.stop.0.store(true, Ordering::Relaxed);
+            self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+            Err(ApiError::new(ErrorKind::Timeout, "query timed out in expression evaluation"))
+        })
+    }
+}
+
+/// The runtime is going down, or the work panicked (which the panic hook has logged).
+fn stopped() -> ApiError {
+    ApiError::new(ErrorKind::Internal, "the query ended without an answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Runs until told to stop, then says so.
+    fn endless(
+        stopped: std::sync::mpsc::Sender<()>,
+    ) -> impl FnOnce(&Stop) -> Result<(), ApiError> + Send {
+        move |stop| {
+            while !stop.asked() {
+                std::thread::yield_now();
+            }
+            stopped.send(()).map_err(|_gone| ApiError::bad_data("nobody listens"))
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_too_long_is_stopped() {
+        let gate = Gate::new(1, Duration::from_millis(20));
+        let (tx, rx) = std::sync::mpsc::channel();
+        let error = gate.run(LONG, endless(tx)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        rx.recv_timeout(LONG).unwrap();
+        assert_eq!(gate.run(LONG, |_| Ok(7)).await, Ok(7));
+        let figures = gate.figures();
+        assert_eq!((figures.started, figures.timed_out, figures.abandoned), (2, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn work_nobody_waits_for_is_stopped() {
+        let gate = Arc::new(Gate::new(1, LONG));
+        let (tx, rx) = std::sync::mpsc::channel();
+        let asking = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.run(LONG, endless(tx)).await }
+        });
+        while gate.figures().running == 0 {
+            tokio::task::yield_now().await;
+        }
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        tokio::task::spawn_blocking(move || rx.recv_timeout(LONG)).await.unwrap().unwrap();
+        assert_eq!(gate.figures().abandoned, 1);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_run_and_wait() {
+        let gate = Arc::new(Gate::new(1, Duration::from_millis(50)));
+        let (tx, _rx) = std::sync::mpsc::channel();
+        let mut asked = Vec::new();
+        for _ in 0..=WAITING_MAX {
+            let (gate, work) = (Arc::clone(&gate), endless(tx.clone()));
+            asked.push(tokio::spawn(async move { gate.run(LONG, work).await }));
+        }
+        while gate.admitted.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.figures().running, 1);
+        let error = gate.run(LONG, |_| Ok(())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        for waiting in asked {
+            assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        }
+        assert_eq!(gate.figures().refused, 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let gate = Gate::new(1, LONG);
+        let error = gate.run::<()>(LONG, |_| panic!("on purpose")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(gate.run(LONG, |_| Ok(1)).await, Ok(1));
+    }
+}

@@ -1,0 +1,183 @@
+//! JSON as Prometheus writes it, straight into bytes: no tree is built per sample.
+//!
+//! Values are strings (`"1.5"`, `"NaN"`, `"+Inf"`), as Go's `strconv` prints the shortest form that
+//! reads back to the same bits; timestamps are numbers of seconds with up to three decimals.
+
+use std::io::Write as _;
+
+use stoa_model::{Labels, TimestampMs};
+
+/// Writes a JSON string with its quotes.
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((&special, after)) = tail.split_first() else { break };
+        match special {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                for nibble in [control >> 4, control & 15] {
+                    out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+                }
+            }
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// Writes a list of strings.
+pub(crate) fn strings<T: AsRef<str>>(out: &mut Vec<u8>, list: impl IntoIterator<Item = T>) {
+    out.push(b'[');
+    for (i, text) in list.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        string(out, text.as_ref());
+    }
+    out.push(b']');
+}
+
+/// Writes labels as an object, in order of their names.
+pub(crate) fn labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (i, label) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        string(out, &label.name);
+        out.push(b':');
+        string(out, &label.value);
+    }
+    out.push(b'}');
+}
+
+/// Writes an integer.
+pub(crate) fn integer(out: &mut Vec<u8>, number: impl std::fmt::Display) {
+    print(out, format_args!("{number}"));
+}
+
+/// Writes milliseconds as seconds: `1`, `1.500`, `-0.001`.
+pub(crate) fn timestamp(out: &mut Vec<u8>, t: TimestampMs) {
+    if t < 0 {
+        out.push(b'-');
+    }
+    let (seconds, millis) = (t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
+    print(out, format_args!("{seconds}"));
+    if millis > 0 {
+        print(out, format_args!(".{millis:03}"));
+    }
+}
+
+/// Writes `[timestamp,"value"]`.
+pub(crate) fn sample(out: &mut Vec<u8>, t: TimestampMs, value: f64) {
+    out.push(b'[');
+    timestamp(out, t);
+    out.extend_from_slice(b",\"");
+    float(out, value);
+    out.extend_from_slice(b"\"]");
+}
+
+/// Writes a value as Go does, without quotes: plain from 1e-6 up to 1e21, else with an exponent of
+/// at least two digits and its sign.
+pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
+    if value.is_nan() {
+        out.extend_from_slice(b"NaN");
+        return;
+    }
+    if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+        return;
+    }
+    let size = value.abs();
+    if size == 0.0 || (1e-6..1e21).contains(&size) {
+        print(out, format_args!("{value}"));
+        return;
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    print(out, format_args!("{digits}e{sign}{exponent:0>2}"));
+}
+
+/// Writing to memory cannot fail.
+fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok(), "BUG: a write to memory failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn floats_read_as_go_prints_them() {
+        for (value, want) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-6, "0.000001"),
+            (9.9e-7, "9.9e-07"),
+            (-1.5e-300, "-1.5e-300"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (5e-324, "5e-324"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(written(|out| float(out, value)), want);
+        }
+    }
+
+    #[test]
+    fn timestamps_are_seconds_to_the_millisecond() {
+        for (t, want) in [
+            (0, "0"),
+            (1000, "1"),
+            (1001, "1.001"),
+            (1_700_000_000_120, "1700000000.120"),
+            (-1500, "-1.500"),
+            (-1, "-0.001"),
+            (i64::MIN, "-9223372036854775.808"),
+        ] {
+            assert_eq!(written(|out| timestamp(out, t)), want);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_string_survives(text in ".*") {
+            let json = written(|out| string(out, &text));
+            proptest::prop_assert_eq!(serde_json::from_str::<String>(&json).ok(), Some(text));
+        }
+
+        #[test]
+        fn any_float_survives(bits in proptest::num::u64::ANY) {
+            let value = f64::from_bits(bits);
+            let text = written(|out| float(out, value));
+            let back: f64 = text.parse().unwrap_or(0.5);
+            proptest::prop_assert!(back.to_bits() == bits || (back.is_nan() && value.is_nan()));
+        }
+    }
+}

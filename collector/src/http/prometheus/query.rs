@@ -1,0 +1,177 @@
+//! Questions in PromQL: `query`, `query_range`, `query_exemplars`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use stoa_model::TimestampMs;
+use stoa_promql::{Answer, QueryError, Value};
+
+use super::params::Params;
+use super::reply::{ApiError, ErrorKind, Success};
+use super::{Shared, json, value};
+
+/// `/api/v1/query`: the value at one instant.
+pub(super) async fn query(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let limit = params.limit("limit")?;
+    let at = params.time_or("time", prometheus.now_ms())?;
+    let timeout = params.timeout(prometheus.gate.timeout_max())?;
+    let text = params.get("query").unwrap_or("").to_owned();
+    let stats = Stats::of(&params);
+    let asked = Arc::clone(&prometheus);
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view();
+        let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
+        Ok(printed(answer, limit, stats))
+    };
+    prometheus.gate.run(timeout, work).await
+}
+
+/// `/api/v1/query_range`: the values over a range, one per step.
+pub(super) async fn query_range(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let limit = params.limit("limit")?;
+    let range = Range::of(&params)?;
+    let timeout = params.timeout(prometheus.gate.timeout_max())?;
+    let text = params.get("query").unwrap_or("").to_owned();
+    let stats = Stats::of(&params);
+    let asked = Arc::clone(&prometheus);
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view();
+        let answer = asked
+            .engine
+            .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
+            .map_err(refused)?;
+        Ok(printed(answer, limit, stats))
+    };
+    prometheus.gate.run(timeout, work).await
+}
+
+/// The range of a query, in milliseconds: in order, with a step forward. How many steps there may be
+/// is the engine's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    start: TimestampMs,
+    end: TimestampMs,
+    step: i64,
+}
+
+impl Range {
+    fn of(params: &Params) -> Result<Self, ApiError> {
+        let (start, end) = (params.time("start")?, params.time("end")?);
+        if end < start {
+            let reason = "end timestamp must not be before start time";
+            return Err(ApiError::invalid("end", reason));
+        }
+        let step = params
+            .duration_ms("step")?
+            .ok_or_else(|| ApiError::invalid("step", "cannot parse \"\" to a valid duration"))?;
+        if step <= 0 {
+            return Err(ApiError::invalid(
+                "step",
+                "zero or negative query resolution step widths are not accepted. \
+                 Try a positive integer",
+            ));
+        }
+        Ok(Self { start, end, step })
+    }
+}
+
+/// Whether the sender wants to know what the answer cost.
+#[derive(Clone, Copy, Debug)]
+struct Stats(bool);
+
+impl Stats {
+    fn of(params: &Params) -> Self {
+        Self(params.get("stats").is_some())
+    }
+}
+
+fn printed(answer: Answer, limit: Option<usize>, stats: Stats) -> Success {
+    let mut found = answer.value;
+    let cut = limit.is_some_and(|limit| cut(&mut found, limit));
+    Success::data(|out| {
+        out.push(b'{');
+        value::write(out, &found);
+        if stats.0 {
+            out.extend_from_slice(br#","stats":{"samples":{"totalQueryableSamples":"#);
+            json::integer(out, answer.samples_loaded);
+            out.extend_from_slice(b"}}");
+        }
+        out.push(b'}');
+    })
+    .warnings(answer.warnings)
+    .truncated(cut)
+    .infos(answer.infos)
+}
+
+/// Cuts a list to `limit` series; says whether there was something to cut.
+fn cut(value: &mut Value, limit: usize) -> bool {
+    match value {
+        Value::Vector(list) if list.len() > limit => list.truncate(limit),
+        Value::Matrix(list) if list.len() > limit => list.truncate(limit),
+        _ => return false,
+    }
+    true
+}
+
+/// `/api/v1/query_exemplars`: none are stored, which an empty list says.
+pub(super) async fn query_exemplars(_params: Params) -> Success {
+    Success::data(|out| out.extend_from_slice(b"[]"))
+}
+
+/// Why a query has no value, in Prometheus's terms.
+fn refused(error: QueryError) -> ApiError {
+    match error {
+        QueryError::Parse(_) => ApiError::invalid("query", error),
+        QueryError::TooManyPoints { .. } => ApiError::bad_data(error.to_string()),
+        QueryError::Cancelled => ApiError::new(ErrorKind::Canceled, error.to_string()),
+        QueryError::Execution(_)
+        | QueryError::TooManySamples { .. }
+        | QueryError::TooManySeries { .. } => {
+            ApiError::new(ErrorKind::Execution, error.to_string())
+        }
+        QueryError::Storage(_) => {
+            let message = crate::store::described(&error);
+            tracing::error!(error = message, "a query could not read the store");
+            ApiError::new(ErrorKind::Internal, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, expected: Result<(i64, i64, i64), &str>) {
+        let params = Params::parse(b"", query.as_bytes()).unwrap();
+        let range = Range::of(&params).map(|range| (range.start, range.end, range.step));
+        assert_eq!(range.map_err(|error| error.to_string()), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn ranges_go_forward() {
+        check("start=1&end=2&step=0.5", Ok((1000, 2000, 500)));
+        check("start=1&end=1&step=15s", Ok((1000, 1000, 15_000)));
+        check(
+            "start=2&end=1&step=1",
+            Err("invalid parameter \"end\": end timestamp must not be before start time"),
+        );
+        let forward = "invalid parameter \"step\": zero or negative query resolution step widths \
+                       are not accepted. Try a positive integer";
+        check("start=1&end=2&step=0", Err(forward));
+        check("start=1&end=2&step=-1", Err(forward));
+        check(
+            "start=1&end=2",
+            Err("invalid parameter \"step\": cannot parse \"\" to a valid duration"),
+        );
+        check(
+            "end=2&step=1",
+            Err("invalid parameter \"start\": cannot parse \"\" to a valid timestamp"),
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! What there is: `series`, `labels`, `label/{name}/values`, `metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use stoa_model::{Matcher, MetricKind, TimestampMs};
+use stoa_promql::parse_selector;
+
+use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, label_name};
+use super::reply::{ApiError, Success};
+use super::{Shared, json};
+use crate::store::Description;
+
+/// Most `match[]` selectors in one request.
+const SELECTORS_MAX: usize = 100;
+
+/// Most results printed, whatever limit is asked for; more would be some hundred megabytes.
+const RESULTS_MAX: usize = 1_000_000;
+
+/// What a request about names looks at: series that match any of the selectors, in a range of time.
+struct Scope {
+    selectors: Vec<Vec<Matcher>>,
+    start: TimestampMs,
+    end: TimestampMs,
+    limit: Option<usize>,
+}
+
+impl Scope {
+    fn of(params: &Params) -> Result<Self, ApiError> {
+        let mut selectors = Vec::new();
+        for text in params.all("match[]") {
+            if selectors.len() == SELECTORS_MAX {
+                let reason = format!("more than {SELECTORS_MAX} selectors");
+                return Err(ApiError::invalid("match[]", reason));
+            }
+            let matchers =
+                parse_selector(text).map_err(|error| ApiError::invalid("match[]", error))?;
+            selectors.push(matchers);
+        }
+        let start = params.time_or("start", TIME_MIN_MS)?;
+        let end = params.time_or("end", TIME_MAX_MS)?;
+        if end < start {
+            let reason = "end timestamp must not be before start time";
+            return Err(ApiError::invalid("end", reason));
+        }
+        Ok(Self { selectors, start, end, limit: params.limit("limit")? })
+    }
+
+    /// How many results are printed.
+    fn most(&self) -> usize {
+        self.limit.unwrap_or(RESULTS_MAX).min(RESULTS_MAX)
+    }
+
+    /// How many to ask for: one more shows whether there are more.
+    fn ask(&self) -> usize {
+        self.most() + 1
+    }
+
+    /// Every selector; one that matches everything when there is none.
+    fn selectors(&self) -> impl Iterator<Item = &[Matcher]> {
+        let everything: Option<&[Matcher]> = self.selectors.is_empty().then_some(&[]);
+        self.selectors.iter().map(Vec::as_slice).chain(everything)
+    }
+}
+
+/// `/api/v1/series`: the label sets that match, sorted.
+pub(super) async fn series(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let scope = Scope::of(&params)?;
+    if scope.selectors.is_empty() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let timeout = params.timeout(prometheus.gate.timeout_max())?;
+    let asked = Arc::clone(&prometheus);
+    let work = move |_: &super::Stop| {
+        let sets: Vec<&[Matcher]> = scope.selectors().collect();
+        let found = asked.store.view().series(&sets, scope.start, scope.end, scope.ask());
+        Ok(list(&found, scope.most(), json::labels))
+    };
+    prometheus.gate.run(timeout, work).await
+}
+
+/// `/api/v1/labels`: the names of labels, sorted.
+pub(super) async fn labels(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    names(prometheus, params, None).await
+}
+
+/// `/api/v1/label/{name}/values`: the values of one label, sorted.
+pub(super) async fn label_values(
+    State(prometheus): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    names(prometheus, params, Some(label_name(&name))).await
+}
+
+async fn names(
+    prometheus: Arc<Shared>,
+    params: Params,
+    label: Option<String>,
+) -> Result<Success, ApiError> {
+    let scope = Scope::of(&params)?;
+    let timeout = params.timeout(prometheus.gate.timeout_max())?;
+    let asked = Arc::clone(&prometheus);
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view();
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        for matchers in scope.selectors() {
+            if stop.asked() {
+                break;
+            }
+            found.extend(match &label {
+                Some(name) => {
+                    view.label_values(name, matchers, scope.start, scope.end, scope.ask())
+                }
+                None => view.label_names(matchers, scope.start, scope.end, scope.ask()),
+            });
+        }
+        let found: Vec<String> = found.into_iter().collect();
+        Ok(list(&found, scope.most(), |out, name| json::string(out, name)))
+    };
+    prometheus.gate.run(timeout, work).await
+}
+
+fn list<T>(found: &[T], most: usize, item: impl Fn(&mut Vec<u8>, &T)) -> Success {
+    Success::data(|out| {
+        out.push(b'[');
+        for (i, one) in found.iter().take(most).enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            item(out, one);
+        }
+        out.push(b']');
+    })
+    .truncated(found.len() > most)
+}
+
+/// `/api/v1/metadata`: what exporters say about metrics.
+pub(super) async fn metadata(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let limit = params.limit("limit")?.unwrap_or(usize::MAX);
+    params.limit("limit_per_metric")?; // one description is kept per metric
+    let known = prometheus.store.metadata();
+    let found: BTreeMap<Arc<str>, Description> = match params.get("metric") {
+        Some(name) => known.get(name).map(|d| (Arc::from(name), d)).into_iter().collect(),
+        None => known.all().into_iter().take(limit).collect(),
+    };
+    Ok(Success::data(|out| {
+        out.push(b'{');
+        for (i, (name, description)) in found.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            json::string(out, name);
+            out.extend_from_slice(b":[{\"type\":");
+            let kind = match description.kind {
+                MetricKind::Untyped => "unknown",
+                kind => kind.as_str(),
+            };
+            json::string(out, kind);
+            out.extend_from_slice(b",\"help\":");
+            json::string(out, &description.help);
+            out.extend_from_slice(b",\"unit\":");
+            json::string(out, &description.unit);
+            out.extend_from_slice(b"}]");
+        }
+        out.push(b'}');
+    }))
+}

@@ -1,0 +1,282 @@
+//! What the server says about itself: `status/*`, `targets`, `rules`, `alerts`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use stoa_model::{Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
+use stoa_promql::{Select, Storage as _};
+
+use super::params::{Params, rfc3339};
+use super::reply::{ApiError, ErrorKind, Success};
+use super::{Shared, json};
+use crate::store::described;
+
+/// The version Grafana is told: it decides by it what it may ask (label matching, `limit`).
+const COMPATIBLE_VERSION: &str = "2.50.1";
+
+/// How long after its last `up` a target is still shown: Prometheus's own look-back.
+const TARGET_MS: i64 = 5 * 60 * 1000;
+
+/// How many of the largest counts are shown when no limit is given.
+const TOP_DEFAULT: usize = 10;
+
+/// The range whose series are counted: a head's.
+const HEAD_MS: i64 = 2 * 3600 * 1000;
+
+/// Most targets listed.
+const TARGETS_MAX: usize = 10_000;
+
+/// `/api/v1/status/buildinfo`; without the key `features`, which would say Mimir.
+pub(super) async fn buildinfo() -> Success {
+    object(&[
+        ("version", Field::Text(COMPATIBLE_VERSION)),
+        ("revision", Field::Text(concat!("stoa-", env!("CARGO_PKG_VERSION")))),
+        ("branch", Field::Text("")),
+        ("buildUser", Field::Text("")),
+        ("buildDate", Field::Text("")),
+        ("goVersion", Field::Text("")),
+    ])
+}
+
+/// `/api/v1/status/runtimeinfo`; what only Go has is there and says so.
+pub(super) async fn runtimeinfo(State(prometheus): State<Arc<Shared>>) -> Success {
+    let (started, now) = (rfc3339(prometheus.started_ms), rfc3339(prometheus.now_ms()));
+    let retention = format!("{}h", prometheus.store.retention().as_secs() / 3600);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = i64::try_from(threads).unwrap_or(1);
+    object(&[
+        ("startTime", Field::Text(&started)),
+        ("CWD", Field::Text("")),
+        ("hostname", Field::Text("")),
+        ("serverTime", Field::Text(&now)),
+        ("reloadConfigSuccess", Field::Flag(true)),
+        ("lastConfigTime", Field::Text(&started)),
+        ("corruptionCount", Field::Count(0)),
+        ("goroutineCount", Field::Count(0)),
+        ("GOMAXPROCS", Field::Count(threads)),
+        ("GOMEMLIMIT", Field::Count(0)),
+        ("GOGC", Field::Text("")),
+        ("GODEBUG", Field::Text("")),
+        ("storageRetention", Field::Text(&retention)),
+    ])
+}
+
+/// `/api/v1/status/tsdb`: what the head holds and what of it is most.
+pub(super) async fn tsdb(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let most = params.limit("limit")?.unwrap_or(TOP_DEFAULT);
+    let asked = Arc::clone(&prometheus);
+    let work = move |_: &super::Stop| {
+        let stats = asked.store.view().stats();
+        let newest = stats.max_t.unwrap_or(0);
+        let view = asked.store.view();
+        let oldest = newest.saturating_sub(HEAD_MS).max(stats.min_t.unwrap_or(i64::MIN));
+        let series = view.series(&[&[]], oldest, newest, asked.series_max);
+        let counts = Counts::of(&series);
+        Ok(Success::data(|out| {
+            out.extend_from_slice(b"{\"headStats\":{\"numSeries\":");
+            json::integer(out, stats.series);
+            for (key, count) in [
+                ("numLabelPairs", i64::try_from(counts.series_by_pair.len()).unwrap_or(0)),
+                ("chunkCount", 0),
+                ("minTime", oldest),
+                ("maxTime", newest),
+            ] {
+                out.push(b',');
+                json::string(out, key);
+                out.push(b':');
+                json::integer(out, count);
+            }
+            out.push(b'}');
+            for (key, table) in [
+                ("seriesCountByMetricName", counts.series_by_metric),
+                ("labelValueCountByLabelName", counts.values_by_label),
+                ("memoryInBytesByLabelName", counts.bytes_by_label),
+                ("seriesCountByLabelValuePair", counts.series_by_pair),
+            ] {
+                out.push(b',');
+                json::string(out, key);
+                out.push(b':');
+                top(out, table, most);
+            }
+            out.push(b'}');
+        }))
+    };
+    prometheus.gate.run(prometheus.gate.timeout_max(), work).await
+}
+
+/// How the labels of series are spread.
+#[derive(Default)]
+struct Counts {
+    series_by_metric: HashMap<String, usize>,
+    values_by_label: HashMap<String, usize>,
+    bytes_by_label: HashMap<String, usize>,
+    series_by_pair: HashMap<String, usize>,
+}
+
+impl Counts {
+    fn of(series: &[Labels]) -> Self {
+        let mut counts = Self::default();
+        for label in series.iter().flat_map(Labels::iter) {
+            if *label.name == *METRIC_NAME {
+                *counts.series_by_metric.entry(label.value.to_string()).or_default() += 1;
+            }
+            *counts.bytes_by_label.entry(label.name.to_string()).or_default() += label.value.len();
+            let of_pair =
+                counts.series_by_pair.entry(format!("{}={}", label.name, label.value)).or_default();
+            if *of_pair == 0 {
+                *counts.values_by_label.entry(label.name.to_string()).or_default() += 1;
+            }
+            *of_pair += 1;
+        }
+        counts
+    }
+}
+
+/// Writes the largest counts, the largest first.
+fn top(out: &mut Vec<u8>, counts: HashMap<String, usize>, most: usize) {
+    let mut list: Vec<(String, usize)> = counts.into_iter().collect();
+    list.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    out.push(b'[');
+    for (i, (name, count)) in list.iter().take(most).enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"name\":");
+        json::string(out, name);
+        out.extend_from_slice(b",\"value\":");
+        json::integer(out, count);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+/// `/api/v1/rules`: no rules are evaluated yet.
+pub(super) async fn rules() -> Success {
+    Success::data(|out| out.extend_from_slice(br#"{"groups":[]}"#))
+}
+
+/// `/api/v1/alerts`: no rules, no alerts.
+pub(super) async fn alerts() -> Success {
+    Success::data(|out| out.extend_from_slice(br#"{"alerts":[]}"#))
+}
+
+/// `/api/v1/targets`: everything that has said `up` of late, agents as well as what they scrape.
+pub(super) async fn targets(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
+    let wanted = !matches!(params.get("state"), Some("dropped"));
+    let pool = params.get("scrapePool").map(str::to_owned);
+    let now = prometheus.now_ms();
+    let asked = Arc::clone(&prometheus);
+    let work = move |_: &super::Stop| {
+        let mut list = if wanted { active(&asked, now)? } else { Vec::new() };
+        list.retain(|target| pool.as_deref().is_none_or(|pool| target.pool() == pool));
+        Ok(Success::data(|out| {
+            out.extend_from_slice(b"{\"activeTargets\":[");
+            for (i, target) in list.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                target.write(out);
+            }
+            out.extend_from_slice(b"],\"droppedTargets\":[],\"droppedTargetCounts\":{}}");
+        }))
+    };
+    prometheus.gate.run(prometheus.gate.timeout_max(), work).await
+}
+
+struct Target {
+    labels: Labels,
+    seen_ms: TimestampMs,
+    up: bool,
+}
+
+fn active(prometheus: &Shared, now: TimestampMs) -> Result<Vec<Target>, ApiError> {
+    let found = prometheus
+        .store
+        .view()
+        .select(&Select {
+            matchers: &[Matcher::equal(METRIC_NAME, "up")],
+            start_ms: now.saturating_sub(TARGET_MS),
+            end_ms: now,
+            series_max: TARGETS_MAX,
+            samples_max: prometheus.samples_max,
+        })
+        .map_err(|error| ApiError::new(ErrorKind::Execution, described(&error)))?;
+    let mut targets: Vec<Target> = found
+        .into_iter()
+        .filter_map(|series| {
+            let (&seen_ms, &value) = (series.timestamps.last()?, series.values.last()?);
+            let up = value > 0.0;
+            (!is_stale(value)).then(|| Target {
+                labels: series.labels.without(METRIC_NAME),
+                seen_ms,
+                up,
+            })
+        })
+        .collect();
+    targets.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(targets)
+}
+
+impl Target {
+    fn pool(&self) -> &str {
+        self.labels.get("job").unwrap_or("")
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"discoveredLabels\":{},\"labels\":");
+        json::labels(out, &self.labels);
+        let instance = self.labels.get("instance").unwrap_or("");
+        let seen = rfc3339(self.seen_ms);
+        let health = if self.up { "up" } else { "down" };
+        let error = if self.up { "" } else { "the target does not answer" };
+        for (key, text) in [
+            ("scrapePool", self.pool()),
+            ("scrapeUrl", instance),
+            ("globalUrl", instance),
+            ("lastError", error),
+            ("lastScrape", &seen),
+            ("health", health),
+            ("scrapeInterval", ""),
+            ("scrapeTimeout", ""),
+        ] {
+            out.push(b',');
+            json::string(out, key);
+            out.push(b':');
+            json::string(out, text);
+        }
+        out.extend_from_slice(b",\"lastScrapeDuration\":0}");
+    }
+}
+
+/// A member's value.
+enum Field<'a> {
+    Text(&'a str),
+    Count(i64),
+    Flag(bool),
+}
+
+fn object(fields: &[(&str, Field<'_>)]) -> Success {
+    Success::data(|out| {
+        out.push(b'{');
+        for (i, (key, field)) in fields.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            json::string(out, key);
+            out.push(b':');
+            match field {
+                Field::Text(text) => json::string(out, text),
+                Field::Count(count) => json::integer(out, count),
+                Field::Flag(flag) => json::integer(out, flag),
+            }
+        }
+        out.push(b'}');
+    })
+}

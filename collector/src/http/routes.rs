@@ -1,0 +1,259 @@
+//! The table of routes: method, path, scope, handler, and the way from it to a router.
+//!
+//! Every route declares its [`Scope`] where it is written; there is no default and no way round it.
+//! The table can be listed ([`Routes::list`]), so a test can knock at every door.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::{Method, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use super::access::{self, Access, Gate};
+
+/// The largest request body a route takes unless it says otherwise, in bytes.
+///
+/// A PromQL query sent as a form is a few kilobytes; a route that takes data in bulk states its own
+/// bound with [`Routes::body_bytes_max`].
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The body of every 404, as Go's `http.NotFound` writes it; Grafana's probes compare it.
+pub const NOT_FOUND: &str = "404 page not found";
+
+/// What a caller must hold to use a route. A ladder: write includes read, admin includes both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Nothing: liveness and readiness, which tell nothing about what is stored.
+    Open,
+    /// Reading what is stored: queries, labels, rules, silences, targets.
+    Read,
+    /// Adding data or silences.
+    Write,
+    /// Tokens, hosts, orders, deletion.
+    Admin,
+}
+
+/// A text that names no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("scope {given:?} is not one of read, write, admin")]
+pub struct ScopeError {
+    /// The text as given.
+    pub given: String,
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    /// Parses a scope a credential can hold: `read`, `write` or `admin` (never `open`).
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        match text {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            "admin" => Ok(Self::Admin),
+            _ => Err(ScopeError { given: text.chars().take(32).collect() }),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method.
+    pub method: Method,
+    /// The path as axum matches it, e.g. `/api/v1/label/{name}/values`.
+    pub path: String,
+    /// Who may call it.
+    pub scope: Scope,
+}
+
+/// The routes of one part of the server, over its state `S`.
+///
+/// Parts build their own table over their own state, close it with [`Routes::with_state`] and are
+/// joined by [`Routes::merge`]; the whole becomes a router by [`Routes::into_router`].
+///
+/// ```
+/// use stoa_collector::http::{Access, Routes, Scope};
+///
+/// let table = Routes::new()
+///     .get("/api/v1/labels", Scope::Read, async || "[]")
+///     .post("/api/v1/write", Scope::Write, async |_body: String| "")
+///     .body_bytes_max(32 << 20);
+/// assert_eq!(table.list().len(), 2);
+/// let router = table.into_router((), Access::open());
+/// # let _ = router;
+/// ```
+#[must_use]
+pub struct Routes<S = ()> {
+    routes: Vec<Route<S>>,
+}
+
+struct Route<S> {
+    methods: Vec<Method>,
+    path: String,
+    scope: Scope,
+    body_bytes_max: usize,
+    handler: MethodRouter<S>,
+}
+
+impl<S> fmt::Debug for Routes<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.routes.iter().map(|r| (&r.methods, &r.path, r.scope));
+        f.debug_list().entries(lines).finish()
+    }
+}
+
+impl<S> Default for Routes<S> {
+    fn default() -> Self {
+        Self { routes: Vec::new() }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route for GET (and HEAD, which is GET without its body).
+    pub fn get<H, T>(self, path: &str, scope: Scope, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.any_of(&[Method::GET], path, scope, handler)
+    }
+
+    /// Adds a route for POST.
+    pub fn post<H, T>(self, path: &str, scope: Scope, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.any_of(&[Method::POST], path, scope, handler)
+    }
+
+    /// Adds a route for DELETE.
+    pub fn delete<H, T>(self, path: &str, scope: Scope, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.any_of(&[Method::DELETE], path, scope, handler)
+    }
+
+    /// Adds a route for several methods with one handler. A method outside HTTP's standard nine is
+    /// left out, in the list as in the router.
+    pub fn any_of<H, T>(mut self, methods: &[Method], path: &str, scope: Scope, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        let mut known = Vec::new();
+        let mut combined: Option<MethodFilter> = None;
+        for method in methods {
+            if let Ok(filter) = MethodFilter::try_from(method.clone()) {
+                combined = Some(combined.map_or(filter, |sum| sum.or(filter)));
+                known.push(method.clone());
+            }
+        }
+        if let Some(filter) = combined {
+            self.routes.push(Route {
+                methods: known,
+                path: path.to_owned(),
+                scope,
+                body_bytes_max: BODY_BYTES_MAX,
+                handler: on(filter, handler),
+            });
+        }
+        self
+    }
+
+    /// Sets the body bound of the route added last, in bytes; a larger body is answered 413.
+    pub fn body_bytes_max(mut self, bytes: usize) -> Self {
+        if let Some(route) = self.routes.last_mut() {
+            route.body_bytes_max = bytes;
+        }
+        self
+    }
+
+    /// Joins two tables. Two routes of one method and path are a mistake that
+    /// [`Routes::into_router`] panics at, before anything is served.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.routes.extend(other.routes);
+        self
+    }
+
+    /// Closes the table over its state, so that it can be merged with tables over other states.
+    pub fn with_state<S2>(self, state: S) -> Routes<S2> {
+        let routes = self.routes.into_iter().map(|route| Route {
+            methods: route.methods,
+            path: route.path,
+            scope: route.scope,
+            body_bytes_max: route.body_bytes_max,
+            handler: route.handler.with_state(state.clone()),
+        });
+        Routes { routes: routes.collect() }
+    }
+
+    /// Every route, one line per method, sorted by path and method.
+    #[must_use]
+    pub fn list(&self) -> Vec<RouteInfo> {
+        let mut lines = Vec::new();
+        for route in &self.routes {
+            for method in &route.methods {
+                lines.push(RouteInfo {
+                    method: method.clone(),
+                    path: route.path.clone(),
+                    scope: route.scope,
+                });
+            }
+        }
+        lines.sort_by(|a, b| (&a.path, a.method.as_str()).cmp(&(&b.path, b.method.as_str())));
+        lines
+    }
+
+    /// The router: each handler behind the check of its scope, the whole behind the checks of host
+    /// and origin, everything else a 404 whose body is exactly [`NOT_FOUND`].
+    ///
+    /// # Panics
+    /// When two routes claim one method and path.
+    pub fn into_router(self, state: S, access: Arc<Access>) -> Router {
+        let mut router = Router::new();
+        for route in self.routes {
+            let gate = Gate { access: Arc::clone(&access), scope: route.scope };
+            let handler = route
+                .handler
+                .route_layer(DefaultBodyLimit::max(route.body_bytes_max))
+                .route_layer(from_fn_with_state(gate, access::admit));
+            router = router.route(&route.path, handler);
+        }
+        router
+            .fallback(not_found)
+            .layer(from_fn_with_state(access, access::guard))
+            .with_state(state)
+    }
+}
+
+async fn not_found() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::NOT_FOUND, headers, NOT_FOUND).into_response()
+}

@@ -1,0 +1,285 @@
+//! The task of one host: owns its machine, does what it wants done.
+//!
+//! It waits for three things – a batch made durable, an event, a frame – and takes frames only while
+//! the machine has room, so that a fast sender waits in the transport and not in memory.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stoa_model::{HostId, Labels, TimestampMs};
+use stoa_proto::frame::FamilyText;
+use stoa_proto::message::{Hello, Push};
+use stoa_proto::v1;
+use stoa_tsdb::{AppendError, Batch, GroupId, SeriesRef};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::dictionary::Catalog;
+use super::event::{Action, CallId, SessionId};
+use super::figures::IngestFigures;
+use super::session::{AgentIngest, Outcome};
+use super::{EVENTS_WAITING_MAX, FRAMES_WAITING_MAX, Ingest};
+use crate::store::{Store, StoreError, Stored};
+
+/// A tick at most this old when it is durable says that the host is there now; the backlog does not.
+const LIVE_MS: i64 = 30_000;
+
+/// Where answers of a stream go.
+pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
+
+/// What the handlers tell the task.
+pub(super) enum Event {
+    /// A process introduced itself.
+    Hello { session: SessionId, hello: Hello, out: Out<v1::CollectorMessage> },
+    /// It pinged.
+    Ping { session: SessionId, nonce: u64 },
+    /// Its stream has ended.
+    SessionEnded(SessionId),
+    /// A stream was ended for a message that nobody can read.
+    Misspoke,
+}
+
+/// What comes on Push calls, in the order it came.
+pub(super) enum Frame {
+    /// A call was opened.
+    Opened { call: CallId, out: Out<v1::Ack> },
+    /// A frame.
+    Push { call: CallId, push: Push },
+    /// The call's stream has ended.
+    Ended(CallId),
+}
+
+/// The way back on a stream, and the way to end it.
+pub(super) struct Out<T> {
+    pub(super) answers: Answers<T>,
+    /// Cancelled when nothing more is to be read from the stream.
+    pub(super) end: CancellationToken,
+}
+
+/// How handlers reach the task.
+pub(super) struct Handle {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) frames: mpsc::Sender<Frame>,
+    /// As of the last event; held for a copy only.
+    figures: Arc<Mutex<IngestFigures>>,
+}
+
+impl Handle {
+    pub(super) fn figures(&self) -> IngestFigures {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Starts the task of a host; it ends with the process.
+pub(super) fn spawn(ingest: &Arc<Ingest>, host: HostId) -> Arc<Handle> {
+    let (events, events_rx) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (frames, frames_rx) = mpsc::channel(FRAMES_WAITING_MAX);
+    let figures = Arc::new(Mutex::new(IngestFigures::default()));
+    let store = ingest.store.clone();
+    let machine = AgentIngest::new(host.clone(), ingest.series_max, |key| store.mark(key));
+    let task = Task {
+        ingest: Arc::clone(ingest),
+        host,
+        machine,
+        sessions: HashMap::new(),
+        calls: HashMap::new(),
+        append: None,
+        figures: Arc::clone(&figures),
+    };
+    tokio::spawn(task.run(events_rx, frames_rx));
+    Arc::new(Handle { events, frames, figures })
+}
+
+type Appending = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
+
+struct Task {
+    ingest: Arc<Ingest>,
+    host: HostId,
+    machine: AgentIngest,
+    sessions: HashMap<SessionId, Out<v1::CollectorMessage>>,
+    calls: HashMap<CallId, Out<v1::Ack>>,
+    /// The one batch under way, and the newest instant in it.
+    append: Option<(Appending, Option<TimestampMs>)>,
+    figures: Arc<Mutex<IngestFigures>>,
+}
+
+impl Task {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>, mut frames: mpsc::Receiver<Frame>) {
+        loop {
+            let appending = async {
+                match &mut self.append {
+                    Some((append, _)) => append.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let actions = tokio::select! {
+                biased;
+                done = appending => self.appended(done),
+                Some(event) = events.recv() => self.event(event),
+                Some(frame) = frames.recv(), if self.machine.has_room() => self.frame(frame),
+                else => return,
+            };
+            self.perform(actions);
+            *self.figures.lock().unwrap_or_else(PoisonError::into_inner) =
+                self.machine.figures().clone();
+        }
+    }
+
+    fn now(&self) -> TimestampMs {
+        (self.ingest.clock)()
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        let now = self.now();
+        match event {
+            Event::Hello { session, hello, out } => {
+                self.sessions.insert(session, out);
+                self.machine.hello(session, &hello, now)
+            }
+            Event::Ping { session, nonce } => {
+                if self.machine.heard(session, now) {
+                    let pong = v1::collector_message::Kind::Pong(v1::Pong { nonce, now_ms: now });
+                    self.say(session, pong);
+                }
+                Vec::new()
+            }
+            Event::SessionEnded(session) => {
+                self.sessions.remove(&session);
+                self.machine.session_ended(session)
+            }
+            Event::Misspoke => {
+                self.machine.misspoke();
+                Vec::new()
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Vec<Action> {
+        let now = self.now();
+        match frame {
+            Frame::Opened { call, out } => {
+                self.calls.insert(call, out);
+                Vec::new()
+            }
+            // What a call brought that has been ended meanwhile comes again on another.
+            Frame::Push { call, .. } if !self.calls.contains_key(&call) => Vec::new(),
+            Frame::Push { call, push } => {
+                let catalog = StoreCatalog(&self.ingest.store);
+                self.machine.push(call, push, &catalog, now)
+            }
+            Frame::Ended(call) => {
+                self.calls.remove(&call);
+                self.machine.call_ended(call)
+            }
+        }
+    }
+
+    fn appended(&mut self, done: Result<Stored, StoreError>) -> Vec<Action> {
+        let newest = self.append.take().and_then(|(_, newest)| newest);
+        let outcome = match done {
+            Ok(stored) => {
+                if let Some(newest) = newest {
+                    self.heard(newest);
+                }
+                Outcome::Durable {
+                    stored: stored.stored,
+                    known: stored.duplicate,
+                    refused: stored.conflicting + stored.too_old,
+                }
+            }
+            // A series that was silent for long is gone from the head: calls begin anew, and resolve
+            // theirs again.
+            Err(error @ StoreError::Append(AppendError::UnknownSeries { .. })) => {
+                Outcome::Failed { reason: chain(&error) }
+            }
+            Err(error @ StoreError::Append(_)) => Outcome::Impossible { reason: chain(&error) },
+            Err(error) => Outcome::Failed { reason: chain(&error) },
+        };
+        self.machine.appended(outcome)
+    }
+
+    fn heard(&self, newest: TimestampMs) {
+        let now = self.now();
+        if now.saturating_sub(newest) > LIVE_MS {
+            return;
+        }
+        let mut presence = self.ingest.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if presence.heard(&self.host, newest, now) {
+            tracing::info!(host = %self.host, "the host is heard again");
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Welcome { session, welcome } => {
+                    tracing::info!(host = %self.host, session, "session begins");
+                    self.say(session, v1::collector_message::Kind::Welcome(welcome.into()));
+                }
+                Action::Fence { session, reason } => {
+                    tracing::info!(host = %self.host, session, reason, "session ends");
+                    self.say(session, v1::collector_message::Kind::Fenced(v1::Fenced { reason }));
+                    if let Some(out) = self.sessions.remove(&session) {
+                        out.end.cancel();
+                    }
+                }
+                Action::Reply { call, reply } => self.answer(call, reply.into()),
+                Action::End { call } => {
+                    if let Some(out) = self.calls.remove(&call) {
+                        out.end.cancel();
+                    }
+                }
+                Action::Append(batch) => self.begin_append(batch),
+            }
+        }
+    }
+
+    fn begin_append(&mut self, batch: Batch) {
+        let newest = batch.rows.iter().map(|row| row.t_ms).max();
+        let store = self.ingest.store.clone();
+        self.append = Some((Box::pin(async move { store.append(batch).await }), newest));
+    }
+
+    fn say(&mut self, session: SessionId, kind: v1::collector_message::Kind) {
+        let message = v1::CollectorMessage { kind: Some(kind) };
+        let Some(out) = self.sessions.get(&session) else { return };
+        if out.answers.try_send(Ok(message)).is_err() {
+            // Gone, or not reading: either way the session is over, and its end comes as an event.
+            out.end.cancel();
+        }
+    }
+
+    fn answer(&mut self, call: CallId, ack: v1::Ack) {
+        let Some(out) = self.calls.get(&call) else { return };
+        if out.answers.try_send(Ok(ack)).is_err() {
+            out.end.cancel();
+        }
+    }
+}
+
+struct StoreCatalog<'a>(&'a Store);
+
+impl Catalog for StoreCatalog<'_> {
+    fn resolve(&self, group: GroupId, labels: &Labels) -> Option<SeriesRef> {
+        self.0.resolve(group, labels).ok()
+    }
+
+    fn describe(&self, family: &FamilyText) {
+        self.0.metadata().describe(&family.name, family.kind, &family.help, &family.unit);
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,140 @@
+//! How far each leg of one agent is durable: what makes a frame that comes again harmless.
+//!
+//! Constraints: at most [`LEGS_MAX`] legs of an agent, the least recently advanced forgotten
+//! first. Each has a slot, and each slot is a mark in the store, written in the record that holds
+//! the data, so that after any crash both are there or neither is.
+//!
+//! Format: key `leg/HOST/` and the slot as one byte; value 37 bytes: epoch (16), stream (1), leg
+//! number (4), sequence number (8), turn (8), all little endian. The turn counts the advances of
+//! the agent, to tell which is least recent.
+
+use stoa_model::HostId;
+use stoa_proto::delivery::{Epoch, Leg, Mark, Stream};
+use stoa_tsdb::Mark as StoredMark;
+
+/// Legs remembered of one agent, all streams together: a process has one for its samples, one for
+/// what it dropped, and one more for each outage that ticks had to overtake. What an agent keeps of
+/// a leg forgotten here it sends again with each session, so these are enough for a hundred crashes
+/// within the hour it keeps; as many as a slot's byte can tell apart.
+pub const LEGS_MAX: usize = 256;
+
+/// The legs of one agent.
+#[derive(Clone, Debug, Default)]
+pub struct Legs {
+    /// By slot.
+    slots: Vec<Option<Advance>>,
+    turn: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Advance {
+    mark: Mark,
+    turn: u64,
+}
+
+impl Legs {
+    /// The legs as the store remembers them.
+    #[must_use]
+    pub fn load(host: &HostId, read: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Self {
+        let slots: Vec<Option<Advance>> = (0..LEGS_MAX)
+            .map(|slot| read(&key(host, slot)).and_then(|value| decode(&value)))
+            .collect();
+        let turn = slots.iter().flatten().map(|advance| advance.turn).max().unwrap_or(0);
+        Self { slots, turn }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn marks(&self) -> Vec<Mark> {
+        self.slots.iter().flatten().map(|advance| advance.mark).collect()
+    }
+
+    /// How far a leg is durable; 0 when nothing is known of it.
+    #[must_use]
+    pub fn seq(&self, leg: Leg) -> u64 {
+        let found = self.slots.iter().flatten().find(|advance| advance.mark.leg == leg);
+        found.map_or(0, |advance| advance.mark.seq)
+    }
+
+    /// Advances a leg, and says what the store is to remember with it.
+    pub fn advance(&mut self, host: &HostId, mark: Mark) -> StoredMark {
+        self.turn += 1;
+        self.slots.resize(LEGS_MAX, None);
+        let of_leg =
+            |slot: &Option<Advance>| slot.is_some_and(|advance| advance.mark.leg == mark.leg);
+        let slot = self.slots.iter().position(of_leg).unwrap_or_else(|| {
+            let turns = self.slots.iter().map(|slot| slot.map_or(0, |advance| advance.turn));
+            turns.enumerate().min_by_key(|&(_, turn)| turn).map_or(0, |(slot, _)| slot)
+        });
+        let advance = Advance { mark, turn: self.turn };
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(advance);
+        }
+        StoredMark { key: key(host, slot), value: encode(advance) }
+    }
+}
+
+fn key(host: &HostId, slot: usize) -> Vec<u8> {
+    let mut key = format!("leg/{host}/").into_bytes();
+    key.extend(u8::try_from(slot));
+    key
+}
+
+fn encode(advance: Advance) -> Vec<u8> {
+    let Advance { mark: Mark { leg, seq }, turn } = advance;
+    let mut value = Vec::with_capacity(37);
+    value.extend_from_slice(&leg.epoch.0);
+    value.push(leg.stream as u8);
+    value.extend_from_slice(&leg.number.to_le_bytes());
+    value.extend_from_slice(&seq.to_le_bytes());
+    value.extend_from_slice(&turn.to_le_bytes());
+    value
+}
+
+fn decode(value: &[u8]) -> Option<Advance> {
+    let (epoch, rest) = value.split_first_chunk::<16>()?;
+    let (stream, rest) = rest.split_first()?;
+    let stream = match stream {
+        1 => Stream::Critical,
+        2 => Stream::Metrics,
+        3 => Stream::Logs,
+        _ => return None,
+    };
+    let (number, rest) = rest.split_first_chunk()?;
+    let (seq, rest) = rest.split_first_chunk()?;
+    let turn = u64::from_le_bytes(*rest.first_chunk()?);
+    let leg = Leg { epoch: Epoch(*epoch), stream, number: u32::from_le_bytes(*number) };
+    Some(Advance { mark: Mark { leg, seq: u64::from_le_bytes(*seq) }, turn })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn leg(number: u32) -> Leg {
+        Leg { epoch: Epoch([7; 16]), stream: Stream::Metrics, number }
+    }
+
+    #[test]
+    fn legs_come_back_from_the_store_and_the_least_recent_goes() {
+        let host = HostId::parse("pve1").unwrap();
+        let mut store = HashMap::new();
+        let mut legs = Legs::default();
+        let last = u32::try_from(LEGS_MAX).unwrap() + 5;
+        for number in 0..=last {
+            for (leg, seq) in [(leg(0), u64::from(number) + 1), (leg(number), 9)] {
+                let mark = legs.advance(&host, Mark { leg, seq });
+                store.insert(mark.key, mark.value);
+            }
+        }
+        let again = Legs::load(&host, |key| store.get(key).cloned());
+        for legs in [&legs, &again] {
+            assert_eq!(legs.marks().len(), LEGS_MAX);
+            assert_eq!((legs.seq(leg(0)), legs.seq(leg(last))), (u64::from(last) + 1, 9));
+            assert_eq!(legs.seq(leg(3)), 0, "the least recent is forgotten");
+        }
+        assert_eq!(legs.turn, again.turn);
+    }
+}

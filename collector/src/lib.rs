@@ -1,0 +1,34 @@
+//! The server: ingests, stores, queries, serves Grafana.
+
+pub mod clock;
+
+pub mod config;
+
+pub mod state;
+
+pub mod ca;
+
+pub mod tokens;
+
+pub mod hosts;
+
+pub mod members;
+
+pub mod methods;
+
+pub mod enroll;
+
+pub mod agents_port;
+
+pub mod store;
+
+pub mod ingest;
+
+pub mod http;
+pub mod presence;
+
+pub mod selfstats;
+
+pub mod watch;
+
+pub mod server;

@@ -1,0 +1,170 @@
+//! Which hosts are there and which have fallen silent.
+//!
+//! A scrape that fails writes `up 0` and ends the target's series with stale markers; a host that
+//! pushes cannot say that it is gone, so the collector says it. This is the pure part: it is told who
+//! was heard when, and answers what is due. It never knows how series are stored, and takes `now_ms`
+//! as an argument.
+//!
+//! Bounds: one entry per enrolled host.
+
+use std::collections::BTreeMap;
+
+use stoa_model::{HostId, TimestampMs};
+
+/// A host is silent after this many of its own intervals without a tick.
+const INTERVALS_MISSED: i64 = 3;
+
+/// The shortest silence that counts: a reconnect after a restart takes about two seconds, and an
+/// `up 0` for that would be a false alarm.
+const SILENCE_MIN_MS: i64 = 10_000;
+
+/// How often a silent host is said to be down: as often as Prometheus scrapes by default.
+const DOWN_EVERY_MS: i64 = 15_000;
+
+/// What is due for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// Who.
+    pub host: HostId,
+    /// Whether it has just fallen silent: its series end now. Later reports only say `up 0` again.
+    pub just_now: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    heard_ms: TimestampMs,
+    /// Between its last two ticks.
+    interval_ms: i64,
+    last_tick_ms: Option<TimestampMs>,
+    /// When `up 0` was last said; `None` while it is not silent.
+    down_said_ms: Option<TimestampMs>,
+}
+
+/// Who was heard when.
+#[derive(Debug, Default)]
+pub struct Presence {
+    hosts: BTreeMap<HostId, Entry>,
+}
+
+impl Presence {
+    /// Begins to expect a host: at start-up every enrolled one, later each that joins.
+    pub fn expect(&mut self, host: HostId, now_ms: TimestampMs) {
+        self.hosts.entry(host).or_insert(Entry {
+            heard_ms: now_ms,
+            interval_ms: 0,
+            last_tick_ms: None,
+            down_said_ms: None,
+        });
+    }
+
+    /// Stops expecting a host: it was revoked. Returns whether it was expected.
+    pub fn forget(&mut self, host: &HostId) -> bool {
+        self.hosts.remove(host).is_some()
+    }
+
+    /// A live tick of a host was stored. Returns whether it had been silent until now.
+    pub fn heard(&mut self, host: &HostId, tick_ms: TimestampMs, now_ms: TimestampMs) -> bool {
+        self.expect(host.clone(), now_ms);
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
+        entry.heard_ms = now_ms;
+        // The time it was away is no interval of its own.
+        if let Some(last) = entry.last_tick_ms
+            && tick_ms > last
+            && entry.down_said_ms.is_none()
+        {
+            entry.interval_ms = tick_ms - last;
+        }
+        entry.last_tick_ms = Some(tick_ms);
+        entry.down_said_ms.take().is_some()
+    }
+
+    /// The hosts that are silent and for which something is due now.
+    pub fn due(&mut self, now_ms: TimestampMs) -> Vec<Silent> {
+        let mut due = Vec::new();
+        for (host, entry) in &mut self.hosts {
+            let patience = SILENCE_MIN_MS.max(INTERVALS_MISSED * entry.interval_ms);
+            if now_ms - entry.heard_ms <= patience {
+                continue;
+            }
+            let just_now = entry.down_said_ms.is_none();
+            if just_now || entry.down_said_ms.is_some_and(|said| now_ms - said >= DOWN_EVERY_MS) {
+                entry.down_said_ms = Some(now_ms);
+                due.push(Silent { host: host.clone(), just_now });
+            }
+        }
+        due
+    }
+
+    /// Whether a host is expected and not silent.
+    #[must_use]
+    pub fn is_up(&self, host: &HostId) -> bool {
+        self.hosts
+            .get(host)
+            .is_some_and(|entry| entry.last_tick_ms.is_some() && entry.down_said_ms.is_none())
+    }
+
+    /// How many hosts are expected, and how many of them are up.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let up = self.hosts.keys().filter(|host| self.is_up(host)).count();
+        (self.hosts.len(), up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> HostId {
+        HostId::parse(name).unwrap()
+    }
+
+    /// One word a second: `h`: a tick is heard, `.`: nothing. Returns what is due each second:
+    /// `!` just fell silent, `d` still down, `.` nothing.
+    fn play(script: &str, seconds_per_word: i64) -> String {
+        let mut presence = Presence::default();
+        presence.expect(host("a"), 0);
+        let mut said = String::new();
+        for (i, word) in (0_i64..).zip(script.chars()) {
+            let now_ms = i * seconds_per_word * 1000;
+            if word == 'h' {
+                presence.heard(&host("a"), now_ms, now_ms);
+            }
+            said.push(match presence.due(now_ms).as_slice() {
+                [] => '.',
+                [Silent { just_now: true, .. }] => '!',
+                _ => 'd',
+            });
+        }
+        said
+    }
+
+    fn check(script: &str, seconds_per_word: i64, expected: &str) {
+        assert_eq!(play(script, seconds_per_word), expected, "{script}");
+    }
+
+    #[test]
+    fn a_host_is_silent_after_ten_seconds_and_said_down_every_fifteen() {
+        check("hhh............................", 1, ".............!..............d..");
+        check("hh..........hh...........", 1, "........................!");
+        check("hh............h............", 1, "............!............!.");
+    }
+
+    #[test]
+    fn a_slow_host_is_given_three_of_its_intervals() {
+        check("hhh....", 15, "......!");
+    }
+
+    #[test]
+    fn an_enrolled_host_that_never_spoke_is_down() {
+        check("............", 1, "...........!");
+    }
+
+    #[test]
+    fn a_revoked_host_is_not_said_down() {
+        let mut presence = Presence::default();
+        presence.heard(&host("a"), 0, 0);
+        assert!(presence.forget(&host("a")) && !presence.forget(&host("a")));
+        assert_eq!((presence.due(60_000), presence.counts()), (Vec::new(), (0, 0)));
+    }
+}

@@ -1,0 +1,329 @@
+//! The collector's own figures, as families like anyone's: printed at `/metrics` and stored.
+//!
+//! This module only turns figures into families; what is counted, and where, is said by the parts
+//! that count. docs/metrics.md lists every name.
+
+use stoa_model::{Family, Labels, MetricKind};
+use stoa_proto::delivery::DropReason;
+use stoa_transport::ListenerStats;
+use stoa_tsdb::Stats;
+
+use crate::http::access::Refusals;
+use crate::http::prometheus::GateFigures;
+use crate::ingest::IngestFigures;
+use crate::members::MemberCounts;
+use crate::store::{COMMIT_BUCKETS_MS, StoreFigures};
+
+/// Everything the parts have counted, as of one moment.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// The store's doings.
+    pub store: StoreFigures,
+    /// What the database holds.
+    pub tsdb: Stats,
+    /// What agents sent, all of them together.
+    pub ingest: IngestFigures,
+    /// Connections of agents.
+    pub listener: ListenerStats,
+    /// Joins, renewals, revocations.
+    pub members: MemberCounts,
+    /// Enrolled hosts, and how many of them are up.
+    pub hosts: (usize, usize),
+    /// Requests not admitted.
+    pub refusals: Refusals,
+    /// Queries.
+    pub queries: GateFigures,
+}
+
+/// The figures as families.
+#[must_use]
+pub fn families(figures: &Figures) -> Vec<Family> {
+    let mut page = Page::default();
+    page.info();
+    page.store(&figures.store);
+    page.tsdb(&figures.tsdb);
+    page.ingest(&figures.ingest);
+    page.listener(&figures.listener);
+    page.people(figures);
+    page.0
+}
+
+#[derive(Default)]
+struct Page(Vec<Family>);
+
+impl Page {
+    fn add(&mut self, kind: MetricKind, name: &str, help: &str, rows: &[(&[(&str, &str)], u64)]) {
+        let mut family = Family::new(name, help, kind);
+        for (labels, value) in rows {
+            let labels = Labels::from_pairs_last_wins(labels.iter().copied());
+            family.push(labels, *value as f64);
+        }
+        self.0.push(family);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.add(MetricKind::Counter, name, help, &[(&[], value)]);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.add(MetricKind::Gauge, name, help, &[(&[], value)]);
+    }
+
+    fn info(&mut self) {
+        self.add(
+            MetricKind::Gauge,
+            "stoa_collector_build_info",
+            "Always 1; the labels say what is running.",
+            &[(&[("version", env!("CARGO_PKG_VERSION"))], 1)],
+        );
+    }
+
+    fn store(&mut self, store: &StoreFigures) {
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_store_samples_total",
+            "Samples handed to the store, by what became of them.",
+            &[
+                (&[("outcome", "stored")], store.samples.stored),
+                (&[("outcome", "duplicate")], store.samples.duplicate),
+                (&[("outcome", "conflicting")], store.samples.conflicting),
+                (&[("outcome", "too_old")], store.samples.too_old),
+                (&[("outcome", "disk_full")], store.disk_full_samples),
+                (&[("outcome", "refused")], store.refused_samples),
+                (&[("outcome", "unavailable")], store.unavailable_samples),
+            ],
+        );
+        self.counter(
+            "stoa_collector_store_series_refused_total",
+            "New series not taken because of the limit over all hosts.",
+            store.refused_series,
+        );
+        self.counter(
+            "stoa_collector_store_descriptions_refused_total",
+            "Metric descriptions not kept for want of room.",
+            store.refused_descriptions,
+        );
+        self.counter(
+            "stoa_collector_store_maintenance_failures_total",
+            "Failed tries to cut blocks and apply retention.",
+            store.maintenance_failures,
+        );
+        self.gauge(
+            "stoa_collector_store_queue_samples",
+            "Samples waiting to be made durable.",
+            store.queue_samples,
+        );
+        self.gauge(
+            "stoa_collector_store_queue_samples_max",
+            "The most samples that may wait.",
+            store.queue_samples_max,
+        );
+        self.commits(store);
+    }
+
+    fn commits(&mut self, store: &StoreFigures) {
+        let name = "stoa_collector_store_commit_seconds";
+        let help = "From a batch's arrival to its being durable.";
+        let mut family = Family::new(name, help, MetricKind::Histogram);
+        let series = |suffix: &str, le: Option<String>| {
+            let mut pairs = vec![("__name__".to_owned(), format!("{name}_{suffix}"))];
+            pairs.extend(le.map(|le| ("le".to_owned(), le)));
+            Labels::from_pairs_last_wins(pairs)
+        };
+        let bounds = COMMIT_BUCKETS_MS.iter().map(|ms| (*ms as f64 / 1000.0).to_string());
+        let mut below = 0;
+        for (count, le) in store.commit_latency.iter().zip(bounds.chain(["+Inf".to_owned()])) {
+            below += count;
+            family.push(series("bucket", Some(le)), below as f64);
+        }
+        family.push(series("sum", None), store.commit_latency_us_sum as f64 / 1e6);
+        family.push(series("count", None), store.commits as f64);
+        self.0.push(family);
+    }
+
+    fn tsdb(&mut self, tsdb: &Stats) {
+        for (name, help, value) in [
+            ("stoa_collector_tsdb_head_series", "Series in the head.", tsdb.series),
+            ("stoa_collector_tsdb_head_samples", "Samples in the head.", tsdb.head_samples),
+            ("stoa_collector_tsdb_head_bytes", "Bytes of samples in the head.", tsdb.head_bytes),
+            ("stoa_collector_tsdb_marks", "Marks kept beside the samples.", tsdb.marks),
+            ("stoa_collector_tsdb_blocks", "Blocks.", tsdb.blocks),
+            ("stoa_collector_tsdb_block_samples", "Samples in blocks.", tsdb.block_samples),
+            ("stoa_collector_tsdb_block_bytes", "Bytes of blocks.", tsdb.block_bytes),
+            ("stoa_collector_tsdb_wal_bytes", "Bytes of the write-ahead log.", tsdb.log_bytes),
+            (
+                "stoa_collector_tsdb_wal_failed",
+                "Whether the write-ahead log has failed for good; restart the collector.",
+                u64::from(tsdb.log_stopped),
+            ),
+        ] {
+            self.gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            (
+                "stoa_collector_tsdb_chunks_damaged_total",
+                "Damaged chunks met; their samples are missing from answers.",
+                tsdb.chunks_damaged,
+            ),
+            (
+                "stoa_collector_tsdb_blocks_quarantined_total",
+                "Blocks set aside because of damage.",
+                tsdb.blocks_quarantined,
+            ),
+            (
+                "stoa_collector_tsdb_series_removed_total",
+                "Series removed from the head because all their samples are in blocks.",
+                tsdb.series_removed,
+            ),
+        ] {
+            self.counter(name, help, value);
+        }
+    }
+
+    fn ingest(&mut self, ingest: &IngestFigures) {
+        for (name, help, value) in [
+            ("stoa_collector_ingest_sessions_total", "Sessions begun.", ingest.sessions),
+            (
+                "stoa_collector_ingest_identity_conflicts_total",
+                "Times two processes held one identity at once.",
+                ingest.identity_conflicts,
+            ),
+            ("stoa_collector_ingest_frames_total", "Frames read.", ingest.frames),
+            (
+                "stoa_collector_ingest_payload_bytes_total",
+                "Bytes of frames, as they came over the wire.",
+                ingest.payload_bytes,
+            ),
+            ("stoa_collector_ingest_samples_stored_total", "Samples stored.", ingest.stored),
+            (
+                "stoa_collector_ingest_samples_known_total",
+                "Samples that were in the store already.",
+                ingest.known,
+            ),
+            (
+                "stoa_collector_ingest_samples_repeated_total",
+                "Samples that came again and were dropped by their frame's number.",
+                ingest.repeated,
+            ),
+            (
+                "stoa_collector_ingest_resyncs_total",
+                "Frames that had to be asked for again.",
+                ingest.resyncs,
+            ),
+            (
+                "stoa_collector_ingest_calls_refused_total",
+                "Calls ended for breaking the protocol.",
+                ingest.refused_calls,
+            ),
+            (
+                "stoa_collector_ingest_appends_failed_total",
+                "Batches the store did not take; their senders keep them.",
+                ingest.failed_appends,
+            ),
+        ] {
+            self.counter(name, help, value);
+        }
+        self.by_reason(
+            "stoa_collector_ingest_samples_lost_total",
+            "Samples acknowledged but not stored, by reason.",
+            &ingest.lost,
+        );
+        self.by_reason(
+            "stoa_collector_ingest_samples_dropped_by_agents_total",
+            "Samples agents dropped on their side, as they told, by reason.",
+            &ingest.told,
+        );
+    }
+
+    fn by_reason(&mut self, name: &str, help: &str, counts: &[u64]) {
+        let mut family = Family::new(name, help, MetricKind::Counter);
+        for (reason, count) in DropReason::ALL.iter().zip(counts) {
+            let labels = Labels::from_pairs_last_wins([("reason", reason.as_str())]);
+            family.push(labels, *count as f64);
+        }
+        self.0.push(family);
+    }
+
+    fn listener(&mut self, listener: &ListenerStats) {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.gauge(
+            "stoa_collector_agent_connections",
+            "Connections of agents now.",
+            wide(listener.connections),
+        );
+        self.gauge(
+            "stoa_collector_agent_streams",
+            "HTTP/2 connections of agents now.",
+            wide(listener.streams),
+        );
+        self.counter(
+            "stoa_collector_agent_connections_accepted_total",
+            "Connections of agents accepted.",
+            listener.accepted,
+        );
+        self.counter(
+            "stoa_collector_agent_connections_cut_total",
+            "Connections ended because a host was revoked.",
+            listener.cut,
+        );
+        let mut family = Family::new(
+            "stoa_collector_agent_connections_refused_total",
+            "Connections refused, by reason.",
+            MetricKind::Counter,
+        );
+        for (reason, count) in &listener.refused {
+            let labels = Labels::from_pairs_last_wins([("reason", reason.to_string())]);
+            family.push(labels, *count as f64);
+        }
+        self.0.push(family);
+    }
+
+    fn people(&mut self, figures: &Figures) {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.gauge("stoa_collector_hosts", "Hosts enrolled.", wide(figures.hosts.0));
+        self.gauge("stoa_collector_hosts_up", "Hosts enrolled and heard.", wide(figures.hosts.1));
+        let members = &figures.members;
+        for (name, help, value) in [
+            ("stoa_collector_joins_total", "Hosts admitted.", members.joins),
+            ("stoa_collector_joins_refused_total", "Joins refused.", members.joins_refused),
+            ("stoa_collector_renewals_total", "Certificates renewed.", members.renewals),
+            (
+                "stoa_collector_renewals_refused_total",
+                "Renewals refused.",
+                members.renewals_refused,
+            ),
+            (
+                "stoa_collector_hosts_locked_total",
+                "Hosts locked because two processes renewed one certificate.",
+                members.fences,
+            ),
+            ("stoa_collector_certificates_revoked_total", "Certificates revoked.", members.revoked),
+        ] {
+            self.counter(name, help, value);
+        }
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_http_refused_total",
+            "HTTP requests not admitted, by what was wrong.",
+            &[
+                (&[("reason", "host")], figures.refusals.host),
+                (&[("reason", "origin")], figures.refusals.origin),
+                (&[("reason", "credential")], figures.refusals.credential),
+                (&[("reason", "scope")], figures.refusals.scope),
+            ],
+        );
+        let queries = &figures.queries;
+        self.counter("stoa_collector_queries_total", "Queries begun.", queries.started);
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_queries_unanswered_total",
+            "Queries without an answer, by why.",
+            &[
+                (&[("reason", "refused")], queries.refused),
+                (&[("reason", "timed_out")], queries.timed_out),
+                (&[("reason", "abandoned")], queries.abandoned),
+            ],
+        );
+        self.gauge("stoa_collector_queries_running", "Queries running now.", queries.running);
+    }
+}

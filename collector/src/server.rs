@@ -1,0 +1,368 @@
+//! The collector, assembled: parts are started from the disk outward and stopped from the ingress
+//! inward, so that each drains into the next and nothing acknowledged is lost.
+//!
+//! This module only orders things; every decision is a part's own.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use stoa_daemon::{DataDir, DataDirError};
+use stoa_model::{HostId, TimestampMs};
+use stoa_transport::{ListenError, Listener, ResetKeys, ResetKeysError};
+use stoa_wal::disk::RealDisk;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::agents_port;
+use crate::ca::CaError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::enroll;
+use crate::hosts::Standing;
+use crate::http::access::{Access, AccessConfig};
+use crate::http::admin::{self, Admin};
+use crate::http::front::{self, FrontFacts};
+use crate::http::health::{self, Ready, Trouble};
+use crate::http::metrics;
+use crate::http::prometheus::{self, Prometheus};
+use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
+use crate::http::{Routes, serve};
+use crate::ingest::Ingest;
+use crate::members::{Members, MembersError};
+use crate::methods::MethodGate;
+use crate::presence::Presence;
+use crate::selfstats::{self, Figures};
+use crate::store::{Store, StoreError, StoreState};
+use crate::watch;
+
+/// How long agents' calls may take to end at shutdown; what is not acknowledged they send again.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether a part has ended.
+const BROKEN_LOOK: Duration = Duration::from_secs(1);
+
+/// Why the collector did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Tokens, hosts, the CA.
+    #[error("open the members' books")]
+    Members(#[from] MembersError),
+    /// The store.
+    #[error("open the store")]
+    Store(#[from] StoreError),
+    /// The keys that let agents notice a restart at once.
+    #[error(transparent)]
+    ResetKeys(#[from] ResetKeysError),
+    /// The collector's own certificate.
+    #[error("make the collector's certificate")]
+    Certificate(#[from] CaError),
+    /// The port for agents.
+    #[error("listen for agents")]
+    Agents(#[from] ListenError),
+    /// The port for people.
+    #[error("listen for HTTP on {addr}; is another collector running?")]
+    Http {
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP server's certificate.
+    #[error("serve TLS for HTTP")]
+    HttpTls(#[from] HttpTlsError),
+    /// A thread of ours broke; a bug.
+    #[error("start a part")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// A running collector. End it with [`Server::stop`]; dropping it loses nothing that was
+/// acknowledged, but cuts callers off.
+pub struct Server {
+    http: SocketAddr,
+    url: String,
+    parts: Parts,
+    listener: Arc<Listener>,
+    ready: Ready,
+    /// Ends the HTTP server and what runs beside.
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    grpc: JoinHandle<()>,
+    _data_dir: DataDir,
+}
+
+/// What figures are read from; clones are cheap.
+#[derive(Clone)]
+pub struct Parts {
+    /// Samples.
+    pub store: Store,
+    /// Tokens and hosts.
+    pub members: Arc<Members>,
+    ingest: Arc<Ingest>,
+    pub(crate) presence: Arc<Mutex<Presence>>,
+    listener: Arc<Listener>,
+    access: Arc<Access>,
+    prometheus: Prometheus,
+}
+
+impl Parts {
+    /// All figures as of now; walks the head, so for every few seconds.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            store: self.store.figures(),
+            tsdb: self.store.view().stats(),
+            ingest: self.ingest.figures(),
+            listener: self.listener.stats(),
+            members: self.members.counts(),
+            hosts: self.presence.lock().unwrap_or_else(PoisonError::into_inner).counts(),
+            refusals: self.access.refusals(),
+            queries: self.prometheus.figures(),
+        }
+    }
+
+    fn front(&self, url: &str) -> FrontFacts {
+        let tsdb = self.store.view().stats();
+        // The books may wait for the disk; presence must not wait for them.
+        let hosts = self
+            .members
+            .hosts()
+            .into_iter()
+            .filter(|(_, host)| !matches!(host.standing, Standing::Revoked { .. }));
+        let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_up = |name: &str| HostId::parse(name).is_ok_and(|host| presence.is_up(&host));
+        FrontFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            series: tsdb.series,
+            samples_stored: self.store.figures().samples.stored,
+            disk_bytes: tsdb.block_bytes + tsdb.log_bytes,
+            hosts: hosts.map(|(name, _)| (name.clone(), is_up(&name))).collect(),
+            url: url.to_owned(),
+        }
+    }
+}
+
+impl Server {
+    /// Starts a collector and returns once it serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let (store, members, reset_keys) = open(&config, &clock).await?;
+        let ready = Ready::default();
+        let stop = CancellationToken::new();
+
+        let listener_config = agents_port::listener_config(&members, reset_keys, clock())?;
+        let (listener, incoming) = Listener::bind(config.agents.listen, listener_config)?;
+        let listener = Arc::new(listener);
+        let presence = Arc::new(Mutex::new(expected(&members, clock())));
+        let ingest = Arc::new(Ingest::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&presence),
+            config.agents.series_max,
+            listener.draining(),
+        ));
+        let (joining, renewing) = enroll::services(&members, &clock);
+        let (control, push) = Ingest::services(&ingest);
+        let serving = stoa_transport::server()
+            .layer(MethodGate::new(Arc::clone(&members)))
+            .add_service(joining)
+            .add_service(renewing)
+            .add_service(control)
+            .add_service(push)
+            .serve_with_incoming_shutdown(incoming, listener.draining().cancelled_owned());
+        let grpc = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "serve agents");
+            }
+        });
+
+        let access_config = AccessConfig::from_config(&config.http);
+        let needs_tls = access_config.needs_tls();
+        let access = Access::new(access_config, {
+            let (members, clock) = (Arc::clone(&members), Arc::clone(&clock));
+            Box::new(move |text| members.principal(text, clock()))
+        });
+        let http_listener = TcpListener::bind(config.http.listen)
+            .await
+            .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
+        let http = http_listener
+            .local_addr()
+            .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
+        let prometheus = Prometheus::new(store.clone(), &config.query, Arc::clone(&clock));
+        let parts = Parts {
+            store,
+            members: Arc::clone(&members),
+            ingest,
+            presence,
+            listener: Arc::clone(&listener),
+            access: Arc::clone(&access),
+            prometheus,
+        };
+        let scheme = if needs_tls { "https" } else { "http" };
+        let url = format!("{scheme}://{http}");
+        let router = routes(&parts, &ready, &url, &clock).into_router((), access);
+        let tls = if needs_tls { Some(http_tls(&config, &members, clock())?) } else { None };
+
+        let mut tasks = vec![
+            tokio::spawn(serve(http_listener, router, tls.clone(), stop.clone())),
+            tokio::spawn(agents_port::keep(
+                Arc::clone(&listener),
+                Arc::clone(&members),
+                Arc::clone(&clock),
+                stop.clone(),
+            )),
+            tokio::spawn(watch::keep(parts.clone(), Arc::clone(&clock), stop.clone())),
+        ];
+        if let Some(tls) = tls {
+            tasks.push(tokio::spawn(tls::keep(tls, members, clock, stop.clone())));
+        }
+        ready.set(true);
+        Ok(Self { http, url, parts, listener, ready, stop, tasks, grpc, _data_dir: data_dir })
+    }
+
+    /// Where people and Grafana connect.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The address to open, as `http://127.0.0.1:7480`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where agents connect.
+    #[must_use]
+    pub fn agents_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// The parts, to read figures from or to make tokens.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Waits until nothing can be stored any more or a part has ended that should not have, which
+    /// only a restart mends, and says why. Whoever runs a collector stops it then and ends with an
+    /// error, so that its supervisor restarts it.
+    pub async fn failed(&self) -> String {
+        let broken = async {
+            let ended =
+                || self.grpc.is_finished() || self.tasks.iter().any(JoinHandle::is_finished);
+            while !ended() {
+                tokio::time::sleep(BROKEN_LOOK).await;
+            }
+        };
+        tokio::select! {
+            reason = self.parts.store.failed() => format!("the store has failed: {reason}"),
+            () = broken => "a part of the collector broke; the log says which".to_owned(),
+        }
+    }
+
+    /// Stops taking, lets what is under way finish, makes everything durable, and closes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the last samples could not be made durable; they were not acknowledged.
+    pub async fn stop(self) -> Result<(), StoreError> {
+        self.ready.set(false);
+        let drained = self.listener.drain(DRAIN).await;
+        if drained.streams_cut > 0 {
+            tracing::info!(streams = drained.streams_cut, "cut agents' streams at shutdown");
+        }
+        self.grpc.abort();
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the collector broke");
+            }
+        }
+        self.parts.store.close().await
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+/// Opens what is on disk, on a thread that may wait for it.
+async fn open(
+    config: &Config,
+    clock: &Clock,
+) -> Result<(Store, Arc<Members>, ResetKeys), StartError> {
+    let (config, clock) = (config.clone(), Arc::clone(clock));
+    tokio::task::spawn_blocking(move || {
+        let members = Members::open(&config.data_dir, clock())?;
+        let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
+        let disk = Arc::new(RealDisk);
+        let dir = config.data_dir.join("metrics");
+        let (store, recovery) = Store::open(disk, &dir, &config.storage, clock)?;
+        tracing::info!(?recovery, "opened the store");
+        Ok((store, members, reset_keys))
+    })
+    .await?
+}
+
+fn expected(members: &Members, now_ms: TimestampMs) -> Presence {
+    let mut presence = Presence::default();
+    for (name, host) in members.hosts() {
+        if host.standing == Standing::Active
+            && let Ok(host) = HostId::parse(&name)
+        {
+            presence.expect(host, now_ms);
+        }
+    }
+    presence
+}
+
+fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
+    let facts = {
+        let (parts, url) = (parts.clone(), url.to_owned());
+        Arc::new(move || parts.front(&url))
+    };
+    let metrics = {
+        let parts = parts.clone();
+        Arc::new(move || selfstats::families(&parts.figures()))
+    };
+    Routes::new()
+        .merge(health::routes(ready.clone(), trouble(parts.store.clone())))
+        .merge(front::routes(facts))
+        .merge(prometheus::routes(parts.prometheus.clone()))
+        .merge(metrics::routes(metrics))
+        .merge(admin::routes(Admin {
+            members: Arc::clone(&parts.members),
+            clock: Arc::clone(clock),
+        }))
+}
+
+/// A full disk is none: what is stored is served, and senders keep the rest.
+fn trouble(store: Store) -> Trouble {
+    Arc::new(move || match store.state() {
+        StoreState::Open | StoreState::DiskFull { .. } => None,
+        StoreState::Failed(_) => Some("The store has failed; the log says why. Restart Stoa.\n"),
+        StoreState::Closed => Some("Stoa is stopping.\n"),
+    })
+}
+
+fn http_tls(
+    config: &Config,
+    members: &Members,
+    now_ms: TimestampMs,
+) -> Result<Arc<HttpTls>, HttpTlsError> {
+    let source = match &config.http.tls {
+        Some(files) => CertSource::Files { cert: files.cert.clone(), key: files.key.clone() },
+        None => CertSource::own(config.http.listen.ip(), &config.http.host_names),
+    };
+    HttpTls::new(source, members.ca(), now_ms).map(Arc::new)
+}

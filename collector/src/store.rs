@@ -1,0 +1,404 @@
+//! The store: the only place that appends samples.
+//!
+//! Constraints
+//! - One thread appends. Callers hand it batches through a queue bounded by [`SAMPLES_WAITING_MAX`]
+//!   samples and wait; they are answered after `fdatasync`, never before. What is answered with
+//!   [`Stored`] survives a power cut.
+//! - Group commit: the thread takes all that waits, writes it, syncs once. The first batch after a
+//!   pause is synced at once; under load syncs are at least [`COMMIT_PACE`] apart (or
+//!   [`COMMIT_BYTES_MAX`] of data), so that two hundred agents cost the disk twenty syncs a second.
+//!   An answer is so at most one pace and one sync late; queries see a batch before it is synced.
+//! - Below `storage.free_bytes_min` nothing is accepted ([`StoreError::DiskFull`]: senders keep it and
+//!   come again); reading goes on, and accepting resumes by itself when there is room.
+//! - After a failed sync nobody knows what is on disk. The writer ends for good
+//!   ([`StoreError::Failed`]); a restart replays what really is there.
+//!
+//! Operation: [`Store::open`] recovers and starts two threads (append, maintenance); [`Store::append`]
+//! and [`Store::submit`] append, [`Store::view`] reads, [`Store::close`] syncs and ends.
+//! The store knows series, samples and marks; it never knows who sent them or over what.
+
+mod figures;
+pub mod metadata;
+mod view;
+mod writer;
+
+use std::path::Path;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stoa_model::{Labels, TimestampMs};
+use stoa_tsdb::{AppendError, Batch, Db, DbError, GroupId, Options, Recovery, Row, SeriesRef};
+use stoa_wal::Disk;
+use tokio::sync::{Semaphore, oneshot};
+
+pub use figures::{COMMIT_BUCKETS_MS, StoreFigures};
+pub use metadata::{Description, Metadata};
+pub use view::StoreView;
+pub(crate) use writer::described;
+
+use crate::config::StorageConfig;
+use figures::Counters;
+use writer::{Job, Writer};
+
+/// Most samples in the queue and under commit together: 16 MiB of them, several seconds of a
+/// thousand hosts. Callers beyond it wait, and their agents keep their frames.
+pub const SAMPLES_WAITING_MAX: u32 = 1 << 20;
+
+/// What a batch counts at least, so that marks and empty rows are bounded too.
+const BATCH_SAMPLES_MIN: u32 = 256;
+
+/// Most batches in the queue; follows from the two above, so handing one over never blocks.
+const BATCHES_WAITING_MAX: usize = (SAMPLES_WAITING_MAX / BATCH_SAMPLES_MIN) as usize;
+
+/// The shortest time between two syncs while less than [`COMMIT_BYTES_MAX`] waits.
+pub const COMMIT_PACE: Duration = Duration::from_millis(50);
+
+/// Data that is synced without waiting for the pace, in bytes as counted in memory.
+pub const COMMIT_BYTES_MAX: usize = 1 << 20;
+
+/// How often blocks are cut, retention is applied and metric descriptions are saved, if due.
+pub const MAINTENANCE_PACE: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether the writer has ended.
+const FAILED_LOOK: Duration = Duration::from_secs(1);
+
+/// Tells the time in milliseconds since 1970; main hands it in.
+pub type Clock = Arc<dyn Fn() -> TimestampMs + Send + Sync>;
+
+/// What was done with a batch's samples; the four add up to what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// New samples, durable.
+    pub stored: u64,
+    /// Samples that were there already, with the same value.
+    pub duplicate: u64,
+    /// Samples refused: there was another value at that time.
+    pub conflicting: u64,
+    /// Samples refused: older than is still accepted.
+    pub too_old: u64,
+}
+
+/// Why nothing was stored, cut by what the caller can do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Too little room on disk: keep the data, come again in a while.
+    #[error("the disk is full: {free_bytes} bytes are free, {free_bytes_min} must be")]
+    DiskFull {
+        /// Free when last looked.
+        free_bytes: u64,
+        /// The floor from the configuration.
+        free_bytes_min: u64,
+    },
+    /// This series or batch cannot be stored; others can. [`AppendError::UnknownSeries`] asks the
+    /// caller to resolve its series again, [`AppendError::TooManySeries`] counts over all hosts.
+    #[error("the store refuses")]
+    Append(#[source] AppendError),
+    /// The writer has ended for good after a failed sync; restart the collector.
+    #[error("the store has failed: {reason}")]
+    Failed {
+        /// What failed, with its cause.
+        reason: String,
+    },
+    /// The directory cannot be used.
+    #[error("open the store")]
+    Open(#[source] DbError),
+    /// No thread could be started.
+    #[error("start a thread of the store")]
+    Thread(#[source] std::io::Error),
+    /// The store has been closed; come again after the restart.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Whether the store accepts data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreState {
+    /// Yes.
+    #[default]
+    Open,
+    /// Not now: too little room on disk.
+    DiskFull {
+        /// Free when last looked.
+        free_bytes: u64,
+    },
+    /// Not before a restart, for this reason.
+    Failed(String),
+    /// Not any more.
+    Closed,
+}
+
+/// A handle on the store; clones are cheap and all the same store.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    db: Arc<Db>,
+    metadata: Arc<Metadata>,
+    counters: Arc<Counters>,
+    /// Set by the writer alone; the lock is held for a copy only.
+    state: Arc<Mutex<StoreState>>,
+    /// Permits are samples; a batch's return when it is answered.
+    room: Arc<Semaphore>,
+    queue: SyncSender<Job>,
+    maintenance: SyncSender<()>,
+    retention: Duration,
+    /// Taken by the first to close.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Recovers what is in `dir` and starts the store's threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the directory cannot be used, [`StoreError::Thread`] when no thread
+    /// starts; damage in the directory is no error: it is set aside and said in [`Recovery`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: &StorageConfig,
+        clock: Clock,
+    ) -> Result<(Self, Recovery), StoreError> {
+        let options = Options {
+            retention_ms: millis(config.retention),
+            retention_bytes: config.retention_bytes_max,
+            out_of_order_ms: millis(config.out_of_order),
+            series_max: config.series_max,
+            ..Options::default()
+        };
+        let (db, recovery) =
+            Db::open(Arc::clone(&disk), dir, options, clock()).map_err(StoreError::Open)?;
+        let db = Arc::new(db);
+        let metadata = Arc::new(Metadata::open(Arc::clone(&disk), dir));
+        let counters = Arc::new(Counters::default());
+        let state = Arc::new(Mutex::new(StoreState::Open));
+        let (queue, jobs) = mpsc::sync_channel(BATCHES_WAITING_MAX + 1);
+        let (maintenance, stop) = mpsc::sync_channel(1);
+
+        let writer = Writer::new(
+            Arc::clone(&db),
+            Arc::clone(&counters),
+            Arc::clone(&state),
+            Box::new({
+                let dir = dir.to_owned();
+                move || disk.free_bytes(&dir)
+            }),
+            config.free_bytes_min,
+        );
+        let append = thread("stoa-append", move || writer.run(&jobs))?;
+        let maintain = thread("stoa-maintain", {
+            let (db, metadata) = (Arc::clone(&db), Arc::clone(&metadata));
+            let counters = Arc::clone(&counters);
+            move || maintain(&db, &metadata, &counters, &clock, &stop)
+        })?;
+        let shared = Shared {
+            db,
+            metadata,
+            counters,
+            state,
+            room: Arc::new(Semaphore::new(SAMPLES_WAITING_MAX as usize)),
+            queue,
+            maintenance,
+            retention: config.retention,
+            threads: Mutex::new(vec![append, maintain]),
+        };
+        Ok((Self(Arc::new(shared)), recovery))
+    }
+
+    /// Appends a batch and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the batch is durable then, with one exception: after
+    /// [`StoreError::Failed`] it may turn out to be, at the next start.
+    pub async fn append(&self, batch: Batch) -> Result<Stored, StoreError> {
+        self.submit(batch).await?.stored().await
+    }
+
+    /// Hands a batch over, in the order of the calls; waits only for room in the queue. A caller that
+    /// has more to send submits it all and awaits the answers afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] and [`StoreError::Closed`].
+    pub async fn submit(&self, batch: Batch) -> Result<Pending, StoreError> {
+        let samples = writer::samples(&batch);
+        let share = u32::try_from(samples).unwrap_or(u32::MAX);
+        let share = share.clamp(BATCH_SAMPLES_MIN, SAMPLES_WAITING_MAX);
+        let room = Arc::clone(&self.0.room).acquire_many_owned(share).await;
+        let (reply, answer) = oneshot::channel();
+        let handed_over = room.is_ok_and(|room| {
+            let job = Job::Append(writer::Append { batch, reply, room });
+            self.0.queue.try_send(job).is_ok()
+        });
+        if handed_over {
+            return Ok(Pending { answer, state: Arc::clone(&self.0.state) });
+        }
+        figures::add(&self.0.counters.unavailable_samples, samples);
+        Err(self.state().refusal())
+    }
+
+    /// Appends readings of one instant by their labels: for those who write a few series now and
+    /// then. Who writes the same series every second resolves them once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn append_labelled(
+        &self,
+        group: GroupId,
+        t_ms: TimestampMs,
+        readings: &[(Labels, f64)],
+    ) -> Result<Stored, StoreError> {
+        let mut samples = Vec::with_capacity(readings.len());
+        for (labels, value) in readings {
+            samples.push((self.resolve(group, labels)?, *value));
+        }
+        let rows = vec![Row { t_ms, samples }];
+        self.append(Batch { group, rows, marks: Vec::new() }).await
+    }
+
+    /// The reference of a series, which is made when it is new.
+    ///
+    /// # Errors
+    /// [`StoreError::Append`] when it is new and there are too many.
+    pub fn resolve(&self, group: GroupId, labels: &Labels) -> Result<SeriesRef, StoreError> {
+        self.0.db.resolve(group, labels).map_err(|error| {
+            figures::add(&self.0.counters.refused_series, 1);
+            StoreError::Append(error)
+        })
+    }
+
+    /// The value kept under a mark's key.
+    #[must_use]
+    pub fn mark(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.db.mark(key)
+    }
+
+    /// The store as queries see it.
+    #[must_use]
+    pub fn view(&self) -> StoreView {
+        StoreView(Arc::clone(&self.0.db))
+    }
+
+    /// What is said about metrics.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// How old samples get.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        self.0.retention
+    }
+
+    /// Whether data is accepted.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the writer has ended for good, and says why: only a restart helps then.
+    pub async fn failed(&self) -> String {
+        loop {
+            if let StoreState::Failed(reason) = self.state() {
+                return reason;
+            }
+            tokio::time::sleep(FAILED_LOOK).await;
+        }
+    }
+
+    /// What has been done since the start.
+    #[must_use]
+    pub fn figures(&self) -> StoreFigures {
+        let free = u64::try_from(self.0.room.available_permits()).unwrap_or(0);
+        let queue_samples_max = u64::from(SAMPLES_WAITING_MAX);
+        StoreFigures {
+            queue_samples: queue_samples_max.saturating_sub(free),
+            queue_samples_max,
+            refused_descriptions: self.0.metadata.refused(),
+            ..self.0.counters.read()
+        }
+    }
+
+    /// Answers everyone who waits, syncs, saves and ends the threads; later calls find it closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the last sync failed, or one before it.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.0);
+        let ended = tokio::task::spawn_blocking(move || {
+            let threads =
+                std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            // either fails only when its thread has ended already
+            drop((shared.queue.send(Job::Close), shared.maintenance.try_send(())));
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread of the store panicked");
+                }
+            }
+        });
+        let _joined = ended.await;
+        match self.state() {
+            StoreState::Failed(reason) => Err(StoreError::Failed { reason }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A batch that has been handed over.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Stored, StoreError>>,
+    state: Arc<Mutex<StoreState>>,
+}
+
+impl Pending {
+    /// Waits until the batch is durable.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub async fn stored(self) -> Result<Stored, StoreError> {
+        self.answer.await.unwrap_or_else(|_writer_ended| {
+            Err(self.state.lock().unwrap_or_else(PoisonError::into_inner).clone().refusal())
+        })
+    }
+}
+
+impl StoreState {
+    /// Why a batch did not get to the writer.
+    fn refusal(self) -> StoreError {
+        match self {
+            Self::Failed(reason) => StoreError::Failed { reason },
+            Self::Open | Self::DiskFull { .. } | Self::Closed => StoreError::Closed,
+        }
+    }
+}
+
+fn maintain(
+    db: &Db,
+    metadata: &Metadata,
+    counters: &Counters,
+    clock: &Clock,
+    stop: &mpsc::Receiver<()>,
+) {
+    while stop.recv_timeout(MAINTENANCE_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if let Err(error) = db.maintain(clock()) {
+            figures::add(&counters.maintenance_failures, 1);
+            tracing::error!(error = described(&error), "maintenance failed, will try again");
+        }
+        metadata.save();
+    }
+    metadata.save();
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StoreError::Thread)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! The thread that appends, syncs and answers.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stoa_tsdb::{AppendError, Batch, Db, DbError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::figures::{Counters, add};
+use super::{COMMIT_BYTES_MAX, COMMIT_PACE, StoreError, StoreState, Stored};
+
+/// How long an answer about free space is good for.
+const FREE_SPACE_PACE: Duration = Duration::from_secs(1);
+
+/// How much is appended on one answer about free space, in bytes as counted in memory.
+const FREE_SPACE_BYTES: usize = 8 << 20;
+
+/// Something for the thread to do.
+pub(super) enum Job {
+    /// Append and answer after the sync.
+    Append(Append),
+    /// Answer all that waits, sync, end.
+    Close,
+}
+
+/// A batch, and who waits for it.
+pub(super) struct Append {
+    pub(super) batch: Batch,
+    pub(super) reply: oneshot::Sender<Result<Stored, StoreError>>,
+    /// The batch's part of the queue, given back when it is answered.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// A batch that is written but not synced.
+struct Unsynced {
+    stored: Stored,
+    reply: oneshot::Sender<Result<Stored, StoreError>>,
+    room: OwnedSemaphorePermit,
+}
+
+/// Looks up how many bytes are free where the store lives.
+pub(super) type FreeBytes = Box<dyn Fn() -> std::io::Result<u64> + Send>;
+
+/// The thread's own state; nothing of it is shared but the counters and the state others read.
+pub(super) struct Writer {
+    db: Arc<Db>,
+    counters: Arc<Counters>,
+    state: Arc<Mutex<StoreState>>,
+    free_bytes: FreeBytes,
+    free_bytes_min: u64,
+    space_seen: Option<Instant>,
+    space_bytes: usize,
+    /// The free bytes when last found too few.
+    full: Option<u64>,
+    unsynced: VecDeque<Unsynced>,
+    unsynced_bytes: usize,
+    /// When the first of the unsynced came.
+    unsynced_since: Option<Instant>,
+    synced_at: Option<Instant>,
+    /// When to try again to sync what a full disk did not let be synced.
+    sync_retry_at: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        db: Arc<Db>,
+        counters: Arc<Counters>,
+        state: Arc<Mutex<StoreState>>,
+        free_bytes: FreeBytes,
+        free_bytes_min: u64,
+    ) -> Self {
+        Self {
+            db,
+            counters,
+            state,
+            free_bytes,
+            free_bytes_min,
+            space_seen: None,
+            space_bytes: 0,
+            full: None,
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            unsynced_since: None,
+            synced_at: None,
+            sync_retry_at: None,
+        }
+    }
+
+    /// Works until it is told to close, has nobody left to work for, or a sync fails.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let _noticed = PanicNoticed(Arc::clone(&self.state));
+        loop {
+            let job = match self.commit_wait(now()) {
+                None => jobs.recv().map_err(|_all_gone| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
+            };
+            let committed = match job {
+                Ok(Job::Append(append)) => match self.append(append, now()) {
+                    Ok(()) if self.overdue(now()) => self.commit(now),
+                    appended => appended,
+                },
+                Err(RecvTimeoutError::Timeout) => self.commit(now),
+                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    let last = self.commit(now);
+                    if last.is_ok() {
+                        self.set_state(StoreState::Closed);
+                        return;
+                    }
+                    last
+                }
+            };
+            if let Err(reason) = committed {
+                self.fail(&reason, jobs);
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for more before the next commit; forever when there is nothing to commit.
+    fn commit_wait(&self, now: Instant) -> Option<Duration> {
+        self.unsynced_since?;
+        let paced = self.synced_at.map_or(now, |at| at + COMMIT_PACE);
+        let due = self.sync_retry_at.unwrap_or(paced);
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// Whether to commit although there may be more in the queue.
+    fn overdue(&self, now: Instant) -> bool {
+        if let Some(at) = self.sync_retry_at {
+            return now >= at;
+        }
+        let waited = |since: Instant| now.saturating_duration_since(since) >= COMMIT_PACE;
+        self.unsynced_bytes >= COMMIT_BYTES_MAX || self.unsynced_since.is_some_and(waited)
+    }
+
+    /// Appends a batch; an error is the end of the store.
+    fn append(&mut self, append: Append, now: Instant) -> Result<(), String> {
+        let samples = samples(&append.batch);
+        let bytes = bytes(&append.batch);
+        if let Some(free_bytes) = self.too_little_space(bytes, now) {
+            add(&self.counters.disk_full_samples, samples);
+            let free_bytes_min = self.free_bytes_min;
+            answer(append.reply, Err(StoreError::DiskFull { free_bytes, free_bytes_min }));
+            return Ok(());
+        }
+        match self.db.append(&append.batch) {
+            Ok(done) => {
+                let stored = Stored {
+                    stored: done.stored,
+                    duplicate: done.duplicate,
+                    conflicting: done.conflicting,
+                    too_old: done.too_old,
+                };
+                let Append { reply, room, .. } = append;
+                self.unsynced.push_back(Unsynced { stored, reply, room });
+                self.unsynced_bytes += bytes;
+                self.unsynced_since.get_or_insert(now);
+            }
+            Err(AppendError::DiskFull(_)) => {
+                let free_bytes = self.no_room_left(now);
+                let free_bytes_min = self.free_bytes_min;
+                add(&self.counters.disk_full_samples, samples);
+                answer(append.reply, Err(StoreError::DiskFull { free_bytes, free_bytes_min }));
+            }
+            Err(AppendError::Stopped(error)) => {
+                let reason = described(&error);
+                add(&self.counters.unavailable_samples, samples);
+                answer(append.reply, Err(StoreError::Failed { reason: reason.clone() }));
+                return Err(reason);
+            }
+            Err(error) => {
+                add(&self.counters.refused_samples, samples);
+                answer(append.reply, Err(StoreError::Append(error)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable and answers for it.
+    fn commit(&mut self, now: fn() -> Instant) -> Result<(), String> {
+        let Some(since) = self.unsynced_since else { return Ok(()) };
+        if let Err(error) = self.db.sync() {
+            let full = matches!(error, DbError::DiskFull(_));
+            if !full {
+                return Err(described(&error));
+            }
+            self.sync_later(now());
+            return Ok(());
+        }
+        let done = now();
+        self.unsynced_since = None;
+        self.sync_retry_at = None;
+        self.synced_at = Some(done);
+        self.unsynced_bytes = 0;
+        self.counters.committed(done.saturating_duration_since(since));
+        for Unsynced { stored, reply, room } in self.unsynced.drain(..) {
+            self.counters.stored(stored);
+            drop(room);
+            answer(reply, Ok(stored));
+        }
+        Ok(())
+    }
+
+    /// The disk has no room for the log's last bytes: those who wait go on waiting, nothing more is
+    /// taken, and the sync is tried again in a while.
+    fn sync_later(&mut self, now: Instant) {
+        self.no_room_left(now);
+        self.sync_retry_at = Some(now + FREE_SPACE_PACE);
+    }
+
+    /// Takes note that a write found no room, whatever the file system says is free.
+    fn no_room_left(&mut self, now: Instant) -> u64 {
+        let free_bytes = (self.free_bytes)().unwrap_or(0);
+        if self.full.is_none() {
+            tracing::error!(free_bytes, "a write found the disk full, nothing is accepted");
+            self.set_state(StoreState::DiskFull { free_bytes });
+        }
+        self.full = Some(free_bytes);
+        self.space_seen = Some(now);
+        self.space_bytes = 0;
+        free_bytes
+    }
+
+    /// The free bytes when they are too few. Looked up at intervals of time and of bytes appended.
+    fn too_little_space(&mut self, bytes: usize, now: Instant) -> Option<u64> {
+        self.space_bytes += bytes;
+        let fresh = |seen: Instant| now.saturating_duration_since(seen) < FREE_SPACE_PACE;
+        if self.space_seen.is_some_and(fresh) && self.space_bytes < FREE_SPACE_BYTES {
+            return self.full;
+        }
+        self.space_seen = Some(now);
+        self.space_bytes = 0;
+        let free_bytes = match (self.free_bytes)() {
+            Ok(free_bytes) => free_bytes,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up free disk space");
+                return self.full;
+            }
+        };
+        let full = (free_bytes < self.free_bytes_min).then_some(free_bytes);
+        match (self.full.is_some(), full) {
+            (false, Some(free_bytes)) => {
+                let free_bytes_min = self.free_bytes_min;
+                tracing::error!(free_bytes, free_bytes_min, "disk is full, nothing is accepted");
+                self.set_state(StoreState::DiskFull { free_bytes });
+            }
+            (true, None) => {
+                tracing::info!(free_bytes, "there is room on disk again, accepting");
+                self.set_state(StoreState::Open);
+            }
+            _ => {}
+        }
+        self.full = full;
+        full
+    }
+
+    /// Ends for good: says so to everyone who waits, and to everyone who comes, by the state.
+    fn fail(&mut self, reason: &str, jobs: &Receiver<Job>) {
+        tracing::error!(reason, "the store has failed and takes nothing more until a restart");
+        self.set_state(StoreState::Failed(reason.to_owned()));
+        let failed = || Err(StoreError::Failed { reason: reason.to_owned() });
+        for waiting in self.unsynced.drain(..) {
+            let Stored { stored, duplicate, conflicting, too_old } = waiting.stored;
+            let samples = stored + duplicate + conflicting + too_old;
+            add(&self.counters.unavailable_samples, samples);
+            answer(waiting.reply, failed());
+        }
+        for job in jobs.try_iter() {
+            if let Job::Append(append) = job {
+                add(&self.counters.unavailable_samples, samples(&append.batch));
+                answer(append.reply, failed());
+            }
+        }
+    }
+
+    fn set_state(&self, state: StoreState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+/// Turns a panic of the writer into a state others see.
+struct PanicNoticed(Arc<Mutex<StoreState>>);
+
+impl Drop for PanicNoticed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the writer panicked".to_owned();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = StoreState::Failed(reason);
+        }
+    }
+}
+
+/// A caller that no longer listens loses only the answer.
+fn answer(reply: oneshot::Sender<Result<Stored, StoreError>>, result: Result<Stored, StoreError>) {
+    drop(reply.send(result));
+}
+
+pub(super) fn samples(batch: &Batch) -> u64 {
+    batch.rows.iter().map(|row| row.samples.len() as u64).sum()
+}
+
+fn bytes(batch: &Batch) -> usize {
+    let rows = batch.rows.iter().map(|row| 16 + 12 * row.samples.len());
+    let marks = batch.marks.iter().map(|mark| mark.key.len() + mark.value.len());
+    rows.chain(marks).sum()
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn described(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[expect(clippy::disallowed_methods, reason = "this thread is the driver: it paces the syncs")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,254 @@
+//! The Prometheus API as its callers see it: requests and expected answers as data, over a store
+//! loaded with known samples; then every expression of a real dashboard.
+//!
+//! A case in `tests/prometheus/*.http` is a comment, a request line, parameters (`name: value`), a
+//! status (`-> 200`) and the expected body. JSON is compared as JSON; an expected `"*"`, also at
+//! the end of a text, stands for anything.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use serde_json::Value;
+use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::http::Access;
+use stoa_collector::http::access::PeerAddress;
+use stoa_collector::http::metrics;
+use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::store::{Clock, Store};
+use stoa_model::{Family, Labels, MetricKind};
+use stoa_tsdb::GroupId;
+use stoa_wal::disk::SimDisk;
+use tower::ServiceExt as _;
+
+/// Samples every 15 s from 0 to here.
+const LAST_S: i32 = 600;
+const NOW_MS: i64 = 610_000;
+
+fn storage_config() -> StorageConfig {
+    StorageConfig {
+        retention: Duration::from_secs(14 * 86_400),
+        retention_bytes_max: None,
+        out_of_order: Duration::from_secs(86_400),
+        free_bytes_min: 0,
+        series_max: 1000,
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+async fn loaded() -> (Store, Router) {
+    let clock: Clock = Arc::new(|| NOW_MS);
+    let disk = Arc::new(SimDisk::new(1));
+    let (store, _) =
+        Store::open(disk, Path::new("/data"), &storage_config(), Arc::clone(&clock)).unwrap();
+    let name = "__name__";
+    for t in (0..=LAST_S).step_by(15) {
+        let t_f = f64::from(t);
+        let up = |instance| labels(&[(name, "up"), ("job", "node"), ("instance", instance)]);
+        let requests = |code| labels(&[(name, "requests_total"), ("job", "web"), ("code", code)]);
+        let odd = |kind| labels(&[(name, "odd"), ("kind", kind)]);
+        let readings = [
+            (up("a"), 1.0),
+            (up("b"), 0.0),
+            (requests("200"), t_f),
+            (requests("500"), t_f / 5.0),
+            (odd("nan"), f64::NAN),
+            (odd("inf"), f64::INFINITY),
+            (odd("minus"), f64::NEG_INFINITY),
+            (odd("small"), 1e-7),
+            (odd("num"), 1.0),
+            (labels(&[(name, "odd"), ("kind", "num"), ("http.status_code", "404")]), 1.0),
+        ];
+        let done = store.append_labelled(GroupId(1), i64::from(t) * 1000, &readings).await.unwrap();
+        assert_eq!(done.stored, 10);
+    }
+    store.metadata().describe("up", MetricKind::Gauge, "Whether it answers.", "");
+    store.metadata().describe("requests_total", MetricKind::Counter, "Requests \"served\".", "");
+    let query = QueryConfig {
+        timeout: Duration::from_secs(30),
+        samples_max: 399,
+        series_max: 1000,
+        concurrency_max: 4,
+    };
+    let prometheus = Prometheus::new(store.clone(), &query, clock);
+    let own = Arc::new(|| {
+        let mut family = Family::new("stoa_up", "Whether it is.", MetricKind::Gauge);
+        family.push(Labels::empty(), 1.0);
+        vec![family]
+    });
+    let table = prometheus::routes(prometheus).merge(metrics::routes(own));
+    let router = table.into_router((), Access::open());
+    (store, router)
+}
+
+fn encoded(params: &[(String, String)]) -> String {
+    let encode = |text: &str| {
+        text.bytes().fold(String::new(), |out, b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out + &char::from(b).to_string(),
+            b => out + &format!("%{b:02X}"),
+        })
+    };
+    let pairs: Vec<String> =
+        params.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    pairs.join("&")
+}
+
+async fn ask(
+    router: &Router,
+    method: &str,
+    path: &str,
+    params: &[(String, String)],
+) -> (u16, String) {
+    let builder = http::Request::builder().method(method).header("host", "localhost:7480");
+    let mut request = if method == "POST" {
+        let form = "application/x-www-form-urlencoded; charset=utf-8";
+        let builder = builder.uri(path).header("content-type", form);
+        builder.body(Body::from(encoded(params))).unwrap()
+    } else {
+        builder.uri(format!("{path}?{}", encoded(params))).body(Body::empty()).unwrap()
+    };
+    request.extensions_mut().insert(PeerAddress(SocketAddr::from(([127, 0, 0, 1], 1))));
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Whether an answer is the expected one, `*` standing for anything.
+fn agrees(expected: &Value, got: &Value) -> bool {
+    match (expected, got) {
+        (Value::String(expected), _) if expected == "*" => true,
+        (Value::String(expected), Value::String(got)) => match expected.strip_suffix('*') {
+            Some(start) => got.starts_with(start),
+            None => got == expected,
+        },
+        (Value::Array(expected), Value::Array(got)) => {
+            expected.len() == got.len() && expected.iter().zip(got).all(|(e, g)| agrees(e, g))
+        }
+        (Value::Object(expected), Value::Object(got)) => {
+            expected.len() == got.len()
+                && expected.iter().all(|(key, e)| got.get(key).is_some_and(|g| agrees(e, g)))
+        }
+        (Value::Number(expected), Value::Number(got)) => expected.as_f64() == got.as_f64(),
+        _ => expected == got,
+    }
+}
+
+/// Runs the cases of a file; every failure is shown with its line.
+async fn check(file: &str) {
+    let (store, router) = loaded().await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/prometheus").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut failures = Vec::new();
+    let mut line = 1;
+    for case in text.split("\n\n") {
+        let place = format!("{file}:{line}");
+        line += case.matches('\n').count() + 2;
+        let (request, expected) = case.split_once("-> ").expect(&place);
+        let mut lines = request.lines().filter(|line| !line.starts_with('#'));
+        let (method, path) = lines.next().unwrap().split_once(' ').expect(&place);
+        let params: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").expect(&place))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let (status, body) = expected.split_once('\n').unwrap_or((expected, ""));
+        let (got_status, got_body) = ask(&router, method, path, &params).await;
+        let same_body = match serde_json::from_str(body) {
+            Ok(expected) => {
+                serde_json::from_str(&got_body).is_ok_and(|got| agrees(&expected, &got))
+            }
+            Err(_) => body.trim_end() == got_body.trim_end(),
+        };
+        if status.parse() != Ok(got_status) || !same_body {
+            failures.push(format!("{place}\n{case}\ngot {got_status}\n{got_body}\n"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn query() {
+    check("query.http").await;
+}
+
+#[tokio::test]
+async fn query_range() {
+    check("query_range.http").await;
+}
+
+#[tokio::test]
+async fn series_labels_and_metadata() {
+    check("series.http").await;
+}
+
+#[tokio::test]
+async fn status() {
+    check("status.http").await;
+}
+
+#[tokio::test]
+async fn the_kind_of_result_precedes_it_and_it_is_json() {
+    let (_store, router) = loaded().await;
+    let params = [("query".to_owned(), "up".to_owned())];
+    let request = http::Request::builder()
+        .uri(format!("/api/v1/query?{}", encoded(&params)))
+        .header("host", "localhost:7480")
+        .body(Body::empty())
+        .unwrap();
+    let answer = router.oneshot(request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert!(body.starts_with(br#"{"status":"success","data":{"resultType":"vector","result":[{"#));
+}
+
+/// All `expr` strings of a dashboard, in rows and panels at any depth.
+fn expressions(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            if let Some(Value::String(expr)) = object.get("expr") {
+                found.push(expr.clone());
+            }
+            object.values().for_each(|value| expressions(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| expressions(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_expression_of_node_exporter_full_is_answered() {
+    let Ok(data) = std::env::var("STOA_CONFORMANCE_DATA") else {
+        println!("skipped: STOA_CONFORMANCE_DATA names no directory");
+        return;
+    };
+    let path = Path::new(&data).join("dashboards/node-exporter-full-1860.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut found = Vec::new();
+    expressions(&dashboard, &mut found);
+    assert!(found.len() >= 286, "{} expressions", found.len());
+    let (_store, router) = loaded().await;
+    let mut failures = Vec::new();
+    for expr in &found {
+        let expr =
+            expr.replace("$__rate_interval", "1m").replace("$node", "a").replace("$job", "node");
+        let param = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let range =
+            [param("query", &expr), param("start", "0"), param("end", "600"), param("step", "60")];
+        for path in ["/api/v1/query_range", "/api/v1/query"] {
+            let (status, body) = ask(&router, "POST", path, &range).await;
+            if status != 200 {
+                failures.push(format!("{path} {expr}\n{status} {body}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

@@ -1,0 +1,143 @@
+//! The log: standard error always, OTLP traces when configured.
+//!
+//! Lines on standard error carry a journald priority prefix (`<4>`) instead of a time when systemd
+//! reads them (it sets `JOURNAL_STREAM`), and a time and colour when a person does.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+
+/// What to log and where.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or tracing's filter syntax per module.
+    pub level: String,
+    /// Where spans go over OTLP/gRPC, as `http://host:4317`; none when unset.
+    pub otlp_endpoint: Option<String>,
+    /// The `service.name` of those spans.
+    pub service: &'static str,
+}
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is not understood.
+    #[error("log level {level:?} is not understood; use error, warn, info, debug or trace")]
+    Level {
+        /// As given.
+        level: String,
+        /// What the parser said.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The OTLP endpoint is not usable.
+    #[error("open OTLP export to {endpoint}")]
+    Otlp {
+        /// As given.
+        endpoint: String,
+        /// What the exporter said.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// A log is open already in this process.
+    #[error("open the log a second time")]
+    Twice(#[source] tracing::subscriber::SetGlobalDefaultError),
+}
+
+/// Keeps OTLP export alive; spans still queued are sent when it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the OTLP export"]
+pub struct LogGuard(Option<opentelemetry_sdk::trace::SdkTracerProvider>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "spans were lost at shutdown");
+        }
+    }
+}
+
+/// Opens the log for the whole process; needs a tokio runtime when OTLP is configured.
+///
+/// # Errors
+/// [`LogError`] when the level or endpoint is unusable or a log is open already.
+pub fn open(options: &LogOptions) -> Result<LogGuard, LogError> {
+    let filter = EnvFilter::try_new(&options.level)
+        .map_err(|source| LogError::Level { level: options.level.clone(), source })?;
+    let provider = options
+        .otlp_endpoint
+        .as_ref()
+        .map(|endpoint| provider(endpoint, options.service))
+        .transpose()?;
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("stoa")));
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(!journal && std::io::stderr().is_terminal())
+        .event_format(Lines { journal, person: Format::default().with_target(false) });
+    let subscriber = tracing_subscriber::registry().with(filter).with(spans).with(lines);
+    tracing::subscriber::set_global_default(subscriber).map_err(LogError::Twice)?;
+    Ok(LogGuard(provider))
+}
+
+fn provider(
+    endpoint: &str,
+    service: &'static str,
+) -> Result<opentelemetry_sdk::trace::SdkTracerProvider, LogError> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|source| LogError::Otlp { endpoint: endpoint.to_owned(), source })?;
+    Ok(opentelemetry_sdk::trace::SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(opentelemetry_sdk::Resource::builder().with_service_name(service).build())
+        .build())
+}
+
+struct Lines {
+    journal: bool,
+    person: Format,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if !self.journal {
+            return self.person.format_event(ctx, writer, event);
+        }
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        ctx.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// The syslog priority journald reads from a line's prefix (`sd-daemon(3)`).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}

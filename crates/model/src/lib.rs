@@ -1,0 +1,23 @@
+//! The nouns everything in Stoa shares.
+//!
+//! A **series** is a set of [`Labels`] and the [`Sample`]s recorded under it; a **family** is all
+//! series of one metric name with its help and kind, as an exporter would expose it; a [`Matcher`]
+//! picks series by one label. This crate is pure: it knows no file, no clock, no async, no wire.
+
+pub mod family;
+pub mod hex;
+pub mod host;
+pub mod join_token;
+pub mod labels;
+pub mod matcher;
+pub mod sample;
+pub mod time;
+
+pub use family::{Family, Metric, MetricKind};
+pub use hex::Hex;
+pub use host::HostId;
+pub use join_token::{JoinToken, JoinTokenError};
+pub use labels::{Label, Labels, LabelsError, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use time::TimestampMs;

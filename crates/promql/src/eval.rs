@@ -1,0 +1,172 @@
+//! Evaluation: an expression over all steps at once.
+//!
+//! A **vector** is a list of rows, a **row** is the labels of a series and a column, a **column**
+//! has one cell per step. A **range vector** keeps each series' samples once and hands out windows
+//! that slide over them. Sub-expressions that have the same value at every step are evaluated for
+//! one step and repeated.
+//!
+//! Names are dropped late: a row whose name no longer fits is marked, operators carry the mark on,
+//! and [`finish`] removes the names of marked rows at the very end, where rows that then have equal
+//! labels become one unless they have a sample at the same step.
+
+mod column;
+mod row;
+mod steps;
+
+mod selector;
+mod window;
+
+mod aggregate;
+mod arithmetic;
+mod binary;
+mod call;
+mod invariant;
+mod matching;
+mod pick;
+
+use std::cell::{Cell as StdCell, RefCell};
+
+use crate::annotation::{Annotations, Note};
+use crate::engine::{Limits, Times};
+use crate::error::QueryError;
+use crate::number::seconds;
+use crate::parse::ast::{Expr, ExprKind, Span};
+use crate::storage::Storage;
+
+pub(crate) use aggregate::quantile;
+pub(crate) use column::{Cell, Column, Point};
+pub(crate) use invariant::is_timed;
+pub(crate) use matching::labels_text;
+pub(crate) use row::{Row, finish, merge, metadata_label};
+pub(crate) use steps::Steps;
+pub(crate) use window::{RangeVector, Window};
+
+/// The value of an expression at all steps.
+#[derive(Clone, Debug)]
+pub(crate) enum Evaluated {
+    /// One number per step.
+    Scalar(Vec<f64>),
+    Vector(Vec<Row>),
+    Text(String),
+}
+
+/// One query under evaluation.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) storage: &'a dyn Storage,
+    pub(crate) limits: Limits,
+    pub(crate) cancelled: &'a dyn Fn() -> bool,
+    /// The query's own times; those of a subquery are in [`Steps`].
+    pub(crate) times: Times,
+    pub(crate) query: &'a str,
+    /// Where the expression is whose order the answer shows. All others leave rows in the order
+    /// they come, so that sums are the same at one step as at many.
+    pub(crate) ordered: Option<Span>,
+    pub(crate) notes: RefCell<Annotations>,
+    /// Samples loaded so far.
+    pub(crate) samples: StdCell<usize>,
+}
+
+impl Evaluator<'_> {
+    pub(crate) fn note(&self, note: &Note<'_>, span: Span) {
+        self.notes.borrow_mut().add(note, span);
+    }
+
+    /// Fails once the caller wants the query to end.
+    pub(crate) fn check_cancelled(&self) -> Result<(), QueryError> {
+        if (self.cancelled)() { Err(QueryError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Refuses a result of that many rows before it is made.
+    pub(crate) fn check_size(&self, rows: usize, steps: &Steps) -> Result<(), QueryError> {
+        let max = self.limits.samples_max;
+        if rows.saturating_mul(steps.count) > max {
+            return Err(QueryError::TooManySamples { max });
+        }
+        Ok(())
+    }
+
+    /// The value of any expression but a range vector.
+    pub(crate) fn eval(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
+        self.check_cancelled()?;
+        if steps.count > 1 && invariant::is_constant(expr) {
+            return Ok(self.eval_node(expr, &steps.first())?.repeated(steps.count));
+        }
+        self.eval_node(expr, steps)
+    }
+
+    fn eval_node(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
+        match &expr.kind {
+            ExprKind::Number(v) => Ok(Evaluated::Scalar(vec![*v; steps.count])),
+            ExprKind::Text(text) => Ok(Evaluated::Text(text.value.clone())),
+            ExprKind::Paren(inner) => self.eval(inner, steps),
+            ExprKind::Unary { negate, operand } => {
+                let value = self.eval(operand, steps)?;
+                Ok(if *negate { value.negated() } else { value })
+            }
+            ExprKind::Binary(binary) => self.binary(expr.span, binary, steps),
+            ExprKind::Aggregate(aggregate) => self.aggregate(expr.span, aggregate, steps),
+            ExprKind::Call(call) => self.call(expr.span, call, steps),
+            ExprKind::Selector(selector) => {
+                Ok(Evaluated::Vector(self.select_instant(selector, steps)?))
+            }
+            ExprKind::Matrix(_) | ExprKind::Subquery(_) => Err(QueryError::Execution(
+                "BUG: a range vector was evaluated as an instant vector".into(),
+            )),
+        }
+    }
+
+    pub(crate) fn eval_vector(&self, expr: &Expr, steps: &Steps) -> Result<Vec<Row>, QueryError> {
+        match self.eval(expr, steps)? {
+            Evaluated::Vector(rows) => Ok(rows),
+            Evaluated::Scalar(values) => Ok(vec![Row::of_scalar(values)]),
+            Evaluated::Text(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn eval_scalar(&self, expr: &Expr, steps: &Steps) -> Result<Vec<f64>, QueryError> {
+        match self.eval(expr, steps)? {
+            Evaluated::Scalar(values) => Ok(values),
+            Evaluated::Vector(_) | Evaluated::Text(_) => Ok(vec![f64::NAN; steps.count]),
+        }
+    }
+
+    /// The query's range, in milliseconds.
+    pub(crate) fn query_range_ms(&self) -> i64 {
+        self.times.end.saturating_sub(self.times.start)
+    }
+
+    pub(crate) fn query_step_seconds(&self) -> f64 {
+        seconds(self.times.step)
+    }
+}
+
+impl Evaluated {
+    fn negated(self) -> Self {
+        match self {
+            Self::Scalar(values) => Self::Scalar(values.into_iter().map(|v| -v).collect()),
+            Self::Vector(mut rows) => {
+                for row in &mut rows {
+                    row.drop_name = true;
+                    row.column.map(|v| -v, |histogram| histogram.times(-1.0));
+                }
+                Self::Vector(rows)
+            }
+            Self::Text(text) => Self::Text(text),
+        }
+    }
+
+    /// A value at one step as the value at `count` steps.
+    fn repeated(self, count: usize) -> Self {
+        match self {
+            Self::Scalar(values) => {
+                Self::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); count])
+            }
+            Self::Vector(rows) => Self::Vector(
+                rows.into_iter()
+                    .map(|row| Row { column: row.column.repeated(count), ..row })
+                    .collect(),
+            ),
+            Self::Text(text) => Self::Text(text),
+        }
+    }
+}

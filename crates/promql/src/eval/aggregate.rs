@@ -1,0 +1,341 @@
+//! Aggregations that make one series of a group: `sum`, `avg`, `count`, `min`, `max`, `group`,
+//! `stddev`, `stdvar`, `quantile`. Those that choose among series are in [`super::pick`].
+
+use std::collections::HashMap;
+
+use stoa_model::{Labels, METRIC_NAME};
+
+use super::column::{Bits, Cell, Point};
+use super::{Column, Evaluated, Evaluator, Row, Steps};
+use crate::annotation::{Note, Operation};
+use crate::error::QueryError;
+use crate::histogram::{Histogram, ResetHint};
+use crate::number::{Kahan, Mean, count};
+use crate::parse::ast::{Aggregate, AggregateOp, Span};
+
+/// The rows of one group, and the labels of its result.
+pub(super) struct Group {
+    pub(super) labels: Labels,
+    pub(super) rows: Vec<usize>,
+}
+
+/// Groups in order of their first row.
+pub(super) fn groups(rows: &[Row], grouping: &[String], without: bool) -> Vec<Group> {
+    let mut at_of: HashMap<Labels, usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let labels = group_labels(&row.labels, grouping, without);
+        let next = groups.len();
+        let at = *at_of.entry(labels.clone()).or_insert(next);
+        match groups.get_mut(at) {
+            Some(group) => group.rows.push(i),
+            None => groups.push(Group { labels, rows: vec![i] }),
+        }
+    }
+    groups
+}
+
+pub(super) fn group_labels(labels: &Labels, grouping: &[String], without: bool) -> Labels {
+    labels.retain(|label| {
+        let listed = grouping.iter().any(|name| name.as_str() == label.name.as_ref());
+        if without { !listed && label.name.as_ref() != METRIC_NAME } else { listed }
+    })
+}
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(
+        &self,
+        span: Span,
+        aggregate: &Aggregate,
+        steps: &Steps,
+    ) -> Result<Evaluated, QueryError> {
+        let rows = match aggregate.op {
+            AggregateOp::CountValues => self.count_values(aggregate, steps)?,
+            AggregateOp::TopK
+            | AggregateOp::BottomK
+            | AggregateOp::LimitK
+            | AggregateOp::LimitRatio => self.pick(span, aggregate, steps)?,
+            _ => self.reduce(aggregate, steps)?,
+        };
+        Ok(Evaluated::Vector(rows))
+    }
+
+    fn reduce(&self, aggregate: &Aggregate, steps: &Steps) -> Result<Vec<Row>, QueryError> {
+        let parameter = match &aggregate.parameter {
+            Some(parameter) => self.eval_scalar(parameter, steps)?,
+            None => Vec::new(),
+        };
+        let rows = self.eval_vector(&aggregate.operand, steps)?;
+        if let Some(parameter_expr) = &aggregate.parameter {
+            for q in out_of_unit_range(&parameter) {
+                self.note(&Note::InvalidQuantile(q), parameter_expr.span);
+            }
+        }
+        let mut out = Vec::new();
+        for group in groups(&rows, &aggregate.grouping, aggregate.without) {
+            self.check_cancelled()?;
+            let members: Vec<&Row> = group.rows.iter().filter_map(|at| rows.get(*at)).collect();
+            let column = match aggregate.op {
+                AggregateOp::Quantile => self.quantiles(&members, &parameter, aggregate, steps),
+                op => self.fold(op, &members, aggregate.operand.span, steps),
+            };
+            // The name goes at the steps where a series that loses its name is in the group.
+            let mut dropping = Bits::new(steps.count);
+            for row in members.iter().filter(|row| row.drop_name) {
+                dropping.or(row.column.present());
+            }
+            let mut keeping = column.clone();
+            keeping.remove(&dropping);
+            let mut column = column;
+            column.keep(&dropping);
+            for (column, drop_name) in [(keeping, false), (column, true)] {
+                if !column.is_empty() {
+                    out.push(Row { labels: group.labels.clone(), drop_name, column });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn fold(&self, op: AggregateOp, rows: &[&Row], span: Span, steps: &Steps) -> Column {
+        let mut accumulators = vec![Accumulator::new(op); steps.count];
+        for row in rows {
+            for (step, cell) in row.column.cells() {
+                if let Some(accumulator) = accumulators.get_mut(step) {
+                    accumulator.add(cell, &|note| self.note(&note, span), row.metric());
+                }
+            }
+        }
+        let mut column = Column::empty(steps.count);
+        for (step, accumulator) in accumulators.into_iter().enumerate() {
+            if let Some(point) = accumulator.finish(&|note| self.note(&note, span)) {
+                column.set(step, point);
+            }
+        }
+        column
+    }
+
+    fn quantiles(
+        &self,
+        rows: &[&Row],
+        parameter: &[f64],
+        aggregate: &Aggregate,
+        steps: &Steps,
+    ) -> Column {
+        let mut values: Vec<Vec<f64>> = vec![Vec::new(); steps.count];
+        for row in rows {
+            for (step, cell) in row.column.cells() {
+                match cell {
+                    Cell::Float(v) => {
+                        if let Some(values) = values.get_mut(step) {
+                            values.push(v);
+                        }
+                    }
+                    Cell::Histogram(_) => self.note(
+                        &Note::HistogramIgnored { aggregation: "quantile" },
+                        aggregate.operand.span,
+                    ),
+                }
+            }
+        }
+        let mut column = Column::empty(steps.count);
+        for (step, mut values) in values.into_iter().enumerate() {
+            if !values.is_empty() {
+                let q = parameter.get(step).copied().unwrap_or(f64::NAN);
+                column.set_float(step, quantile(q, &mut values));
+            }
+        }
+        column
+    }
+}
+
+/// The values that are no shares of a whole, each kind once.
+fn out_of_unit_range(values: &[f64]) -> impl Iterator<Item = f64> {
+    let nan = values.iter().copied().find(|v| v.is_nan());
+    let largest = values.iter().copied().filter(|v| *v > 1.0).reduce(f64::max);
+    let smallest = values.iter().copied().filter(|v| *v < 0.0).reduce(f64::min);
+    nan.into_iter().chain(largest).chain(smallest)
+}
+
+/// The quantile of plain numbers, interpolated between the two around it; NaN sorts lowest.
+pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    values.sort_by(|a, b| {
+        a.is_nan()
+            .cmp(&b.is_nan())
+            .reverse()
+            .then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
+    });
+    let last = values.len() - 1;
+    let rank = q * count(last);
+    let lower = crate::number::to_usize(rank.floor().max(0.0));
+    let upper = (lower + 1).min(last);
+    let weight = rank - rank.floor();
+    match (values.get(lower), values.get(upper)) {
+        (Some(low), Some(high)) => low * (1.0 - weight) + high * weight,
+        _ => f64::NAN,
+    }
+}
+
+/// What has been seen of one group at one step.
+#[derive(Clone, Debug)]
+struct Accumulator {
+    op: AggregateOp,
+    seen: bool,
+    floats: f64,
+    value: f64,
+    sum: Kahan,
+    mean: Mean,
+    /// Boxed: most groups have none.
+    histograms: Option<Box<Histograms>>,
+}
+
+/// The histograms of a `sum` or `avg`.
+#[derive(Clone, Debug, Default)]
+struct Histograms {
+    count: f64,
+    value: Histogram,
+    /// Exponential and custom buckets met, so there is no result.
+    incompatible: bool,
+    reset: bool,
+    not_reset: bool,
+}
+
+impl Accumulator {
+    fn new(op: AggregateOp) -> Self {
+        Self {
+            op,
+            seen: false,
+            floats: 0.0,
+            value: 0.0,
+            sum: Kahan::default(),
+            mean: Mean::default(),
+            histograms: None,
+        }
+    }
+
+    fn add(&mut self, cell: Cell<'_>, note: &dyn Fn(Note<'_>), metric: &str) {
+        match (self.op, cell) {
+            (AggregateOp::Count, _) => {
+                self.seen = true;
+                self.value += 1.0;
+            }
+            (AggregateOp::Group, _) => {
+                self.seen = true;
+                self.value = 1.0;
+            }
+            (AggregateOp::Sum | AggregateOp::Avg, Cell::Histogram(histogram)) => {
+                self.seen = true;
+                let average = self.op == AggregateOp::Avg;
+                self.histograms.get_or_insert_default().add(histogram, average, note, metric);
+            }
+            (op, Cell::Histogram(_)) => {
+                note(Note::HistogramIgnored { aggregation: op.as_str() });
+            }
+            (op, Cell::Float(v)) => {
+                self.seen = true;
+                self.floats += 1.0;
+                self.add_float(op, v);
+            }
+        }
+    }
+
+    fn add_float(&mut self, op: AggregateOp, v: f64) {
+        let first = self.floats == 1.0;
+        match op {
+            AggregateOp::Sum if first => self.sum = Kahan { sum: v, compensation: 0.0 },
+            AggregateOp::Sum => self.sum = self.sum.add(v),
+            AggregateOp::Avg => self.mean.add(v),
+            AggregateOp::Min => {
+                if first || self.value > v || self.value.is_nan() {
+                    self.value = v;
+                }
+            }
+            AggregateOp::Max => {
+                if first || self.value < v || self.value.is_nan() {
+                    self.value = v;
+                }
+            }
+            // Welford: `sum.sum` is the mean, `value` the sum of squared differences.
+            _ if first => {
+                self.sum.sum = v;
+                self.value = if v.is_finite() { 0.0 } else { f64::NAN };
+            }
+            _ => {
+                let delta = v - self.sum.sum;
+                self.sum.sum += delta / self.floats;
+                self.value += delta * (v - self.sum.sum);
+            }
+        }
+    }
+
+    fn finish(self, note: &dyn Fn(Note<'_>)) -> Option<Point> {
+        if !self.seen {
+            return None;
+        }
+        if let Some(histograms) = self.histograms {
+            if self.floats > 0.0 {
+                note(Note::MixedFloatsHistogramsInAggregation);
+                return None;
+            }
+            if histograms.incompatible {
+                return None;
+            }
+            if histograms.reset && histograms.not_reset {
+                note(Note::ResetCollision(Operation::Aggregation));
+            }
+            return Some(Point::Histogram(histograms.value.compact().into()));
+        }
+        Some(Point::Float(match self.op {
+            AggregateOp::Sum => self.sum.sum + self.sum.compensation,
+            AggregateOp::Avg => self.mean.mean(),
+            AggregateOp::Stdvar => self.value / self.floats,
+            AggregateOp::Stddev => (self.value / self.floats).sqrt(),
+            _ => self.value,
+        }))
+    }
+}
+
+impl Histograms {
+    fn add(&mut self, histogram: &Histogram, average: bool, note: &dyn Fn(Note<'_>), metric: &str) {
+        if self.incompatible {
+            return;
+        }
+        self.reset |= histogram.reset_hint == ResetHint::Reset;
+        self.not_reset |= histogram.reset_hint == ResetHint::NotReset;
+        self.count += 1.0;
+        if self.count == 1.0 {
+            self.value = histogram.clone();
+            return;
+        }
+        let next = if average {
+            let share = |h: &Histogram| h.clone().divided_by(self.count);
+            share(histogram).minus(&share(&self.value)).and_then(|(step, first)| {
+                let (mean, second) = self.value.plus(&step)?;
+                Ok((mean, first.bounds_reconciled || second.bounds_reconciled))
+            })
+        } else {
+            self.value.plus(histogram).map(|(sum, combined)| (sum, combined.bounds_reconciled))
+        };
+        match next {
+            Ok((value, reconciled)) => {
+                self.value = value;
+                if reconciled {
+                    note(Note::BoundsReconciled(Operation::Aggregation));
+                }
+            }
+            Err(_incompatible) => {
+                note(Note::MixedExponentialCustom { metric });
+                self.incompatible = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Which rows of two vectors belong together.
+
+use std::collections::HashMap;
+
+use stoa_model::{Labels, METRIC_NAME};
+
+use super::{Row, metadata_label};
+use crate::parse::ast::{BinaryOp, Cardinality, Matching};
+
+/// The labels that decide about a match.
+pub(super) fn signature(labels: &Labels, matching: &Matching) -> Labels {
+    labels.retain(|label| {
+        let listed = matching.labels.iter().any(|name| name.as_str() == label.name.as_ref());
+        if matching.on { listed } else { !listed && label.name.as_ref() != METRIC_NAME }
+    })
+}
+
+/// Rows of both sides by signature.
+pub(super) struct Groups {
+    pub(super) groups: Vec<Group>,
+}
+
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) signature: Labels,
+    /// Indexes of rows on the left.
+    pub(super) left: Vec<usize>,
+    /// Indexes of rows on the right.
+    pub(super) right: Vec<usize>,
+}
+
+impl Groups {
+    pub(super) fn new(left: &[Row], right: &[Row], matching: &Matching) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut at_of: HashMap<Labels, usize> = HashMap::new();
+        let mut group_of = |row: &Row, groups: &mut Vec<Group>| -> usize {
+            let signature = signature(&row.labels, matching);
+            *at_of.entry(signature).or_insert_with_key(|signature| {
+                groups.push(Group { signature: signature.clone(), ..Group::default() });
+                groups.len() - 1
+            })
+        };
+        for (i, row) in left.iter().enumerate() {
+            let at = group_of(row, &mut groups);
+            if let Some(group) = groups.get_mut(at) {
+                group.left.push(i);
+            }
+        }
+        for (i, row) in right.iter().enumerate() {
+            let at = group_of(row, &mut groups);
+            if let Some(group) = groups.get_mut(at) {
+                group.right.push(i);
+            }
+        }
+        Self { groups }
+    }
+}
+
+/// The labels of the result of a match. `many` is the left side, or the right one with
+/// `group_right`.
+pub(super) fn result_labels(
+    many: &Labels,
+    one: &Labels,
+    op: BinaryOp,
+    matching: &Matching,
+) -> Labels {
+    let mut labels = many.clone();
+    if op.changes_schema() {
+        labels = labels.retain(|label| !metadata_label(&label.name));
+    }
+    if matching.cardinality == Cardinality::OneToOne {
+        labels = labels.retain(|label| {
+            let listed = matching.labels.iter().any(|name| name.as_str() == label.name.as_ref());
+            listed == matching.on
+        });
+    }
+    for name in &matching.include {
+        labels = labels.with(name, one.get(name).unwrap_or(""));
+    }
+    labels
+}
+
+/// Labels as Prometheus prints them in this place: the name among them.
+pub(crate) fn labels_text(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|label| format!("{}={}", label.name, crate::number::quote(&label.value)))
+        .collect();
+    format!("{{{}}}", pairs.join(", "))
+}

@@ -1,0 +1,280 @@
+//! Selectors: what storage is asked for, and one value per step out of it.
+//!
+//! Storage is asked once per selector, for all the time its steps reach.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use stoa_model::{Labels, Matcher, TimestampMs, is_stale};
+
+use super::column::Point;
+use super::window::{RangeSeries, interpolated};
+use super::{Column, Evaluator, Row, Steps};
+use crate::error::QueryError;
+use crate::histogram::Histogram;
+use crate::parse::ParseError;
+use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
+use crate::storage::Select;
+
+/// `@` and `offset`, resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shifted {
+    at: Option<TimestampMs>,
+    offset: i64,
+}
+
+impl Shifted {
+    /// The time that is looked at from `t`.
+    pub(crate) fn apply(self, t: TimestampMs) -> TimestampMs {
+        self.at.unwrap_or(t).saturating_sub(self.offset)
+    }
+}
+
+/// Series as loaded, stale markers among the samples.
+struct Loaded {
+    labels: Labels,
+    times: Vec<TimestampMs>,
+    values: Vec<f64>,
+    histograms: Vec<(TimestampMs, Arc<Histogram>)>,
+}
+
+impl Evaluator<'_> {
+    pub(crate) fn resolve(&self, shift: &Shift) -> Result<Shifted, QueryError> {
+        let at = shift.at.map(|at| match at {
+            At::Time(t) => t,
+            At::Start => self.times.start,
+            At::End => self.times.end,
+        });
+        let offset = match &shift.offset {
+            Some(duration) => {
+                self.located(duration.resolve(self.times.step, self.query_range_ms()))?
+            }
+            None => 0,
+        };
+        Ok(Shifted { at, offset })
+    }
+
+    pub(crate) fn length(&self, duration: &Duration) -> Result<i64, QueryError> {
+        self.located(duration.resolve_length(self.times.step, self.query_range_ms()))
+    }
+
+    fn located<T>(&self, result: Result<T, ParseError>) -> Result<T, QueryError> {
+        result.map_err(|error| {
+            QueryError::Parse(format!("{}:{}: {}", error.span.start, error.span.end, error.message))
+        })
+    }
+
+    fn load(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+    ) -> Result<Vec<Loaded>, QueryError> {
+        self.check_cancelled()?;
+        let select = Select {
+            matchers,
+            start_ms,
+            end_ms,
+            series_max: self.limits.series_max,
+            samples_max: self.limits.samples_max.saturating_sub(self.samples.get()),
+        };
+        let mut loaded: Vec<Loaded> = self
+            .storage
+            .select(&select)?
+            .into_iter()
+            .map(|series| Loaded {
+                labels: series.labels,
+                times: series.timestamps,
+                values: series.values,
+                histograms: Vec::new(),
+            })
+            .collect();
+        let with_histograms = self.storage.select_histograms(&select)?;
+        if !with_histograms.is_empty() {
+            let mut at_of: HashMap<Labels, usize> =
+                loaded.iter().enumerate().map(|(at, series)| (series.labels.clone(), at)).collect();
+            for series in with_histograms {
+                let next = loaded.len();
+                let at = *at_of.entry(series.labels.clone()).or_insert(next);
+                match loaded.get_mut(at) {
+                    Some(known) => known.histograms = series.samples,
+                    None => loaded.push(Loaded {
+                        labels: series.labels,
+                        times: Vec::new(),
+                        values: Vec::new(),
+                        histograms: series.samples,
+                    }),
+                }
+            }
+        }
+        let samples: usize =
+            loaded.iter().map(|series| series.times.len() + series.histograms.len()).sum();
+        self.samples.set(self.samples.get().saturating_add(samples));
+        if self.samples.get() > self.limits.samples_max {
+            return Err(QueryError::TooManySamples { max: self.limits.samples_max });
+        }
+        if loaded.len() > self.limits.series_max {
+            return Err(QueryError::TooManySeries { max: self.limits.series_max });
+        }
+        loaded.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(loaded)
+    }
+
+    /// The newest sample of each series at each step.
+    pub(crate) fn select_instant(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+    ) -> Result<Vec<Row>, QueryError> {
+        if selector.extension == Some(Extension::Smoothed) {
+            return self.select_smoothed(selector, steps);
+        }
+        self.select_newest(selector, steps, |_, point| point)
+    }
+
+    /// The time of the newest sample of each series at each step, in seconds.
+    pub(crate) fn select_times(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+    ) -> Result<Vec<Row>, QueryError> {
+        self.select_newest(selector, steps, |t, _| Point::Float(crate::number::seconds(t)))
+    }
+
+    /// The same, in milliseconds, for telling the newer of two.
+    pub(crate) fn select_newest(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+        make: impl Fn(TimestampMs, Point) -> Point,
+    ) -> Result<Vec<Row>, QueryError> {
+        let shifted = self.resolve(&selector.shift)?;
+        let lookback = self.limits.lookback_ms;
+        let first = shifted.apply(steps.start);
+        let from = first.saturating_sub(lookback).saturating_add(1);
+        let loaded = self.load(&selector.matchers, from, shifted.apply(steps.last()))?;
+        self.check_size(loaded.len(), steps)?;
+        let mut rows = Vec::with_capacity(loaded.len());
+        for series in loaded {
+            let mut column = Column::empty(steps.count);
+            let (mut floats, mut histograms) = (0, 0);
+            for (step, t) in steps.times().enumerate() {
+                let t = shifted.apply(t);
+                floats = advance(&series.times, floats, t);
+                while series.histograms.get(histograms).is_some_and(|(at, _)| *at <= t) {
+                    histograms += 1;
+                }
+                if let Some((at, point)) = series.newest(floats, histograms)
+                    && at > t.saturating_sub(lookback)
+                {
+                    column.set(step, make(at, point));
+                }
+            }
+            if !column.is_empty() {
+                rows.push(Row::new(series.labels, column));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Values between samples, on the line between the two around.
+    fn select_smoothed(&self, selector: &Selector, steps: &Steps) -> Result<Vec<Row>, QueryError> {
+        let shifted = self.resolve(&selector.shift)?;
+        let lookback = self.limits.lookback_ms;
+        let from = shifted.apply(steps.start).saturating_sub(lookback).saturating_add(1);
+        let to = shifted.apply(steps.last()).saturating_add(lookback);
+        let loaded = self.load(&selector.matchers, from, to)?;
+        self.check_size(loaded.len(), steps)?;
+        let mut rows = Vec::with_capacity(loaded.len());
+        for series in loaded {
+            if !series.histograms.is_empty() {
+                return Err(super::window::no_histograms());
+            }
+            let series = series.without_stale();
+            let mut column = Column::empty(steps.count);
+            for (step, t) in steps.times().enumerate() {
+                let t = shifted.apply(t);
+                let next = series.times.partition_point(|at| *at < t);
+                let sample = |at: usize| {
+                    let time = *series.times.get(at)?;
+                    let near =
+                        time > t.saturating_sub(lookback) && time <= t.saturating_add(lookback);
+                    Some((time, *series.values.get(at)?)).filter(|_| near)
+                };
+                let before = next.checked_sub(1).and_then(sample);
+                let value = match (before, sample(next)) {
+                    (_, Some((time, v))) if time == t => v,
+                    (Some(before), Some(after)) => interpolated(before, after, t, false),
+                    (Some((_, v)), None) => v,
+                    (None, _) => continue,
+                };
+                column.set_float(step, value);
+            }
+            if !column.is_empty() {
+                rows.push(Row::new(series.labels, column));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// All samples from `start_ms` to `end_ms`, stale markers left out.
+    pub(super) fn select_samples(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+    ) -> Result<Vec<RangeSeries>, QueryError> {
+        let loaded = self.load(matchers, start_ms, end_ms)?;
+        Ok(loaded.into_iter().map(Loaded::without_stale).collect())
+    }
+}
+
+impl Loaded {
+    /// The newest of the first `floats` floats and `histograms` histograms, unless it ends the
+    /// series.
+    fn newest(&self, floats: usize, histograms: usize) -> Option<(TimestampMs, Point)> {
+        let float = floats
+            .checked_sub(1)
+            .and_then(|at| Some((*self.times.get(at)?, *self.values.get(at)?)));
+        let histogram = histograms.checked_sub(1).and_then(|at| self.histograms.get(at));
+        match (float, histogram) {
+            (Some((t, v)), None) => Some((t, v)),
+            (Some((t, v)), Some((other, _))) if t >= *other => Some((t, v)),
+            (_, Some((t, histogram))) => {
+                return (!histogram.is_stale())
+                    .then(|| (*t, Point::Histogram(Arc::clone(histogram))));
+            }
+            (None, None) => None,
+        }
+        .filter(|(_, v)| !is_stale(*v))
+        .map(|(t, v)| (t, Point::Float(v)))
+    }
+
+    fn without_stale(mut self) -> RangeSeries {
+        if self.values.iter().any(|v| is_stale(*v)) {
+            let kept: Vec<bool> = self.values.iter().map(|v| !is_stale(*v)).collect();
+            let mut keep = kept.iter();
+            self.times.retain(|_| keep.next().copied().unwrap_or(true));
+            self.values.retain(|v| !is_stale(*v));
+        }
+        self.histograms.retain(|(_, histogram)| !histogram.is_stale());
+        let (histogram_times, histograms) = self.histograms.into_iter().unzip();
+        RangeSeries {
+            labels: self.labels,
+            drop_name: false,
+            times: self.times,
+            values: self.values,
+            histogram_times,
+            histograms,
+        }
+    }
+}
+
+/// The first index from `from` on with a time after `t`.
+pub(super) fn advance(times: &[TimestampMs], from: usize, t: TimestampMs) -> usize {
+    let mut at = from;
+    while times.get(at).is_some_and(|time| *time <= t) {
+        at += 1;
+    }
+    at
+}

@@ -1,0 +1,174 @@
+//! `rate`, `increase`, `delta`: how much a series changed over a range, carried on to the range's
+//! ends when its samples come close to them.
+
+use super::range::Seen;
+use crate::annotation::{Note, Operation};
+use crate::error::QueryError;
+use crate::eval::Point;
+use crate::histogram::{Histogram, Incompatible, ResetHint};
+use crate::number::{count, seconds};
+use crate::parse::ast::Extension;
+
+type Result = std::result::Result<Option<Point>, QueryError>;
+
+/// Samples within this many average intervals of an end are taken to reach it.
+const NEAR_INTERVALS: f64 = 1.1;
+
+pub(crate) fn rate(seen: &Seen<'_>) -> Result {
+    change(seen, true, true)
+}
+
+pub(crate) fn increase(seen: &Seen<'_>) -> Result {
+    change(seen, true, false)
+}
+
+pub(crate) fn delta(seen: &Seen<'_>) -> Result {
+    change(seen, false, false)
+}
+
+fn change(seen: &Seen<'_>, counter: bool, per_second: bool) -> Result {
+    let window = seen.window;
+    if let Some(extension) = seen.extension {
+        return extended(seen, extension, counter, per_second);
+    }
+    if seen.is_mixed() {
+        return Ok(None);
+    }
+    let (times, change, first_count, histogram) = if window.histograms.len() > 1 {
+        let Some(histogram) = histogram_change(seen, counter) else { return Ok(None) };
+        let first = window.histograms.first().map_or(0.0, |histogram| histogram.count);
+        (window.histogram_times, histogram.count, first, Some(histogram))
+    } else if window.values.len() > 1 {
+        let first = window.values.first().copied().unwrap_or(0.0);
+        (window.times, float_change(window.values, counter && window.falls), first, None)
+    } else {
+        return Ok(None);
+    };
+    let (Some(first_time), Some(last_time)) = (times.first(), times.last()) else {
+        return Ok(None);
+    };
+    let sampled = seconds(last_time - first_time);
+    let interval = sampled / count(times.len() - 1);
+    let mut to_start = seconds(first_time - window.start);
+    let mut to_end = seconds(window.end - last_time);
+    let near = interval * NEAR_INTERVALS;
+    if to_start >= near {
+        to_start = interval / 2.0;
+    }
+    if counter && change > 0.0 && first_count >= 0.0 {
+        // A counter does not come from below zero.
+        to_start = to_start.min(sampled * (first_count / change));
+    }
+    if to_end >= near {
+        to_end = interval / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if per_second {
+        factor /= seen.range_seconds;
+    }
+    Ok(Some(match histogram {
+        Some(histogram) => Point::Histogram(histogram.times(factor).into()),
+        None => Point::Float(change * factor),
+    }))
+}
+
+/// Last less first, and all that was lost in resets.
+fn float_change(values: &[f64], counter: bool) -> f64 {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else { return 0.0 };
+    let mut change = last - first;
+    if counter {
+        for pair in values.windows(2) {
+            if let [before, after] = pair
+                && after < before
+            {
+                change += before;
+            }
+        }
+    }
+    change
+}
+
+fn extended(seen: &Seen<'_>, extension: Extension, counter: bool, per_second: bool) -> Result {
+    if !seen.window.histograms.is_empty() {
+        return Err(QueryError::execution(
+            "smoothed and anchored modifiers do not work with native histograms",
+        ));
+    }
+    let Some(samples) = seen.window.extended(extension, counter) else { return Ok(None) };
+    let values: Vec<f64> = samples.into_iter().map(|(_, v)| v).collect();
+    let mut change = float_change(&values, counter);
+    if per_second {
+        change /= seen.range_seconds;
+    }
+    Ok(Some(Point::Float(change)))
+}
+
+/// The same for histograms; none, with a note, when they do not go together.
+fn histogram_change(seen: &Seen<'_>, counter: bool) -> Option<Histogram> {
+    let all = seen.window.histograms;
+    let incompatible = || {
+        (seen.note)(Note::MixedExponentialCustom { metric: seen.metric });
+    };
+    let (first, last) = (all.first()?, all.last()?);
+    let is_gauge = |h: &Histogram| h.reset_hint == ResetHint::Gauge;
+    if counter && (is_gauge(first) || is_gauge(last)) {
+        (seen.note)(Note::NotCounter { metric: seen.metric });
+    }
+    let mut base = Histogram::clone(first);
+    if counter
+        && let Some(second) = all.get(1)
+        && second.is_reset_after(first)
+    {
+        // The first sample belongs to a counter that is gone, whatever its layout.
+        base = Histogram {
+            schema: second.schema,
+            custom_bounds: second.custom_bounds.clone(),
+            ..Histogram::default()
+        };
+    }
+    if last.has_custom_bounds() != base.has_custom_bounds() {
+        incompatible();
+        return None;
+    }
+    let mut schema = last.schema.min(base.schema);
+    if counter {
+        for histogram in all.get(1..all.len() - 1).unwrap_or(&[]) {
+            if is_gauge(histogram) {
+                (seen.note)(Note::NotCounter { metric: seen.metric });
+            }
+            schema = schema.min(histogram.schema);
+            if histogram.has_custom_bounds() != base.has_custom_bounds() {
+                incompatible();
+                return None;
+            }
+        }
+    }
+    let combine = |result: std::result::Result<_, Incompatible>, operation| match result {
+        Ok((histogram, combined)) => {
+            let combined: crate::histogram::Combined = combined;
+            if combined.bounds_reconciled {
+                (seen.note)(Note::BoundsReconciled(operation));
+            }
+            Some(histogram)
+        }
+        Err(Incompatible) => {
+            incompatible();
+            None
+        }
+    };
+    let start = Histogram::clone(last).at_schema(schema);
+    let mut change: Histogram = combine(start.minus(&base), Operation::Subtraction)?;
+    if counter {
+        let mut previous = &base;
+        for histogram in all.get(1..).unwrap_or(&[]) {
+            if histogram.is_reset_after(previous) {
+                change = combine(change.plus(previous), Operation::Addition)?;
+            }
+            previous = histogram;
+        }
+    } else if !is_gauge(first) || !is_gauge(last) {
+        (seen.note)(Note::NotGauge { metric: seen.metric });
+    }
+    change.reset_hint = ResetHint::Gauge;
+    Some(change.compact())
+}

@@ -1,0 +1,63 @@
+//! Functions of one number.
+
+/// The function of that name, if it maps each float by itself.
+pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
+    Some(match name {
+        "abs" => f64::abs,
+        "ceil" => f64::ceil,
+        "floor" => f64::floor,
+        "exp" => f64::exp,
+        "sqrt" => f64::sqrt,
+        "ln" => f64::ln,
+        "log2" => f64::log2,
+        "log10" => f64::log10,
+        "sin" => f64::sin,
+        "cos" => f64::cos,
+        "tan" => f64::tan,
+        "asin" => f64::asin,
+        "acos" => f64::acos,
+        "atan" => f64::atan,
+        "sinh" => f64::sinh,
+        "cosh" => f64::cosh,
+        "tanh" => f64::tanh,
+        "asinh" => f64::asinh,
+        "acosh" => f64::acosh,
+        "atanh" => f64::atanh,
+        "rad" => |v| v * std::f64::consts::PI / 180.0,
+        "deg" => |v| v * 180.0 / std::f64::consts::PI,
+        "sgn" => sign,
+        _ => return None,
+    })
+}
+
+fn sign(v: f64) -> f64 {
+    if v < 0.0 {
+        -1.0
+    } else if v > 0.0 {
+        1.0
+    } else {
+        v
+    }
+}
+
+/// To the nearest multiple, halves up.
+pub(crate) fn round(v: f64, nearest: f64) -> f64 {
+    // Dividing by the inverse loses less than multiplying.
+    let inverse = 1.0 / nearest;
+    (v * inverse + 0.5).floor() / inverse
+}
+
+/// Go's `math.Max(min, math.Min(max, v))`: NaN wins.
+pub(crate) fn clamp(v: f64, min: f64, max: f64) -> f64 {
+    largest(min, smallest(max, v))
+}
+
+/// The larger one; NaN wins.
+pub(crate) fn largest(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller one; NaN wins.
+pub(crate) fn smallest(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}

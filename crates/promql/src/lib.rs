@@ -1,0 +1,42 @@
+//! PromQL: text to values, over any storage.
+//!
+//! A **query** is text; [`parse`] turns it into an expression that cannot be of the wrong type; the
+//! [`Engine`] evaluates it over a [`Storage`] and answers with a [`Value`]. Evaluation is columnar:
+//! each selector reads its series once for the whole range, a series is a column of one cell per
+//! step, and every operator works on whole columns. An instant query is a range of one step.
+//!
+//! This crate knows no database, no HTTP, no clock and no async: times are arguments, and the
+//! caller says when to stop.
+//!
+//! ```
+//! use stoa_promql::{Engine, Limits, Value, script::Memory};
+//!
+//! let storage = Memory::load("load 1m\n  up{job=\"node\"} 1 1 1\n").unwrap();
+//! let answer = Engine::new(Limits::default())
+//!     .instant(&storage, "sum(up)", 60_000, &|| false)
+//!     .unwrap();
+//! let Value::Vector(samples) = answer.value else { panic!("sum is a vector") };
+//! assert_eq!(samples[0].v, 1.0);
+//! ```
+
+mod number;
+
+mod annotation;
+mod error;
+pub mod histogram;
+mod parse;
+pub mod storage;
+pub mod value;
+
+mod eval;
+mod function;
+
+mod engine;
+pub mod script;
+
+pub use engine::{Engine, Limits};
+pub use error::QueryError;
+pub use histogram::Histogram;
+pub use parse::{parse_selector, selector_groups};
+pub use storage::{Select, Series, Storage, StorageError};
+pub use value::{Answer, MatrixSeries, Value, VectorSample};

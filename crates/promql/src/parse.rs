@@ -1,0 +1,106 @@
+//! Text to expression.
+//!
+//! The lexer makes tokens, the grammar a tree of them, the check gives every node a type or says
+//! why it has none. A tree that comes out of here is well typed: functions have the arguments they
+//! take, operators the operands. Every node carries the span of text it came from, because
+//! annotations name it. What is known here of evaluation is nothing.
+//!
+//! The language is Prometheus 3.14's with its experimental parts switched on: duration expressions,
+//! `anchored` and `smoothed`, `fill`, `info()`, UTF-8 names in quotes, histogram trimming.
+
+pub(crate) mod ast;
+mod check;
+mod duration;
+mod grammar;
+mod lexer;
+pub(crate) mod signature;
+mod string;
+
+use stoa_model::Matcher;
+
+use crate::error::QueryError;
+use ast::{Expr, ExprKind, Span};
+
+pub(crate) use lexer::parse_duration_ms;
+pub(crate) use string::unquote;
+
+/// Longest query accepted, in bytes: longer ones are made by mistake.
+const QUERY_BYTES_MAX: usize = 1 << 20;
+
+/// Deepest nesting accepted; deeper ones would exhaust a thread's stack.
+const DEPTH_MAX: usize = 100;
+
+/// Most operators of one precedence in a row, which nest to the left.
+const CHAIN_MAX: usize = 250;
+
+/// What is wrong with the text, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ParseError {
+    pub(crate) span: Span,
+    pub(crate) message: String,
+}
+
+impl ParseError {
+    fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into() }
+    }
+
+    fn located(&self, query: &str) -> QueryError {
+        QueryError::Parse(format!(
+            "{}: parse error: {}",
+            line_and_column(query, self.span.start),
+            self.message
+        ))
+    }
+}
+
+/// A well typed expression.
+pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
+    if query.len() > QUERY_BYTES_MAX {
+        return Err(QueryError::Parse(format!("query is longer than {QUERY_BYTES_MAX} bytes")));
+    }
+    let expr = grammar::parse_expression(query).map_err(|error| error.located(query))?;
+    check::check(&expr).map_err(|error| error.located(query))?;
+    Ok(expr)
+}
+
+/// The matchers of a series selector, as `match[]` parameters carry them.
+///
+/// # Errors
+/// [`QueryError::Parse`] when the text is no instant vector selector, or one that could match
+/// every series.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
+    let expr = parse(text)?;
+    match expr.kind {
+        ExprKind::Selector(selector) if selector.is_plain() => Ok(selector.matchers),
+        _ => Err(QueryError::Parse("1:1: parse error: expected a series selector".into())),
+    }
+}
+
+/// The matchers of every selector a query reads, for asking what it depends on.
+///
+/// # Errors
+/// [`QueryError::Parse`] when the text is not PromQL.
+pub fn selector_groups(query: &str) -> Result<Vec<Vec<Matcher>>, QueryError> {
+    let mut groups = Vec::new();
+    parse(query)?.visit(&mut |expr| {
+        if let ExprKind::Selector(selector) = &expr.kind {
+            groups.push(selector.matchers.clone());
+        }
+        if let ExprKind::Matrix(matrix) = &expr.kind {
+            groups.push(matrix.selector.matchers.clone());
+        }
+    });
+    Ok(groups)
+}
+
+/// `line:column` of a byte offset, both from 1, as error messages and annotations name a place.
+pub(crate) fn line_and_column(query: &str, offset: usize) -> String {
+    let before = query.get(..offset.min(query.len())).unwrap_or(query);
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+    format!("{line}:{column}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+use ast::{BinaryOp, Type};
+
+fn check(query: &str, expect: &str) {
+    let got = match parse(query) {
+        Ok(expr) => sexpr(&expr),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(got, expect, "{query}");
+}
+
+/// The tree in a few letters.
+fn sexpr(expr: &Expr) -> String {
+    match &expr.kind {
+        ExprKind::Number(v) => crate::number::format_float(*v),
+        ExprKind::Text(text) => crate::number::quote(&text.value),
+        ExprKind::Paren(inner) => sexpr(inner),
+        ExprKind::Unary { operand, .. } => format!("(neg {})", sexpr(operand)),
+        ExprKind::Binary(b) => {
+            format!("({} {} {})", b.op.as_str(), sexpr(&b.left), sexpr(&b.right))
+        }
+        ExprKind::Aggregate(a) => format!("({} {})", a.op.as_str(), sexpr(&a.operand)),
+        ExprKind::Call(c) => {
+            let args: Vec<String> = c.args.iter().map(sexpr).collect();
+            format!("({} {})", c.function.name, args.join(" "))
+        }
+        ExprKind::Selector(s) => {
+            s.matchers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        ExprKind::Matrix(m) => format!("{}ms", m.range.resolve(1000, 10_000).unwrap()),
+        ExprKind::Subquery(s) => {
+            format!("({} {}ms)", sexpr(&s.expr), s.range.resolve(1000, 10_000).unwrap())
+        }
+    }
+}
+
+#[test]
+fn operators_bind_as_prometheus_binds_them() {
+    check("1 + 2 * 3", "(+ 1 (* 2 3))");
+    check("2 ^ 3 ^ 2", "(^ 2 (^ 3 2))");
+    check("-2 ^ 2", "(neg (^ 2 2))");
+    check("-a * b", r#"(* (neg __name__="a") __name__="b")"#);
+    check("a or b and c unless d", {
+        r#"(or __name__="a" (unless (and __name__="b" __name__="c") __name__="d"))"#
+    });
+    check("1 - -1", "(- 1 -1)");
+    check("2/-2^---1*3+2", "(+ (* (/ 2 (neg (^ 2 -1))) 3) 2)");
+    assert_eq!(BinaryOp::Pow.precedence(), 6);
+}
+
+#[test]
+fn names_may_be_keywords_and_utf8() {
+    check("sum", r#"__name__="sum""#);
+    check(r#"{"a.b", "c d"="e"}"#, r#"c d="e",__name__="a.b""#);
+    check("sum by (a) (offset)", r#"(sum __name__="offset")"#);
+    check("start{}", r#"__name__="start""#);
+}
+
+#[test]
+fn durations_may_be_computed() {
+    check("rate(a[5m * 2])", "(rate 600000ms)");
+    check("rate(a[step() + 1])", "(rate 2000ms)");
+    check("rate(a[max_of(range(), 1s)])", "(rate 10000ms)");
+    check("a[1h:30s]", r#"(__name__="a" 3600000ms)"#);
+    check("rate(a[1:]) ", r#"(rate (__name__="a" 1000ms))"#);
+    check("a offset (1h / 2)", r#"__name__="a""#);
+}
+
+#[test]
+fn errors_say_where_and_what() {
+    for (query, expect) in [
+        ("", "1:1: parse error: no expression found in input"),
+        ("sum(", "1:5: parse error: unexpected end of input"),
+        (
+            "a[5m",
+            "1:5: parse error: unexpected end of input in subquery or range, expected \":\" or \"]\"",
+        ),
+        ("foo(a)", "1:1: parse error: unknown function with name \"foo\""),
+        (
+            "rate(a)",
+            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+        ),
+        ("rate()", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 0"),
+        ("1 == 1", "1:1: parse error: comparisons between scalars must use BOOL modifier"),
+        ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
+        ("a{b=~\"(\"}", "1:3: parse error: error parsing regexp \"(\": unclosed group"),
+        ("a\n  + )", "2:5: parse error: unexpected \")\""),
+        ("a offset 5m offset 5m", "1:1: parse error: offset may not be set multiple times"),
+        ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
+        (
+            "1 and a",
+            "1:1: parse error: set operator \"and\" not allowed in binary scalar expression",
+        ),
+    ] {
+        check(query, expect);
+    }
+}
+
+#[test]
+fn selectors_for_match_parameters() {
+    assert_eq!(parse_selector("up{job=\"a\"}").unwrap().len(), 2);
+    assert!(parse_selector("up offset 5m").is_err());
+    assert!(parse_selector("sum(up)").is_err());
+    assert_eq!(selector_groups("rate(a[5m]) / b").unwrap().len(), 2);
+}
+
+#[test]
+fn every_function_returns_a_scalar_or_vector() {
+    assert!(signature::all().iter().all(|s| matches!(s.returns, Type::Scalar | Type::Vector)));
+}
+
+#[test]
+fn deep_nesting_is_refused_not_a_crash() {
+    for deep in ["(".repeat(100_000), "-".repeat(100_000), "1+".repeat(100_000), "a[".repeat(9999)]
+    {
+        assert!(parse(&deep).is_err());
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused(text in ".{0,60}") {
+        let _outcome = parse(&text);
+    }
+
+    #[test]
+    fn any_tokens_are_parsed_or_refused(words in proptest::collection::vec(
+        proptest::sample::select(vec![
+            "a", "sum", "rate", "(", ")", "[", "]", "{", "}", "5m", ":", "1", "-", "^", "==", "bool",
+            "by", "on", "offset", "@", "start", ",", "=", "\"x\"", "fill", "</", "and", "step()",
+        ]), 0..20)) {
+        let _outcome = parse(&words.join(" "));
+    }
+}

@@ -1,0 +1,73 @@
+//! What is appended: rows of samples of one group, with marks, as one unit.
+
+use stoa_model::TimestampMs;
+
+/// A group: the series that share timestamps, such as those of one agent or one scrape target. The
+/// number is the caller's, stable over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u64);
+
+/// A series of the running process, from [`Db::resolve`](crate::Db::resolve). Never reused for
+/// another series while the database is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesRef(pub u32);
+
+/// The most samples of one batch; larger ones are refused.
+pub const BATCH_SAMPLES_MAX: usize = 1 << 19;
+/// The most bytes of a mark's key.
+pub const MARK_KEY_BYTES_MAX: usize = 1024;
+/// The most bytes of a mark's value.
+pub const MARK_VALUE_BYTES_MAX: usize = 4096;
+/// The most marks held; a caller that makes more must remove those of senders long gone.
+pub const MARKS_MAX: usize = 1 << 20;
+
+/// Readings of one group at one instant.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Row {
+    /// When, for all of them.
+    pub t_ms: TimestampMs,
+    /// What, per series; a series at most once.
+    pub samples: Vec<(SeriesRef, f64)>,
+}
+
+/// A small fact kept exactly with the samples of its batch: after any crash either both are there or
+/// neither is. A later value replaces an earlier one under the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose; up to [`MARK_KEY_BYTES_MAX`] bytes.
+    pub key: Vec<u8>,
+    /// What; up to [`MARK_VALUE_BYTES_MAX`] bytes.
+    pub value: Vec<u8>,
+}
+
+/// What is stored whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The group all series of the rows belong to.
+    pub group: GroupId,
+    /// Readings, best in order of time; late ones are taken within the out-of-order window.
+    pub rows: Vec<Row>,
+    /// Facts to keep with them.
+    pub marks: Vec<Mark>,
+}
+
+/// What became of a batch's samples; the four add up to those given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// New in the head.
+    pub stored: u64,
+    /// Already there with the same bits: no harm, no effect.
+    pub duplicate: u64,
+    /// Another value is already there at that instant; the first one stays.
+    pub conflicting: u64,
+    /// Before the out-of-order window; not stored.
+    pub too_old: u64,
+}
+
+impl Appended {
+    /// All samples given.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.stored + self.duplicate + self.conflicting + self.too_old
+    }
+}

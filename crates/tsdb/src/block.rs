@@ -1,0 +1,87 @@
+//! Blocks: the samples of one span of time, immutable, in a directory of their own.
+//!
+//! `meta` says what the block holds, `index` finds series by label and their chunks, `chunks` holds
+//! timestamps once per set of series that share them, and values. A block is written under a
+//! temporary name, synced, renamed; it is there whole or not at all. Every checksum takes the block's
+//! sequence number in, so that a file of another block is not mistaken for this one's.
+//! `docs/formats/block.md` and `index.md` have every byte.
+//!
+//! Blocks may overlap: late samples make a block of their own. Where two hold the same instant the
+//! lower sequence number wins.
+
+mod chunks;
+mod index;
+mod meta;
+mod reader;
+mod symbols;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use stoa_model::TimestampMs;
+use stoa_wal::{Disk, DiskRead};
+
+pub(crate) use self::index::{Index, IndexCache};
+pub(crate) use self::meta::Meta;
+pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
+pub(crate) use self::writer::{Plan, write};
+
+/// The file names within a block's directory.
+const META: &str = "meta";
+const INDEX: &str = "index";
+const CHUNKS: &str = "chunks";
+
+/// An open block.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) dir: PathBuf,
+    pub(crate) meta: Meta,
+    index: Box<dyn DiskRead>,
+    chunks: Box<dyn DiskRead>,
+    /// Its index does not hold what it promises: to be set aside.
+    damaged: AtomicBool,
+}
+
+impl Block {
+    /// Opens a block: its meta must be whole, its files as long as that says. Sections and chunks
+    /// are checked when they are read.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
+        let meta = Meta::decode(&disk.read(&dir.join(META))?)?;
+        let index = disk.open(&dir.join(INDEX))?;
+        let chunks = disk.open(&dir.join(CHUNKS))?;
+        if index.size()? != meta.index_bytes || chunks.size()? != meta.chunks_bytes {
+            return Err(BlockError::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a file is not as long as it was written",
+            )));
+        }
+        Ok(Self { dir: dir.to_owned(), meta, index, chunks, damaged: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn overlaps(&self, start: TimestampMs, end: TimestampMs) -> bool {
+        self.meta.first_t <= end && self.meta.last_t >= start
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.meta.index_bytes + self.meta.chunks_bytes + meta::META_BYTES as u64
+    }
+
+    pub(crate) fn set_damaged(&self) {
+        self.damaged.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Relaxed)
+    }
+}
+
+/// The checksum of `bytes` that stand at `offset` of a file of the block with this sequence number.
+fn bound_crc(sequence: u64, offset: u64, bytes: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&sequence.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &offset.to_le_bytes());
+    crc32c::crc32c_append(crc, bytes)
+}

@@ -1,0 +1,366 @@
+//! The index of a block: which series it holds, their labels, and where their chunks are.
+//!
+//! Five sections, each with a checksum, and a footer that says where they are. Numbers within are
+//! of fixed width where they are searched, so that an index is used as it lies in memory.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roaring::RoaringBitmap;
+use stoa_model::Labels;
+
+use super::reader::BlockError;
+use super::symbols::Symbols;
+use super::{Block, bound_crc};
+use crate::bytes::{Cursor, Malformed};
+use crate::matching;
+
+pub(super) const MAGIC: [u8; 8] = *b"STOAIDX\0";
+pub(super) const VERSION: u16 = 1;
+/// Magic, version, six bytes of nothing.
+pub(super) const HEADER_BYTES: usize = 16;
+pub(super) const SECTIONS: usize = 5;
+/// Per section offset, length, checksum; four counts; checksum; magic.
+pub(super) const FOOTER_BYTES: usize = SECTIONS * 20 + 16 + 4 + 8;
+/// A label's name, value, and where its postings are.
+pub(super) const LABEL_BYTES: usize = 16;
+
+/// An index in memory, every section checked.
+#[derive(Debug)]
+pub(crate) struct Index {
+    bytes: Vec<u8>,
+    symbols: Range<usize>,
+    groups: Range<usize>,
+    series: Range<usize>,
+    labels: Range<usize>,
+    postings: Range<usize>,
+    symbol_count: u32,
+    group_count: u32,
+    series_count: u32,
+    label_count: u32,
+}
+
+/// Where a series' chunks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeriesEntry {
+    pub(crate) group: u32,
+    pub(crate) lane: u32,
+    /// Where its first chunk's checksum stands in the file of chunks.
+    pub(crate) offset: u64,
+    /// The length of each of its chunks, one per window of its lane.
+    pub(crate) chunk_bytes: Vec<u32>,
+    /// Symbols of its labels' names and values.
+    pub(crate) pairs: Vec<(u32, u32)>,
+}
+
+/// Timestamps that series of a group share, in windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lane {
+    /// Where its first window's checksum stands in the file of chunks.
+    pub(crate) offset: u64,
+    pub(crate) windows: Vec<Window>,
+}
+
+/// One chunk of timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) ticks: u32,
+    pub(crate) first_t: i64,
+    pub(crate) last_t: i64,
+    pub(crate) bytes: u32,
+}
+
+impl Index {
+    /// Reads an index whole.
+    pub(super) fn load(block: &Block) -> Result<Self, BlockError> {
+        let len = usize::try_from(block.meta.index_bytes)
+            .ok()
+            .ok_or(Malformed("index over the address space"))?;
+        let mut bytes = vec![0; len];
+        block.index.read_exact_at(&mut bytes, 0)?;
+        Ok(Self::parse(bytes, block.meta.sequence)?)
+    }
+
+    pub(super) fn parse(bytes: Vec<u8>, sequence: u64) -> Result<Self, Malformed> {
+        let footer_at =
+            bytes.len().checked_sub(FOOTER_BYTES).ok_or(Malformed("index too short"))?;
+        let footer = bytes.get(footer_at..).unwrap_or_default();
+        let (body, tail) =
+            footer.split_at_checked(FOOTER_BYTES - 12).ok_or(Malformed("index too short"))?;
+        let mut tail = Cursor::new(tail);
+        if tail.u32()? != bound_crc(sequence, footer_at as u64, body) || tail.take(8)? != MAGIC {
+            return Err(Malformed("index footer fails its checksum"));
+        }
+        let mut header = Cursor::new(bytes.get(..HEADER_BYTES).unwrap_or_default());
+        if header.take(8)? != MAGIC || header.take(2)? != VERSION.to_le_bytes() {
+            return Err(Malformed("index of another version"));
+        }
+        let mut cursor = Cursor::new(body);
+        let mut section = || {
+            let (offset, len, crc) = (cursor.u64()?, cursor.u64()?, cursor.u32()?);
+            let range = usize::try_from(offset)
+                .ok()
+                .zip(usize::try_from(len).ok())
+                .and_then(|(offset, len)| Some(offset..offset.checked_add(len)?))
+                .filter(|range| range.end <= footer_at)
+                .ok_or(Malformed("section beyond the index"))?;
+            let section = bytes.get(range.clone()).unwrap_or_default();
+            if crc != bound_crc(sequence, offset, section) {
+                return Err(Malformed("section fails its checksum"));
+            }
+            Ok(range)
+        };
+        let (symbols, groups, series) = (section()?, section()?, section()?);
+        let (labels, postings) = (section()?, section()?);
+        let (symbol_count, group_count) = (cursor.u32()?, cursor.u32()?);
+        let (series_count, label_count) = (cursor.u32()?, cursor.u32()?);
+        Ok(Self {
+            bytes,
+            symbols,
+            groups,
+            series,
+            labels,
+            postings,
+            symbol_count,
+            group_count,
+            series_count,
+            label_count,
+        })
+    }
+
+    fn section(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    fn symbol_table(&self) -> Symbols<'_> {
+        Symbols { bytes: self.section(&self.symbols), count: self.symbol_count }
+    }
+
+    /// The entry of a number in a section that begins with an offset (u32) per entry.
+    fn entry(section: &[u8], count: u32, number: u32) -> Result<Cursor<'_>, Malformed> {
+        let missing = Malformed("entry out of range");
+        if number >= count {
+            return Err(missing);
+        }
+        let (offsets, body) = section.split_at_checked(count as usize * 4).ok_or(missing)?;
+        let offset = Cursor::new(offsets.get(number as usize * 4..).unwrap_or_default()).u32()?;
+        Ok(Cursor::new(body.get(offset as usize..).ok_or(missing)?))
+    }
+
+    pub(crate) fn lanes(&self, group: u32) -> Result<Vec<Lane>, Malformed> {
+        let mut cursor = Self::entry(self.section(&self.groups), self.group_count, group)?;
+        let _id = cursor.u64()?;
+        let count = cursor.count(2)?;
+        let mut lanes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let offset = cursor.varint()?;
+            let mut windows = Vec::new();
+            for _ in 0..cursor.count(4)? {
+                let ticks = cursor.varint_u32()?;
+                let first_t = cursor.zigzag()?;
+                let last_t = first_t.wrapping_add(cursor.varint()?.cast_signed());
+                windows.push(Window { ticks, first_t, last_t, bytes: cursor.varint_u32()? });
+            }
+            lanes.push(Lane { offset, windows });
+        }
+        Ok(lanes)
+    }
+
+    pub(crate) fn series(&self, number: u32) -> Result<SeriesEntry, Malformed> {
+        let mut cursor = Self::entry(self.section(&self.series), self.series_count, number)?;
+        let (group, lane) = (cursor.varint_u32()?, cursor.varint_u32()?);
+        let offset = cursor.varint()?;
+        let mut chunk_bytes = Vec::new();
+        for _ in 0..cursor.count(1)? {
+            chunk_bytes.push(cursor.varint_u32()?);
+        }
+        let mut pairs = Vec::new();
+        for _ in 0..cursor.count(2)? {
+            pairs.push((cursor.varint_u32()?, cursor.varint_u32()?));
+        }
+        Ok(SeriesEntry { group, lane, offset, chunk_bytes, pairs })
+    }
+
+    /// The labels of a series; `texts` remembers symbols between calls.
+    pub(crate) fn labels(
+        &self,
+        pairs: &[(u32, u32)],
+        texts: &mut std::collections::HashMap<u32, Arc<str>>,
+    ) -> Result<Labels, Malformed> {
+        let mut text = |number: u32| -> Result<Arc<str>, Malformed> {
+            if let Some(text) = texts.get(&number) {
+                return Ok(Arc::clone(text));
+            }
+            let text: Arc<str> = self.symbol_table().text(number)?.into();
+            texts.insert(number, Arc::clone(&text));
+            Ok(text)
+        };
+        let mut labels = Vec::with_capacity(pairs.len());
+        for (name, value) in pairs {
+            labels.push((text(*name)?, text(*value)?));
+        }
+        Ok(Labels::from_pairs_last_wins(labels))
+    }
+
+    fn label(&self, at: u32) -> Result<LabelEntry, Malformed> {
+        let bytes = self.section(&self.labels).get(at as usize * LABEL_BYTES..);
+        let mut cursor = Cursor::new(bytes.unwrap_or_default());
+        Ok(LabelEntry {
+            name: cursor.u32()?,
+            value: cursor.u32()?,
+            offset: cursor.u32()?,
+            bytes: cursor.u32()?,
+        })
+    }
+
+    /// The first label that is not before (name, value), by number.
+    fn label_bound(&self, name: u32, value: u32) -> Result<u32, Malformed> {
+        let (mut low, mut high) = (0, self.label_count);
+        while low < high {
+            let middle = low.midpoint(high);
+            let label = self.label(middle)?;
+            if (label.name, label.value) < (name, value) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    fn bitmap(&self, label: LabelEntry) -> Result<RoaringBitmap, Malformed> {
+        let from = label.offset as usize;
+        let bytes = self.section(&self.postings).get(from..from + label.bytes as usize);
+        let bytes = bytes.ok_or(Malformed("postings out of range"))?;
+        RoaringBitmap::deserialize_from(bytes).ok().ok_or(Malformed("postings are no bitmap"))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LabelEntry {
+    name: u32,
+    value: u32,
+    offset: u32,
+    bytes: u32,
+}
+
+impl matching::Index for Index {
+    type Error = Malformed;
+
+    fn all(&self) -> Result<RoaringBitmap, Malformed> {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series_count);
+        Ok(all)
+    }
+
+    fn equal(&self, name: &str, value: &str) -> Result<Option<RoaringBitmap>, Malformed> {
+        let symbols = self.symbol_table();
+        let (Some(name), Some(value)) = (symbols.find(name)?, symbols.find(value)?) else {
+            return Ok(None);
+        };
+        let at = self.label_bound(name, value)?;
+        if at >= self.label_count {
+            return Ok(None);
+        }
+        let label = self.label(at)?;
+        if (label.name, label.value) == (name, value) {
+            self.bitmap(label).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn union(
+        &self,
+        name: &str,
+        prefix: &str,
+        keep: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<RoaringBitmap, Malformed> {
+        let mut union = RoaringBitmap::new();
+        let symbols = self.symbol_table();
+        let Some(name) = symbols.find(name)? else { return Ok(union) };
+        let first = self.label_bound(name, symbols.lower_bound(prefix)?)?;
+        for at in first..self.label_count {
+            let label = self.label(at)?;
+            if label.name != name {
+                break;
+            }
+            let text = symbols.text(label.value)?;
+            if !text.starts_with(prefix) {
+                break;
+            }
+            if keep(&text) {
+                union |= self.bitmap(label)?;
+            }
+        }
+        Ok(union)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&str)) -> Result<(), Malformed> {
+        let mut last = None;
+        for at in 0..self.label_count {
+            let label = self.label(at)?;
+            if last.replace(label.name) != Some(label.name) {
+                each(&self.symbol_table().text(label.name)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn values(&self, name: &str, each: &mut dyn FnMut(&str)) -> Result<(), Malformed> {
+        let symbols = self.symbol_table();
+        let Some(name) = symbols.find(name)? else { return Ok(()) };
+        for at in self.label_bound(name, 0)?..self.label_count {
+            let label = self.label(at)?;
+            if label.name != name {
+                break;
+            }
+            each(&symbols.text(label.value)?);
+        }
+        Ok(())
+    }
+}
+
+/// The indexes used last, up to a number of bytes; at least one.
+#[derive(Debug)]
+pub(crate) struct IndexCache {
+    bytes_max: usize,
+    /// By sequence number of their block, the one used last at the back. The lock guards only the
+    /// list; indexes are read without it.
+    held: Mutex<VecDeque<(u64, Arc<Index>)>>,
+}
+
+impl IndexCache {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, held: Mutex::new(VecDeque::new()) }
+    }
+
+    pub(crate) fn get(&self, block: &Block) -> Result<Arc<Index>, BlockError> {
+        let sequence = block.meta.sequence;
+        if let Some(index) = self.take(sequence) {
+            self.put(sequence, Arc::clone(&index));
+            return Ok(index);
+        }
+        let index = Arc::new(Index::load(block)?);
+        self.put(sequence, Arc::clone(&index));
+        Ok(index)
+    }
+
+    fn take(&self, sequence: u64) -> Option<Arc<Index>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = held.iter().position(|(held, _)| *held == sequence)?;
+        held.remove(at).map(|(_, index)| index)
+    }
+
+    fn put(&self, sequence: u64, index: Arc<Index>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(held, _)| *held != sequence);
+        held.push_back((sequence, index));
+        let mut bytes: usize = held.iter().map(|(_, index)| index.bytes.len()).sum();
+        while bytes > self.bytes_max && held.len() > 1 {
+            let Some((_, oldest)) = held.pop_front() else { break };
+            bytes -= oldest.bytes.len();
+        }
+    }
+
+    pub(crate) fn forget(&self, sequence: u64) {
+        drop(self.take(sequence));
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading series from a block.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use stoa_model::{Labels, Matcher, TimestampMs};
+
+use super::Block;
+use super::chunks::{CRC_BYTES, Span};
+use super::index::{Index, Lane, SeriesEntry};
+use crate::bytes::Malformed;
+use crate::chunk::{decode_times, decode_values};
+use crate::matching;
+
+/// Why a block, or a part of it, cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlockError {
+    #[error("cannot read the block")]
+    Io(#[from] io::Error),
+    #[error("the block is damaged")]
+    Malformed(#[from] Malformed),
+}
+
+/// Reads series of one block for one query; remembers what they share.
+pub(crate) struct BlockQuery<'a> {
+    block: &'a Block,
+    index: &'a Index,
+    start: TimestampMs,
+    end: TimestampMs,
+    lanes: HashMap<u32, Arc<Vec<Lane>>>,
+    times: HashMap<(u32, u32, usize), Arc<Vec<TimestampMs>>>,
+    texts: HashMap<u32, Arc<str>>,
+}
+
+/// A series with chunks in the range.
+#[derive(Debug)]
+pub(crate) struct BlockSeries {
+    pub(crate) labels: Labels,
+    pub(crate) place: Place,
+}
+
+/// Where a series' samples are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    entry: SeriesEntry,
+    lanes: Arc<Vec<Lane>>,
+}
+
+impl<'a> BlockQuery<'a> {
+    pub(crate) fn new(
+        block: &'a Block,
+        index: &'a Index,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> Self {
+        Self {
+            block,
+            index,
+            start,
+            end,
+            lanes: HashMap::new(),
+            times: HashMap::new(),
+            texts: HashMap::new(),
+        }
+    }
+
+    /// The series all matchers hold for, as numbers of the index.
+    pub(crate) fn find(&self, matchers: &[Matcher]) -> Result<Vec<u32>, Malformed> {
+        Ok(matching::find(self.index, matchers)?.into_iter().collect())
+    }
+
+    /// A series, if one of its windows overlaps the range.
+    pub(crate) fn series(&mut self, number: u32) -> Result<Option<BlockSeries>, Malformed> {
+        let entry = self.index.series(number)?;
+        let lanes = match self.lanes.get(&entry.group) {
+            Some(lanes) => Arc::clone(lanes),
+            None => {
+                let lanes = Arc::new(self.index.lanes(entry.group)?);
+                self.lanes.insert(entry.group, Arc::clone(&lanes));
+                lanes
+            }
+        };
+        let lane = lanes.get(entry.lane as usize).ok_or(Malformed("no lane of that number"))?;
+        if lane.windows.len() != entry.chunk_bytes.len() {
+            return Err(Malformed("series has more or fewer chunks than its lane"));
+        }
+        if !lane.windows.iter().any(|w| w.first_t <= self.end && w.last_t >= self.start) {
+            return Ok(None);
+        }
+        let labels = self.index.labels(&entry.pairs, &mut self.texts)?;
+        Ok(Some(BlockSeries { labels, place: Place { entry, lanes } }))
+    }
+
+    /// Appends a series' samples in the range, and says how many chunks could not be read.
+    pub(crate) fn samples(&mut self, series: &Place, out: &mut Vec<(TimestampMs, f64)>) -> u64 {
+        let Some(lane) = series.lanes.get(series.entry.lane as usize) else { return 0 };
+        let in_range = |at: &usize| {
+            let window = lane.windows.get(*at);
+            window.is_some_and(|w| w.first_t <= self.end && w.last_t >= self.start)
+        };
+        let wanted: Vec<usize> = (0..lane.windows.len()).filter(in_range).collect();
+        let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
+        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return 0 };
+        let (Some(from), Some(to)) = (offsets.get(*first), offsets.get(last + 1)) else { return 0 };
+        let sequence = self.block.meta.sequence;
+        let span = Span::read(&*self.block.chunks, sequence, *from, to.saturating_sub(*from));
+        let mut damaged = 0;
+        for at in wanted {
+            let before = out.len();
+            let read =
+                span.as_ref().map_err(|_unread| Malformed("chunks unread")).and_then(|span| {
+                    let offset = offsets.get(at).copied().unwrap_or_default();
+                    let bytes = series.entry.chunk_bytes.get(at).copied().unwrap_or_default();
+                    span.chunk(offset, bytes)
+                });
+            if read.and_then(|chunk| self.decode(series, lane, at, chunk, out)).is_err() {
+                out.truncate(before);
+                damaged += 1;
+            }
+        }
+        damaged
+    }
+
+    fn decode(
+        &mut self,
+        series: &Place,
+        lane: &Lane,
+        at: usize,
+        chunk: &[u8],
+        out: &mut Vec<(TimestampMs, f64)>,
+    ) -> Result<(), Malformed> {
+        let times = self.times(&series.entry, lane, at)?;
+        let mut values = Vec::new();
+        decode_values(chunk, times.len(), &mut values)?;
+        let (start, end) = (self.start, self.end);
+        let samples = times.iter().copied().zip(values);
+        out.extend(samples.filter(|(t, _)| start <= *t && *t <= end));
+        Ok(())
+    }
+
+    fn times(
+        &mut self,
+        entry: &SeriesEntry,
+        lane: &Lane,
+        at: usize,
+    ) -> Result<Arc<Vec<TimestampMs>>, Malformed> {
+        let key = (entry.group, entry.lane, at);
+        if let Some(times) = self.times.get(&key) {
+            return Ok(Arc::clone(times));
+        }
+        let window = lane.windows.get(at).ok_or(Malformed("no window of that number"))?;
+        let bytes: Vec<u32> = lane.windows.iter().map(|window| window.bytes).collect();
+        let offset = offsets(lane.offset, &bytes).get(at).copied().unwrap_or_default();
+        let len = CRC_BYTES + u64::from(window.bytes);
+        let span = Span::read(&*self.block.chunks, self.block.meta.sequence, offset, len)
+            .map_err(|_unread| Malformed("timestamps unread"))?;
+        let mut times = Vec::new();
+        decode_times(span.chunk(offset, window.bytes)?, window.ticks as usize, &mut times)?;
+        let times = Arc::new(times);
+        self.times.insert(key, Arc::clone(&times));
+        Ok(times)
+    }
+}
+
+/// Where each of some neighbouring chunks begins, and where the last one ends.
+fn offsets(first: u64, bytes: &[u32]) -> Vec<u64> {
+    let mut at = first;
+    let mut offsets = vec![at];
+    for len in bytes {
+        at = at.saturating_add(CRC_BYTES + u64::from(*len));
+        offsets.push(at);
+    }
+    offsets
+}

@@ -1,0 +1,170 @@
+//! A block's label names and values: sorted, each once, front-coded by sixteens.
+//!
+//! The section is an offset (u32) per sixteen texts, then the texts. The first of sixteen is its
+//! length and its bytes; each other one says how many bytes it shares with the one before it, then
+//! the length and bytes of the rest. A text's number is its place in the order, so numbers compare
+//! as texts do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bytes::{Cursor, Malformed, put_bytes, put_varint};
+
+const RUN: u32 = 16;
+
+/// The texts of a block that is being written.
+#[derive(Debug)]
+pub(super) struct SymbolsBuilder {
+    texts: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
+}
+
+impl SymbolsBuilder {
+    pub(super) fn new(mut texts: Vec<Arc<str>>) -> Self {
+        texts.sort_unstable();
+        texts.dedup();
+        let numbers = texts.iter().zip(0u32..).map(|(text, n)| (Arc::clone(text), n)).collect();
+        Self { texts, numbers }
+    }
+
+    pub(super) fn number(&self, text: &str) -> u32 {
+        self.numbers.get(text).copied().unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Malformed> {
+        let mut offsets = Vec::new();
+        let mut body = Vec::new();
+        for run in self.texts.chunks(RUN as usize) {
+            let offset = u32::try_from(body.len()).ok().ok_or(Malformed("over 4 GiB of labels"))?;
+            offsets.extend_from_slice(&offset.to_le_bytes());
+            let mut last: &str = "";
+            for (i, text) in run.iter().enumerate() {
+                let shared = if i == 0 { 0 } else { shared_bytes(last, text) };
+                if i > 0 {
+                    put_varint(&mut body, shared as u64);
+                }
+                put_bytes(&mut body, text.as_bytes().get(shared..).unwrap_or_default());
+                last = text;
+            }
+        }
+        offsets.extend_from_slice(&body);
+        Ok(offsets)
+    }
+}
+
+fn shared_bytes(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// The symbols section of an index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Symbols<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) count: u32,
+}
+
+impl Symbols<'_> {
+    /// The text of a number.
+    pub(super) fn text(&self, number: u32) -> Result<String, Malformed> {
+        if number >= self.count {
+            return Err(Malformed("no symbol of that number"));
+        }
+        let mut text = String::new();
+        self.run(number / RUN, number % RUN, |read| {
+            text = String::from_utf8_lossy(read).into_owned();
+            true
+        })?;
+        Ok(text)
+    }
+
+    /// The number of the first text that is not before `text`; the count when all are.
+    pub(super) fn lower_bound(&self, text: &str) -> Result<u32, Malformed> {
+        let (mut low, mut high) = (0, self.count.div_ceil(RUN));
+        while low < high {
+            let middle = low.midpoint(high);
+            let mut is_before = false;
+            self.run(middle, 0, |first| {
+                is_before = first < text.as_bytes();
+                true
+            })?;
+            if is_before { low = middle + 1 } else { high = middle }
+        }
+        let Some(run) = low.checked_sub(1) else { return Ok(0) };
+        let mut number = run * RUN;
+        let end = (number + RUN).min(self.count);
+        self.run(run, 0, |read| {
+            let is_before = read < text.as_bytes();
+            number += u32::from(is_before);
+            !is_before || number >= end
+        })?;
+        Ok(number)
+    }
+
+    pub(super) fn find(&self, text: &str) -> Result<Option<u32>, Malformed> {
+        let number = self.lower_bound(text)?;
+        Ok((number < self.count && self.text(number)? == text).then_some(number))
+    }
+
+    /// Reads a run from its `skip`-th text on, until `done` says so or the run ends.
+    fn run(
+        &self,
+        run: u32,
+        skip: u32,
+        mut done: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), Malformed> {
+        let table = self.count.div_ceil(RUN) as usize * 4;
+        let (offsets, body) =
+            self.bytes.split_at_checked(table).ok_or(Malformed("symbols end early"))?;
+        let offset = Cursor::new(offsets.get(run as usize * 4..).unwrap_or_default()).u32()?;
+        let mut cursor = Cursor::new(body.get(offset as usize..).unwrap_or_default());
+        let mut text: Vec<u8> = Vec::new();
+        for i in 0..RUN.min(self.count.saturating_sub(run * RUN)) {
+            let shared = if i == 0 { 0 } else { cursor.varint_u32()? as usize };
+            if shared > text.len() {
+                return Err(Malformed("symbol shares more than there is"));
+            }
+            text.truncate(shared);
+            text.extend_from_slice(cursor.bytes()?);
+            if i >= skip && done(&text) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::{ProptestConfig, proptest};
+
+    use super::{Symbols, SymbolsBuilder};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_text_is_found_and_no_other(
+            texts in proptest::collection::btree_set("[ab]{0,5}|node_[a-zä]{0,4}", 0..60),
+            probe in "[ab]{0,5}",
+        ) {
+            let given: Vec<Arc<str>> = texts.iter().map(|t| t.as_str().into()).collect();
+            let builder = SymbolsBuilder::new(given);
+            let bytes = builder.encode().unwrap();
+            let count = u32::try_from(builder.len()).unwrap();
+            let symbols = Symbols { bytes: &bytes, count };
+            for (number, text) in (0u32..).zip(&texts) {
+                assert_eq!(&symbols.text(number).unwrap(), text);
+                assert_eq!(symbols.find(text).unwrap(), Some(number));
+            }
+            let place = texts.iter().take_while(|text| **text < probe).count();
+            assert_eq!(symbols.lower_bound(&probe).unwrap() as usize, place);
+            assert_eq!(symbols.find(&probe).unwrap().is_some(), texts.contains(&probe));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The database: one head, its log, its blocks, behind one handle.
+//!
+//! One thread appends; any number read at the same time. Locks are taken in this order and no other:
+//! `maintenance`, `writer`, `state`. No lock is held while chunks are decoded or blocks are written.
+//!
+//! An append writes the log first and the head after, so the head never knows what the log does not.
+//! What was appended is durable when [`Db::sync`] has returned; nothing may be acknowledged before.
+
+mod maintain;
+mod open;
+mod query;
+mod stats;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use stoa_model::Labels;
+use stoa_wal::Disk;
+
+pub use self::maintain::Maintenance;
+use self::maintain::Upkeep;
+use self::stats::Counters;
+pub use self::stats::Stats;
+use crate::batch::{BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX};
+use crate::block::{Block, IndexCache};
+use crate::head::{Head, Refused};
+use crate::log::{Log, LogError};
+use crate::record::{self, KIND_BATCH, KIND_SERIES, SERIES_PER_RECORD};
+use crate::recovery::quarantine_dir;
+use crate::{AppendError, Appended, Batch, DbError, GroupId, Mark, Options, SeriesRef};
+
+/// A time series database in one directory.
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+/// use stoa_model::{Labels, Matcher};
+/// use stoa_tsdb::{Batch, Db, GroupId, Options, Row};
+/// use stoa_wal::disk::SimDisk;
+///
+/// let disk = Arc::new(SimDisk::new(1));
+/// let (db, _recovery) = Db::open(disk, Path::new("/db"), Options::default(), 0)?;
+/// let group = GroupId(1);
+/// let up = db.resolve(group, &Labels::from_pairs([("__name__", "up")])?)?;
+/// let row = Row { t_ms: 1000, samples: vec![(up, 1.0)] };
+/// let appended = db.append(&Batch { group, rows: vec![row], marks: vec![] })?;
+/// assert_eq!(appended.stored, 1);
+/// db.sync()?; // now it may be acknowledged
+/// let found = db.select(&[Matcher::equal("__name__", "up")], 0, 2000, 10, 10)?;
+/// assert_eq!(found[0].values, [1.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Db {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: Options,
+    /// Held over one maintenance, so that there is one at a time.
+    maintenance: Mutex<Upkeep>,
+    writer: Mutex<Writer>,
+    state: RwLock<State>,
+    indexes: IndexCache,
+    counters: Counters,
+}
+
+/// What appends and what they need to remember.
+#[derive(Debug)]
+struct Writer {
+    log: Log,
+    /// Counts checkpoints: the log since the last one must define every series it names.
+    since: u64,
+    /// The body of the record being made.
+    body: Vec<u8>,
+}
+
+/// What queries see. Changed in one step when samples move from the head to blocks.
+#[derive(Debug)]
+struct State {
+    head: Head,
+    /// In the order they were written.
+    blocks: Arc<[Arc<Block>]>,
+}
+
+impl Db {
+    /// The reference of a series of a group, by which samples name it. A series that is new is
+    /// defined in the log with the first batch that names it. Hold on to the reference: this hashes
+    /// the labels, [`Self::append`] does not.
+    ///
+    /// # Errors
+    /// [`AppendError::TooManySeries`].
+    pub fn resolve(&self, group: GroupId, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        self.state_mut().head.resolve(group, labels).map_err(|refused| self.refusal(group, refused))
+    }
+
+    /// Stores a batch: all of its samples and marks or, on error, nothing. Samples that are already
+    /// there, contradict one that is, or are older than the out-of-order window are counted and left
+    /// out; the marks are kept all the same. Not durable before [`Self::sync`].
+    ///
+    /// # Errors
+    /// [`AppendError::UnknownSeries`] when a series was removed for lack of samples since it was
+    /// resolved: resolve again and repeat. [`AppendError::DiskFull`]: repeat later. Others are
+    /// limits, or the end of the log.
+    pub fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
+        let given = batch.rows.iter().map(|row| row.samples.len()).sum();
+        if given > BATCH_SAMPLES_MAX {
+            return Err(AppendError::TooManySamples { given, max: BATCH_SAMPLES_MAX });
+        }
+        for mark in &batch.marks {
+            check_mark(mark)?;
+        }
+        let mut writer = self.writer();
+        let (undefined, fresh_count) = {
+            let state = self.state();
+            let refused = state.head.check(batch.group, &batch.rows);
+            refused.map_err(|refused| self.refusal(batch.group, refused))?;
+            if state.head.marks.len() + batch.marks.len() > MARKS_MAX {
+                return Err(AppendError::TooManyMarks { max: MARKS_MAX });
+            }
+            state.head.undefined(batch.group, writer.since)
+        };
+        if !undefined.is_empty() {
+            for series in undefined.chunks(SERIES_PER_RECORD) {
+                writer.append(KIND_SERIES, |body| record::put_series(body, batch.group, series))?;
+            }
+            self.state_mut().head.set_defined(batch.group, writer.since, fresh_count);
+        }
+        writer.append(KIND_BATCH, |body| {
+            record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
+        })?;
+        let mut state = self.state_mut();
+        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows);
+        for mark in &batch.marks {
+            state.head.marks.insert(mark.key.clone(), mark.value.clone());
+        }
+        drop(state);
+        self.counters.count(appended);
+        Ok(appended)
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// [`DbError::DiskFull`]: nothing is lost, repeat later. [`DbError::Stopped`]: the log has
+    /// ended for good and what was not durable may be lost.
+    pub fn sync(&self) -> Result<(), DbError> {
+        let done = self.writer().log.sync();
+        self.counters.syncs.fetch_add(1, Relaxed);
+        done.map_err(DbError::from)
+    }
+
+    /// The value of a mark.
+    #[must_use]
+    pub fn mark(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.state().head.marks.get(key).cloned()
+    }
+
+    /// The marks whose keys begin with `prefix`, in order of their keys.
+    #[must_use]
+    pub fn marks_with_prefix(&self, prefix: &[u8]) -> Vec<Mark> {
+        let state = self.state();
+        let from = state
+            .head
+            .marks
+            .range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| Mark { key: key.clone(), value: value.clone() })
+            .collect()
+    }
+
+    /// Removes a mark; says whether there was one. Not durable before [`Self::sync`].
+    ///
+    /// # Errors
+    /// [`AppendError::DiskFull`], [`AppendError::Stopped`].
+    pub fn remove_mark(&self, key: &[u8]) -> Result<bool, AppendError> {
+        let mut writer = self.writer();
+        if !self.state().head.marks.contains_key(key) {
+            return Ok(false);
+        }
+        writer.append(KIND_BATCH, |body| {
+            record::put_batch(body, GroupId(0), &[], &[], &[key]);
+        })?;
+        Ok(self.state_mut().head.marks.remove(key).is_some())
+    }
+
+    /// Makes everything durable and ends. Dropping a database instead loses nothing that was
+    /// synced.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn close(self) -> Result<(), DbError> {
+        self.sync()
+    }
+
+    fn refusal(&self, group: GroupId, refused: Refused) -> AppendError {
+        match refused {
+            Refused::SeriesMax => AppendError::TooManySeries { max: self.options.series_max },
+            Refused::Unknown(series) => AppendError::UnknownSeries { series },
+            Refused::OtherGroup(series) => AppendError::OtherGroup { series, group },
+        }
+    }
+
+    // A thread that panicked while it held one of these left it between two steps at worst; what
+    // it holds is still what queries and the log can go on with.
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    fn append(&mut self, kind: u8, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), AppendError> {
+        self.body.clear();
+        put(&mut self.body);
+        self.log.append(kind, &self.body).map_err(AppendError::from)
+    }
+}
+
+fn blocks_dir(dir: &Path) -> PathBuf {
+    dir.join("blocks")
+}
+
+/// Moves a block's directory to `quarantine/`; says where to.
+fn set_block_aside(disk: &dyn Disk, dir: &Path, block: &Path) -> io::Result<PathBuf> {
+    let quarantine = quarantine_dir(dir);
+    disk.create_dir_all(&quarantine)?;
+    let name = block.file_name().unwrap_or_default().to_string_lossy();
+    let mut to = quarantine.join(format!("block-{name}"));
+    let mut copy = 1;
+    while disk.exists(&to)? {
+        copy += 1;
+        to = quarantine.join(format!("block-{name}-{copy}"));
+    }
+    disk.rename(block, &to)?;
+    Ok(to)
+}
+
+fn check_mark(mark: &Mark) -> Result<(), AppendError> {
+    let (key_bytes, value_bytes) = (mark.key.len(), mark.value.len());
+    if key_bytes > MARK_KEY_BYTES_MAX || value_bytes > MARK_VALUE_BYTES_MAX {
+        return Err(AppendError::MarkTooLong { key_bytes, value_bytes });
+    }
+    Ok(())
+}
+
+impl From<LogError> for AppendError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full(error) => Self::DiskFull(error),
+            LogError::Stopped(error) => Self::Stopped(error),
+            LogError::TooLong(error) => Self::TooLong(error),
+        }
+    }
+}
+
+impl From<LogError> for DbError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full(error) => Self::DiskFull(error),
+            LogError::Stopped(error) | LogError::TooLong(error) => Self::Stopped(error),
+        }
+    }
+}

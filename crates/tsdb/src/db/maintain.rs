@@ -1,0 +1,247 @@
+//! What has to be done from time to time: blocks cut, the head written down, old things deleted,
+//! damaged ones set aside.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use stoa_model::TimestampMs;
+
+use super::{Db, blocks_dir, set_block_aside};
+use crate::block::{self, Block, Plan};
+use crate::checkpoint::{self, GroupSnapshot, MemberSnapshot, Snapshot, segment_of_name};
+use crate::{DbError, retention};
+
+/// What one maintenance did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maintenance {
+    /// Blocks written.
+    pub blocks_written: u64,
+    /// Blocks deleted because of age or size.
+    pub blocks_deleted: u64,
+    /// Blocks set aside because of damage.
+    pub blocks_quarantined: u64,
+    /// Series removed from the head because all they had is in blocks.
+    pub series_removed: u64,
+    /// Whether the head was written down and the log before it removed.
+    pub checkpointed: bool,
+}
+
+/// What maintenance remembers from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// The boundary up to which blocks were cut last: each is cut once, so that late samples that
+    /// trickle in make one block and not one per call.
+    cut_to: Option<TimestampMs>,
+    /// The head has changed by more than appends since it was written down.
+    checkpoint_due: bool,
+}
+
+impl Db {
+    /// Does what is due; call it every minute or so. Appends wait while windows are sealed and series
+    /// counted out, not while blocks and checkpoints are written; queries never wait for the disk.
+    ///
+    /// # Errors
+    /// The first [`DbError`]; the other tasks are done all the same. Nothing is lost by any of them
+    /// but [`DbError::Stopped`], and what was not done is done by a later call.
+    pub fn maintain(&self, now_ms: TimestampMs) -> Result<Maintenance, DbError> {
+        let mut upkeep = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Maintenance::default();
+        // First what makes room.
+        let retained = self.retain(now_ms, &mut done);
+        let set_aside = self.set_damaged_aside(&mut done);
+        let cut = self.cut_blocks(now_ms, &mut upkeep, &mut done);
+        let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
+        retained.and(set_aside).and(cut).and(checkpointed).map(|()| done)
+    }
+
+    /// Writes a block for each span that is over and has samples in the head.
+    fn cut_blocks(
+        &self,
+        now_ms: TimestampMs,
+        upkeep: &mut Upkeep,
+        done: &mut Maintenance,
+    ) -> Result<(), DbError> {
+        let boundary = self.options.block_start(now_ms.saturating_sub(self.options.grace_ms));
+        let is_due = self.state().head.first_t().is_some_and(|first| first < boundary);
+        if upkeep.cut_to == Some(boundary) || !is_due {
+            return Ok(());
+        }
+        let (log_before, serial, groups) = {
+            let mut writer = self.writer();
+            let segment = writer.log.cut()?;
+            let mut state = self.state_mut();
+            let serial = state.head.seal_before(boundary);
+            (segment, serial, state.head.snapshot(false, |ticks| ticks.last_t() < boundary))
+        };
+        let starts: BTreeSet<TimestampMs> = groups
+            .iter()
+            .flat_map(|group| &group.members)
+            .flat_map(|member| &member.sealed)
+            .map(|sealed| self.options.block_start(sealed.ticks.first_t()))
+            .collect();
+        for start in starts {
+            let in_span = |t: TimestampMs| self.options.block_start(t) == start;
+            let plan = Plan {
+                now_ms,
+                sequence: self.next_sequence(),
+                start,
+                end: start.saturating_add(self.options.block_ms()),
+                log_before,
+            };
+            let groups = within(&groups, in_span);
+            let block = self.write_block(&plan, &groups)?;
+            let mut state = self.state_mut();
+            if let Some(block) = block {
+                done.blocks_written += 1;
+                let mut blocks = state.blocks.to_vec();
+                blocks.push(Arc::new(block));
+                state.blocks = blocks.into();
+            }
+            state.head.drop_sealed(|ticks| {
+                ticks.serial <= serial && ticks.last_t() < boundary && in_span(ticks.first_t())
+            });
+            upkeep.checkpoint_due = true;
+        }
+        upkeep.cut_to = Some(boundary);
+        Ok(())
+    }
+
+    fn write_block(&self, plan: &Plan, groups: &[GroupSnapshot]) -> Result<Option<Block>, DbError> {
+        let dir = blocks_dir(&self.dir);
+        let error = |source| DbError::Block { path: dir.clone(), source };
+        self.disk
+            .create_dir_all(&dir)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(error)?;
+        match block::write(&*self.disk, &dir, plan, groups) {
+            Ok((block, damaged)) => {
+                self.counters.damaged_chunks(damaged);
+                Ok(block)
+            }
+            Err(block::BlockError::Io(source)) => Err(error(source)),
+            Err(malformed) => Err(error(io::Error::other(malformed))),
+        }
+    }
+
+    /// A number higher than any block's.
+    fn next_sequence(&self) -> u64 {
+        let state = self.state();
+        state.blocks.iter().map(|block| block.meta.sequence).max().unwrap_or(0) + 1
+    }
+
+    fn checkpoint_if_due(
+        &self,
+        upkeep: &mut Upkeep,
+        done: &mut Maintenance,
+    ) -> Result<(), DbError> {
+        let log_bytes = self.writer().log.bytes();
+        if upkeep.checkpoint_due || log_bytes.is_some_and(|n| n > self.options.log_bytes_max) {
+            self.checkpoint(done)?;
+            upkeep.checkpoint_due = false;
+            done.checkpointed = true;
+        }
+        Ok(())
+    }
+
+    /// Writes the head down and removes the log before.
+    fn checkpoint(&self, done: &mut Maintenance) -> Result<(), DbError> {
+        let snapshot = {
+            let mut writer = self.writer();
+            let segment = writer.log.cut()?;
+            // What is appended from here on defines its series anew.
+            writer.since += 1;
+            let mut state = self.state_mut();
+            state.head.seal_before(TimestampMs::MAX);
+            done.series_removed = state.head.collect_garbage();
+            Snapshot {
+                segment,
+                sequence: writer.log.sequence(),
+                next_ref: state.head.next_ref(),
+                max_t: state.head.max_t(),
+                marks: state.head.marks.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+                groups: state.head.snapshot(true, |_| true),
+            }
+        };
+        self.counters.series_removed.fetch_add(done.series_removed, Relaxed);
+        checkpoint::write(&self.disk, &self.dir, &snapshot)?;
+        let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
+        for name in names {
+            if segment_of_name(&name).is_some_and(|segment| segment < snapshot.segment) {
+                self.remove_dir(&self.dir.join(&name))?;
+            }
+        }
+        let removed = self.writer().log.remove_before(snapshot.segment);
+        removed.map_err(|error| remove_error(&self.dir.join("wal"), io::Error::other(error)))
+    }
+
+    /// Deletes blocks by age and by size.
+    fn retain(&self, now_ms: TimestampMs, done: &mut Maintenance) -> Result<(), DbError> {
+        let (blocks, max_t) = {
+            let state = self.state();
+            (Arc::clone(&state.blocks), state.head.max_t())
+        };
+        // Neither a clock that is ahead nor an agent that is can age what is there by itself.
+        let newest_block = blocks.iter().map(|block| block.meta.last_t).max();
+        let newest = now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)));
+        let log_bytes = self.writer().log.bytes().unwrap_or(0);
+        for block in retention::expired(&blocks, newest, log_bytes, &self.options) {
+            self.forget_block(&block);
+            self.remove_dir(&block.dir)?;
+            done.blocks_deleted += 1;
+        }
+        Ok(())
+    }
+
+    /// Moves blocks that turned out to be damaged to `quarantine/`.
+    fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
+        let blocks = Arc::clone(&self.state().blocks);
+        for block in blocks.iter().filter(|block| block.is_damaged()) {
+            set_block_aside(&*self.disk, &self.dir, &block.dir)
+                .map_err(|error| remove_error(&block.dir, error))?;
+            self.forget_block(block);
+            self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+            done.blocks_quarantined += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_block(&self, block: &Block) {
+        let sequence = block.meta.sequence;
+        let mut state = self.state_mut();
+        let kept = state.blocks.iter().filter(|kept| kept.meta.sequence != sequence);
+        state.blocks = kept.cloned().collect();
+        drop(state);
+        self.indexes.forget(sequence);
+    }
+
+    /// Removes a directory: a crash half-way leaves a name that the next start finishes.
+    fn remove_dir(&self, dir: &Path) -> Result<(), DbError> {
+        let gone = dir.with_extension("tmp");
+        let renamed = self.disk.rename(dir, &gone);
+        let removed = renamed.and_then(|()| self.disk.remove_dir_all(&gone));
+        removed.map_err(|error| remove_error(dir, error))
+    }
+}
+
+/// The chunks of windows that begin in a span.
+fn within(groups: &[GroupSnapshot], in_span: impl Fn(TimestampMs) -> bool) -> Vec<GroupSnapshot> {
+    let member = |member: &MemberSnapshot| {
+        let sealed: Vec<_> =
+            member.sealed.iter().filter(|s| in_span(s.ticks.first_t())).cloned().collect();
+        let labels = member.labels.clone();
+        (!sealed.is_empty()).then_some(MemberSnapshot { series: member.series, labels, sealed })
+    };
+    let group = |group: &GroupSnapshot| GroupSnapshot {
+        id: group.id,
+        last_t: group.last_t,
+        members: group.members.iter().filter_map(member).collect(),
+    };
+    groups.iter().map(group).filter(|group| !group.members.is_empty()).collect()
+}
+
+fn remove_error(path: &Path, source: io::Error) -> DbError {
+    DbError::Remove { path: path.to_owned(), source }
+}

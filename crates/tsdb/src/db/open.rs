@@ -1,0 +1,133 @@
+//! Opening: what an earlier process left, made whole.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use stoa_wal::Disk;
+
+use super::maintain::Upkeep;
+use super::stats::Counters;
+use super::{Db, State, Writer, blocks_dir, set_block_aside};
+use crate::block::{Block, IndexCache};
+use crate::checkpoint::segment_of_name;
+use crate::log::{Log, LogError};
+use crate::record::{self, KIND_MARKS};
+use crate::recovery::{Covered, Replay};
+use crate::{DbError, Options, Recovery};
+
+impl Db {
+    /// Opens the database in a directory, made if need be; one process at a time. Damage is set
+    /// aside and reported, never an error.
+    ///
+    /// # Errors
+    /// [`DbError::Open`], [`DbError::OpenLog`] when the disk does not let the directory be made,
+    /// listed, or the log be begun. A full disk is no error: the database opens and takes nothing
+    /// until there is room.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        _now_ms: i64,
+    ) -> Result<(Self, Recovery), DbError> {
+        let open_error = |source| DbError::Open { path: dir.to_owned(), source };
+        let log_dir = dir.join("wal");
+        let mut recovery = Recovery::default();
+        let names = list(&*disk, dir).map_err(open_error)?;
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            recovery.unfinished_removed += u64::from(remove(&*disk, &dir.join(name)));
+        }
+        let blocks = open_blocks(&*disk, dir, &mut recovery).map_err(open_error)?;
+        let covered: Vec<Covered> = blocks.iter().map(|block| block.meta.covered()).collect();
+        let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
+        let segments = covered.iter().map(|covered| covered.log_before).chain(checkpoints);
+        if let Some(segment) = segments.max() {
+            keep_numbers(&*disk, &log_dir, segment);
+        }
+        let mut log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
+        let mut replay = Replay::new(&disk, dir, &options, &covered, recovery);
+        let from_segment = replay.checkpoint(&names);
+        replay.log(&log_dir, from_segment);
+        let Replay { head, recovery, sequence, .. } = replay;
+        log.continue_after(sequence, recovery.damaged + recovery.torn > 0);
+        if recovery.damaged > 0 {
+            // From here on marks are believed again.
+            for body in record::marks_bodies(head.marks.iter()) {
+                match log.append_later(KIND_MARKS, &body) {
+                    Ok(()) | Err(LogError::Full(_)) => {}
+                    Err(LogError::Stopped(error) | LogError::TooLong(error)) => {
+                        return Err(DbError::OpenLog(error));
+                    }
+                }
+            }
+        }
+        let db = Self {
+            disk,
+            dir: dir.to_owned(),
+            indexes: IndexCache::new(options.index_cache_bytes),
+            options,
+            maintenance: Mutex::new(Upkeep::default()),
+            // One more than any group's: each is defined again with its first batch.
+            writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
+            state: RwLock::new(State { head, blocks: blocks.into() }),
+            counters: Counters::default(),
+        };
+        Ok((db, recovery))
+    }
+}
+
+/// The names in a directory; none when it is not there.
+fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {
+    if disk.exists(dir)? { disk.list(dir) } else { Ok(Vec::new()) }
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> bool {
+    disk.remove_dir_all(path).or_else(|_not_a_directory| disk.remove_file(path)).is_ok()
+}
+
+/// Opens all blocks, in the order they were written; what is no block is set aside.
+fn open_blocks(
+    disk: &dyn Disk,
+    dir: &Path,
+    recovery: &mut Recovery,
+) -> io::Result<Vec<Arc<Block>>> {
+    let blocks_dir = blocks_dir(dir);
+    let mut blocks = Vec::new();
+    for name in list(disk, &blocks_dir)? {
+        let path = blocks_dir.join(&name);
+        if name.ends_with(".tmp") {
+            recovery.unfinished_removed += u64::from(remove(disk, &path));
+            continue;
+        }
+        match Block::open(disk, &path) {
+            Ok(block) => blocks.push(Arc::new(block)),
+            Err(error) => {
+                recovery.damage(format!("block {name}: {error:?}"));
+                // What cannot be moved is left where it is, and met again by the next start.
+                if let Ok(to) = set_block_aside(disk, dir, &path) {
+                    recovery.quarantined.push(to);
+                }
+            }
+        }
+    }
+    blocks.sort_by_key(|block| block.meta.sequence);
+    // A block that was copied by hand holds nothing that the one it was copied from does not.
+    blocks.dedup_by_key(|block| block.meta.sequence);
+    recovery.blocks = blocks.len() as u64;
+    Ok(blocks)
+}
+
+/// Makes sure that the log goes on with numbers after `segment`. If its files were taken away it would
+/// begin at 1 again, and what it then holds would be mistaken for what blocks and checkpoint
+/// already have.
+fn keep_numbers(disk: &dyn Disk, log_dir: &Path, segment: u64) {
+    let name_of = |segment: u64| format!("{segment:016x}.wal");
+    let names = list(disk, log_dir).unwrap_or_default();
+    if names.iter().all(|name| *name < name_of(segment)) {
+        let created = disk
+            .create_dir_all(log_dir)
+            .and_then(|()| disk.create(&log_dir.join(name_of(segment))).map(drop));
+        // Where this fails the log cannot be opened either, and says why.
+        drop(created);
+    }
+}

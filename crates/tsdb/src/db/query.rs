@@ -1,0 +1,198 @@
+//! Reading head and blocks as one.
+//!
+//! What is wanted of the head is copied out, by reference, under the lock; everything is decoded after
+//! it. A block whose index is damaged answers nothing more and is set aside by the next maintenance;
+//! a damaged chunk is left out; both are counted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use stoa_model::{Labels, Matcher, TimestampMs};
+
+use super::{Db, State};
+use crate::SelectError;
+use crate::block::{Block, BlockError, BlockQuery, BlockSeries, Index};
+use crate::bytes::Malformed;
+use crate::matching::Index as _;
+use crate::select::{Gather, SeriesData};
+
+impl Db {
+    /// The series all matchers hold for that have a sample from `start_ms` to `end_ms`, both
+    /// included, with those samples; in order of labels.
+    ///
+    /// # Errors
+    /// [`SelectError`] when there are more than `series_max` of them or they hold more than
+    /// `samples_max` samples together.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        series_max: usize,
+        samples_max: usize,
+    ) -> Result<Vec<SeriesData>, SelectError> {
+        // Taken in one step, so that samples on their way to a block are in one of the two.
+        let (found, blocks) = {
+            let state = self.state();
+            // Series of several groups may be one; the last word is the gathering's.
+            let found_max = series_max.saturating_mul(4).saturating_add(1000);
+            let found: Vec<_> =
+                state.head.select(matchers, start_ms, end_ms).take(found_max + 1).collect();
+            if found.len() > found_max {
+                return Err(SelectError::TooManySeries { max: series_max });
+            }
+            (found, overlapping(&state, start_ms, end_ms))
+        };
+        let mut gather = Gather::new(series_max, samples_max);
+        for block in &blocks {
+            let Some(index) = self.index(block) else { continue };
+            let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
+            let Some(numbers) = self.whole(block, query.find(matchers)) else { continue };
+            for number in numbers {
+                let Some(series) = self.whole(block, query.series(number)) else { break };
+                let Some(BlockSeries { labels, place }) = series else { continue };
+                gather.add(labels, |samples| {
+                    self.counters.damaged_chunks(query.samples(&place, samples));
+                })?;
+            }
+        }
+        for series in found {
+            gather.add(series.labels, |samples| {
+                for sealed in &series.sealed {
+                    let before = samples.len();
+                    if sealed.decode(start_ms, end_ms, samples).is_err() {
+                        samples.truncate(before);
+                        self.counters.damaged_chunks(1);
+                    }
+                }
+                samples.extend_from_slice(&series.open);
+            })?;
+        }
+        Ok(gather.finish())
+    }
+
+    /// The labels of the series that every matcher of one of the sets holds for and that have
+    /// samples near the range (in blocks, to the window of up to 1024 samples); in order, at most
+    /// `limit`.
+    #[must_use]
+    pub fn series(
+        &self,
+        sets: &[&[Matcher]],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        limit: usize,
+    ) -> Vec<Labels> {
+        let mut found = BTreeSet::new();
+        let blocks = {
+            let state = self.state();
+            for matchers in sets {
+                found.extend(state.head.series(matchers, start_ms, end_ms));
+            }
+            overlapping(&state, start_ms, end_ms)
+        };
+        for block in &blocks {
+            let Some(index) = self.index(block) else { continue };
+            let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
+            for matchers in sets {
+                let Some(numbers) = self.whole(block, query.find(matchers)) else { break };
+                for number in numbers {
+                    let Some(series) = self.whole(block, query.series(number)) else { break };
+                    found.extend(series.map(|series| series.labels));
+                }
+            }
+        }
+        found.into_iter().take(limit).collect()
+    }
+
+    /// The names of the labels of the series all matchers hold for that have samples near the range;
+    /// without matchers, of all series of the head and of blocks that overlap it. In order, at most
+    /// `limit`.
+    #[must_use]
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        limit: usize,
+    ) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        if !matchers.is_empty() {
+            for labels in self.series(&[matchers], start_ms, end_ms, usize::MAX) {
+                names.extend(labels.iter().map(|label| label.name.to_string()));
+            }
+            return names.into_iter().take(limit).collect();
+        }
+        let blocks = {
+            let state = self.state();
+            state.head.label_names(&mut |name| names.extend([name.to_owned()]));
+            overlapping(&state, start_ms, end_ms)
+        };
+        for block in &blocks {
+            let Some(index) = self.index(block) else { continue };
+            let read = index.names(&mut |name| names.extend([name.to_owned()]));
+            let Some(()) = self.whole(block, read) else { continue };
+        }
+        names.into_iter().take(limit).collect()
+    }
+
+    /// The values of a label over the series all matchers hold for that have samples near the range;
+    /// without matchers, over all series of the head and of blocks that overlap it. In order, at
+    /// most `limit`.
+    #[must_use]
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        limit: usize,
+    ) -> Vec<String> {
+        let mut values = BTreeSet::new();
+        if !matchers.is_empty() {
+            for labels in self.series(&[matchers], start_ms, end_ms, usize::MAX) {
+                values.extend(labels.get(name).map(str::to_owned));
+            }
+            return values.into_iter().take(limit).collect();
+        }
+        let blocks = {
+            let state = self.state();
+            state.head.label_values(name, &mut |value| values.extend([value.to_owned()]));
+            overlapping(&state, start_ms, end_ms)
+        };
+        for block in &blocks {
+            let Some(index) = self.index(block) else { continue };
+            let read = index.values(name, &mut |value| values.extend([value.to_owned()]));
+            let Some(()) = self.whole(block, read) else { continue };
+        }
+        values.into_iter().take(limit).collect()
+    }
+
+    fn index(&self, block: &Block) -> Option<Arc<Index>> {
+        match self.indexes.get(block) {
+            Ok(index) => Some(index),
+            Err(BlockError::Malformed(_)) => {
+                block.set_damaged();
+                None
+            }
+            // The disk may answer next time.
+            Err(BlockError::Io(_)) => {
+                self.counters.damaged_chunks(1);
+                None
+            }
+        }
+    }
+
+    /// What was read of a block's index, if it was whole.
+    fn whole<T>(&self, block: &Block, read: Result<T, Malformed>) -> Option<T> {
+        if read.is_err() {
+            block.set_damaged();
+            self.indexes.forget(block.meta.sequence);
+        }
+        read.ok()
+    }
+}
+
+fn overlapping(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
+    let is_wanted = |block: &&Arc<Block>| block.overlaps(start, end) && !block.is_damaged();
+    state.blocks.iter().filter(is_wanted).cloned().collect()
+}

@@ -1,0 +1,114 @@
+//! What the database says of itself.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Db;
+use crate::Appended;
+
+/// Figures of a database at one moment. Counts are since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Series in the head.
+    pub series: u64,
+    /// Samples in the head.
+    pub head_samples: u64,
+    /// Bytes of sample data in the head, without labels and index.
+    pub head_bytes: u64,
+    /// The oldest sample of head and blocks, ms; `None` when there is none.
+    pub min_t: Option<i64>,
+    /// The newest timestamp taken, ms; `None` before the first sample.
+    pub max_t: Option<i64>,
+    /// Marks held.
+    pub marks: u64,
+    /// Samples stored.
+    pub samples_appended: u64,
+    /// Samples that were there already.
+    pub samples_duplicate: u64,
+    /// Samples that contradicted one that was there; left out.
+    pub samples_conflicting: u64,
+    /// Samples before the out-of-order window; left out.
+    pub samples_too_old: u64,
+    /// How often what was appended was made durable.
+    pub syncs: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Samples in blocks.
+    pub block_samples: u64,
+    /// Bytes of blocks on disk.
+    pub block_bytes: u64,
+    /// Bytes of the log on disk; 0 while the disk is full.
+    pub log_bytes: u64,
+    /// Whether the log has failed for good.
+    pub log_stopped: bool,
+    /// Chunks met in queries or maintenance that were damaged; their samples are missing from
+    /// answers.
+    pub chunks_damaged: u64,
+    /// Blocks set aside because of damage.
+    pub blocks_quarantined: u64,
+    /// Series removed because their samples are all in blocks.
+    pub series_removed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    stored: AtomicU64,
+    duplicate: AtomicU64,
+    conflicting: AtomicU64,
+    too_old: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    chunks_damaged: AtomicU64,
+    pub(super) blocks_quarantined: AtomicU64,
+    pub(super) series_removed: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn count(&self, appended: Appended) {
+        self.stored.fetch_add(appended.stored, Relaxed);
+        self.duplicate.fetch_add(appended.duplicate, Relaxed);
+        self.conflicting.fetch_add(appended.conflicting, Relaxed);
+        self.too_old.fetch_add(appended.too_old, Relaxed);
+    }
+
+    pub(super) fn damaged_chunks(&self, n: u64) {
+        self.chunks_damaged.fetch_add(n, Relaxed);
+    }
+}
+
+impl Db {
+    /// Figures of this moment. Walks the head's series: fit for every few seconds, not for every
+    /// request.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (log_bytes, log_stopped) = {
+            let writer = self.writer();
+            (writer.log.bytes().unwrap_or(0), writer.log.is_stopped())
+        };
+        let state = self.state();
+        let (head_samples, head_bytes) = state.head.footprint();
+        let max_t = state.head.max_t();
+        let head_min_t = state.head.first_t();
+        let counters = &self.counters;
+        Stats {
+            series: state.head.series_count() as u64,
+            head_samples,
+            head_bytes,
+            min_t: state.blocks.iter().map(|block| block.meta.first_t).chain(head_min_t).min(),
+            max_t: (max_t != i64::MIN).then_some(max_t),
+            marks: state.head.marks.len() as u64,
+            samples_appended: counters.stored.load(Relaxed),
+            samples_duplicate: counters.duplicate.load(Relaxed),
+            samples_conflicting: counters.conflicting.load(Relaxed),
+            samples_too_old: counters.too_old.load(Relaxed),
+            syncs: counters.syncs.load(Relaxed),
+            blocks: state.blocks.len() as u64,
+            block_samples: state.blocks.iter().map(|block| block.meta.samples).sum(),
+            block_bytes: state.blocks.iter().map(|block| block.bytes()).sum(),
+            log_bytes,
+            log_stopped,
+            chunks_damaged: counters.chunks_damaged.load(Relaxed),
+            blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
+            series_removed: counters.series_removed.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Samples in memory and on disk: head, chunks, blocks, index, retention.
+//!
+//! A **series** is a set of labels within a **group**, the series of one sender that share their
+//! timestamps. Samples come as **batches** of a group: rows of one timestamp each, with **marks**,
+//! small facts that are kept exactly with them. A batch goes to the **log** and to the **head**,
+//! where each series has an open column; full columns are sealed into **chunks**; chunks whose time
+//! is over go to an immutable **block** with an **index** of its own. A query reads head and blocks as one.
+//!
+//! This crate knows neither what time it is, nor async, nor what a series means: the clock is an
+//! argument, calls block, and every file is reached through [`stoa_wal::Disk`]. Formats are written
+//! down in `docs/formats`.
+//!
+//! Start at [`Db`].
+
+mod batch;
+mod block;
+mod bytes;
+mod checkpoint;
+mod chunk;
+mod db;
+mod error;
+mod head;
+mod log;
+mod matching;
+mod options;
+mod record;
+mod recovery;
+mod retention;
+mod select;
+
+pub use batch::{
+    Appended, BATCH_SAMPLES_MAX, Batch, GroupId, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
+    MARKS_MAX, Mark, Row, SeriesRef,
+};
+pub use db::{Db, Maintenance, Stats};
+pub use error::{AppendError, DbError, SelectError};
+pub use options::Options;
+pub use recovery::Recovery;
+pub use select::SeriesData;

@@ -1,0 +1,204 @@
+//! The log the head is rebuilt from, and what happens to it when the disk fails.
+//!
+//! What was appended and not yet made durable is kept in memory as well, up to
+//! [`UNSYNCED_BYTES_MAX`]. When the disk is full the log is closed; once there is room a new segment is
+//! begun and what was kept is written again, under its old sequence numbers, so that nothing that was
+//! taken is lost and nothing is applied twice. Any other failed write and every failed sync ends the
+//! log for good: what the kernel reports after one cannot be trusted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stoa_wal::{Disk, Wal, WalError, WalOptions};
+
+use crate::bytes::put_varint;
+
+/// Beyond this many bytes that are not yet durable an append makes them so itself.
+const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+
+/// Sequence numbers left out after damage, so that no number that was lost is used again.
+const SEQUENCE_GAP: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    state: State,
+    /// The number of the last record.
+    sequence: u64,
+    /// Appended and not durable: kind and payload.
+    unsynced: Vec<(u8, Vec<u8>)>,
+    unsynced_bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Wal),
+    /// The disk had no room; why, as last seen.
+    Full(WalError),
+    Stopped(WalError),
+}
+
+/// Why the log did not take a record or could not make one durable.
+#[derive(Debug, Clone)]
+pub(crate) enum LogError {
+    /// Try again when there is room.
+    Full(WalError),
+    /// For good.
+    Stopped(WalError),
+    /// The record is too long; nothing else is wrong.
+    TooLong(WalError),
+}
+
+impl Log {
+    /// Opens the log for appending; a full disk is no error.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, WalError> {
+        let state = match Wal::open(Arc::clone(&disk), dir, WalOptions::default()) {
+            Ok(wal) => State::Open(wal),
+            Err(error) if is_full(&error) => State::Full(error),
+            Err(error) => return Err(error),
+        };
+        let dir = dir.to_owned();
+        Ok(Self { disk, dir, state, sequence: 0, unsynced: Vec::new(), unsynced_bytes: 0 })
+    }
+
+    /// Continues the numbers found in the log.
+    pub(crate) fn continue_after(&mut self, sequence: u64, damaged: bool) {
+        let gap = if damaged { SEQUENCE_GAP } else { 0 };
+        self.sequence = self.sequence.max(sequence.saturating_add(gap));
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Appends a record; its body is written after its sequence number.
+    pub(crate) fn append(&mut self, kind: u8, body: &[u8]) -> Result<(), LogError> {
+        if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
+        let mut payload = Vec::with_capacity(body.len() + 10);
+        put_varint(&mut payload, self.sequence + 1);
+        payload.extend_from_slice(body);
+        let wal = self.ready()?;
+        if let Err(error) = wal.append(kind, &payload) {
+            return Err(self.fail(error));
+        }
+        self.sequence += 1;
+        self.keep(kind, payload);
+        Ok(())
+    }
+
+    /// Appends a record that must not get lost, even if the disk is full now.
+    pub(crate) fn append_later(&mut self, kind: u8, body: &[u8]) -> Result<(), LogError> {
+        match self.append(kind, body) {
+            Err(LogError::Full(_)) => {
+                self.sequence += 1;
+                let mut payload = Vec::with_capacity(body.len() + 10);
+                put_varint(&mut payload, self.sequence);
+                payload.extend_from_slice(body);
+                self.keep(kind, payload);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn keep(&mut self, kind: u8, payload: Vec<u8>) {
+        self.unsynced_bytes += payload.len();
+        self.unsynced.push((kind, payload));
+    }
+
+    /// Makes everything appended durable.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        if let Err(error) = self.ready()?.sync() {
+            return Err(self.fail(error));
+        }
+        self.unsynced = Vec::new();
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// Makes everything appended durable and begins a segment; what is appended from here on is in
+    /// that one or later.
+    pub(crate) fn cut(&mut self) -> Result<u64, LogError> {
+        self.sync()?;
+        match self.ready()?.cut() {
+            Ok(segment) => Ok(segment),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    pub(crate) fn remove_before(&mut self, segment: u64) -> Result<(), WalError> {
+        match &mut self.state {
+            State::Open(wal) => wal.remove_before(segment),
+            State::Full(_) | State::Stopped(_) => Ok(()),
+        }
+    }
+
+    /// Bytes of all segments, if the log is open.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        match &self.state {
+            State::Open(wal) => Some(wal.bytes()),
+            State::Full(_) | State::Stopped(_) => None,
+        }
+    }
+
+    /// Whether the log has ended for good.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped(_))
+    }
+
+    /// The open log; one closed by a full disk is opened anew if there is room.
+    fn ready(&mut self) -> Result<&mut Wal, LogError> {
+        if let State::Full(_) = &self.state {
+            match self.reopen() {
+                Ok(wal) => self.state = State::Open(wal),
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        match &mut self.state {
+            State::Open(wal) => Ok(wal),
+            State::Full(error) => Err(LogError::Full(error.clone())),
+            State::Stopped(error) => Err(LogError::Stopped(error.clone())),
+        }
+    }
+
+    fn reopen(&self) -> Result<Wal, WalError> {
+        let mut wal = Wal::open(Arc::clone(&self.disk), &self.dir, WalOptions::default())?;
+        for (kind, payload) in &self.unsynced {
+            wal.append(*kind, payload)?;
+        }
+        Ok(wal)
+    }
+
+    fn fail(&mut self, error: WalError) -> LogError {
+        if matches!(error, WalError::Record { .. }) {
+            return LogError::TooLong(error);
+        }
+        if is_full(&error) {
+            self.state = State::Full(error.clone());
+            LogError::Full(error)
+        } else {
+            self.state = State::Stopped(error.clone());
+            LogError::Stopped(error)
+        }
+    }
+}
+
+/// Whether a disk without room is the reason, and one after which going on is safe: a failed sync
+/// never is.
+fn is_full(error: &WalError) -> bool {
+    let full = |source: &io::Error| {
+        use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+        matches!(source.kind(), StorageFull | QuotaExceeded | WriteZero)
+    };
+    match error {
+        WalError::Create { source, .. }
+        | WalError::Write { source, .. }
+        | WalError::Open { source, .. } => full(source),
+        WalError::Poisoned { cause, .. } => is_full(cause),
+        WalError::Sync { .. } | WalError::Remove { .. } | WalError::Record { .. } => false,
+    }
+}

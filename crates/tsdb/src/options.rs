@@ -1,0 +1,63 @@
+//! The limits a database works within.
+
+/// Shorter blocks would be mostly index.
+const BLOCK_MS_MIN: i64 = 60_000;
+
+/// The limits of a [`Db`](crate::Db); [`Default`] fits a collector of a few hundred hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How much time one block spans, milliseconds: 2 h; at least a minute. Blocks that are there
+    /// keep theirs.
+    pub block_ms: i64,
+    /// How long after its end a block's time is left open for stragglers before the block is
+    /// written, milliseconds: 15 min. Later samples still are taken; they make a block of their own.
+    pub grace_ms: i64,
+    /// Blocks that ended longer ago than this, before the newest sample, are deleted: 14 d.
+    pub retention_ms: i64,
+    /// Oldest blocks are deleted while blocks and log take more bytes than this; `None`: no limit.
+    pub retention_bytes: Option<u64>,
+    /// Samples this much older than the newest one are taken: 24 h; older ones are counted
+    /// `too_old`.
+    pub out_of_order_ms: i64,
+    /// Samples of a series in the head that make a compressed chunk: 240; from 16 to 256.
+    pub head_chunk_samples: usize,
+    /// Series the head holds; further ones are refused: 2 million.
+    pub series_max: usize,
+    /// Bytes of log after which the head is written to a checkpoint even though no block is due:
+    /// 1 GiB. It bounds what a start has to read.
+    pub log_bytes_max: u64,
+    /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
+    pub index_cache_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const HOUR_MS: i64 = 3_600_000;
+        Self {
+            block_ms: 2 * HOUR_MS,
+            grace_ms: HOUR_MS / 4,
+            retention_ms: 14 * 24 * HOUR_MS,
+            retention_bytes: None,
+            out_of_order_ms: 24 * HOUR_MS,
+            head_chunk_samples: 240,
+            series_max: 2_000_000,
+            log_bytes_max: 1 << 30,
+            index_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Options {
+    /// The start of the block range `t` lies in.
+    pub(crate) fn block_start(&self, t: i64) -> i64 {
+        t.div_euclid(self.block_ms()).saturating_mul(self.block_ms())
+    }
+
+    pub(crate) fn block_ms(&self) -> i64 {
+        self.block_ms.max(BLOCK_MS_MIN)
+    }
+
+    pub(crate) fn window_ticks(&self) -> usize {
+        self.head_chunk_samples.clamp(16, crate::head::WINDOW_TICKS_MAX)
+    }
+}

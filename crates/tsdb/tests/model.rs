@@ -1,0 +1,325 @@
+//! The database against a map, on a disk that crashes, fills up and fails, by seed.
+//!
+//! Each batch carries a mark with its number, so that after a crash the mark says which batches
+//! there must be: exactly those up to it, at least those that were synced.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what goes wrong is to fail it"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use stoa_model::{Labels, stale_nan};
+use stoa_tsdb::{AppendError, Batch, Db, DbError, GroupId, Mark, Options, Row, SeriesRef};
+use stoa_wal::disk::{Fault, SimDisk};
+
+const MINUTE_MS: i64 = 60_000;
+const LAST_BATCH: &[u8] = b"last batch";
+
+fn options() -> Options {
+    Options {
+        block_ms: MINUTE_MS,
+        grace_ms: 5_000,
+        out_of_order_ms: 5 * MINUTE_MS,
+        head_chunk_samples: 16,
+        log_bytes_max: 4_000,
+        ..Options::default()
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// What must be stored, after a number of batches.
+#[derive(Clone, Default)]
+struct Model {
+    samples: BTreeMap<(Labels, i64), u64>,
+    max_t: Option<i64>,
+    batches: u64,
+}
+
+impl Model {
+    fn apply(&mut self, rows: &[(i64, Vec<(Labels, f64)>)]) {
+        for (t, samples) in rows {
+            let oldest = self.max_t.unwrap_or(i64::MIN).saturating_sub(options().out_of_order_ms);
+            if samples.is_empty() || *t < oldest {
+                continue;
+            }
+            self.max_t = self.max_t.max(Some(*t));
+            for (labels, v) in samples {
+                self.samples.entry((labels.clone(), *t)).or_insert(v.to_bits());
+            }
+        }
+        self.batches += 1;
+    }
+}
+
+struct World {
+    seed: u64,
+    dice: Dice,
+    disk: SimDisk,
+    db: Option<Db>,
+    refs: BTreeMap<(u64, Labels), SeriesRef>,
+    now: i64,
+    /// The state after each batch from the last one known to be durable.
+    states: Vec<Model>,
+    blocks_written: u64,
+    checkpoints: u64,
+    series_removed: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = Self {
+            seed,
+            dice: Dice(seed),
+            disk: SimDisk::new(seed),
+            db: None,
+            refs: BTreeMap::new(),
+            now: 1_700_000_000_000,
+            states: vec![Model::default()],
+            blocks_written: 0,
+            checkpoints: 0,
+            series_removed: 0,
+        };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        let disk = Arc::new(self.disk.clone());
+        let (db, recovery) = Db::open(disk, Path::new("/db"), options(), self.now)
+            .unwrap_or_else(|error| panic!("seed {}: {error:?}", self.seed));
+        assert_eq!(recovery.damaged, 0, "seed {}: {:?}", self.seed, recovery.damage);
+        assert_eq!(recovery.samples_orphaned, 0, "seed {}", self.seed);
+        self.db = Some(db);
+        self.refs.clear();
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    /// The database holds exactly what one of the possible states says.
+    fn check(&mut self) {
+        let marked = self
+            .db()
+            .mark(LAST_BATCH)
+            .map_or(0, |value| u64::from_le_bytes(value.try_into().unwrap()));
+        let state = self.states.iter().find(|state| state.batches == marked);
+        let state = state.unwrap_or_else(|| {
+            let known: Vec<u64> = self.states.iter().map(|state| state.batches).collect();
+            panic!("seed {}: the mark says {marked}, possible are {known:?}", self.seed)
+        });
+        let mut found = BTreeMap::new();
+        for series in self.db().select(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap() {
+            for (t, v) in series.timestamps.iter().zip(&series.values) {
+                let twice = found.insert((series.labels.clone(), *t), v.to_bits());
+                assert_eq!(twice, None, "seed {}: {} at {t} twice", self.seed, series.labels);
+            }
+        }
+        if found != state.samples {
+            let missing: Vec<_> =
+                state.samples.iter().filter(|(k, v)| found.get(k) != Some(v)).collect();
+            let extra: Vec<_> =
+                found.iter().filter(|(k, v)| state.samples.get(k) != Some(v)).collect();
+            panic!(
+                "seed {}, batch {marked}: missing {:?}, extra {:?}",
+                self.seed,
+                &missing[..missing.len().min(5)],
+                &extra[..extra.len().min(5)],
+            );
+        }
+        self.states = vec![state.clone()];
+    }
+
+    fn crash(&mut self) {
+        self.db = None;
+        self.disk.crash();
+        if self.dice.below(4) == 0 {
+            // Another crash while coming back.
+            self.disk.fail_at(self.dice.below(12), Fault::Halt);
+            let disk = Arc::new(self.disk.clone());
+            drop(Db::open(disk, Path::new("/db"), options(), self.now));
+            self.disk.crash();
+        }
+        self.open();
+        self.check();
+    }
+
+    /// A failure after which only a restart helps.
+    fn restart_if_stopped(&mut self, stopped: bool) {
+        if stopped {
+            self.crash();
+        }
+    }
+
+    fn rows(&mut self, group: u64) -> Vec<(i64, Vec<(Labels, f64)>)> {
+        let late = match self.dice.below(8) {
+            0 => self.dice.below(400_000),
+            1 => self.dice.below(30_000),
+            _ => 0,
+        };
+        let start = self.now - late.cast_signed();
+        let count = self.dice.below(6);
+        let mut rows = Vec::new();
+        for row in 0..count {
+            let mut samples = Vec::new();
+            for n in 0..4u64 {
+                let v = match self.dice.below(12) {
+                    0 => continue,
+                    1 => stale_nan(),
+                    2 => f64::from_bits(self.dice.below(u64::MAX)),
+                    3 | 4 => self.dice.below(1000) as f64 / 10.0,
+                    _ => 7.0,
+                };
+                let (group, n) = (group.to_string(), n.to_string());
+                let pairs = [("__name__", "m"), ("group", &group), ("n", &n)];
+                samples.push((Labels::from_pairs(pairs).unwrap(), v));
+            }
+            rows.push((start + row.cast_signed() * 1000, samples));
+        }
+        if rows.len() > 1 && self.dice.below(5) == 0 {
+            rows.reverse();
+        }
+        rows
+    }
+
+    fn append(&mut self) {
+        let group = self.dice.below(2);
+        let rows = self.rows(group);
+        self.now += 1000 * (1 + self.dice.below(8).cast_signed());
+        let mut next = self.states.last().unwrap().clone();
+        next.apply(&rows);
+        for _attempt in 0..2 {
+            let batch = self.batch(group, &rows, next.batches);
+            match self.db().append(&batch) {
+                Ok(appended) => {
+                    let given: usize = rows.iter().map(|(_, samples)| samples.len()).sum();
+                    assert_eq!(appended.total(), given as u64, "seed {}", self.seed);
+                    self.states.push(next);
+                    return;
+                }
+                Err(AppendError::UnknownSeries { .. }) => self.refs.clear(),
+                Err(AppendError::DiskFull(_)) => return,
+                Err(AppendError::Stopped(_)) => return self.restart_if_stopped(true),
+                Err(error) => panic!("seed {}: {error:?}", self.seed),
+            }
+        }
+        panic!("seed {}: series unknown after being resolved", self.seed);
+    }
+
+    fn batch(&mut self, group: u64, rows: &[(i64, Vec<(Labels, f64)>)], number: u64) -> Batch {
+        let mut batch = Batch { group: GroupId(group), rows: vec![], marks: vec![] };
+        for (t_ms, samples) in rows {
+            let mut row = Row { t_ms: *t_ms, samples: vec![] };
+            for (labels, v) in samples {
+                let known = self.refs.get(&(group, labels.clone())).copied();
+                let series = known.unwrap_or_else(|| {
+                    let series = self.db().resolve(GroupId(group), labels).unwrap();
+                    self.refs.insert((group, labels.clone()), series);
+                    series
+                });
+                row.samples.push((series, *v));
+            }
+            batch.rows.push(row);
+        }
+        let value = number.to_le_bytes().to_vec();
+        batch.marks.push(Mark { key: LAST_BATCH.to_vec(), value });
+        batch
+    }
+
+    fn sync(&mut self) {
+        match self.db().sync() {
+            Ok(()) => self.states = self.states.split_off(self.states.len() - 1),
+            Err(DbError::DiskFull(_)) => {}
+            Err(DbError::Stopped(_)) => self.restart_if_stopped(true),
+            Err(error) => panic!("seed {}: {error:?}", self.seed),
+        }
+    }
+
+    fn maintain(&mut self) {
+        // Anything else is tried again next time and has changed nothing.
+        let done = self.db().maintain(self.now);
+        let stopped = matches!(done, Err(DbError::Stopped(_)));
+        if let Ok(done) = done {
+            self.blocks_written += done.blocks_written;
+            self.checkpoints += u64::from(done.checkpointed);
+            self.series_removed += done.series_removed;
+        }
+        self.restart_if_stopped(stopped);
+    }
+
+    fn step(&mut self, faults: bool) {
+        match self.dice.below(40) {
+            0 => self.crash(),
+            1 if faults => {
+                let fault = [Fault::Enospc, Fault::Eio, Fault::ShortWrite, Fault::Halt]
+                    [self.dice.below(4) as usize];
+                self.disk.fail_at(self.dice.below(30), fault);
+            }
+            2 if faults => {
+                let room = self.dice.below(3000);
+                self.disk.set_capacity(Some(self.disk.used_bytes() + room));
+            }
+            3..=5 => self.disk.set_capacity(None),
+            6 | 7 => {
+                let all = self.states.clone();
+                self.check();
+                // Looking makes nothing durable.
+                self.states = all;
+            }
+            8..=11 => self.maintain(),
+            12..=18 => self.sync(),
+            19 => {
+                // A long pause.
+                self.now += 90_000;
+            }
+            _ => self.append(),
+        }
+        if self.disk.halted() {
+            self.crash();
+        }
+    }
+}
+
+fn run(seeds: std::ops::Range<u64>, faults: bool) {
+    let (mut blocks, mut checkpoints, mut removed) = (0, 0, 0);
+    for seed in seeds {
+        let mut world = World::new(seed);
+        for _ in 0..120 {
+            world.step(faults);
+        }
+        world.disk.set_capacity(None);
+        world.crash();
+        blocks += world.blocks_written;
+        checkpoints += world.checkpoints;
+        removed += world.series_removed;
+    }
+    // The runs are long enough for everything to happen.
+    assert!(blocks > 100 && checkpoints > 100 && removed > 10, "{blocks} {checkpoints} {removed}");
+}
+
+#[test]
+fn what_was_synced_survives_any_crash_exactly() {
+    run(0..100, false);
+}
+
+#[test]
+fn a_disk_that_fills_up_and_fails_loses_nothing_that_was_synced() {
+    run(1000..1160, true);
+}

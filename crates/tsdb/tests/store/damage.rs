@@ -1,0 +1,180 @@
+use std::path::{Path, PathBuf};
+
+use stoa_tsdb::Db;
+use stoa_wal::disk::{SimDisk, SimSnapshot};
+
+use crate::{DIR, MINUTE_MS, START, Samples, all, files, fill, open};
+
+/// Three blocks, a checkpoint, a log with a tail.
+fn image(disk: &SimDisk) -> Samples {
+    let (db, _) = open(disk);
+    fill(&db, START, 200);
+    db.maintain(START + 3 * MINUTE_MS).unwrap();
+    fill(&db, START + 200_000, 30);
+    db.sync().unwrap();
+    all(&db)
+}
+
+struct Image {
+    disk: SimDisk,
+    snapshot: SimSnapshot,
+    samples: Samples,
+    files: Vec<PathBuf>,
+}
+
+impl Image {
+    fn new() -> Self {
+        let disk = SimDisk::new(11);
+        let samples = image(&disk);
+        disk.crash();
+        let files = files(&disk, Path::new(DIR));
+        Self { snapshot: disk.snapshot(), disk, samples, files }
+    }
+
+    /// Opens after a change to a file: it opens, answers nothing wrong, says when something is
+    /// missing, takes new samples, and opens again.
+    fn check(&self, path: &Path, what: &str, change: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let case = format!("{what} in {}", path.display());
+        self.disk.restore(&self.snapshot);
+        self.disk.corrupt(path, change).unwrap();
+        let (db, recovery) = open(&self.disk);
+        let lost = self.compare(&db, &case);
+        db.maintain(START + 3 * MINUTE_MS).unwrap();
+        let stats = db.stats();
+        let said = recovery.damaged + stats.chunks_damaged + stats.blocks_quarantined;
+        // A last segment that ends early looks like one whose end was never written.
+        let is_tail = self.files.last().is_some_and(|last| last == path) && what.starts_with("cut");
+        assert!(
+            lost == 0 || said > 0 || recovery.torn > 0 || is_tail,
+            "{case}: {lost} missing, not a word"
+        );
+        fill(&db, START + 230_000, 3);
+        db.sync().unwrap();
+        assert_eq!(self.compare(&db, &case), lost, "{case}");
+        db.close().unwrap();
+        let (db, _) = open(&self.disk);
+        assert!(self.compare(&db, &case) <= lost, "{case}");
+        assert!(all(&db).contains_key(&("m0{g=\"0\"}".to_owned(), START + 232_000)), "{case}");
+        lost
+    }
+
+    /// How many samples are missing; none may be another.
+    fn compare(&self, db: &Db, case: &str) -> usize {
+        let found = all(db);
+        for (key, v) in &found {
+            let is_new = key.1 >= START + 230_000;
+            assert!(is_new || self.samples.get(key) == Some(v), "{case}: {key:?} is {v}");
+        }
+        self.samples.keys().filter(|key| !found.contains_key(*key)).count()
+    }
+}
+
+#[test]
+fn no_bit_flip_is_fatal_or_believed() {
+    let image = Image::new();
+    let names: Vec<_> = image.files.iter().map(|path| path.display().to_string()).collect();
+    for part in ["meta", "index", "chunks", "checkpoint-", "/wal/"] {
+        assert!(names.iter().any(|name| name.contains(part)), "{part} in {names:?}");
+    }
+    let mut cases = 0u64;
+    for path in &image.files {
+        let mut seed = 0x9e37_79b9u64;
+        for n in 0..20u64 {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(n | 1);
+            let place = seed >> 20;
+            let lost = image.check(path, &format!("bit {place}"), |bytes| {
+                if !bytes.is_empty() {
+                    let bit = place % (bytes.len() as u64 * 8);
+                    bytes[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
+                }
+            });
+            // Of the log one record, of a block at most all of it.
+            let most = if path.to_string_lossy().contains("/blocks/") { 480 } else { 960 };
+            assert!(lost <= most, "bit {place} in {}: {lost} lost", path.display());
+            cases += 1;
+        }
+    }
+    assert!(cases >= 150, "{cases}");
+}
+
+#[test]
+fn no_truncation_zeroed_page_or_swapped_file_is_fatal_or_believed() {
+    let image = Image::new();
+    for (at, path) in image.files.iter().enumerate() {
+        for part in [0, 1, 3] {
+            image.check(path, &format!("cut to {part}/4"), |b| b.truncate(b.len() * part / 4));
+        }
+        image.check(path, "cut by a byte", |b| b.truncate(b.len().saturating_sub(1)));
+        image.check(path, "one byte more", |bytes| bytes.push(0));
+        image.check(path, "zeros", |bytes| {
+            let (from, to) = (bytes.len() / 3, bytes.len() * 2 / 3);
+            bytes[from..to].fill(0);
+        });
+        // The file of that name of another block or segment.
+        let twin = image.files.iter().skip(at + 1).find(|other| {
+            other.file_name() == path.file_name() || other.extension() == path.extension()
+        });
+        if let Some(twin) = twin {
+            image.disk.restore(&image.snapshot);
+            let other = stoa_wal::Disk::read(&image.disk, twin).unwrap();
+            image.check(path, "another file", |bytes| *bytes = other);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_costs_what_it_held() {
+    let image = Image::new();
+    for path in &image.files {
+        image.disk.restore(&image.snapshot);
+        stoa_wal::Disk::remove_file(&image.disk, path).unwrap();
+        let (db, recovery) = open(&image.disk);
+        let lost = image.compare(&db, "missing");
+        // A log without its last segment cannot know that there was one.
+        let is_log = path.to_string_lossy().contains("/wal/");
+        assert!(lost == 0 || is_log || recovery.damaged > 0, "{}", path.display());
+        fill(&db, START + 230_000, 3);
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn after_rot_in_the_log_marks_stay_behind_until_they_are_set_again() {
+    let disk = SimDisk::new(13);
+    let (db, _) = open(&disk);
+    let a = crate::series(&db, 1, "__name__=a");
+    let mark_of = |db: &Db| {
+        let value = db.mark(b"g\x01").map(|value| i64::from_le_bytes(value.try_into().unwrap()));
+        value.map(|t| (t - START) / 1000)
+    };
+    for second in 0..10 {
+        crate::append(&db, 1, START + second * 1000, &[(a, 1.0)]);
+        db.sync().unwrap();
+    }
+    drop(db);
+    let segment = files(&disk, &Path::new(DIR).join("wal")).pop().unwrap();
+    // The mark's value is in each batch's record: find that of the sixth.
+    let needle = (START + 5000).to_le_bytes();
+    let flip = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(8).position(|window| window == needle).unwrap();
+        bytes[at] ^= 1;
+    };
+    disk.corrupt(&segment, flip).unwrap();
+    let (db, recovery) = open(&disk);
+    assert_eq!((recovery.damaged, recovery.marks_held_back), (1, true));
+    assert_eq!(recovery.quarantined.len(), 1);
+    assert_eq!((all(&db).len(), mark_of(&db)), (9, Some(4)), "one record is lost");
+    // Resent from the mark on: one sample is new, the others are known.
+    let stored: u64 = (5..10)
+        .map(|second| crate::append(&db, 1, START + second * 1000, &[(a_of(&db), 1.0)]).stored)
+        .sum();
+    assert_eq!((stored, all(&db).len(), mark_of(&db)), (1, 10, Some(9)));
+    db.close().unwrap();
+    let (db, recovery) = open(&disk);
+    assert_eq!((recovery.damaged, recovery.marks_held_back), (1, false));
+    assert_eq!((all(&db).len(), mark_of(&db)), (10, Some(9)));
+}
+
+fn a_of(db: &Db) -> stoa_tsdb::SeriesRef {
+    crate::series(db, 1, "__name__=a")
+}

@@ -1,0 +1,243 @@
+use std::path::Path;
+
+use stoa_tsdb::{AppendError, Batch, DbError, GroupId, Mark};
+use stoa_wal::Disk as _;
+use stoa_wal::disk::{Fault, SimDisk};
+
+use crate::{DIR, MINUTE_MS, START, all, fill, open, series};
+
+#[test]
+fn a_full_disk_takes_nothing_answers_everything_and_comes_back_by_itself() {
+    let disk = SimDisk::new(3);
+    let (db, _) = open(&disk);
+    fill(&db, START, 90);
+    db.sync().unwrap();
+    let before = all(&db);
+    disk.set_capacity(Some(disk.used_bytes()));
+    let a = series(&db, 9, "__name__=a");
+    let batch = |t: i64| Batch {
+        group: GroupId(9),
+        rows: vec![stoa_tsdb::Row { t_ms: START + t, samples: vec![(a, 1.0)] }],
+        marks: vec![Mark { key: b"m".to_vec(), value: t.to_le_bytes().to_vec() }],
+    };
+    // Taken, because it fits in memory; not acknowledged, because it cannot be made durable.
+    db.append(&batch(90_000)).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(db.sync(), Err(DbError::DiskFull(_))));
+    }
+    assert!(matches!(db.append(&batch(91_000)), Err(AppendError::DiskFull(_))));
+    assert!(matches!(db.maintain(START + MINUTE_MS), Err(DbError::DiskFull(_))));
+    assert_eq!(all(&db).len(), before.len() + 1);
+    disk.set_capacity(None);
+    db.sync().unwrap();
+    db.append(&batch(91_000)).unwrap();
+    db.sync().unwrap();
+    drop(db);
+    disk.crash();
+    let (db, recovery) = open(&disk);
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+    assert_eq!(all(&db).len(), before.len() + 2);
+    assert_eq!(db.mark(b"m"), Some(91_000i64.to_le_bytes().to_vec()));
+    assert_eq!(db.maintain(START + MINUTE_MS).unwrap().blocks_written, 1);
+}
+
+#[test]
+fn a_database_opens_on_a_full_disk() {
+    let disk = SimDisk::new(3);
+    let (db, _) = open(&disk);
+    fill(&db, START, 30);
+    db.close().unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let (db, _) = open(&disk);
+    assert_eq!(all(&db).len(), 240);
+    assert!(matches!(db.sync(), Err(DbError::DiskFull(_))));
+    disk.set_capacity(None);
+    fill(&db, START + 30_000, 30);
+    db.sync().unwrap();
+    assert_eq!(all(&db).len(), 480);
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    for fault in [Fault::Eio, Fault::Enospc] {
+        let disk = SimDisk::new(5);
+        let (db, _) = open(&disk);
+        fill(&db, START, 5);
+        db.sync().unwrap();
+        fill(&db, START + 5000, 5);
+        // The write, then the sync.
+        disk.fail_at(1, fault);
+        assert!(matches!(db.sync(), Err(DbError::Stopped(_))), "{fault:?}");
+        assert!(matches!(db.sync(), Err(DbError::Stopped(_))), "never tried again");
+        assert!(db.stats().log_stopped);
+        let batch = Batch { group: GroupId(1), rows: vec![], marks: vec![] };
+        assert!(matches!(db.append(&batch), Err(AppendError::Stopped(_))));
+        assert_eq!(all(&db).len(), 80, "queries go on");
+        drop(db);
+        disk.crash();
+        let found = all(&open(&disk).0).len();
+        assert!((40..=80).contains(&found), "{found}");
+    }
+}
+
+#[test]
+fn maintenance_that_fails_at_any_step_loses_nothing_and_doubles_nothing() {
+    let disk = SimDisk::new(7);
+    let (db, _) = open(&disk);
+    fill(&db, START, 200);
+    db.sync().unwrap();
+    let expected = all(&db);
+    drop(db);
+    let image = disk.snapshot();
+    for fault in [Fault::Enospc, Fault::Eio, Fault::Halt] {
+        for step in 0.. {
+            disk.restore(&image);
+            let (db, _) = open(&disk);
+            let before = disk.ops();
+            disk.fail_at(step, fault);
+            let failed = db.maintain(START + 3 * MINUTE_MS).is_err();
+            let reached = disk.ops() - before > step;
+            if !disk.halted() {
+                assert_eq!(all(&db), expected, "{fault:?} at {step}");
+            }
+            drop(db);
+            disk.crash();
+            let (db, recovery) = open(&disk);
+            assert_eq!(recovery.damaged, 0, "{fault:?} at {step}: {:?}", recovery.damage);
+            assert_eq!(all(&db), expected, "{fault:?} at {step}");
+            let stats = db.stats();
+            let stored = stats.head_samples + stats.block_samples;
+            assert_eq!(stored, expected.len() as u64, "{fault:?} at {step}: each stored once");
+            db.maintain(START + 3 * MINUTE_MS).unwrap();
+            assert_eq!(all(&db), expected, "{fault:?} at {step}");
+            assert_eq!(db.stats().blocks, 3);
+            if !failed && !reached {
+                assert!(step > 20, "maintenance takes more steps than {step}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_taken_away_does_not_hide_what_comes_after() {
+    let disk = SimDisk::new(9);
+    let (db, _) = open(&disk);
+    fill(&db, START, 200);
+    db.maintain(START + 2 * MINUTE_MS).unwrap();
+    db.close().unwrap();
+    disk.remove_dir_all(&Path::new(DIR).join("wal")).unwrap();
+    let (db, _) = open(&disk);
+    let kept = all(&db);
+    // Late samples in the span of a block, in a log that has lost its numbers.
+    let a = series(&db, 1, "__name__=late");
+    for second in 0..10 {
+        crate::append(&db, 1, START + 500 + second * 1000, &[(a, 1.0)]);
+    }
+    db.sync().unwrap();
+    drop(db);
+    assert_eq!(all(&open(&disk).0).len(), kept.len() + 10);
+}
+
+#[test]
+fn a_real_disk_does_as_the_simulated_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let disk = std::sync::Arc::new(stoa_wal::disk::RealDisk);
+        let dir = dir.path().join("new/db");
+        stoa_tsdb::Db::open(disk, &dir, crate::options(), START).unwrap()
+    };
+    let (db, _) = open();
+    fill(&db, START, 200);
+    let expected = all(&db);
+    assert_eq!(db.maintain(START + 3 * MINUTE_MS).unwrap().blocks_written, 3);
+    assert_eq!(all(&db), expected);
+    db.close().unwrap();
+    let (db, recovery) = open();
+    assert_eq!((recovery.damaged, recovery.blocks, recovery.samples), (0, 3, 160));
+    assert_eq!(all(&db), expected);
+}
+
+#[test]
+fn reading_goes_on_while_samples_are_appended_and_moved() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut looks, mut seen) = (0, 0);
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) || looks == 0 {
+                // Rows of four series are applied whole, and never go missing again.
+                let count = all(&db).len();
+                assert!(count >= seen && count.is_multiple_of(4), "{count} after {seen}");
+                (looks, seen) = (looks + 1, count);
+            }
+        });
+        for minute in 0..10 {
+            fill(&db, START + minute * MINUTE_MS, 60);
+            db.maintain(START + minute * MINUTE_MS).unwrap();
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    assert_eq!(all(&db).len(), 10 * 60 * 8);
+}
+
+#[test]
+fn a_torn_tail_leaves_the_batches_before_it_and_their_marks() {
+    let mut torn = 0;
+    for seed in 0..80 {
+        let disk = SimDisk::new(seed);
+        let (db, _) = open(&disk);
+        fill(&db, START, 3);
+        db.sync().unwrap();
+        fill(&db, START + 3000, 60);
+        // The write happens, the power goes before it is durable.
+        disk.fail_at(1, Fault::Halt);
+        drop(db.sync());
+        drop(db);
+        disk.crash();
+        let (db, recovery) = open(&disk);
+        assert_eq!(recovery.damaged, 0, "seed {seed}: {:?}", recovery.damage);
+        torn += recovery.torn;
+        // All batches of the first group were appended before those of the second.
+        let upto = |group: u8| {
+            let mark = db.mark(&[b'g', group]).unwrap();
+            (i64::from_le_bytes(mark.try_into().unwrap()) - START) / 1000
+        };
+        let (first, second) = (upto(0), upto(1));
+        assert!((2..63).contains(&first) && (second == 2 || first == 62), "seed {seed}");
+        let expected = 4 * (first + 1 + second + 1);
+        assert_eq!(all(&db).len(), usize::try_from(expected).unwrap(), "seed {seed}");
+    }
+    assert!(torn > 40, "{torn}");
+}
+
+#[test]
+fn what_was_written_again_after_a_full_disk_is_applied_once() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let a = series(&db, 1, "__name__=a");
+    let append = |second: i64| {
+        let rows = vec![stoa_tsdb::Row { t_ms: START + second * 1000, samples: vec![(a, 1.0)] }];
+        let marks = vec![Mark { key: b"m".to_vec(), value: vec![7; 4096] }];
+        db.append(&Batch { group: GroupId(1), rows, marks })
+    };
+    // The log hands some of it to the disk by itself; the rest finds no room.
+    for second in 0..100 {
+        append(second).unwrap();
+    }
+    let written = disk.used_bytes();
+    assert!(written > 100_000, "{written}");
+    disk.set_capacity(Some(written));
+    assert!(matches!(db.sync(), Err(DbError::DiskFull(_))));
+    disk.set_capacity(None);
+    append(100).unwrap();
+    db.sync().unwrap();
+    drop(db);
+    disk.crash();
+    let (db, recovery) = open(&disk);
+    // A definition, 101 batches.
+    assert_eq!((recovery.records, recovery.samples, recovery.damaged), (102, 101, 0));
+    assert_eq!(all(&db).len(), 101);
+}

@@ -1,0 +1,40 @@
+# What a developer runs. `just` lists these.
+
+default:
+    @just --list
+
+# Everything CI runs, from this checkout.
+ci:
+    bash .ci/run
+
+build:
+    cargo build --workspace --all-targets
+
+# The fast suite.
+test:
+    cargo test --workspace
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
+
+deny:
+    cargo deny check bans licenses sources
+
+# A collector and an agent of this machine, in a directory of their own.
+sandbox:
+    cargo run --release -- up --data-dir /tmp/stoa-sandbox
+
+# The long suites: real processes killed, real peers compared.
+long: side-by-side kill
+
+# Prometheus and node_exporter beside Stoa on this machine: same series, same values.
+side-by-side:
+    bash tests/side-by-side/run
+
+# kill -9 of either side at random; no acknowledged sample lost, none stored twice.
+kill count="200":
+    bash tests/kill/run {{count}}

@@ -1,0 +1,10 @@
+//! The one place where wire meets model, with the limits that bytes from outside must hold.
+
+mod messages;
+mod series;
+
+pub use messages::ConvertError;
+pub use series::{
+    LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX, SeriesError, labels_of,
+};
+pub(crate) use series::{kind_code, kind_of_code};

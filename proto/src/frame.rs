@@ -1,0 +1,69 @@
+//! Ticks as bytes, and back: the payload of a `Data` message.
+//!
+//! Stateful per call and leg: the dictionary of series travels once, then per tick one timestamp
+//! and what changed, all in one zstd context that is flushed per payload. Knows neither services
+//! nor files nor clocks; docs/formats/wire.md describes the bytes.
+//!
+//! Bounds: [`RAW_BYTES_MAX`], [`PAYLOAD_BYTES_MAX`], [`TICKS_MAX`], [`SAMPLES_MAX`], [`LABELS_MAX`]. Whatever the bytes, decoding ends in ticks or a [`FrameError`].
+
+mod decode;
+mod encode;
+mod number;
+mod slots;
+mod varint;
+
+pub use decode::{Additions, DecodedTick, Decoder, FamilyText, SeriesText};
+pub use encode::Encoder;
+pub use slots::SLOTS_MAX;
+
+/// Payload bytes after decompression, at most: a dictionary of 20,000 series fits with room.
+pub const RAW_BYTES_MAX: usize = 8 << 20;
+
+/// Payload bytes as they travel, at most.
+pub const PAYLOAD_BYTES_MAX: usize = 2 << 20;
+
+/// Ticks in one payload, at most.
+pub const TICKS_MAX: usize = 600;
+
+/// Samples in one payload, at most.
+pub const SAMPLES_MAX: usize = 1 << 19;
+
+/// Labels of one series, at most; a series with more is kept out, the rest of its payload not.
+pub const LABELS_MAX: usize = 64;
+
+/// Labels defined by one payload, at most: bounds what a small payload can unfold into.
+const LABELS_TOTAL_MAX: usize = 1 << 19;
+
+/// How far back a payload may refer, as a power of two: bounds what each end keeps per call.
+const WINDOW_LOG: u32 = 17;
+
+/// zstd's level: above 3 nothing is gained on payloads this small.
+const LEVEL: i32 = 3;
+
+/// Why a payload cannot be read, or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// It ends within a value.
+    #[error("payload ends within a value")]
+    Truncated,
+    /// It breaks the format.
+    #[error("payload is malformed: {0}")]
+    Malformed(&'static str),
+    /// It is over a bound.
+    #[error("payload is over the limit of {limit} {what}")]
+    Limit {
+        /// What was counted.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The compressed bytes are damaged or refer to bytes of another call.
+    #[error("decompress payload")]
+    Decompress(#[source] std::io::Error),
+    /// The compressor refused.
+    #[error("compress payload")]
+    Compress(#[source] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests;
