@@ -9,7 +9,7 @@ use stoa_agent::uplink::session::{Uplink, UplinkConfig};
 use stoa_proto::delivery::Epoch;
 use stoa_wal::disk::SimDisk;
 
-use crate::plan::Plan;
+use super::plan::Plan;
 
 pub(crate) const DIR: &str = "/agent";
 

@@ -18,9 +18,9 @@ use stoa_proto::v1;
 use stoa_tsdb::Batch;
 use stoa_wal::disk::{Fault, SimDisk, SimSnapshot};
 
-use crate::agent::Agent;
-use crate::collector::{Collector, DbCatalog};
-use crate::plan::{LIFE_MS, Mishap, Plan};
+use super::agent::Agent;
+use super::collector::{Collector, DbCatalog};
+use super::plan::{LIFE_MS, Mishap, Plan};
 
 const T0: i64 = 1_700_000_000_000;
 const TEN_MINUTES_MS: i64 = 600_000;

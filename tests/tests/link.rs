@@ -9,19 +9,15 @@
 //! `STOA_SEED=n` runs one seed and prints its story; `STOA_SEEDS=n` runs so many instead of
 //! [`SEEDS`].
 
-#[cfg(test)]
 mod agent;
-#[cfg(test)]
 mod collector;
-#[cfg(test)]
 mod plan;
-#[cfg(test)]
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use world::World;
+use self::world::World;
 
 const SEEDS: u64 = 10_000;
 
