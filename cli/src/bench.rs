@@ -1,27 +1,39 @@
-//! `stoa bench`: what Stoa costs and bears, measured on real processes.
+//! `stoa bench`: what Stoa costs and bears, measured; `docs/performance.md` says how.
 //!
-//! The collector is a process of its own (`stoa up --no-agent`), so that the kernel says what it
-//! costs; it is reached over its real ports, with real tokens and certificates. Everything is kept
+//! Where a collector is measured it is a process of its own (`stoa up --no-agent`), so that
+//! the kernel says what it costs; it is reached over its real ports, with real tokens and certificates. Everything is kept
 //! below one scratch directory, which goes when the bench ends, however it ends.
 
 mod agent;
 mod agents;
+mod asker;
 mod child;
 mod collector;
+mod compare;
+mod compress;
 mod cost;
+mod fill;
+mod ingest;
 mod latency;
+mod load;
+mod query;
 mod report;
 mod simulated;
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use stoa_collector::http::prometheus::duration;
 use stoa_daemon::{Misuse, signal};
+use tokio::time::Instant;
 
 use report::Report;
 
-/// Measures agents and a collector on this machine
+/// Measures agents, a collector and its store on this machine
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -40,6 +52,18 @@ enum BenchCommand {
     /// reading can be queried
     #[command(after_help = "Example: stoa bench agent --seconds 60")]
     Agent(agent::AgentArgs),
+    /// The store alone: CPU and memory of taking samples in, log, disk, start
+    #[command(after_help = "Example: stoa bench ingest --hosts 200 --minutes 30")]
+    Ingest(ingest::IngestArgs),
+    /// The store alone: bytes per sample on disk, at 1 s and at 10 s
+    #[command(after_help = "Example: stoa bench compress --corpus host.corpus")]
+    Compress(compress::CompressArgs),
+    /// A collector with a day of samples: a dashboard's queries, single series, scan speed
+    #[command(after_help = "Example: stoa bench query --dashboard node-exporter-full.json")]
+    Query(query::QueryArgs),
+    /// Stoa beside Prometheus and VictoriaMetrics, where they are installed, on the same readings
+    #[command(after_help = "Example: stoa bench compare --minutes 3")]
+    Compare(compare::CompareArgs),
 }
 
 /// How long, and how to say it.
@@ -73,6 +97,23 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
                 let json = args.run.json;
                 (Box::new(agent::measure(args, dir).await?), json)
             }
+            BenchCommand::Ingest(args) => {
+                let json = args.json;
+                (Box::new(apart(dir, |dir, stop| ingest::measure(args, dir, stop)).await?), json)
+            }
+            BenchCommand::Query(args) => {
+                let json = args.json;
+                (Box::new(query::measure(args, dir).await?), json)
+            }
+            BenchCommand::Compare(args) => {
+                let json = args.json;
+                (Box::new(compare::measure(args, dir).await?), json)
+            }
+            BenchCommand::Compress(args) => {
+                let json = args.json;
+                let measured = apart(dir, move |dir, stop| compress::measure(&args, dir, stop));
+                (Box::new(measured.await?), json)
+            }
         };
         let text = if json { report.json()? } else { report::table(&report.rows()) };
         crate::query::print(&text)
@@ -84,6 +125,62 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
     };
     remove(scratch).await;
     outcome
+}
+
+/// Tells work on a thread of its own that nobody waits for it any more.
+#[derive(Clone, Debug, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// An error when it is to end.
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.0.load(Relaxed), "stopped before the end");
+        Ok(())
+    }
+}
+
+/// Sets it when dropped.
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Relaxed);
+    }
+}
+
+/// Does work that blocks on a thread of its own, and ends it when it is not waited for any more.
+async fn apart<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce(&Path, &Stop) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (dir, stop) = (dir.to_owned(), Stop::default());
+    let _stopped = StopOnDrop(stop.clone());
+    tokio::task::spawn_blocking(move || work(&dir, &stop)).await?
+}
+
+/// Tells how far work has come, now and then.
+struct Teller {
+    of: u64,
+    began: Instant,
+    told: Instant,
+}
+
+impl Teller {
+    /// Work of so many steps.
+    fn new(of: u64) -> Self {
+        let now = Instant::now();
+        Self { of, began: now, told: now }
+    }
+
+    fn tell(&mut self, step: u64, what: impl FnOnce() -> String) {
+        if self.told.elapsed() < Duration::from_secs(2) {
+            return;
+        }
+        self.told = Instant::now();
+        let part = (step + 1) as f64 / self.of.max(1) as f64;
+        let left_s = self.began.elapsed().as_secs_f64() * (1.0 / part.max(1e-6) - 1.0);
+        say(&format!("{:3.0} %, about {left_s:.0} s left: {}", part * 100.0, what()));
+    }
 }
 
 /// Tasks cut off may still write a last file; so more than once.
@@ -98,7 +195,11 @@ async fn remove(scratch: tempfile::TempDir) {
     drop(scratch);
 }
 
-fn interval(text: &str) -> Result<Duration, Misuse> {
+/// Between two readings, from a text.
+///
+/// # Errors
+/// [`Misuse`] when it is none, or out of bounds.
+pub(crate) fn interval(text: &str) -> Result<Duration, Misuse> {
     let ms = duration(text).map_err(|error| Misuse(error.to_string()))?;
     match u64::try_from(ms) {
         Ok(ms @ 100..=60_000) => Ok(Duration::from_millis(ms)),

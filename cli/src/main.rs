@@ -4,10 +4,12 @@ mod bench;
 mod chart;
 mod client;
 mod completions;
+mod corpus;
 mod host;
 mod local;
 mod progress;
 mod query;
+mod record;
 mod table;
 mod test;
 mod token;
@@ -41,6 +43,7 @@ enum Command {
     Token(token::TokenArgs),
     Host(host::HostArgs),
     Test(test::TestArgs),
+    Record(record::RecordArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -53,6 +56,7 @@ async fn main() -> Exit {
         Command::Token(args) => token::run(args).await,
         Command::Host(args) => host::run(args).await,
         Command::Test(args) => test::run(&args),
+        Command::Record(args) => record::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };

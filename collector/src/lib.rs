@@ -25,6 +25,9 @@ pub mod store;
 pub mod ingest;
 
 pub mod http;
+
+pub mod dashboard;
+
 pub mod presence;
 
 pub mod selfstats;

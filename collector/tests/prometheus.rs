@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use serde_json::Value;
 use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::dashboard;
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::metrics;
@@ -210,20 +211,6 @@ async fn the_kind_of_result_precedes_it_and_it_is_json() {
     assert!(body.starts_with(br#"{"status":"success","data":{"resultType":"vector","result":[{"#));
 }
 
-/// All `expr` strings of a dashboard, in rows and panels at any depth.
-fn expressions(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Object(object) => {
-            if let Some(Value::String(expr)) = object.get("expr") {
-                found.push(expr.clone());
-            }
-            object.values().for_each(|value| expressions(value, found));
-        }
-        Value::Array(list) => list.iter().for_each(|value| expressions(value, found)),
-        _ => {}
-    }
-}
-
 #[tokio::test]
 async fn every_expression_of_node_exporter_full_is_answered() {
     let Ok(data) = std::env::var("STOA_CONFORMANCE_DATA") else {
@@ -232,14 +219,13 @@ async fn every_expression_of_node_exporter_full_is_answered() {
     };
     let path = Path::new(&data).join("dashboards/node-exporter-full-1860.json");
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let mut found = Vec::new();
-    expressions(&dashboard, &mut found);
+    let found = dashboard::expressions(&dashboard);
     assert!(found.len() >= 286, "{} expressions", found.len());
     let (_store, router) = loaded().await;
     let mut failures = Vec::new();
     for expr in &found {
-        let expr =
-            expr.replace("$__rate_interval", "1m").replace("$node", "a").replace("$job", "node");
+        let variables = [("__rate_interval", "1m"), ("node", "a"), ("job", "node")];
+        let expr = dashboard::filled(expr, &variables);
         let param = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let range =
             [param("query", &expr), param("start", "0"), param("end", "600"), param("step", "60")];

@@ -7,9 +7,10 @@
 //!
 //! Bounds: hosts and series by the arguments; latencies by hosts times ticks.
 
-mod host;
+pub(super) mod host;
 mod outcome;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::collector::Collector;
 use super::cost::{Cost, loopback_bytes};
 use super::latency::Latency;
-use super::{Run, say, simulated};
+use super::load::{Asked, Load, Names};
+use super::{Run, say};
 use host::{Acknowledged, Hosts};
 use outcome::{Outcome, Totals};
 
@@ -31,10 +33,14 @@ const JOINS: usize = 4;
 /// How long hosts may take to connect.
 const CONNECT: Duration = Duration::from_secs(60);
 
-/// What runs before the measurement begins.
-const WARM_UP: Duration = Duration::from_secs(5);
+/// What runs before the measurement begins, at least and at most: until no more waits than one tick
+/// of all hosts, for [`STEADY`] in a row.
+const WARM_UP: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 
-/// How long the last readings may take to be acknowledged.
+/// How long the queue must be short before the measurement.
+const STEADY: Duration = Duration::from_secs(3);
+
+/// How long the last readings are waited for. What holds takes [`outcome::DRAINED`] at most.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// How often progress is told.
@@ -64,13 +70,20 @@ pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outc
     say("starting the collector");
     let mut collector = Collector::start(dir).await?;
     let idle = collector.cost()?;
-    let mut hosts = Hosts::new(simulated::series(args.series.into()), args.run.interval);
-    join(&collector, &mut hosts, &args, dir).await?;
+    let mut hosts = Hosts::new(Load::open(&Asked {
+        corpus: None,
+        hosts: args.count,
+        names: Names::MadeUp(args.series),
+        interval: args.run.interval,
+        ticks: u64::MAX,
+        seed: args.seed,
+    })?);
+    join(&collector, &mut hosts, args.count, dir).await?;
     timeout(CONNECT, hosts.connected()).await.context("wait for all hosts to connect")?;
 
     let began = hosts.begin();
     let mut progress = Progress::new(&hosts);
-    watch(&mut progress, &mut collector, &hosts, began + WARM_UP).await?;
+    warm_up(&mut progress, &mut collector, &hosts, began).await?;
     let first = read(&mut collector, &hosts)?;
     let seconds = Duration::from_secs(args.run.seconds.into());
     watch(&mut progress, &mut collector, &hosts, first.at + seconds / 2).await?;
@@ -79,7 +92,8 @@ pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outc
     let last = read(&mut collector, &hosts)?;
 
     hosts.end_ticks();
-    let drained = timeout(DRAIN, hosts.drained()).await.is_ok();
+    let ended = Instant::now();
+    let drained = timeout(DRAIN, hosts.drained()).await.is_ok().then(|| ended.elapsed());
     let totals = hosts.totals();
     let figures = collector.figures().await?;
     let acknowledged = hosts.stop().await?;
@@ -121,28 +135,31 @@ fn read(collector: &mut Collector, hosts: &Hosts) -> anyhow::Result<Reading> {
 }
 
 /// Joins all hosts, a few at once, and starts their uplinks.
-async fn join(
+///
+/// # Errors
+/// When the collector does not take one.
+pub(super) async fn join(
     collector: &Collector,
     hosts: &mut Hosts,
-    args: &AgentsArgs,
+    count: u16,
     dir: &Path,
 ) -> anyhow::Result<()> {
     let mut joining = JoinSet::new();
     let mut told = Instant::now();
-    for number in 0..args.count {
+    for number in 0..count {
         if joining.len() == JOINS {
-            next(&mut joining, hosts, args).await?;
+            next(&mut joining, hosts).await?;
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            say(&format!("{} of {} hosts have joined", hosts.len(), args.count));
+            say(&format!("{} of {} hosts have joined", hosts.len(), count));
         }
         let (token, address) = (collector.token().await?, collector.agents());
         let dir = dir.join(format!("host-{number}"));
         joining.spawn(async move { host::join(number, &token, &address, &dir).await });
     }
     while !joining.is_empty() {
-        next(&mut joining, hosts, args).await?;
+        next(&mut joining, hosts).await?;
     }
     Ok(())
 }
@@ -150,10 +167,27 @@ async fn join(
 async fn next(
     joining: &mut JoinSet<anyhow::Result<host::Joined>>,
     hosts: &mut Hosts,
-    args: &AgentsArgs,
 ) -> anyhow::Result<()> {
     let Some(joined) = joining.join_next().await else { return Ok(()) };
-    hosts.start(joined??, args.seed, args.count)
+    hosts.start(joined??)
+}
+
+/// Waits until the queue is short and stays so, or long enough.
+async fn warm_up(
+    progress: &mut Progress,
+    collector: &mut Collector,
+    hosts: &Hosts,
+    began: Instant,
+) -> anyhow::Result<()> {
+    watch(progress, collector, hosts, began + *WARM_UP.start() - STEADY).await?;
+    let mut steady_since = Instant::now();
+    while began.elapsed() < *WARM_UP.end() && steady_since.elapsed() < STEADY {
+        watch(progress, collector, hosts, Instant::now() + TELL_EVERY).await?;
+        if hosts.totals().waiting() > hosts.one_tick() {
+            steady_since = Instant::now();
+        }
+    }
+    Ok(())
 }
 
 /// Waits, and tells what happens.

@@ -58,6 +58,20 @@ impl Running {
         }
     }
 
+    /// Waits until it has done what it was started for.
+    ///
+    /// # Errors
+    /// When it ends with an error.
+    pub(super) async fn done(mut self) -> anyhow::Result<()> {
+        loop {
+            match self.child.try_wait()? {
+                None => tokio::time::sleep(LOOK_EVERY).await,
+                Some(status) if status.success() => return Ok(()),
+                Some(_) => return self.check(),
+            }
+        }
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
@@ -115,6 +129,14 @@ mod tests {
             running.check().unwrap();
             assert_eq!(running.stop().await.is_ok(), good, "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        shell("true", dir.path()).done().await.unwrap();
+        let error = shell("echo no; exit 1", dir.path()).done().await.unwrap_err();
+        assert_eq!(error.to_string(), "a process ended early (exit status: 1): no");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! A collector of our own, as a process, on free ports of loopback.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,6 +64,11 @@ impl Collector {
         self.agents.to_string()
     }
 
+    /// Where it answers queries.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// What it has cost so far.
     ///
     /// # Errors
@@ -121,8 +126,13 @@ impl Collector {
     }
 }
 
+/// Where a collector that is started below `dir` keeps its samples.
+pub(super) fn store_dir(dir: &Path) -> PathBuf {
+    dir.join("data/collector/metrics")
+}
+
 /// A page of figures as Prometheus would read it.
-pub(super) struct Figures(String);
+pub(super) struct Figures(pub(super) String);
 
 impl Figures {
     /// The sum of all series of a name; 0 when there are none.
@@ -155,8 +165,8 @@ impl Figures {
     }
 }
 
-/// Two ports nobody uses now; both are held until both are known.
-fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
+/// Two ports that nobody uses now; both are held until both are known.
+pub(super) fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port");
     let (one, other) = (listen()?, listen()?);
     Ok([one.local_addr()?, other.local_addr()?])

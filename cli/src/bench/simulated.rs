@@ -8,7 +8,8 @@
 //!   0.125 that mostly stays, a small whole number.
 //!
 //! All hosts have the same series; `host` and `instance` come from their certificates. The values
-//! follow from the seed alone.
+//! follow from the seed alone, and never repeat. Or the series are those of this machine, read once,
+//! so that a dashboard finds its names: then what a series is called decides how it moves.
 
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ enum Motion {
     Pages,
     Temperature,
     Whole,
+    /// The time of the reading itself.
+    Clock,
 }
 
 /// Twenty series.
@@ -62,7 +65,7 @@ fn motion(at: usize) -> Motion {
 }
 
 /// The series every host has, `count` of them.
-pub(super) fn series(count: usize) -> Vec<Arc<Series>> {
+fn series(count: usize) -> Vec<Arc<Series>> {
     let mut all = Vec::with_capacity(count);
     let mut family = Arc::new(family_info(0, Motion::Still));
     for (id, at) in (0_u32..).zip(0..count) {
@@ -92,6 +95,7 @@ fn family_info(number: usize, motion: Motion) -> FamilyInfo {
         Motion::Bytes => ("bytes_total", MetricKind::Counter),
         Motion::Seconds => ("seconds_total", MetricKind::Counter),
         Motion::Temperature => ("celsius", MetricKind::Gauge),
+        Motion::Clock => ("time_seconds", MetricKind::Gauge),
         Motion::Whole => ("running", MetricKind::Gauge),
     };
     FamilyInfo {
@@ -102,9 +106,63 @@ fn family_info(number: usize, motion: Motion) -> FamilyInfo {
     }
 }
 
+/// The series every host has, and how each moves.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    series: Arc<[Arc<Series>]>,
+    motions: Arc<[Motion]>,
+    /// Where a series begins that is not made up, in its own unit.
+    begins: Option<Arc<[f64]>>,
+}
+
+impl Shape {
+    /// `count` series of made-up names.
+    pub(super) fn made_up(count: usize) -> Self {
+        let motions = (0..count).map(motion).collect();
+        Self { series: series(count).into(), motions, begins: None }
+    }
+
+    /// The series of a reading, numbered anew; what is zero stays so, as most counters do.
+    pub(super) fn of(reading: &Tick) -> Self {
+        let (mut series, mut motions, mut begins) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, (one, value)) in (0_u32..).zip(&reading.samples) {
+            let (family, labels) = (Arc::clone(&one.family), one.labels.clone());
+            motions.push(motion_of(&family, *value, id));
+            series.push(Arc::new(Series { id, family, labels }));
+            begins.push(*value);
+        }
+        Self { series: series.into(), motions: motions.into(), begins: Some(begins.into()) }
+    }
+
+    /// How many series a host has.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+}
+
+/// How a series of a real reading moves: by its kind and name.
+fn motion_of(family: &FamilyInfo, value: f64, id: u32) -> Motion {
+    // A third of what could move does not at most times: devices and modes nobody uses.
+    let is_idle = id % 3 == 2;
+    let name = family.name.as_str();
+    match family.kind {
+        _ if value == 0.0 || !value.is_finite() || value.abs() > 1e15 || is_idle => Motion::Still,
+        MetricKind::Counter if name.contains("seconds") => Motion::Seconds,
+        MetricKind::Counter if name.contains("bytes") => Motion::Bytes,
+        MetricKind::Counter => Motion::Events,
+        _ if name == "node_time_seconds" => Motion::Clock,
+        _ if name.contains("bytes") && !name.contains("Total") && !name.contains("size") => {
+            Motion::Pages
+        }
+        _ if name.contains("celsius") => Motion::Temperature,
+        _ if name.contains("procs_") || name.contains("load") => Motion::Whole,
+        _ => Motion::Still,
+    }
+}
+
 /// One host: its values now.
 pub(super) struct Host {
-    series: Arc<[Arc<Series>]>,
+    shape: Shape,
     /// In the units of each motion: events, bytes, hundredths, pages, eighths of a degree.
     values: Vec<u64>,
     random: Random,
@@ -112,37 +170,74 @@ pub(super) struct Host {
 
 impl Host {
     /// Host number `number` of a run.
-    pub(super) fn new(series: &Arc<[Arc<Series>]>, seed: u64, number: u64) -> Self {
+    pub(super) fn new(shape: &Shape, seed: u64, number: u64) -> Self {
         let mut random = Random(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let values = (0..series.len())
-            .map(|at| match motion(at) {
-                Motion::Still => match random.below(3) {
-                    0 => 0,
-                    1 => random.below(100),
-                    _ => random.below(1 << 34),
-                },
-                Motion::Events => random.below(1 << 24),
-                Motion::Bytes => random.below(1 << 36),
-                Motion::Seconds => random.below(10_000_000),
-                Motion::Pages => (1 << 20) + random.below(1 << 20),
-                Motion::Temperature => 320 + random.below(160),
-                Motion::Whole => random.below(8),
-            })
-            .collect();
-        Self { series: Arc::clone(series), values, random }
+        let begin = |(at, motion): (usize, &Motion)| match &shape.begins {
+            Some(begins) => units(*motion, begins.get(at).copied().unwrap_or(0.0)),
+            None => drawn(*motion, &mut random),
+        };
+        let values = shape.motions.iter().enumerate().map(begin).collect();
+        Self { shape: shape.clone(), values, random }
+    }
+
+    /// Lets time pass without a reading.
+    pub(super) fn pass(&mut self) {
+        for (motion, value) in self.shape.motions.iter().zip(&mut self.values) {
+            *value = moved(*motion, *value, self.random.next());
+        }
     }
 
     /// The next readings, as of `t`.
     pub(super) fn tick(&mut self, t: TimestampMs) -> Tick {
+        self.pass();
         let mut samples = Vec::with_capacity(self.values.len());
-        for (at, (series, value)) in self.series.iter().zip(&mut self.values).enumerate() {
-            let motion = motion(at);
-            let draw = self.random.next();
-            *value = moved(motion, *value, draw);
-            samples.push((Arc::clone(series), shown(motion, *value)));
+        let parts = self.shape.series.iter().zip(&*self.shape.motions).zip(&self.values);
+        for (at, ((series, motion), value)) in parts.enumerate() {
+            let begins = self.shape.begins.as_ref().and_then(|begins| begins.get(at));
+            let value = match (motion, begins) {
+                // With all its digits, as it was read.
+                (Motion::Still, Some(begin)) => *begin,
+                (Motion::Clock, _) => t as f64 / 1000.0,
+                _ => shown(*motion, *value),
+            };
+            samples.push((Arc::clone(series), value));
         }
         Tick { t, samples }
     }
+}
+
+fn drawn(motion: Motion, random: &mut Random) -> u64 {
+    match motion {
+        Motion::Still => match random.below(3) {
+            0 => 0,
+            1 => random.below(100),
+            _ => random.below(1 << 34),
+        },
+        Motion::Events => random.below(1 << 24),
+        Motion::Bytes => random.below(1 << 36),
+        Motion::Seconds => random.below(10_000_000),
+        Motion::Pages => (1 << 20) + random.below(1 << 20),
+        Motion::Temperature => 320 + random.below(160),
+        Motion::Whole => random.below(8),
+        Motion::Clock => 0,
+    }
+}
+
+/// A reading in the units of its motion.
+fn units(motion: Motion, value: f64) -> u64 {
+    let per_unit = match motion {
+        Motion::Pages => 4096.0,
+        Motion::Seconds => 0.01,
+        Motion::Temperature => 0.125,
+        _ => 1.0,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what does not fit is cut off: it is made up from here on"
+    )]
+    let units = (value / per_unit).round() as u64;
+    units
 }
 
 fn moved(motion: Motion, value: u64, draw: u64) -> u64 {
@@ -161,6 +256,7 @@ fn moved(motion: Motion, value: u64, draw: u64) -> u64 {
             _ => value,
         },
         Motion::Whole => size % 8,
+        Motion::Clock => value,
     }
 }
 
@@ -170,7 +266,7 @@ fn shown(motion: Motion, value: u64) -> f64 {
         Motion::Pages => value * 4096.0,
         Motion::Seconds => value / 100.0,
         Motion::Temperature => value / 8.0,
-        Motion::Still | Motion::Events | Motion::Bytes | Motion::Whole => value,
+        Motion::Still | Motion::Events | Motion::Bytes | Motion::Whole | Motion::Clock => value,
     }
 }
 
@@ -196,7 +292,7 @@ mod tests {
     use super::*;
 
     fn host(seed: u64, number: u64) -> Host {
-        Host::new(&series(550).into(), seed, number)
+        Host::new(&Shape::made_up(550), seed, number)
     }
 
     #[test]
@@ -218,6 +314,29 @@ mod tests {
         let (first, again, others) = (one.tick(5), same.tick(5), other.tick(5));
         assert!(first == again);
         assert!(first != others);
+    }
+
+    #[test]
+    fn a_reading_goes_on_from_where_it_was() {
+        let reading = host(3, 0).tick(1000);
+        let mut like = Host::new(&Shape::of(&reading), 1, 0);
+        let first = like.tick(2000);
+        assert_eq!(first.samples.len(), 550);
+        let mut last = first.clone();
+        for t in 3..300 {
+            last = like.tick(t * 1000);
+        }
+        let mut moved = 0;
+        for (((was, before), (_, begin)), (is, now)) in
+            reading.samples.iter().zip(&first.samples).zip(&last.samples)
+        {
+            assert_eq!(was, is);
+            let step = (begin - before).abs();
+            assert!(step <= 32.0 * 4096.0, "{was:?} goes from {before} to {begin}");
+            assert!(was.family.kind != MetricKind::Counter || now >= begin, "{was:?}");
+            moved += usize::from(begin.to_bits() != now.to_bits());
+        }
+        assert!((150..400).contains(&moved), "{moved} of 550 moved");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use stoa_agent::spool::{Spool, SpoolOptions};
 use stoa_agent::uplink::{self, UplinkConfig, UplinkFigures};
 use stoa_model::TimestampMs;
 use stoa_proto::delivery::Epoch;
-use stoa_proto::tick::{Series, Tick};
+use stoa_proto::tick::Tick;
 use stoa_transport::{DialConfig, Dialer};
 use stoa_wal::disk::RealDisk;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::simulated::Host;
+use super::super::load::{Load, Replica};
 use super::clock;
 use super::outcome::Totals;
 
@@ -31,7 +31,7 @@ const TICKS_WAITING_MAX: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A host with an identity and a spool.
-pub(super) struct Joined {
+pub(in super::super) struct Joined {
     number: u16,
     identity: Identity,
     address: String,
@@ -43,7 +43,7 @@ pub(super) struct Joined {
 ///
 /// # Errors
 /// When the collector does not take it, or the spool cannot be made.
-pub(super) async fn join(
+pub(in super::super) async fn join(
     number: u16,
     token: &str,
     address: &str,
@@ -65,21 +65,24 @@ pub(super) async fn join(
 
 /// A tick that was acknowledged.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Acknowledged {
+pub(in super::super) struct Acknowledged {
     /// When the uplink was handed it.
-    pub(super) handed_in: Instant,
+    pub(in super::super) handed_in: Instant,
     /// How long until the collector had it on disk and we knew.
-    pub(super) latency: Duration,
+    pub(in super::super) latency: Duration,
 }
 
 /// When ticks begin, in both clocks.
 type Start = Option<(Instant, TimestampMs)>;
 
+/// What an exporter on a host would show now.
+pub(in super::super) type Page = Option<Arc<Tick>>;
+
 /// All hosts.
-pub(super) struct Hosts {
-    series: Arc<[Arc<Series>]>,
-    interval: Duration,
+pub(in super::super) struct Hosts {
+    load: Load,
     figures: Vec<watch::Receiver<UplinkFigures>>,
+    pages: Vec<watch::Receiver<Page>>,
     uplinks: JoinSet<()>,
     hosts: JoinSet<Vec<Acknowledged>>,
     start: watch::Sender<Start>,
@@ -91,11 +94,11 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// None yet.
-    pub(super) fn new(series: Vec<Arc<Series>>, interval: Duration) -> Self {
+    pub(in super::super) fn new(load: Load) -> Self {
         Self {
-            series: series.into(),
-            interval,
+            load,
             figures: Vec::new(),
+            pages: Vec::new(),
             uplinks: JoinSet::new(),
             hosts: JoinSet::new(),
             start: watch::channel(None).0,
@@ -105,15 +108,25 @@ impl Hosts {
     }
 
     /// How many were started.
-    pub(super) fn len(&self) -> usize {
+    pub(in super::super) fn len(&self) -> usize {
         self.figures.len()
     }
 
-    /// Starts a host's uplink; its ticks begin with [`Self::begin`], at its phase among `count`.
+    /// The last tick of each.
+    pub(in super::super) fn pages(&self) -> Vec<watch::Receiver<Page>> {
+        self.pages.clone()
+    }
+
+    /// Samples of one tick of all hosts.
+    pub(in super::super) fn one_tick(&self) -> u64 {
+        self.load.all_series() as u64
+    }
+
+    /// Starts a host's uplink; its ticks begin with [`Self::begin`], at its phase among all hosts.
     ///
     /// # Errors
     /// When its certificate cannot be used.
-    pub(super) fn start(&mut self, joined: Joined, seed: u64, count: u16) -> anyhow::Result<()> {
+    pub(in super::super) fn start(&mut self, joined: Joined) -> anyhow::Result<()> {
         let Joined { number, identity, address, spool, epoch } = joined;
         let dialer = Dialer::new(DialConfig::new(address, identity.credentials()))?;
         let (figures_tx, figures) = watch::channel(UplinkFigures::default());
@@ -122,17 +135,20 @@ impl Hosts {
             epoch,
             boot_id: Vec::new(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: seed ^ u64::from(number),
+            seed: u64::from(number),
             recovered: 0,
         };
         let stop = self.end.clone();
         let dialer = Arc::new(dialer);
         self.uplinks.spawn(uplink::run(dialer, spool, config, ticks_rx, clock(), figures_tx, stop));
+        let (page, page_rx) = watch::channel(None);
+        self.pages.push(page_rx);
         let ticking = Ticking {
-            host: Host::new(&self.series, seed, number.into()),
-            interval: self.interval,
-            phase: self.interval * u32::from(number) / u32::from(count),
+            replica: self.load.replica(number),
+            interval: self.load.interval,
+            phase: self.load.interval * u32::from(number) / u32::from(self.load.hosts.max(1)),
             ticks,
+            page,
             figures: figures.clone(),
             produced: 0,
             waiting: VecDeque::new(),
@@ -145,31 +161,31 @@ impl Hosts {
     }
 
     /// Waits until each has had a session.
-    pub(super) async fn connected(&self) {
+    pub(in super::super) async fn connected(&self) {
         while !self.figures.iter().all(|figures| figures.borrow().sessions > 0) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Lets ticks begin.
-    pub(super) fn begin(&self) -> Instant {
+    pub(in super::super) fn begin(&self) -> Instant {
         let now = Instant::now();
         self.start.send_replace(Some((now, stoa_daemon::unix_ms())));
         now
     }
 
     /// All hosts together.
-    pub(super) fn totals(&self) -> Totals {
+    pub(in super::super) fn totals(&self) -> Totals {
         self.figures.iter().fold(Totals::default(), |all, one| all.with(&one.borrow()))
     }
 
     /// Lets ticks end.
-    pub(super) fn end_ticks(&self) {
+    pub(in super::super) fn end_ticks(&self) {
         self.end_ticks.cancel();
     }
 
     /// Waits until nothing waits to be acknowledged.
-    pub(super) async fn drained(&self) {
+    pub(in super::super) async fn drained(&self) {
         // What was handed in last may not be counted as produced yet.
         tokio::time::sleep(LOOK_EVERY).await;
         while self.totals().waiting() > 0 {
@@ -181,7 +197,7 @@ impl Hosts {
     ///
     /// # Errors
     /// When one panicked.
-    pub(super) async fn stop(mut self) -> anyhow::Result<Vec<Acknowledged>> {
+    pub(in super::super) async fn stop(mut self) -> anyhow::Result<Vec<Acknowledged>> {
         self.end.cancel();
         let mut all = Vec::new();
         while let Some(host) = self.hosts.join_next().await {
@@ -195,10 +211,11 @@ impl Hosts {
 }
 
 struct Ticking {
-    host: Host,
+    replica: Replica,
     interval: Duration,
     phase: Duration,
     ticks: mpsc::Sender<Arc<Tick>>,
+    page: watch::Sender<Page>,
     figures: watch::Receiver<UplinkFigures>,
     produced: u64,
     /// Ticks not acknowledged: what was produced with each, and when it was handed in. Bounded by
@@ -231,11 +248,16 @@ impl Ticking {
                 // A tick keeps the time it is due, however late this process gets to it.
                 () = tokio::time::sleep_until(start + offset), if !end_ticks.is_cancelled() => {
                     let offset_ms = TimestampMs::try_from(offset.as_millis()).unwrap_or(0);
-                    let tick = self.host.tick(start_ms + offset_ms);
+                    let Some(tick) = self.replica.tick(start_ms + offset_ms) else {
+                        end_ticks.cancel();
+                        continue;
+                    };
                     self.produced += tick.samples.len() as u64;
                     self.waiting.push_back((self.produced, Instant::now()));
                     offset += self.interval;
-                    if self.ticks.send(Arc::new(tick)).await.is_err() {
+                    let tick = Arc::new(tick);
+                    self.page.send_replace(Some(Arc::clone(&tick)));
+                    if self.ticks.send(tick).await.is_err() {
                         return self.acknowledged;
                     }
                 }

@@ -10,21 +10,27 @@ use super::super::latency::Latency;
 use super::super::report::{self, Report, megabytes};
 use super::Reading;
 
+/// What holds has worked off its queue this long after the last tick.
+pub(super) const DRAINED: Duration = Duration::from_secs(5);
+
+/// What holds acknowledges 99 % within this.
+const ACKNOWLEDGED_P99_MS: f64 = 2000.0;
+
 /// Uplinks' counters, all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) produced: u64,
-    pub(super) acknowledged: u64,
+pub(in super::super) struct Totals {
+    pub(in super::super) produced: u64,
+    pub(in super::super) acknowledged: u64,
     /// Dropped by agents, or acknowledged but not stored.
-    pub(super) lost: u64,
-    pub(super) sent_bytes: u64,
-    pub(super) sent_samples: u64,
-    pub(super) hang_ups: u64,
+    pub(in super::super) lost: u64,
+    pub(in super::super) sent_bytes: u64,
+    pub(in super::super) sent_samples: u64,
+    pub(in super::super) hang_ups: u64,
 }
 
 impl Totals {
     /// With one more uplink.
-    pub(super) fn with(self, one: &UplinkFigures) -> Self {
+    pub(in super::super) fn with(self, one: &UplinkFigures) -> Self {
         Self {
             produced: self.produced + one.produced,
             acknowledged: self.acknowledged + one.acknowledged,
@@ -36,7 +42,7 @@ impl Totals {
     }
 
     /// Samples handed in and not acknowledged.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(in super::super) fn waiting(&self) -> u64 {
         self.produced.saturating_sub(self.acknowledged)
     }
 }
@@ -52,8 +58,8 @@ pub(super) struct Measured {
     pub(super) readings: [Reading; 3],
     /// After the last tick was acknowledged.
     pub(super) end: Totals,
-    /// Whether that came to pass.
-    pub(super) drained: bool,
+    /// How long that took; `None` when it did not come to pass.
+    pub(super) drained: Option<Duration>,
     /// Samples the collector counts as received and stored.
     pub(super) stored: f64,
     pub(super) disk_bytes_per_sample: f64,
@@ -84,6 +90,8 @@ pub(crate) struct Outcome {
     waiting_at_middle_samples: u64,
     waiting_at_end_samples: u64,
     sessions_ended: u64,
+    /// From the last tick until nothing waited; none when it did not come to that.
+    drained_s: Option<f64>,
     lost_samples: f64,
     holds: bool,
 }
@@ -112,7 +120,8 @@ impl Outcome {
         let holds = half.1 + f64::from(series) >= 0.99 * half.0
             && produced >= 0.99 * due
             && !grows
-            && drained
+            && drained.is_some_and(|took| took <= DRAINED)
+            && measured.latency.p99_ms <= ACKNOWLEDGED_P99_MS
             && lost_samples < 0.5;
         Self {
             hosts,
@@ -138,6 +147,7 @@ impl Outcome {
             waiting_at_middle_samples: middle.totals.waiting(),
             waiting_at_end_samples: last.totals.waiting(),
             sessions_ended: end.hang_ups,
+            drained_s: drained.map(|took| took.as_secs_f64()),
             lost_samples,
             holds,
         }
@@ -167,10 +177,14 @@ impl Report for Outcome {
             (
                 "holds",
                 format!(
-                    "{} ({} samples under way at the middle, {} at the end, {} sessions ended)",
+                    "{} ({} samples under way at the middle, {} at the end, {}, {} sessions ended)",
                     if self.holds { "yes" } else { "no" },
                     self.waiting_at_middle_samples,
                     self.waiting_at_end_samples,
+                    match self.drained_s {
+                        Some(took) => format!("none {took:.1} s later"),
+                        None => "still some 30 s later".to_owned(),
+                    },
                     self.sessions_ended,
                 ),
             ),
