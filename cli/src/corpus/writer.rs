@@ -77,7 +77,7 @@ impl<W: Write> CorpusWriter<W> {
                 writeln!(self.out, "{id}~")?;
             }
         }
-        if self.ticks.is_multiple_of(FLUSH_TICKS) {
+        if self.ticks == 1 || self.ticks.is_multiple_of(FLUSH_TICKS) {
             self.out.flush()?;
         }
         Ok(())
