@@ -2,12 +2,14 @@
 //!
 //! Each host has one task ([`agent`]) that owns its state machine ([`session`]); the gRPC handlers
 //! ([`service`]) only read messages and hand them to it. A frame is acknowledged when the batch that
-//! holds it is durable, and not before. Knows no file and no socket; the store is all it appends to.
+//! holds it is durable, and not before. What senders' clocks say is put together in [`clocks`]. Knows
+//! no file and no socket; the store is all it appends to.
 //!
 //! Bounds: [`FRAMES_WAITING_MAX`] frames and [`EVENTS_WAITING_MAX`] events a host, beside the
-//! machine's own; a host's task lives as long as the collector, and there are as many as enrolled
-//! hosts have spoken.
+//! machine's own, and [`FRAMES_READ_MAX`] frames being read; a host's task lives as long as the
+//! collector, and there are as many as enrolled hosts have spoken.
 
+pub mod clocks;
 pub mod dictionary;
 pub mod event;
 pub mod figures;
@@ -19,23 +21,29 @@ mod service;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stoa_model::{HostId, Labels, METRIC_NAME};
+use stoa_model::{HostId, Labels, METRIC_NAME, TimestampMs};
 use stoa_proto::v1::control_server::ControlServer;
 use stoa_proto::v1::ingest_server::IngestServer;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use figures::IngestFigures;
 pub use service::{Sessions, Telemetry};
 pub use session::group_of;
 
+use crate::clock::{Clock, Steady};
 use crate::presence::Presence;
-use crate::store::{Clock, Store};
+use crate::store::Store;
 use agent::Handle;
+use clocks::{Clocks, Moment, Odd, Standing};
 
 /// Frames read from a host's calls that wait for its task; more stay in the transport's windows.
 const FRAMES_WAITING_MAX: usize = 8;
+
+/// Frames read at once, of all hosts: each on a thread that may wait for the store's locks.
+const FRAMES_READ_MAX: usize = 16;
 
 /// Openings, endings and pings of a host that wait for its task.
 const EVENTS_WAITING_MAX: usize = 64;
@@ -64,8 +72,13 @@ pub fn host_labels(metric: &str, host: &HostId) -> Labels {
 pub struct Ingest {
     store: Store,
     clock: Clock,
+    steady: Steady,
+    /// Held to tell or ask only.
+    clocks: Mutex<Clocks>,
     presence: Arc<Mutex<Presence>>,
     series_max: usize,
+    /// A permit for each frame being read.
+    reading: Semaphore,
     /// Cancelled when the listener drains: sessions and calls end.
     draining: CancellationToken,
     next_id: AtomicU64,
@@ -80,6 +93,7 @@ impl Ingest {
     pub fn new(
         store: Store,
         clock: Clock,
+        steady: Steady,
         presence: Arc<Mutex<Presence>>,
         series_max: usize,
         draining: CancellationToken,
@@ -87,8 +101,11 @@ impl Ingest {
         Self {
             store,
             clock,
+            steady,
+            clocks: Mutex::default(),
             presence,
             series_max,
+            reading: Semaphore::new(FRAMES_READ_MAX),
             draining,
             next_id: AtomicU64::new(1),
             agents: Mutex::new(HashMap::new()),
@@ -114,6 +131,51 @@ impl Ingest {
             sum.add(&handle.figures());
         }
         sum
+    }
+
+    /// What most senders say of the collector's clock.
+    #[must_use]
+    pub fn clock_standing(&self) -> Standing {
+        self.clocks().standing(self.moment((self.clock)()))
+    }
+
+    /// Whether the collector may write samples of its own at `now_ms`; `expected` says whether there
+    /// are hosts that may speak.
+    #[must_use]
+    pub fn clock_vouched(&self, now_ms: TimestampMs, expected: bool) -> bool {
+        self.clocks().vouch(self.moment(now_ms), expected)
+    }
+
+    /// A host says what time it is.
+    fn clock_said(&self, host: &HostId, said_ms: TimestampMs) {
+        self.clocks().heard(host, said_ms, (self.steady)());
+    }
+
+    /// Whose clock is wrong when this host sends a sample that is too far ahead.
+    fn clock_odd(&self, host: &HostId, now_ms: TimestampMs) -> Odd {
+        self.clocks().odd(host, self.moment(now_ms))
+    }
+
+    fn moment(&self, now_ms: TimestampMs) -> Moment {
+        Moment { now_ms, steady_ms: (self.steady)() }
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what may wait for the store's locks on a thread that may wait; a panic there goes on
+    /// here. `None` when the process ends.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _permit = self.reading.acquire().await.ok()?;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => Some(done),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => None,
+        }
     }
 
     /// The task of a host, started if it is not running: one that panicked costs the host its

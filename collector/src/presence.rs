@@ -78,6 +78,14 @@ impl Presence {
         entry.down_said_ms.take().is_some()
     }
 
+    /// Nobody was listened to until now: whoever had not fallen silent before has as much time as if
+    /// just heard.
+    pub fn resume(&mut self, now_ms: TimestampMs) {
+        for entry in self.hosts.values_mut().filter(|entry| entry.down_said_ms.is_none()) {
+            entry.heard_ms = now_ms;
+        }
+    }
+
     /// The hosts that are silent and for which something is due now.
     pub fn due(&mut self, now_ms: TimestampMs) -> Vec<Silent> {
         let mut due = Vec::new();
@@ -158,6 +166,21 @@ mod tests {
     #[test]
     fn an_enrolled_host_that_never_spoke_is_down() {
         check("............", 1, "...........!");
+    }
+
+    #[test]
+    fn time_nobody_listened_is_no_silence() {
+        let mut presence = Presence::default();
+        presence.heard(&host("a"), 0, 0);
+        presence.expect(host("b"), 0);
+        assert_eq!(presence.due(11_000).len(), 2);
+        presence.heard(&host("a"), 12_000, 12_000);
+        presence.resume(60_000);
+        let due = |presence: &mut Presence, now_ms| -> Vec<String> {
+            presence.due(now_ms).iter().map(|silent| silent.host.to_string()).collect()
+        };
+        assert_eq!(due(&mut presence, 60_000), ["b"], "b is still down");
+        assert_eq!(due(&mut presence, 70_001), ["a"]);
     }
 
     #[test]

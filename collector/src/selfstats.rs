@@ -23,6 +23,10 @@ pub struct Figures {
     pub tsdb: Stats,
     /// What agents sent, all of them together.
     pub ingest: IngestFigures,
+    /// Whether most senders say that the collector's clock is wrong.
+    pub clock_suspect: bool,
+    /// Samples of the collector's own not written because its clock was in doubt.
+    pub own_samples_held: u64,
     /// Connections of agents.
     pub listener: ListenerStats,
     /// Joins, renewals, revocations.
@@ -43,6 +47,16 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.store(&figures.store);
     page.tsdb(&figures.tsdb);
     page.ingest(&figures.ingest);
+    page.gauge(
+        "stoa_collector_clock_suspect",
+        "Whether the collector's clock is far from most senders'; set it right.",
+        u64::from(figures.clock_suspect),
+    );
+    page.counter(
+        "stoa_collector_own_samples_held_total",
+        "Samples of the collector's own not written because its clock was in doubt.",
+        figures.own_samples_held,
+    );
     page.listener(&figures.listener);
     page.people(figures);
     page.0
@@ -214,6 +228,11 @@ impl Page {
                 "stoa_collector_ingest_calls_refused_total",
                 "Calls ended for breaking the protocol.",
                 ingest.refused_calls,
+            ),
+            (
+                "stoa_collector_ingest_calls_clock_refused_total",
+                "Calls ended because the collector's clock is in doubt; their senders keep what they have.",
+                ingest.clock_refused_calls,
             ),
             (
                 "stoa_collector_ingest_appends_failed_total",

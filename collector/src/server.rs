@@ -10,6 +10,7 @@ use std::time::Duration;
 use stoa_daemon::{DataDir, DataDirError};
 use stoa_model::{HostId, TimestampMs};
 use stoa_transport::{ListenError, Listener, ResetKeys, ResetKeysError};
+use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents_port;
 use crate::ca::CaError;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::enroll;
 use crate::hosts::Standing;
@@ -29,13 +30,13 @@ use crate::http::metrics;
 use crate::http::prometheus::{self, Prometheus};
 use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
 use crate::http::{Routes, serve};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, clocks};
 use crate::members::{Members, MembersError};
 use crate::methods::MethodGate;
 use crate::presence::Presence;
 use crate::selfstats::{self, Figures};
 use crate::store::{Store, StoreError, StoreState};
-use crate::watch;
+use crate::watch::{self, WatchFigures};
 
 /// How long agents' calls may take to end at shutdown; what is not acknowledged they send again.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -103,11 +104,12 @@ pub struct Parts {
     pub store: Store,
     /// Tokens and hosts.
     pub members: Arc<Members>,
-    ingest: Arc<Ingest>,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) presence: Arc<Mutex<Presence>>,
     listener: Arc<Listener>,
     access: Arc<Access>,
     prometheus: Prometheus,
+    pub(crate) watch: Arc<WatchFigures>,
 }
 
 impl Parts {
@@ -118,6 +120,8 @@ impl Parts {
             store: self.store.figures(),
             tsdb: self.store.view().stats(),
             ingest: self.ingest.figures(),
+            clock_suspect: self.ingest.clock_standing() != clocks::Standing::Fine,
+            own_samples_held: self.watch.held(),
             listener: self.listener.stats(),
             members: self.members.counts(),
             hosts: self.presence.lock().unwrap_or_else(PoisonError::into_inner).counts(),
@@ -153,8 +157,17 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_on(Arc::new(RealDisk), config, clock).await
+    }
+
+    /// Starts a collector whose samples are on another disk.
+    async fn start_on(
+        disk: Arc<dyn Disk>,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        let (store, members, reset_keys) = open(&config, &clock).await?;
+        let (store, members, reset_keys) = open(disk, &config, &clock).await?;
         let ready = Ready::default();
         let stop = CancellationToken::new();
 
@@ -165,6 +178,7 @@ impl Server {
         let ingest = Arc::new(Ingest::new(
             store.clone(),
             Arc::clone(&clock),
+            clock::steady(),
             Arc::clone(&presence),
             config.agents.series_max,
             listener.draining(),
@@ -205,6 +219,7 @@ impl Server {
             listener: Arc::clone(&listener),
             access: Arc::clone(&access),
             prometheus,
+            watch: Arc::default(),
         };
         let scheme = if needs_tls { "https" } else { "http" };
         let url = format!("{scheme}://{http}");
@@ -298,6 +313,7 @@ impl std::fmt::Debug for Server {
 
 /// Opens what is on disk, on a thread that may wait for it.
 async fn open(
+    disk: Arc<dyn Disk>,
     config: &Config,
     clock: &Clock,
 ) -> Result<(Store, Arc<Members>, ResetKeys), StartError> {
@@ -305,7 +321,6 @@ async fn open(
     tokio::task::spawn_blocking(move || {
         let members = Members::open(&config.data_dir, clock())?;
         let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
-        let disk = Arc::new(RealDisk);
         let dir = config.data_dir.join("metrics");
         let (store, recovery) = Store::open(disk, &dir, &config.storage, clock)?;
         tracing::info!(?recovery, "opened the store");
@@ -365,4 +380,36 @@ fn http_tls(
         None => CertSource::own(config.http.listen.ip(), &config.http.host_names),
     };
     HttpTls::new(source, members.ca(), now_ms).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use stoa_wal::disk::{Fault, SimDisk};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_store_that_ended_for_good_is_reported_as_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::defaults().unwrap();
+        config.data_dir = dir.path().to_owned();
+        config.agents.listen = "127.0.0.1:0".parse().unwrap();
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        config.storage.free_bytes_min = 0;
+        let disk = SimDisk::new(1);
+        let server =
+            Server::start_on(Arc::new(disk.clone()), config, clock::system()).await.unwrap();
+        // The collector's own figures are being stored, and nothing is wrong with that.
+        while server.parts().figures().store.commits == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let early = tokio::time::timeout(2 * BROKEN_LOOK, server.failed()).await;
+        assert!(early.is_err(), "reported while nothing had failed: {early:?}");
+        // The next write or sync, whoever's it is.
+        disk.fail_at(1, Fault::Eio);
+        let reason = tokio::time::timeout(Duration::from_secs(40), server.failed()).await.unwrap();
+        assert!(reason.starts_with("the store has failed: "), "{reason}");
+        assert!(matches!(server.parts().store.state(), StoreState::Failed(_)));
+        assert!(matches!(server.stop().await, Err(StoreError::Failed { .. })));
+    }
 }

@@ -29,7 +29,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use stoa_model::{Labels, TimestampMs};
-use stoa_tsdb::{AppendError, Batch, Db, DbError, GroupId, Options, Recovery, Row, SeriesRef};
+use stoa_tsdb::{
+    AppendError, Batch, Db, DbError, GroupId, Mark, Options, Recovery, Row, SeriesRef,
+};
 use stoa_wal::Disk;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -249,15 +251,39 @@ impl Store {
         t_ms: TimestampMs,
         readings: &[(Labels, f64)],
     ) -> Result<Stored, StoreError> {
-        let mut samples = Vec::with_capacity(readings.len());
-        for (labels, value) in readings {
-            samples.push((self.resolve(group, labels)?, *value));
-        }
-        let rows = vec![Row { t_ms, samples }];
-        self.append(Batch { group, rows, marks: Vec::new() }).await
+        self.submit_labelled(group, t_ms, readings.to_vec()).await?.stored().await
     }
 
-    /// The reference of a series, which is made when it is new.
+    /// Hands such readings over, as [`Self::submit`] does a batch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn submit_labelled(
+        &self,
+        group: GroupId,
+        t_ms: TimestampMs,
+        readings: Vec<(Labels, f64)>,
+    ) -> Result<Pending, StoreError> {
+        let store = self.clone();
+        let resolved = tokio::task::spawn_blocking(move || {
+            let samples = readings.iter();
+            let samples = samples.map(|(labels, value)| {
+                let series = store.resolve(group, labels)?;
+                Ok((series, *value))
+            });
+            samples.collect::<Result<Vec<_>, StoreError>>()
+        });
+        let samples = match resolved.await {
+            Ok(samples) => samples?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => return Err(StoreError::Closed),
+        };
+        let rows = vec![Row { t_ms, samples }];
+        self.submit(Batch { group, rows, marks: Vec::new() }).await
+    }
+
+    /// The reference of a series, which is made when it is new. Waits for the store's locks: call it
+    /// from a thread that may block.
     ///
     /// # Errors
     /// [`StoreError::Append`] when it is new and there are too many.
@@ -268,10 +294,11 @@ impl Store {
         })
     }
 
-    /// The value kept under a mark's key.
+    /// The marks whose keys begin with `prefix`, in order of their keys. Waits for the store's locks:
+    /// call it from a thread that may block.
     #[must_use]
-    pub fn mark(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.db.mark(key)
+    pub fn marks(&self, prefix: &[u8]) -> Vec<Mark> {
+        self.0.db.marks_with_prefix(prefix)
     }
 
     /// The store as queries see it.

@@ -10,7 +10,7 @@ use stoa_agent::config::Config as AgentConfig;
 use stoa_agent::identity::{self, Identity};
 use stoa_agent::join;
 use stoa_agent::sources::Roots;
-use stoa_collector::clock;
+use stoa_collector::clock::{self, Clock};
 use stoa_collector::config::Config;
 use stoa_collector::ingest::IngestFigures;
 use stoa_collector::server::Server;
@@ -32,6 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Sandbox {
     dir: TempDir,
     config: Config,
+    clock: Clock,
     server: Option<Server>,
     http: reqwest::Client,
 }
@@ -47,6 +48,11 @@ impl Sandbox {
 
     /// A collector with another configuration.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_clock(clock::system(), change).await
+    }
+
+    /// A collector with a clock of its own.
+    pub async fn with_clock(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::defaults().unwrap();
         config.data_dir = dir.path().join("collector");
@@ -55,14 +61,14 @@ impl Sandbox {
         // A busy machine's own disk is not what is tested.
         config.storage.free_bytes_min = 0;
         change(&mut config);
-        let server = Server::start(config.clone(), clock::system()).await.unwrap();
+        let server = Server::start(config.clone(), Arc::clone(&clock)).await.unwrap();
         // The same doors after a restart.
         config.agents.listen = server.agents_addr();
         config.http.listen = server.http_addr();
         // The client wants one, though it speaks plain HTTP only; a second install is refused.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { dir, config, server: Some(server), http }
+        Self { dir, config, clock, server: Some(server), http }
     }
 
     /// The collector, which must be running.
@@ -96,7 +102,7 @@ impl Sandbox {
         change(&mut self.config);
         // The system takes a moment to give the ports back.
         let started = until("the collector starts again", async || {
-            Server::start(self.config.clone(), clock::system()).await.ok()
+            Server::start(self.config.clone(), Arc::clone(&self.clock)).await.ok()
         });
         self.server = Some(started.await);
     }

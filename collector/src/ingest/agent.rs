@@ -21,7 +21,7 @@ use super::dictionary::Catalog;
 use super::event::{Action, CallId, SessionId};
 use super::figures::IngestFigures;
 use super::session::{AgentIngest, Outcome};
-use super::{EVENTS_WAITING_MAX, FRAMES_WAITING_MAX, Ingest};
+use super::{EVENTS_WAITING_MAX, FRAMES_WAITING_MAX, Ingest, legs};
 use crate::store::{Store, StoreError, Stored};
 
 /// A tick at most this old when it is durable says that the host is there now; the backlog does not.
@@ -34,8 +34,8 @@ pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
 pub(super) enum Event {
     /// A process introduced itself.
     Hello { session: SessionId, hello: Hello, out: Out<v1::CollectorMessage> },
-    /// It pinged.
-    Ping { session: SessionId, nonce: u64 },
+    /// It pinged, and said what time it is.
+    Ping { session: SessionId, nonce: u64, now_ms: TimestampMs },
     /// Its stream has ended.
     SessionEnded(SessionId),
     /// A stream was ended for a message that nobody can read.
@@ -78,19 +78,32 @@ pub(super) fn spawn(ingest: &Arc<Ingest>, host: HostId) -> Arc<Handle> {
     let (events, events_rx) = mpsc::channel(EVENTS_WAITING_MAX);
     let (frames, frames_rx) = mpsc::channel(FRAMES_WAITING_MAX);
     let figures = Arc::new(Mutex::new(IngestFigures::default()));
-    let store = ingest.store.clone();
-    let machine = AgentIngest::new(host.clone(), ingest.series_max, |key| store.mark(key));
-    let task = Task {
-        ingest: Arc::clone(ingest),
-        host,
-        machine,
-        sessions: HashMap::new(),
-        calls: HashMap::new(),
-        append: None,
-        figures: Arc::clone(&figures),
-    };
-    tokio::spawn(task.run(events_rx, frames_rx));
-    Arc::new(Handle { events, frames, figures })
+    let handle = Arc::new(Handle { events, frames, figures: Arc::clone(&figures) });
+    let ingest = Arc::clone(ingest);
+    tokio::spawn(async move {
+        let Some(machine) = machine(&ingest, host.clone()).await else { return };
+        let task = Task {
+            ingest,
+            host,
+            machine,
+            sessions: HashMap::new(),
+            calls: HashMap::new(),
+            append: None,
+            warned: false,
+            figures,
+        };
+        task.run(events_rx, frames_rx).await;
+    });
+    handle
+}
+
+async fn machine(ingest: &Ingest, host: HostId) -> Option<AgentIngest> {
+    let (store, series_max) = (ingest.store.clone(), ingest.series_max);
+    let made = ingest.aside(move || {
+        let marks = store.marks(&legs::key_prefix(&host));
+        AgentIngest::new(host, series_max, &marks)
+    });
+    made.await
 }
 
 type Appending = Pin<Box<dyn Future<Output = Result<Stored, StoreError>> + Send>>;
@@ -103,7 +116,15 @@ struct Task {
     calls: HashMap<CallId, Out<v1::Ack>>,
     /// The one batch under way, and the newest instant in it.
     append: Option<(Appending, Option<TimestampMs>)>,
+    /// Whether it was said in this session that the sender's clock is ahead.
+    warned: bool,
     figures: Arc<Mutex<IngestFigures>>,
+}
+
+enum Woken {
+    Appended(Result<Stored, StoreError>),
+    Event(Event),
+    Frame(Frame),
 }
 
 impl Task {
@@ -115,16 +136,43 @@ impl Task {
                     None => std::future::pending().await,
                 }
             };
-            let actions = tokio::select! {
+            let woken = tokio::select! {
                 biased;
-                done = appending => self.appended(done),
-                Some(event) = events.recv() => self.event(event),
-                Some(frame) = frames.recv(), if self.machine.has_room() => self.frame(frame),
+                done = appending => Woken::Appended(done),
+                Some(event) = events.recv() => Woken::Event(event),
+                Some(frame) = frames.recv(), if self.machine.has_room() => Woken::Frame(frame),
                 else => return,
             };
+            let actions = match woken {
+                Woken::Appended(done) => self.appended(done),
+                Woken::Event(event) => self.event(event),
+                Woken::Frame(frame) => {
+                    let ingest = Arc::clone(&self.ingest);
+                    let read = ingest.aside(move || {
+                        let actions = self.frame(frame);
+                        (self, actions)
+                    });
+                    let Some((task, actions)) = read.await else { return };
+                    self = task;
+                    actions
+                }
+            };
             self.perform(actions);
+            self.warn();
             *self.figures.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.machine.figures().clone();
+        }
+    }
+
+    /// Says once a session that what it sends is quarantined.
+    fn warn(&mut self) {
+        let before = self.figures.lock().unwrap_or_else(PoisonError::into_inner).quarantined();
+        if !self.warned && self.machine.figures().quarantined() > before {
+            self.warned = true;
+            tracing::warn!(
+                host = %self.host,
+                "the host's clock is ahead: what it says of the future is not stored"
+            );
         }
     }
 
@@ -137,10 +185,13 @@ impl Task {
         match event {
             Event::Hello { session, hello, out } => {
                 self.sessions.insert(session, out);
+                self.warned = false;
+                self.ingest.clock_said(&self.host, hello.now_ms);
                 self.machine.hello(session, &hello, now)
             }
-            Event::Ping { session, nonce } => {
+            Event::Ping { session, nonce, now_ms } => {
                 if self.machine.heard(session, now) {
+                    self.ingest.clock_said(&self.host, now_ms);
                     let pong = v1::collector_message::Kind::Pong(v1::Pong { nonce, now_ms: now });
                     self.say(session, pong);
                 }
@@ -157,6 +208,7 @@ impl Task {
         }
     }
 
+    /// May wait for the store's locks.
     fn frame(&mut self, frame: Frame) -> Vec<Action> {
         let now = self.now();
         match frame {
@@ -168,6 +220,7 @@ impl Task {
             Frame::Push { call, .. } if !self.calls.contains_key(&call) => Vec::new(),
             Frame::Push { call, push } => {
                 let catalog = StoreCatalog(&self.ingest.store);
+                self.machine.clocks_judged(self.ingest.clock_odd(&self.host, now));
                 self.machine.push(call, push, &catalog, now)
             }
             Frame::Ended(call) => {

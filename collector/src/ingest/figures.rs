@@ -30,11 +30,20 @@ pub struct IngestFigures {
     pub resyncs: u64,
     /// Sessions and calls ended for breaking the protocol.
     pub refused_calls: u64,
+    /// Calls ended because the collector's clock is in doubt; their senders keep what they have.
+    pub clock_refused_calls: u64,
     /// Batches the store did not take.
     pub failed_appends: u64,
 }
 
 impl IngestFigures {
+    /// Samples not stored because they were too far ahead.
+    #[must_use]
+    pub fn quarantined(&self) -> u64 {
+        let counts = DropReason::ALL.iter().zip(self.lost);
+        counts.filter(|(reason, _)| **reason == DropReason::Quarantined).map(|(_, lost)| lost).sum()
+    }
+
     /// Adds another agent's.
     pub fn add(&mut self, other: &Self) {
         self.sessions += other.sessions;
@@ -52,6 +61,7 @@ impl IngestFigures {
         }
         self.resyncs += other.resyncs;
         self.refused_calls += other.refused_calls;
+        self.clock_refused_calls += other.clock_refused_calls;
         self.failed_appends += other.failed_appends;
     }
 }

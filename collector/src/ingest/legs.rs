@@ -33,12 +33,17 @@ struct Advance {
 }
 
 impl Legs {
-    /// The legs as the store remembers them.
+    /// The legs as the store remembers them: by its marks whose keys begin with [`key_prefix`].
     #[must_use]
-    pub fn load(host: &HostId, read: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Self {
-        let slots: Vec<Option<Advance>> = (0..LEGS_MAX)
-            .map(|slot| read(&key(host, slot)).and_then(|value| decode(&value)))
-            .collect();
+    pub fn load(host: &HostId, marks: &[StoredMark]) -> Self {
+        let prefix = key_prefix(host);
+        let mut slots: Vec<Option<Advance>> = vec![None; LEGS_MAX];
+        for mark in marks {
+            let Some([slot]) = mark.key.strip_prefix(&prefix[..]) else { continue };
+            if let Some(place) = slots.get_mut(usize::from(*slot)) {
+                *place = decode(&mark.value);
+            }
+        }
         let turn = slots.iter().flatten().map(|advance| advance.turn).max().unwrap_or(0);
         Self { slots, turn }
     }
@@ -74,8 +79,14 @@ impl Legs {
     }
 }
 
+/// What the keys of a host's marks begin with.
+#[must_use]
+pub fn key_prefix(host: &HostId) -> Vec<u8> {
+    format!("leg/{host}/").into_bytes()
+}
+
 fn key(host: &HostId, slot: usize) -> Vec<u8> {
-    let mut key = format!("leg/{host}/").into_bytes();
+    let mut key = key_prefix(host);
     key.extend(u8::try_from(slot));
     key
 }
@@ -129,7 +140,8 @@ mod tests {
                 store.insert(mark.key, mark.value);
             }
         }
-        let again = Legs::load(&host, |key| store.get(key).cloned());
+        let marks = store.into_iter().map(|(key, value)| StoredMark { key, value });
+        let again = Legs::load(&host, &marks.collect::<Vec<_>>());
         for legs in [&legs, &again] {
             assert_eq!(legs.marks().len(), LEGS_MAX);
             assert_eq!((legs.seq(leg(0)), legs.seq(leg(last))), (u64::from(last) + 1, 9));

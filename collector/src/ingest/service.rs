@@ -104,7 +104,7 @@ async fn read_session(
         };
         match message {
             Ok(Some(v1::AgentMessage { kind: Some(Kind::Ping(ping)) })) => {
-                let ping = Event::Ping { session, nonce: ping.nonce };
+                let ping = Event::Ping { session, nonce: ping.nonce, now_ms: ping.now_ms };
                 if agent.events.send(ping).await.is_err() {
                     break;
                 }

@@ -22,8 +22,9 @@ use stoa_model::{HostId, TimestampMs};
 use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, Stream};
 use stoa_proto::frame::{DecodedTick, Decoder, FrameError};
 use stoa_proto::message::{Data, Hello, Push, PushReply, Welcome};
-use stoa_tsdb::{Batch, GroupId, Row};
+use stoa_tsdb::{Batch, GroupId, Mark as StoredMark, Row};
 
+use super::clocks::Odd;
 use super::dictionary::{Budget, Catalog, Context, Dictionary};
 use super::event::{Action, CallId, SessionId};
 use super::figures::{IngestFigures, count};
@@ -43,7 +44,8 @@ pub const QUEUE_FRAMES_MAX: usize = 512;
 /// waiting behind a backlog.
 pub const APPEND_SAMPLES_MAX: u64 = 1 << 15;
 
-/// A sample further ahead of the collector's clock than this is quarantined, milliseconds.
+/// A sample further ahead of the collector's clock than this is not stored, milliseconds: it is
+/// quarantined, or, when it is not the sender's clock that is wrong, the call is refused.
 pub const FUTURE_MAX_MS: i64 = 300_000;
 
 /// Two processes of one identity that both spoke within this time are both alive, milliseconds.
@@ -54,6 +56,9 @@ const SUPERSEDED_MAX: usize = 8;
 
 /// The wait asked for when the store does not take a batch, milliseconds.
 const RETRY_AFTER_MS: u32 = 1_000;
+
+/// The wait asked for while the collector's clock is in doubt, milliseconds.
+const CLOCK_RETRY_AFTER_MS: u32 = 10_000;
 
 /// The longest text sent about a loss, in bytes.
 const DETAIL_BYTES_MAX: usize = 200;
@@ -95,8 +100,18 @@ pub struct AgentIngest {
     under_way: Option<UnderWay>,
     queued_samples: u64,
     budget: Budget,
+    /// Whose fault a sample too far ahead is.
+    odd: Odd,
     figures: IngestFigures,
     actions: Vec<Action>,
+}
+
+/// Why a call is refused.
+enum Refusal {
+    /// The sender broke the protocol.
+    Protocol(String),
+    /// It cannot be said yet that the sender's clock is wrong and the collector's is not.
+    Clock(String),
 }
 
 struct Current {
@@ -145,13 +160,13 @@ struct Ack {
 }
 
 impl AgentIngest {
-    /// The machine of one agent. `read` reads marks of the store; no batch of this agent may be
-    /// under way then.
+    /// The machine of one agent. `marks` are the store's whose keys begin with
+    /// [`super::legs::key_prefix`], read while no batch of this agent was under way.
     #[must_use]
-    pub fn new(host: HostId, series_max: usize, read: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Self {
+    pub fn new(host: HostId, series_max: usize, marks: &[StoredMark]) -> Self {
         Self {
             group: group_of(&host),
-            legs: Legs::load(&host, read),
+            legs: Legs::load(&host, marks),
             host,
             accepted: HashMap::new(),
             current: None,
@@ -160,6 +175,7 @@ impl AgentIngest {
             under_way: None,
             queued_samples: 0,
             budget: Budget::new(series_max),
+            odd: Odd::default(),
             figures: IngestFigures::default(),
             actions: Vec::new(),
         }
@@ -250,6 +266,11 @@ impl AgentIngest {
         self.take_actions()
     }
 
+    /// Whose fault it is when a sample is too far ahead, from now on.
+    pub fn clocks_judged(&mut self, odd: Odd) {
+        self.odd = odd;
+    }
+
     /// A frame came in on a call.
     pub fn push(
         &mut self,
@@ -259,13 +280,22 @@ impl AgentIngest {
         now: TimestampMs,
     ) -> Vec<Action> {
         let result = match push {
-            Push::Begin { session, leg, backlog } => self.begin(id, session, leg, backlog, now),
+            Push::Begin { session, leg, backlog } => {
+                self.begin(id, session, leg, backlog, now).map_err(Refusal::Protocol)
+            }
             Push::Data(data) => self.data(id, &data, catalog, now),
-            Push::Drops { seq, records } => self.drops(id, seq, records),
+            Push::Drops { seq, records } => self.drops(id, seq, records).map_err(Refusal::Protocol),
         };
-        if let Err(reason) = result {
-            self.figures.refused_calls += 1;
-            self.refuse(id, reason, RETRY_AFTER_MS);
+        match result {
+            Ok(()) => {}
+            Err(Refusal::Protocol(reason)) => {
+                self.figures.refused_calls += 1;
+                self.refuse(id, reason, RETRY_AFTER_MS);
+            }
+            Err(Refusal::Clock(reason)) => {
+                self.figures.clock_refused_calls += 1;
+                self.refuse(id, reason, CLOCK_RETRY_AFTER_MS);
+            }
         }
         self.pump();
         self.take_actions()
@@ -349,9 +379,9 @@ impl AgentIngest {
         data: &Data,
         catalog: &dyn Catalog,
         now: TimestampMs,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let Some(mut call) = self.calls.remove(&id) else {
-            return Err("data without a begin".to_owned());
+            return Err("data without a begin".into());
         };
         let result = self.read(id, &mut call, data, catalog, now);
         self.calls.insert(id, call);
@@ -365,7 +395,7 @@ impl AgentIngest {
         data: &Data,
         catalog: &dyn Catalog,
         now: TimestampMs,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let leg = call.leg.filter(|leg| leg.stream == Stream::Metrics);
         let leg = leg.ok_or("samples on a stream that carries none")?;
         let seq_first = data.seq.checked_sub(u64::from(data.ticks) - 1).filter(|first| *first > 0);
@@ -399,7 +429,7 @@ impl AgentIngest {
                         self.figures.repeated += tick.rows.len() as u64;
                         continue;
                     }
-                    take_tick(&mut unit, &tick, &mut call.dictionary, now);
+                    take_tick(&mut unit, &tick, &mut call.dictionary, self.odd, now)?;
                 }
             }
             // A key frame has been asked for; what comes before it comes again behind it.
@@ -549,6 +579,12 @@ impl AgentIngest {
     }
 }
 
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        Self::Protocol(reason.to_owned())
+    }
+}
+
 impl UnderWay {
     /// Samples of the batch are not stored; the last acknowledgement says so.
     fn lose(&mut self, samples: u64, detail: &str) {
@@ -599,12 +635,26 @@ fn decode(call: &mut Call, data: &Data) -> Result<Option<Vec<DecodedTick>>, Fram
 }
 
 /// One tick's rows join a unit, or its losses.
-fn take_tick(unit: &mut Unit, tick: &DecodedTick, dictionary: &mut Dictionary, now: TimestampMs) {
+fn take_tick(
+    unit: &mut Unit,
+    tick: &DecodedTick,
+    dictionary: &mut Dictionary,
+    odd: Odd,
+    now: TimestampMs,
+) -> Result<(), Refusal> {
     let ahead_ms = tick.t.saturating_sub(now);
     if ahead_ms > FUTURE_MAX_MS {
         let detail = format!("{} s ahead of the collector's clock", ahead_ms / 1000);
-        lose(&mut unit.losses, loss(DropReason::Quarantined, tick.rows.len() as u64, &detail));
-        return;
+        let doubt = match odd {
+            Odd::Sender => {
+                let samples = tick.rows.len() as u64;
+                lose(&mut unit.losses, loss(DropReason::Quarantined, samples, &detail));
+                return Ok(());
+            }
+            Odd::Collector => "which is behind most senders', set it right",
+            Odd::Unknown => "which has just begun and asks others first",
+        };
+        return Err(Refusal::Clock(format!("{detail}, {doubt}")));
     }
     let (samples, left_out) = dictionary.samples(&tick.rows);
     if left_out > 0 {
@@ -613,6 +663,7 @@ fn take_tick(unit: &mut Unit, tick: &DecodedTick, dictionary: &mut Dictionary, n
     }
     unit.samples += samples.len() as u64;
     unit.rows.push(Row { t_ms: tick.t, samples });
+    Ok(())
 }
 
 /// Adds a loss; one for the same reason as the last before it joins that.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stoa_collector::ingest::dictionary::Catalog;
+use stoa_collector::ingest::legs;
 use stoa_collector::ingest::session::{AgentIngest, Outcome};
 use stoa_model::{HostId, Labels, Matcher};
 use stoa_proto::convert::SERIES_PER_AGENT_MAX;
@@ -36,7 +37,8 @@ impl Collector {
         let disk = Arc::new(disk.clone());
         let (db, _recovery) = Db::open(disk, Path::new(DIR), Options::default(), now).ok()?;
         let host = HostId::parse("pve1").unwrap();
-        let ingest = AgentIngest::new(host, SERIES_PER_AGENT_MAX, |key| db.mark(key));
+        let marks = db.marks_with_prefix(&legs::key_prefix(&host));
+        let ingest = AgentIngest::new(host, SERIES_PER_AGENT_MAX, &marks);
         Some(Self { db, ingest, failed: false })
     }
 

@@ -75,7 +75,7 @@ impl Door {
     fn open(series_max: usize) -> Self {
         let host = HostId::parse("pve1").unwrap();
         let mut door = Self {
-            ingest: AgentIngest::new(host, series_max, |_| None),
+            ingest: AgentIngest::new(host, series_max, &[]),
             names: Names::default(),
             encoder: Encoder::new().unwrap(),
             seq: 0,
@@ -171,6 +171,31 @@ fn a_clock_far_ahead_is_quarantined_and_the_sender_goes_on() {
     assert_eq!(losses(&door.send(&tick(ahead, 0..3, "n"))), [("quarantined", 3)]);
     assert_eq!(losses(&door.send(&tick(NOW + FUTURE_MAX_MS, 0..3, "n"))), []);
     assert_eq!(door.stored, 3);
+}
+
+#[test]
+fn a_clock_in_doubt_ends_the_call_and_loses_nothing() {
+    for odd in [Odd::Collector, Odd::Unknown] {
+        let mut door = Door::open(100);
+        assert_eq!(losses(&door.send(&tick(NOW, 0..3, "n"))), []);
+        door.ingest.clocks_judged(odd);
+        let ahead = door.data(&tick(NOW + FUTURE_MAX_MS + 1, 0..3, "n"));
+        let replies = door.push(Push::Data(ahead));
+        let [PushReply::Refused { retry_after_ms: CLOCK_RETRY_AFTER_MS, .. }] = &replies[..] else {
+            panic!("{odd:?}: {replies:?}");
+        };
+        let figures = door.ingest.figures();
+        assert_eq!((figures.clock_refused_calls, figures.refused_calls), (1, 0));
+        assert_eq!(figures.lost.iter().sum::<u64>(), 0);
+        // What the clock has nothing against is stored, and the tick is once the clock is right:
+        // under its old number.
+        door.push(Push::Begin { session: 1, leg: leg(1), backlog: false });
+        door.encoder = Encoder::new().unwrap();
+        let mut again = door.data(&tick(NOW + FUTURE_MAX_MS, 0..3, "n"));
+        (again.seq, again.key) = (2, true);
+        assert_eq!(losses(&door.push(Push::Data(again))), []);
+        assert_eq!((door.stored, door.ingest.figures().repeated), (6, 0));
+    }
 }
 
 #[test]
@@ -283,7 +308,7 @@ fn the_newest_of_two_processes_wins_and_a_clone_is_noticed() {
         (&[(1, 1, 0), (2, 2, 5)], 1),
         (&[(1, 1, 0), (2, 1, 50_000), (1, 1, 50_000)], 1),
     ] {
-        let mut ingest = AgentIngest::new(host.clone(), 100, |_| None);
+        let mut ingest = AgentIngest::new(host.clone(), 100, &[]);
         check(&mut ingest, sessions, expected);
     }
 }

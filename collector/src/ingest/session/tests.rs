@@ -22,7 +22,7 @@ fn leg(stream: Stream) -> Leg {
 
 /// A machine with one session.
 fn machine() -> AgentIngest {
-    let mut machine = AgentIngest::new(HostId::parse("pve1").unwrap(), 100, |_| None);
+    let mut machine = AgentIngest::new(HostId::parse("pve1").unwrap(), 100, &[]);
     let hello = Hello {
         wire_version: 1,
         agent_version: String::new(),

@@ -1,0 +1,93 @@
+//! A collector whose own clock is wrong: nothing of what agents send is lost by it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use stoa_collector::clock::Clock;
+use stoa_tests::sandbox::{Point, Sandbox, until};
+use stoa_tests::{Feed, feed::named};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// One feed, and what it sent.
+struct Sender {
+    feed: Feed,
+    name: &'static str,
+    sent: Vec<Point>,
+}
+
+impl Sender {
+    async fn start(sandbox: &Sandbox, name: &'static str) -> Self {
+        Self { feed: Feed::start(sandbox, name).await, name, sent: Vec::new() }
+    }
+
+    async fn say(&mut self) {
+        let value = self.sent.len() as f64;
+        let now_ms = stoa_daemon::unix_ms();
+        self.feed.send(now_ms, [(named(self.name), value)]).await;
+        self.sent.push((now_ms, value));
+    }
+
+    /// All it sent is answered for, and nothing of it was lost.
+    async fn settled(&self) {
+        let figures = self.feed.settled(self.sent.len() as u64).await;
+        let lost = figures.lost.iter().chain(&figures.dropped).sum::<u64>();
+        assert_eq!(lost, 0, "{}: {figures:?}", self.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
+    let skew_ms = Arc::new(AtomicI64::new(0));
+    let clock: Clock = {
+        let skew_ms = Arc::clone(&skew_ms);
+        Arc::new(move || stoa_daemon::unix_ms() + skew_ms.load(Ordering::SeqCst))
+    };
+    let sandbox = Sandbox::with_clock(clock, |_| {}).await;
+    let mut senders = [Sender::start(&sandbox, "one").await, Sender::start(&sandbox, "two").await];
+    for sender in &mut senders {
+        sender.say().await;
+        sender.settled().await;
+    }
+    let figures = || sandbox.server().parts().figures();
+    assert!(!figures().clock_suspect);
+
+    // Behind: senders keep what they read until the clock is right.
+    skew_ms.store(-600_000, Ordering::SeqCst);
+    for sender in &mut senders {
+        sender.say().await;
+    }
+    until("both are refused", async || (figures().ingest.clock_refused_calls >= 2).then_some(()))
+        .await;
+    assert!(figures().clock_suspect);
+    for sender in &senders {
+        let figures = sender.feed.figures();
+        assert_eq!((figures.in_memory + figures.in_spool, figures.imbalance()), (1, 0));
+    }
+    skew_ms.store(0, Ordering::SeqCst);
+    for sender in &senders {
+        sender.settled().await;
+    }
+
+    // Ahead: the collector writes nothing of its own there, and takes what comes from now.
+    skew_ms.store(DAY_MS, Ordering::SeqCst);
+    until("own samples are held back", async || (figures().own_samples_held > 0).then_some(()))
+        .await;
+    for sender in &mut senders {
+        sender.say().await;
+        sender.settled().await;
+    }
+    let tomorrow = sandbox.query(r#"{__name__=~".+"}"#).await;
+    assert!(tomorrow.is_empty(), "written a day ahead: {tomorrow:?}");
+    skew_ms.store(0, Ordering::SeqCst);
+    until("its own series go on", async || {
+        sandbox.value("stoa_collector_own_samples_held_total > 0").await
+    })
+    .await;
+    for sender in &mut senders {
+        sender.say().await;
+        sender.settled().await;
+        assert_eq!(sandbox.points(sender.name).await, sender.sent);
+    }
+    assert_eq!(figures().store.samples.too_old, 0);
+}
