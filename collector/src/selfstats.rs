@@ -189,6 +189,26 @@ impl Page {
                 "Series removed from the head because all their samples are in blocks.",
                 tsdb.series_removed,
             ),
+            (
+                "stoa_collector_tsdb_compactions_total",
+                "Merges of blocks into longer ones.",
+                tsdb.compactions,
+            ),
+            (
+                "stoa_collector_tsdb_compactions_failed_total",
+                "Merges of blocks that failed; they are tried again.",
+                tsdb.compactions_failed,
+            ),
+            (
+                "stoa_collector_tsdb_compaction_read_bytes_total",
+                "Bytes of the blocks that were merged.",
+                tsdb.compaction_bytes_in,
+            ),
+            (
+                "stoa_collector_tsdb_compaction_written_bytes_total",
+                "Bytes of the blocks they were merged into.",
+                tsdb.compaction_bytes_out,
+            ),
         ] {
             self.counter(name, help, value);
         }

@@ -13,7 +13,7 @@
 //! - After a failed sync nobody knows what is on disk. The writer ends for good
 //!   ([`StoreError::Failed`]); a restart replays what really is there.
 //!
-//! Operation: [`Store::open`] recovers and starts two threads (append, maintenance); [`Store::append`]
+//! Operation: [`Store::open`] recovers and starts three threads (append, maintenance, merging); [`Store::append`]
 //! and [`Store::submit`] append, [`Store::view`] reads, [`Store::close`] syncs and ends.
 //! The store knows series, samples and marks; it never knows who sent them or over what.
 
@@ -62,6 +62,9 @@ pub const COMMIT_BYTES_MAX: usize = 1 << 20;
 
 /// How often blocks are cut, retention is applied and metric descriptions are saved, if due.
 pub const MAINTENANCE_PACE: Duration = Duration::from_secs(15);
+
+/// How often it is looked which blocks are to be merged.
+const COMPACTION_PACE: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the writer has ended.
 const FAILED_LOOK: Duration = Duration::from_secs(1);
@@ -146,6 +149,7 @@ struct Shared {
     room: Arc<Semaphore>,
     queue: SyncSender<Job>,
     maintenance: SyncSender<()>,
+    compaction: SyncSender<()>,
     retention: Duration,
     /// Taken by the first to close.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -178,6 +182,7 @@ impl Store {
         let state = Arc::new(Mutex::new(StoreState::Open));
         let (queue, jobs) = mpsc::sync_channel(BATCHES_WAITING_MAX + 1);
         let (maintenance, stop) = mpsc::sync_channel(1);
+        let compaction_clock = clock.clone();
 
         let writer = Writer::new(
             Arc::clone(&db),
@@ -195,6 +200,11 @@ impl Store {
             let counters = Arc::clone(&counters);
             move || maintain(&db, &metadata, &counters, &clock, &stop)
         })?;
+        let (compaction, stop) = mpsc::sync_channel(1);
+        let compact = thread("stoa-compact", {
+            let (db, counters) = (Arc::clone(&db), Arc::clone(&counters));
+            move || compact(&db, &counters, &compaction_clock, &stop)
+        })?;
         let shared = Shared {
             db,
             metadata,
@@ -203,8 +213,9 @@ impl Store {
             room: Arc::new(Semaphore::new(SAMPLES_WAITING_MAX as usize)),
             queue,
             maintenance,
+            compaction,
             retention: config.retention,
-            threads: Mutex::new(vec![append, maintain]),
+            threads: Mutex::new(vec![append, maintain, compact]),
         };
         Ok((Self(Arc::new(shared)), recovery))
     }
@@ -358,7 +369,9 @@ impl Store {
             let threads =
                 std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
             // either fails only when its thread has ended already
-            drop((shared.queue.send(Job::Close), shared.maintenance.try_send(())));
+            shared.db.interrupt_compaction();
+            drop((shared.maintenance.try_send(()), shared.compaction.try_send(())));
+            drop(shared.queue.send(Job::Close));
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a thread of the store panicked");
@@ -417,6 +430,16 @@ fn maintain(
         metadata.save();
     }
     metadata.save();
+}
+
+/// Merges blocks beside everything else: a long merge delays neither appends nor maintenance.
+fn compact(db: &Db, counters: &Counters, clock: &Clock, stop: &mpsc::Receiver<()>) {
+    while stop.recv_timeout(COMPACTION_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if let Err(error) = db.compact(clock()) {
+            figures::add(&counters.maintenance_failures, 1);
+            tracing::error!(error = described(&error), "merging blocks failed, will try again");
+        }
+    }
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {

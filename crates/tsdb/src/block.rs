@@ -7,13 +7,20 @@
 //! `docs/formats/block.md` and `index.md` have every byte.
 //!
 //! Blocks may overlap: late samples make a block of their own. Where two hold the same instant the
-//! lower sequence number wins.
+//! lower rank wins. Blocks of neighbouring spans are merged into longer ones, which name the blocks
+//! they replace: while both are on disk the replaced ones do not count.
+//!
+//! What is deleted is marked in a small file of its own, `tombstones`, until the block is merged.
 
 mod chunks;
 mod index;
+mod index_writer;
+mod merge;
 mod meta;
 mod reader;
+mod sink;
 mod symbols;
+mod tombstones;
 mod writer;
 
 use std::io;
@@ -24,21 +31,31 @@ use std::sync::atomic::Ordering::Relaxed;
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskRead};
 
+use self::chunks::Span;
 pub(crate) use self::index::{Index, IndexCache};
-pub(crate) use self::meta::Meta;
+pub(crate) use self::merge::{MergeError, merge};
+pub(crate) use self::meta::{LEVEL_HEAD, Meta};
 pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
-pub(crate) use self::writer::{Plan, write};
+pub(crate) use self::sink::{Plan, leftovers};
+pub(crate) use self::tombstones::Tombstones;
+pub(crate) use self::writer::write;
 
 /// The file names within a block's directory.
 const META: &str = "meta";
 const INDEX: &str = "index";
 const CHUNKS: &str = "chunks";
+pub(crate) const TOMBSTONES: &str = "tombstones";
 
 /// An open block.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) dir: PathBuf,
     pub(crate) meta: Meta,
+    /// What was deleted of it.
+    pub(crate) tombstones: Tombstones,
+    /// The file of tombstones cannot be read: what it hid is seen again.
+    pub(crate) tombstones_damaged: bool,
+    meta_bytes: u64,
     index: Box<dyn DiskRead>,
     chunks: Box<dyn DiskRead>,
     /// Its index does not hold what it promises: to be set aside.
@@ -49,7 +66,9 @@ impl Block {
     /// Opens a block: its meta must be whole, its files as long as that says. Sections and chunks
     /// are checked when they are read.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
-        let meta = Meta::decode(&disk.read(&dir.join(META))?)?;
+        let meta = disk.read(&dir.join(META))?;
+        let meta_bytes = meta.len() as u64;
+        let meta = Meta::decode(&meta)?;
         let index = disk.open(&dir.join(INDEX))?;
         let chunks = disk.open(&dir.join(CHUNKS))?;
         if index.size()? != meta.index_bytes || chunks.size()? != meta.chunks_bytes {
@@ -58,7 +77,32 @@ impl Block {
                 "a file is not as long as it was written",
             )));
         }
-        Ok(Self { dir: dir.to_owned(), meta, index, chunks, damaged: AtomicBool::new(false) })
+        let path = dir.join(TOMBSTONES);
+        let tombstones = if disk.exists(&path)? {
+            Tombstones::decode(&disk.read(&path)?, meta.sequence).ok()
+        } else {
+            Some(Tombstones::default())
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            meta,
+            tombstones_damaged: tombstones.is_none(),
+            tombstones: tombstones.unwrap_or_default(),
+            meta_bytes,
+            index,
+            chunks,
+            damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// Neighbouring chunks.
+    fn span(&self, offset: u64, bytes: u64) -> Result<Span, BlockError> {
+        Span::read(&*self.chunks, self.meta.sequence, offset, bytes)
+    }
+
+    /// Fails when the index does not hold what it promises.
+    pub(crate) fn check_index(&self) -> Result<(), BlockError> {
+        Index::load(self).map(drop)
     }
 
     pub(crate) fn overlaps(&self, start: TimestampMs, end: TimestampMs) -> bool {
@@ -67,7 +111,7 @@ impl Block {
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.meta.index_bytes + self.meta.chunks_bytes + meta::META_BYTES as u64
+        self.meta.index_bytes + self.meta.chunks_bytes + self.meta_bytes
     }
 
     pub(crate) fn set_damaged(&self) {

@@ -1,11 +1,14 @@
 //! The database: one head, its log, its blocks, behind one handle.
 //!
 //! One thread appends; any number read at the same time. Locks are taken in this order and no other:
-//! `maintenance`, `writer`, `state`. No lock is held while chunks are decoded or blocks are written.
+//! `compaction`, `maintenance`, `writer`, `state`. No lock but the first is held while blocks are
+//! merged, none but the first two while chunks are decoded or blocks are written.
 //!
 //! An append writes the log first and the head after, so the head never knows what the log does not.
 //! What was appended is durable when [`Db::sync`] has returned; nothing may be acknowledged before.
 
+mod compact;
+mod delete;
 mod maintain;
 mod open;
 mod query;
@@ -14,11 +17,15 @@ mod stats;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use stoa_model::Labels;
 use stoa_wal::Disk;
 
+pub use self::compact::Compaction;
+use self::compact::Retries;
+pub use self::delete::Deletion;
 pub use self::maintain::Maintenance;
 use self::maintain::Upkeep;
 use self::stats::Counters;
@@ -57,6 +64,12 @@ pub struct Db {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: Options,
+    /// Held over one compaction or deletion.
+    compaction: Mutex<Retries>,
+    /// Compactions are to end.
+    interrupted: AtomicBool,
+    /// The sequence number given to a block last.
+    sequences: AtomicU64,
     /// Held over one maintenance, so that there is one at a time.
     maintenance: Mutex<Upkeep>,
     writer: Mutex<Writer>,
@@ -79,7 +92,7 @@ struct Writer {
 #[derive(Debug)]
 struct State {
     head: Head,
-    /// In the order they were written.
+    /// In order of rank.
     blocks: Arc<[Arc<Block>]>,
 }
 
@@ -204,6 +217,10 @@ impl Db {
     // A thread that panicked while it held one of these left it between two steps at worst; what
     // it holds is still what queries and the log can go on with.
 
+    fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
+        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,16 +248,21 @@ fn blocks_dir(dir: &Path) -> PathBuf {
 
 /// Moves a block's directory to `quarantine/`; says where to.
 fn set_block_aside(disk: &dyn Disk, dir: &Path, block: &Path) -> io::Result<PathBuf> {
+    let name = block.file_name().unwrap_or_default().to_string_lossy();
+    set_aside(disk, dir, block, &name)
+}
+
+/// Moves something of a block to `quarantine/`, under a name that is not taken; says where to.
+fn set_aside(disk: &dyn Disk, dir: &Path, path: &Path, name: &str) -> io::Result<PathBuf> {
     let quarantine = quarantine_dir(dir);
     disk.create_dir_all(&quarantine)?;
-    let name = block.file_name().unwrap_or_default().to_string_lossy();
     let mut to = quarantine.join(format!("block-{name}"));
     let mut copy = 1;
     while disk.exists(&to)? {
         copy += 1;
         to = quarantine.join(format!("block-{name}-{copy}"));
     }
-    disk.rename(block, &to)?;
+    disk.rename(path, &to)?;
     Ok(to)
 }
 

@@ -17,6 +17,7 @@ mod block;
 mod bytes;
 mod checkpoint;
 mod chunk;
+mod compact;
 mod db;
 mod error;
 mod head;
@@ -32,7 +33,7 @@ pub use batch::{
     Appended, BATCH_SAMPLES_MAX, Batch, GroupId, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
     MARKS_MAX, Mark, Row, SeriesRef,
 };
-pub use db::{Db, Maintenance, Stats};
+pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
 pub use error::{AppendError, DbError, SelectError};
 pub use options::Options;
 pub use recovery::Recovery;

@@ -12,6 +12,10 @@ pub struct Options {
     /// How long after its end a block's time is left open for stragglers before the block is
     /// written, milliseconds: 15 min. Later samples still are taken; they make a block of their own.
     pub grace_ms: i64,
+    /// The spans into which blocks are merged, milliseconds: 8 h, 24 h, 7 d. Taken as multiples of
+    /// the one before (the first of `block_ms`); what spans over half of `retention_ms` is left out,
+    /// for a block goes as a whole. None: nothing is merged.
+    pub compaction_ms: Vec<i64>,
     /// Blocks that ended longer ago than this, before the newest sample, are deleted: 14 d.
     pub retention_ms: i64,
     /// Oldest blocks are deleted while blocks and log take more bytes than this; `None`: no limit.
@@ -36,6 +40,7 @@ impl Default for Options {
         Self {
             block_ms: 2 * HOUR_MS,
             grace_ms: HOUR_MS / 4,
+            compaction_ms: vec![8 * HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS],
             retention_ms: 14 * 24 * HOUR_MS,
             retention_bytes: None,
             out_of_order_ms: 24 * HOUR_MS,
@@ -55,6 +60,20 @@ impl Options {
 
     pub(crate) fn block_ms(&self) -> i64 {
         self.block_ms.max(BLOCK_MS_MIN)
+    }
+
+    /// The spans of [`Self::compaction_ms`], each a multiple of the one before.
+    pub(crate) fn compaction_spans(&self) -> Vec<i64> {
+        let mut spans = Vec::new();
+        let mut last = self.block_ms();
+        for span in &self.compaction_ms {
+            let span = span.saturating_sub(span.rem_euclid(last));
+            if span > last && span <= self.retention_ms / 2 {
+                spans.push(span);
+                last = span;
+            }
+        }
+        spans
     }
 
     pub(crate) fn window_ticks(&self) -> usize {

@@ -1,7 +1,8 @@
 //! The database against a map, on a disk that crashes, fills up and fails, by seed.
 //!
 //! Each batch carries a mark with its number, so that after a crash the mark says which batches
-//! there must be: exactly those up to it, at least those that were synced.
+//! there must be: exactly those up to it, at least those that were synced. Blocks are merged and
+//! samples deleted in between; a deletion that failed is repeated until it is done.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use stoa_model::{Labels, stale_nan};
+use stoa_model::{Labels, Matcher, stale_nan};
 use stoa_tsdb::{AppendError, Batch, Db, DbError, GroupId, Mark, Options, Row, SeriesRef};
 use stoa_wal::disk::{Fault, SimDisk};
 
@@ -28,6 +29,7 @@ fn options() -> Options {
         out_of_order_ms: 5 * MINUTE_MS,
         head_chunk_samples: 16,
         log_bytes_max: 4_000,
+        compaction_ms: vec![3 * MINUTE_MS, 6 * MINUTE_MS, 12 * MINUTE_MS],
         ..Options::default()
     }
 }
@@ -80,6 +82,11 @@ struct World {
     blocks_written: u64,
     checkpoints: u64,
     series_removed: u64,
+    merges: u64,
+    dropped: u64,
+    deleted: u64,
+    /// A deletion that failed: a part of it may have been done.
+    deleting: Option<(String, i64, i64)>,
 }
 
 impl World {
@@ -95,6 +102,10 @@ impl World {
             blocks_written: 0,
             checkpoints: 0,
             series_removed: 0,
+            merges: 0,
+            dropped: 0,
+            deleted: 0,
+            deleting: None,
         };
         world.open();
         world
@@ -116,6 +127,7 @@ impl World {
 
     /// The database holds exactly what one of the possible states says.
     fn check(&mut self) {
+        self.finish_deletion();
         let marked = self
             .db()
             .mark(LAST_BATCH)
@@ -200,6 +212,8 @@ impl World {
     }
 
     fn append(&mut self) {
+        // What is stored after a deletion is kept: it has to be done first.
+        self.finish_deletion();
         let group = self.dice.below(2);
         let rows = self.rows(group);
         self.now += 1000 * (1 + self.dice.below(8).cast_signed());
@@ -278,13 +292,16 @@ impl World {
             }
             3..=5 => self.disk.set_capacity(None),
             6 | 7 => {
+                self.finish_deletion();
                 let all = self.states.clone();
                 self.check();
                 // Looking makes nothing durable.
                 self.states = all;
             }
             8..=11 => self.maintain(),
-            12..=18 => self.sync(),
+            12..=16 => self.sync(),
+            17 => self.compact(),
+            18 => self.delete(),
             19 => {
                 // A long pause.
                 self.now += 90_000;
@@ -295,13 +312,79 @@ impl World {
             self.crash();
         }
     }
+
+    /// Deletes a stretch of one or all series. What is deleted is deleted in every state that may
+    /// come back.
+    fn delete(&mut self) {
+        let n = ["0", "1", "2", "3", ".*"][self.dice.below(5) as usize].to_owned();
+        let start = self.now - self.dice.below(900_000).cast_signed();
+        let end = start + self.dice.below(300_000).cast_signed();
+        self.finish_deletion();
+        // Nothing may be deleted that could come back because it was not durable.
+        self.sync();
+        if self.disk.halted() || self.states.len() != 1 {
+            return;
+        }
+        self.deleting = Some((n, start, end));
+        self.try_deletion();
+    }
+
+    fn try_deletion(&mut self) -> bool {
+        let Some((n, start, end)) = self.deleting.clone() else { return true };
+        let matcher = Matcher::new("n", stoa_model::MatchOp::Regex, &n).unwrap();
+        let Ok(done) = self.db().delete_series(&[matcher], start, end, self.now) else {
+            return false;
+        };
+        self.deleted += done.series;
+        self.deleting = None;
+        for state in &mut self.states {
+            state.samples.retain(|(labels, t), _| {
+                let is_series = n == ".*" || labels.get("n") == Some(n.as_str());
+                !is_series || *t < start || *t > end
+            });
+        }
+        true
+    }
+
+    fn finish_deletion(&mut self) {
+        if self.deleting.is_some() && !self.disk.halted() {
+            self.disk.set_capacity(None);
+            self.disk.clear_faults();
+            while !self.try_deletion() {
+                assert!(!self.disk.halted(), "seed {}: a deletion failed for nothing", self.seed);
+                self.db = None;
+                self.disk.crash();
+                self.open();
+            }
+        }
+    }
+
+    fn compact(&mut self) {
+        let done = self.db().compact(self.now);
+        if let Ok(done) = done {
+            self.merges += done.merges;
+            self.dropped += done.samples_dropped;
+            assert_eq!(done.chunks_damaged, 0, "seed {}", self.seed);
+        }
+        if self.dice.below(6) == 0 {
+            drop(self.db().clean_tombstones(self.now));
+        }
+    }
 }
 
 fn run(seeds: std::ops::Range<u64>, faults: bool) {
+    let seeds = match std::env::var("STOA_SEEDS") {
+        Ok(count) => seeds.start..seeds.start + count.parse::<u64>().unwrap(),
+        Err(_) => seeds,
+    };
     let (mut blocks, mut checkpoints, mut removed) = (0, 0, 0);
+    let (mut merges, mut dropped, mut deleted) = (0, 0, 0);
     for seed in seeds {
         let mut world = World::new(seed);
-        for _ in 0..120 {
+        if std::env::var("STOA_SEED").is_ok_and(|only| only != seed.to_string()) {
+            continue;
+        }
+        for _ in 0..160 {
             world.step(faults);
         }
         world.disk.set_capacity(None);
@@ -309,9 +392,13 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
         blocks += world.blocks_written;
         checkpoints += world.checkpoints;
         removed += world.series_removed;
+        merges += world.merges;
+        dropped += world.dropped;
+        deleted += world.deleted;
     }
     // The runs are long enough for everything to happen.
     assert!(blocks > 100 && checkpoints > 100 && removed > 10, "{blocks} {checkpoints} {removed}");
+    assert!(merges > 100 && dropped > 100 && deleted > 100, "{merges} {dropped} {deleted}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
     reason = "a test: what goes wrong is to fail it"
 )]
 
+#[path = "store/compaction.rs"]
+mod compaction;
 #[path = "store/damage.rs"]
 mod damage;
 #[path = "store/disk.rs"]

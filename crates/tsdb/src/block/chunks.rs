@@ -85,6 +85,11 @@ impl Span {
         Ok(Self { sequence, offset, bytes: read })
     }
 
+    /// Where in the file it begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The chunk whose checksum stands at `offset` of the file.
     pub(super) fn chunk(&self, offset: u64, bytes: u32) -> Result<&[u8], Malformed> {
         let at = offset.checked_sub(self.offset).and_then(|at| usize::try_from(at).ok());

@@ -133,7 +133,7 @@ impl Index {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    fn symbol_table(&self) -> Symbols<'_> {
+    pub(super) fn symbol_table(&self) -> Symbols<'_> {
         Symbols { bytes: self.section(&self.symbols), count: self.symbol_count }
     }
 
@@ -165,6 +165,31 @@ impl Index {
             lanes.push(Lane { offset, windows });
         }
         Ok(lanes)
+    }
+
+    /// The groups in order of their place: number outside, and the numbers of their series.
+    pub(super) fn groups(&self) -> Result<Vec<(u64, Range<u32>)>, Malformed> {
+        let section = self.section(&self.groups);
+        let mut groups = Vec::new();
+        let mut first = 0;
+        for place in 0..self.group_count {
+            let id = Self::entry(section, self.group_count, place)?.u64()?;
+            let mut end = first;
+            while end < self.series_count {
+                let mut entry = Self::entry(self.section(&self.series), self.series_count, end)?;
+                if entry.varint_u32()? != place {
+                    break;
+                }
+                end += 1;
+            }
+            groups.push((id, first..end));
+            first = end;
+        }
+        if first == self.series_count {
+            Ok(groups)
+        } else {
+            Err(Malformed("series do not stand in order of group"))
+        }
     }
 
     pub(crate) fn series(&self, number: u32) -> Result<SeriesEntry, Malformed> {

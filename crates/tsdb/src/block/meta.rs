@@ -2,28 +2,36 @@
 
 use stoa_model::TimestampMs;
 
-use crate::bytes::{Cursor, Malformed};
+use crate::bytes::{Cursor, Malformed, put_varint};
 use crate::recovery::Covered;
 
-pub(super) const META_BYTES: usize = 92;
 const MAGIC: [u8; 8] = *b"STOABLK\0";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// Version 1 has one span, no parents, and ranks as its sequence number says.
+const VERSION_1: u16 = 1;
+const CRC_BYTES: usize = 4;
 /// Cut from the head; compaction makes higher levels.
-pub(super) const LEVEL_HEAD: u8 = 1;
+pub(crate) const LEVEL_HEAD: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) level: u8,
-    /// Counts blocks in the order they were written; of equal instants the lower one's wins.
+    /// Counts blocks in the order they were written. No two blocks of a database have the same.
     pub(crate) sequence: u64,
-    /// The span it was cut for: `start ≤ t < end`.
+    /// Of equal instants in two blocks the lower rank wins: the sequence number of the oldest block
+    /// that went into it.
+    pub(crate) rank: u64,
+    /// The span it is for: `start ≤ t < end`.
     pub(crate) start: TimestampMs,
     pub(crate) end: TimestampMs,
     /// Its first and last sample.
     pub(crate) first_t: TimestampMs,
     pub(crate) last_t: TimestampMs,
-    /// It holds every sample of its span that the log has in segments before this one.
-    pub(crate) log_before: u64,
+    /// What of the log it holds, or held before it was deleted.
+    pub(crate) covered: Vec<Covered>,
+    /// The sequence numbers of the blocks it was merged from: where both are there, they are not
+    /// counted.
+    pub(crate) parents: Vec<u64>,
     pub(crate) samples: u64,
     pub(crate) chunks_bytes: u64,
     pub(crate) index_bytes: u64,
@@ -32,7 +40,7 @@ pub(crate) struct Meta {
 
 impl Meta {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(META_BYTES);
+        let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[self.level, 0]);
@@ -40,49 +48,76 @@ impl Meta {
         for t in [self.start, self.end, self.first_t, self.last_t] {
             out.extend_from_slice(&t.to_le_bytes());
         }
-        for n in [self.log_before, self.samples, self.chunks_bytes, self.index_bytes] {
+        for n in [self.rank, self.samples, self.chunks_bytes, self.index_bytes] {
             out.extend_from_slice(&n.to_le_bytes());
         }
         out.extend_from_slice(&self.series.to_le_bytes());
+        put_varint(&mut out, self.covered.len() as u64);
+        for covered in &self.covered {
+            out.extend_from_slice(&covered.start.to_le_bytes());
+            out.extend_from_slice(&covered.end.to_le_bytes());
+            out.extend_from_slice(&covered.log_before.to_le_bytes());
+        }
+        put_varint(&mut out, self.parents.len() as u64);
+        for parent in &self.parents {
+            out.extend_from_slice(&parent.to_le_bytes());
+        }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let body = bytes.get(..META_BYTES - 4).ok_or(Malformed("meta ends early"))?;
-        let mut crc = Cursor::new(bytes.get(META_BYTES - 4..).unwrap_or_default());
+        let body = bytes.len().checked_sub(CRC_BYTES).and_then(|at| bytes.split_at_checked(at));
+        let (body, crc) = body.ok_or(Malformed("meta ends early"))?;
         let mut cursor = Cursor::new(body);
         if cursor.take(8)? != MAGIC {
             return Err(Malformed("meta of something else"));
         }
-        if crc.u32()? != crc32c::crc32c(body) {
+        if Cursor::new(crc).u32()? != crc32c::crc32c(body) {
             return Err(Malformed("meta fails its checksum"));
         }
-        crc.end()?;
         let version = u16::from(cursor.u8()?) | u16::from(cursor.u8()?) << 8;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_1 {
             return Err(Malformed("block of another version"));
         }
         let level = cursor.u8()?;
         let _reserved = cursor.u8()?;
-        Ok(Self {
+        let mut meta = Self {
             level,
             sequence: cursor.u64()?,
             start: cursor.i64()?,
             end: cursor.i64()?,
             first_t: cursor.i64()?,
             last_t: cursor.i64()?,
-            log_before: cursor.u64()?,
+            // In version 1 the segment before which it has all of the log.
+            rank: cursor.u64()?,
             samples: cursor.u64()?,
             chunks_bytes: cursor.u64()?,
             index_bytes: cursor.u64()?,
             series: cursor.u32()?,
-        })
-    }
-
-    pub(crate) fn covered(&self) -> Covered {
-        Covered { start: self.start, end: self.end, log_before: self.log_before }
+            covered: Vec::new(),
+            parents: Vec::new(),
+        };
+        if version == VERSION_1 {
+            let (start, end, log_before) = (meta.start, meta.end, meta.rank);
+            meta.covered.push(Covered { start, end, log_before });
+            meta.rank = meta.sequence;
+            cursor.end()?;
+            return Ok(meta);
+        }
+        for _ in 0..cursor.count(24)? {
+            meta.covered.push(Covered {
+                start: cursor.i64()?,
+                end: cursor.i64()?,
+                log_before: cursor.u64()?,
+            });
+        }
+        for _ in 0..cursor.count(8)? {
+            meta.parents.push(cursor.u64()?);
+        }
+        cursor.end()?;
+        Ok(meta)
     }
 
     /// The name of its directory: a ULID of the time it was written and its sequence number.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use stoa_model::{Labels, Matcher, TimestampMs};
 
 use super::Block;
-use super::chunks::{CRC_BYTES, Span};
-use super::index::{Index, Lane, SeriesEntry};
+use super::chunks::CRC_BYTES;
+use super::index::{Index, Lane, SeriesEntry, Window};
+use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
-use crate::chunk::{decode_times, decode_values};
+use crate::chunk::decode_values;
 use crate::matching;
 
 /// Why a block, or a part of it, cannot be read.
@@ -43,6 +44,7 @@ pub(crate) struct BlockSeries {
 /// Where a series' samples are.
 #[derive(Debug)]
 pub(crate) struct Place {
+    number: u32,
     entry: SeriesEntry,
     lanes: Arc<Vec<Lane>>,
 }
@@ -85,11 +87,27 @@ impl<'a> BlockQuery<'a> {
         if lane.windows.len() != entry.chunk_bytes.len() {
             return Err(Malformed("series has more or fewer chunks than its lane"));
         }
-        if !lane.windows.iter().any(|w| w.first_t <= self.end && w.last_t >= self.start) {
+        let hidden = self.block.tombstones.of(number);
+        let (start, end) = (self.start, self.end);
+        let is_wanted = |w: &Window| {
+            let overlaps = w.first_t <= end && w.last_t >= start;
+            overlaps && !hides_all(hidden, w.first_t.max(start), w.last_t.min(end))
+        };
+        if !lane.windows.iter().any(is_wanted) {
             return Ok(None);
         }
         let labels = self.index.labels(&entry.pairs, &mut self.texts)?;
-        Ok(Some(BlockSeries { labels, place: Place { entry, lanes } }))
+        Ok(Some(BlockSeries { labels, place: Place { number, entry, lanes } }))
+    }
+
+    /// The labels of every series that has windows in the range.
+    pub(crate) fn each_label_set(&mut self, mut each: impl FnMut(Labels)) -> Result<(), Malformed> {
+        for number in self.find(&[])? {
+            if let Some(series) = self.series(number)? {
+                each(series.labels);
+            }
+        }
+        Ok(())
     }
 
     /// Appends a series' samples in the range, and says how many chunks could not be read.
@@ -103,8 +121,7 @@ impl<'a> BlockQuery<'a> {
         let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return 0 };
         let (Some(from), Some(to)) = (offsets.get(*first), offsets.get(last + 1)) else { return 0 };
-        let sequence = self.block.meta.sequence;
-        let span = Span::read(&*self.block.chunks, sequence, *from, to.saturating_sub(*from));
+        let span = self.block.span(*from, to.saturating_sub(*from));
         let mut damaged = 0;
         for at in wanted {
             let before = out.len();
@@ -134,8 +151,9 @@ impl<'a> BlockQuery<'a> {
         let mut values = Vec::new();
         decode_values(chunk, times.len(), &mut values)?;
         let (start, end) = (self.start, self.end);
+        let hidden = self.block.tombstones.of(series.number);
         let samples = times.iter().copied().zip(values);
-        out.extend(samples.filter(|(t, _)| start <= *t && *t <= end));
+        out.extend(samples.filter(|(t, _)| start <= *t && *t <= end && !hides(hidden, *t)));
         Ok(())
     }
 
@@ -149,14 +167,10 @@ impl<'a> BlockQuery<'a> {
         if let Some(times) = self.times.get(&key) {
             return Ok(Arc::clone(times));
         }
-        let window = lane.windows.get(at).ok_or(Malformed("no window of that number"))?;
-        let bytes: Vec<u32> = lane.windows.iter().map(|window| window.bytes).collect();
-        let offset = offsets(lane.offset, &bytes).get(at).copied().unwrap_or_default();
-        let len = CRC_BYTES + u64::from(window.bytes);
-        let span = Span::read(&*self.block.chunks, self.block.meta.sequence, offset, len)
-            .map_err(|_unread| Malformed("timestamps unread"))?;
-        let mut times = Vec::new();
-        decode_times(span.chunk(offset, window.bytes)?, window.ticks as usize, &mut times)?;
+        let unread = Malformed("timestamps unread");
+        let (offset, bytes) = lane.place(at).ok().ok_or(unread)?;
+        let span = self.block.span(offset, bytes).ok().ok_or(unread)?;
+        let times = lane.decode(&span, at)?;
         let times = Arc::new(times);
         self.times.insert(key, Arc::clone(&times));
         Ok(times)
@@ -164,7 +178,7 @@ impl<'a> BlockQuery<'a> {
 }
 
 /// Where each of some neighbouring chunks begins, and where the last one ends.
-fn offsets(first: u64, bytes: &[u32]) -> Vec<u64> {
+pub(super) fn offsets(first: u64, bytes: &[u32]) -> Vec<u64> {
     let mut at = first;
     let mut offsets = vec![at];
     for len in bytes {

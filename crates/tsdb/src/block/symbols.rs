@@ -5,59 +5,51 @@
 //! the length and bytes of the rest. A text's number is its place in the order, so numbers compare
 //! as texts do.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use crate::bytes::{Cursor, Malformed, put_bytes, put_varint};
 
 const RUN: u32 = 16;
 
-/// The texts of a block that is being written.
-#[derive(Debug)]
+/// The texts of a block that is being written; pushed in order, each once.
+#[derive(Debug, Default)]
 pub(super) struct SymbolsBuilder {
-    texts: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, u32>,
+    offsets: Vec<u8>,
+    body: Vec<u8>,
+    last: Vec<u8>,
+    count: u32,
 }
 
 impl SymbolsBuilder {
-    pub(super) fn new(mut texts: Vec<Arc<str>>) -> Self {
-        texts.sort_unstable();
-        texts.dedup();
-        let numbers = texts.iter().zip(0u32..).map(|(text, n)| (Arc::clone(text), n)).collect();
-        Self { texts, numbers }
-    }
-
-    pub(super) fn number(&self, text: &str) -> u32 {
-        self.numbers.get(text).copied().unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Malformed> {
-        let mut offsets = Vec::new();
-        let mut body = Vec::new();
-        for run in self.texts.chunks(RUN as usize) {
-            let offset = u32::try_from(body.len()).ok().ok_or(Malformed("over 4 GiB of labels"))?;
-            offsets.extend_from_slice(&offset.to_le_bytes());
-            let mut last: &str = "";
-            for (i, text) in run.iter().enumerate() {
-                let shared = if i == 0 { 0 } else { shared_bytes(last, text) };
-                if i > 0 {
-                    put_varint(&mut body, shared as u64);
-                }
-                put_bytes(&mut body, text.as_bytes().get(shared..).unwrap_or_default());
-                last = text;
-            }
+    /// Takes the next text and says its number.
+    pub(super) fn push(&mut self, text: &[u8]) -> Result<u32, Malformed> {
+        let number = self.count;
+        if number.is_multiple_of(RUN) {
+            let offset = u32::try_from(self.body.len());
+            let offset = offset.ok().ok_or(Malformed("over 4 GiB of labels"))?;
+            self.offsets.extend_from_slice(&offset.to_le_bytes());
+            put_bytes(&mut self.body, text);
+        } else {
+            let shared = shared_bytes(&self.last, text);
+            put_varint(&mut self.body, shared as u64);
+            put_bytes(&mut self.body, text.get(shared..).unwrap_or_default());
         }
-        offsets.extend_from_slice(&body);
-        Ok(offsets)
+        self.last.clear();
+        self.last.extend_from_slice(text);
+        self.count = number.checked_add(1).ok_or(Malformed("over 2^32 texts"))?;
+        Ok(number)
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.offsets.append(&mut self.body);
+        self.offsets
     }
 }
 
-fn shared_bytes(a: &str, b: &str) -> usize {
-    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The symbols section of an index.
@@ -65,6 +57,21 @@ fn shared_bytes(a: &str, b: &str) -> usize {
 pub(super) struct Symbols<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) count: u32,
+}
+
+impl<'a> Symbols<'a> {
+    /// Every text in order.
+    pub(super) fn each(self) -> impl Iterator<Item = Result<Vec<u8>, Malformed>> + 'a {
+        (0..self.count.div_ceil(RUN)).flat_map(move |run| {
+            let mut texts = Vec::new();
+            let read = self.run(run, 0, |text| {
+                texts.push(Ok(text.to_vec()));
+                false
+            });
+            texts.extend(read.err().map(Err));
+            texts
+        })
+    }
 }
 
 impl Symbols<'_> {
@@ -139,8 +146,6 @@ impl Symbols<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::{ProptestConfig, proptest};
 
     use super::{Symbols, SymbolsBuilder};
@@ -153,10 +158,12 @@ mod tests {
             texts in proptest::collection::btree_set("[ab]{0,5}|node_[a-zä]{0,4}", 0..60),
             probe in "[ab]{0,5}",
         ) {
-            let given: Vec<Arc<str>> = texts.iter().map(|t| t.as_str().into()).collect();
-            let builder = SymbolsBuilder::new(given);
-            let bytes = builder.encode().unwrap();
-            let count = u32::try_from(builder.len()).unwrap();
+            let mut builder = SymbolsBuilder::default();
+            for text in &texts {
+                builder.push(text.as_bytes()).unwrap();
+            }
+            let count = builder.count();
+            let bytes = builder.finish();
             let symbols = Symbols { bytes: &bytes, count };
             for (number, text) in (0u32..).zip(&texts) {
                 assert_eq!(&symbols.text(number).unwrap(), text);

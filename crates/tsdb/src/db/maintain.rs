@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 
 use stoa_model::TimestampMs;
+use stoa_wal::disk::create_dir_durable;
 
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, MemberSnapshot, Snapshot, segment_of_name};
+use crate::recovery::Covered;
 use crate::{DbError, retention};
 
 /// What one maintenance did.
@@ -34,9 +36,11 @@ pub struct Maintenance {
 pub(super) struct Upkeep {
     /// The boundary up to which blocks were cut last: each is cut once, so that late samples that
     /// trickle in make one block and not one per call.
-    cut_to: Option<TimestampMs>,
+    pub(super) cut_to: Option<TimestampMs>,
     /// The head has changed by more than appends since it was written down.
-    checkpoint_due: bool,
+    pub(super) checkpoint_due: bool,
+    /// Directories of blocks that do not count and must be gone before another is written.
+    pub(super) unsettled: Vec<PathBuf>,
 }
 
 impl Db {
@@ -47,12 +51,13 @@ impl Db {
     /// The first [`DbError`]; the other tasks are done all the same. Nothing is lost by any of them
     /// but [`DbError::Stopped`], and what was not done is done by a later call.
     pub fn maintain(&self, now_ms: TimestampMs) -> Result<Maintenance, DbError> {
-        let mut upkeep = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep = self.upkeep();
         let mut done = Maintenance::default();
         // First what makes room.
+        let settled = self.settle(&mut upkeep);
         let retained = self.retain(now_ms, &mut done);
         let set_aside = self.set_damaged_aside(&mut done);
-        let cut = self.cut_blocks(now_ms, &mut upkeep, &mut done);
+        let cut = settled.and_then(|()| self.cut_blocks(now_ms, &mut upkeep, &mut done));
         let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
         retained.and(set_aside).and(cut).and(checkpointed).map(|()| done)
     }
@@ -69,6 +74,21 @@ impl Db {
         if upkeep.cut_to == Some(boundary) || !is_due {
             return Ok(());
         }
+        done.blocks_written += self.cut(now_ms, boundary, |_| true, upkeep)?;
+        upkeep.cut_to = Some(boundary);
+        Ok(())
+    }
+
+    /// Writes a block for each span that begins before a boundary, has samples in the head, and is
+    /// wanted; says how many.
+    pub(super) fn cut(
+        &self,
+        now_ms: TimestampMs,
+        boundary: TimestampMs,
+        is_wanted: impl Fn(TimestampMs) -> bool,
+        upkeep: &mut Upkeep,
+    ) -> Result<u64, DbError> {
+        let mut written = 0;
         let (log_before, serial, groups) = {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
@@ -81,21 +101,27 @@ impl Db {
             .flat_map(|group| &group.members)
             .flat_map(|member| &member.sealed)
             .map(|sealed| self.options.block_start(sealed.ticks.first_t()))
+            .filter(|start| is_wanted(*start))
             .collect();
         for start in starts {
             let in_span = |t: TimestampMs| self.options.block_start(t) == start;
+            let (sequence, end) =
+                (self.next_sequence(), start.saturating_add(self.options.block_ms()));
             let plan = Plan {
                 now_ms,
-                sequence: self.next_sequence(),
+                level: block::LEVEL_HEAD,
+                sequence,
+                rank: sequence,
                 start,
-                end: start.saturating_add(self.options.block_ms()),
-                log_before,
+                end,
+                covered: vec![Covered { start, end, log_before }],
+                parents: Vec::new(),
             };
             let groups = within(&groups, in_span);
-            let block = self.write_block(&plan, &groups)?;
+            let block = self.write_block(&plan, &groups, upkeep)?;
             let mut state = self.state_mut();
             if let Some(block) = block {
-                done.blocks_written += 1;
+                written += 1;
                 let mut blocks = state.blocks.to_vec();
                 blocks.push(Arc::new(block));
                 state.blocks = blocks.into();
@@ -105,18 +131,24 @@ impl Db {
             });
             upkeep.checkpoint_due = true;
         }
-        upkeep.cut_to = Some(boundary);
-        Ok(())
+        Ok(written)
     }
 
-    fn write_block(&self, plan: &Plan, groups: &[GroupSnapshot]) -> Result<Option<Block>, DbError> {
+    fn write_block(
+        &self,
+        plan: &Plan,
+        groups: &[GroupSnapshot],
+        upkeep: &mut Upkeep,
+    ) -> Result<Option<Block>, DbError> {
         let dir = blocks_dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
-        self.disk
-            .create_dir_all(&dir)
-            .and_then(|()| self.disk.sync_dir(&self.dir))
-            .map_err(error)?;
-        match block::write(&*self.disk, &dir, plan, groups) {
+        create_dir_durable(&*self.disk, &dir).map_err(error)?;
+        let written = block::write(&*self.disk, &dir, plan, groups);
+        if written.is_err() {
+            // The head still has the samples.
+            self.discard(upkeep, &dir, plan);
+        }
+        match written {
             Ok((block, damaged)) => {
                 self.counters.damaged_chunks(damaged);
                 Ok(block)
@@ -126,10 +158,9 @@ impl Db {
         }
     }
 
-    /// A number higher than any block's.
-    fn next_sequence(&self) -> u64 {
-        let state = self.state();
-        state.blocks.iter().map(|block| block.meta.sequence).max().unwrap_or(0) + 1
+    /// A number no block has had while one of its parents or children was there.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequences.fetch_add(1, Relaxed) + 1
     }
 
     fn checkpoint_if_due(
@@ -217,12 +248,26 @@ impl Db {
         self.indexes.forget(sequence);
     }
 
-    /// Removes a directory: a crash half-way leaves a name that the next start finishes.
-    fn remove_dir(&self, dir: &Path) -> Result<(), DbError> {
+    /// Removes a directory: a crash leaves all of it, or a name that the next start finishes. After
+    /// an error it is there whole, or gone for good but for that name.
+    pub(super) fn remove_dir(&self, dir: &Path) -> Result<(), DbError> {
         let gone = dir.with_extension("tmp");
-        let renamed = self.disk.rename(dir, &gone);
-        let removed = renamed.and_then(|()| self.disk.remove_dir_all(&gone));
-        removed.map_err(|error| remove_error(dir, error))
+        let remove = || {
+            if gone == dir {
+                return self.disk.remove_dir_all(dir);
+            }
+            if self.disk.exists(&gone)? {
+                self.disk.remove_dir_all(&gone)?;
+            }
+            self.disk.rename(dir, &gone)?;
+            if let Err(error) = self.disk.sync_dir(dir.parent().unwrap_or(dir)) {
+                // To be renamed again: a second sync alone would make nothing durable.
+                drop(self.disk.rename(&gone, dir));
+                return Err(error);
+            }
+            self.disk.remove_dir_all(&gone)
+        };
+        remove().map_err(|error| remove_error(dir, error))
     }
 }
 

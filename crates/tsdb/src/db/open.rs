@@ -1,15 +1,18 @@
 //! Opening: what an earlier process left, made whole.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use stoa_wal::Disk;
 
+use super::compact::Retries;
 use super::maintain::Upkeep;
 use super::stats::Counters;
-use super::{Db, State, Writer, blocks_dir, set_block_aside};
-use crate::block::{Block, IndexCache};
+use super::{Db, State, Writer, blocks_dir, set_aside, set_block_aside};
+use crate::block::{Block, IndexCache, TOMBSTONES};
 use crate::checkpoint::segment_of_name;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
@@ -38,7 +41,8 @@ impl Db {
             recovery.unfinished_removed += u64::from(remove(&*disk, &dir.join(name)));
         }
         let blocks = open_blocks(&*disk, dir, &mut recovery).map_err(open_error)?;
-        let covered: Vec<Covered> = blocks.iter().map(|block| block.meta.covered()).collect();
+        let covered: Vec<Covered> =
+            blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
         let segments = covered.iter().map(|covered| covered.log_before).chain(checkpoints);
         if let Some(segment) = segments.max() {
@@ -48,6 +52,8 @@ impl Db {
         let mut replay = Replay::new(&disk, dir, &options, &covered, recovery);
         let from_segment = replay.checkpoint(&names);
         replay.log(&log_dir, from_segment);
+        // Until the log ends where the blocks say they have all of it, none of them may go.
+        let checkpoint_due = covered.iter().any(|covered| covered.log_before > from_segment);
         let Replay { head, recovery, sequence, .. } = replay;
         log.continue_after(sequence, recovery.damaged + recovery.torn > 0);
         if recovery.damaged > 0 {
@@ -61,12 +67,16 @@ impl Db {
                 }
             }
         }
+        let sequence = blocks.iter().map(|block| block.meta.sequence).max().unwrap_or(0);
         let db = Self {
             disk,
+            compaction: Mutex::new(Retries::default()),
+            interrupted: AtomicBool::new(false),
+            sequences: AtomicU64::new(sequence),
             dir: dir.to_owned(),
             indexes: IndexCache::new(options.index_cache_bytes),
             options,
-            maintenance: Mutex::new(Upkeep::default()),
+            maintenance: Mutex::new(Upkeep { checkpoint_due, ..Upkeep::default() }),
             // One more than any group's: each is defined again with its first batch.
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
             state: RwLock::new(State { head, blocks: blocks.into() }),
@@ -110,11 +120,64 @@ fn open_blocks(
             }
         }
     }
+    let mut blocks = without_parents(disk, dir, blocks, recovery);
     blocks.sort_by_key(|block| block.meta.sequence);
     // A block that was copied by hand holds nothing that the one it was copied from does not.
     blocks.dedup_by_key(|block| block.meta.sequence);
+    blocks.sort_by_key(|block| (block.meta.rank, block.meta.sequence));
+    for block in blocks.iter().filter(|block| block.tombstones_damaged) {
+        let path = block.dir.join(TOMBSTONES);
+        recovery.damage(format!("{}: deleted samples are back", path.display()));
+        if let Ok(to) = set_aside(disk, dir, &path, &format!("{}-tombstones", name_of(block))) {
+            recovery.quarantined.push(to);
+        }
+    }
     recovery.blocks = blocks.len() as u64;
     Ok(blocks)
+}
+
+fn name_of(block: &Block) -> String {
+    block.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Leaves out the blocks that were merged into another one that is there, and removes them: a crash
+/// came between.
+fn without_parents(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut blocks: Vec<Arc<Block>>,
+    recovery: &mut Recovery,
+) -> Vec<Arc<Block>> {
+    // From the newest on: what is merged again is a parent itself.
+    blocks.sort_by_key(|block| std::cmp::Reverse(block.meta.sequence));
+    let mut replaced = BTreeSet::new();
+    let mut kept = Vec::new();
+    let there: BTreeSet<u64> = blocks.iter().map(|block| block.meta.sequence).collect();
+    for block in blocks {
+        if replaced.contains(&block.meta.sequence) {
+            // What is left of it is met again by the next start.
+            let gone = block.dir.with_extension("tmp");
+            let blocks = blocks_dir(dir);
+            let removed = disk
+                .rename(&block.dir, &gone)
+                .and_then(|()| disk.sync_dir(&blocks))
+                .and_then(|()| disk.remove_dir_all(&gone));
+            recovery.unfinished_removed += u64::from(removed.is_ok());
+            continue;
+        }
+        let has_parents = block.meta.parents.iter().any(|parent| there.contains(parent));
+        if has_parents && let Err(error) = block.check_index() {
+            // They still have everything.
+            recovery.damage(format!("block {}: {error:?}", name_of(&block)));
+            if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
+                recovery.quarantined.push(to);
+            }
+            continue;
+        }
+        replaced.extend(block.meta.parents.iter().copied());
+        kept.push(block);
+    }
+    kept
 }
 
 /// Makes sure that the log goes on with numbers after `segment`. If its files were taken away it would

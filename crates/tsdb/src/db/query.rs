@@ -129,6 +129,14 @@ impl Db {
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
+            if !block.tombstones.is_empty() {
+                let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
+                let each = |labels: Labels| {
+                    names.extend(labels.iter().map(|label| label.name.to_string()));
+                };
+                let Some(()) = self.whole(block, query.each_label_set(each)) else { continue };
+                continue;
+            }
             let read = index.names(&mut |name| names.extend([name.to_owned()]));
             let Some(()) = self.whole(block, read) else { continue };
         }
@@ -161,6 +169,12 @@ impl Db {
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
+            if !block.tombstones.is_empty() {
+                let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
+                let each = |labels: Labels| values.extend(labels.get(name).map(str::to_owned));
+                let Some(()) = self.whole(block, query.each_label_set(each)) else { continue };
+                continue;
+            }
             let read = index.values(name, &mut |value| values.extend([value.to_owned()]));
             let Some(()) = self.whole(block, read) else { continue };
         }

@@ -48,6 +48,16 @@ pub struct Stats {
     pub blocks_quarantined: u64,
     /// Series removed because their samples are all in blocks.
     pub series_removed: u64,
+    /// Stretches of series marked as deleted and still on the disk.
+    pub tombstones: u64,
+    /// Merges of blocks that were done.
+    pub compactions: u64,
+    /// Merges that failed; tried again.
+    pub compactions_failed: u64,
+    /// Bytes of the blocks that were merged.
+    pub compaction_bytes_in: u64,
+    /// Bytes of the blocks they were merged into.
+    pub compaction_bytes_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +70,10 @@ pub(super) struct Counters {
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
     pub(super) series_removed: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) compactions_failed: AtomicU64,
+    pub(super) compaction_bytes_in: AtomicU64,
+    pub(super) compaction_bytes_out: AtomicU64,
 }
 
 impl Counters {
@@ -109,6 +123,11 @@ impl Db {
             chunks_damaged: counters.chunks_damaged.load(Relaxed),
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
             series_removed: counters.series_removed.load(Relaxed),
+            tombstones: state.blocks.iter().map(|block| block.tombstones.count()).sum(),
+            compactions: counters.compactions.load(Relaxed),
+            compactions_failed: counters.compactions_failed.load(Relaxed),
+            compaction_bytes_in: counters.compaction_bytes_in.load(Relaxed),
+            compaction_bytes_out: counters.compaction_bytes_out.load(Relaxed),
         }
     }
 }

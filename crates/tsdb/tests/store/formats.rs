@@ -1,10 +1,11 @@
-//! The bytes on disk, kept in `tests/golden/v1`: what is written is what was written, and what was
-//! written still opens. After a change that is meant, `STOA_BLESS=1` writes them anew, and the
+//! The bytes on disk, kept in `tests/golden`: what is written is what was written (the newest), and
+//! what was ever written still opens (all of them). After a change that is meant, `STOA_BLESS=1` writes them anew, and the
 //! version number of the format that changed must go up.
 
 use std::path::{Path, PathBuf};
 
-use stoa_model::stale_nan;
+use stoa_model::{Matcher, stale_nan};
+use stoa_tsdb::Options;
 use stoa_wal::Disk as _;
 use stoa_wal::disk::SimDisk;
 
@@ -32,19 +33,38 @@ fn write(disk: &SimDisk) {
     db.sync().unwrap();
 }
 
-fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+/// v1: blocks of version 1. v2: blocks of version 2, and one merged from two, with tombstones.
+const VERSIONS: [&str; 2] = ["v1", "v2"];
+
+fn golden_dir(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
+}
+
+/// A block merged from two, of which a part was deleted, beside what [`write`] makes.
+fn write_merged(disk: &SimDisk) {
+    write(disk);
+    let options = Options { compaction_ms: vec![4 * MINUTE_MS], ..crate::options() };
+    let (db, _) = crate::open_with(disk, options);
+    for minute in 5..7 {
+        crate::fill(&db, START + minute * MINUTE_MS, 60);
+    }
+    db.maintain(START + 9 * MINUTE_MS).unwrap();
+    assert_eq!(db.compact(START + 9 * MINUTE_MS).unwrap().merges, 1);
+    let (start, end) = (START + 310_000, START + 312_000);
+    let deleted = db.delete_series(&[Matcher::equal("g", "1")], start, end, START).unwrap();
+    assert_eq!(deleted.series, 4);
+    db.close().unwrap();
 }
 
 #[test]
 fn what_is_written_is_what_was_written() {
     let disk = SimDisk::new(1);
-    write(&disk);
+    write_merged(&disk);
     let bless = std::env::var_os("STOA_BLESS").is_some();
     let mut names = Vec::new();
     for path in files(&disk, Path::new(DIR)) {
         let name = path.strip_prefix(DIR).unwrap();
-        let golden = golden_dir().join(name);
+        let golden = golden_dir("v2").join(name);
         let bytes = disk.read(&path).unwrap();
         if bless {
             std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
@@ -54,25 +74,43 @@ fn what_is_written_is_what_was_written() {
         assert_eq!(bytes, expected, "{}", name.display());
         names.push(name.to_owned());
     }
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 12, "{names:?}");
 }
 
 #[test]
 fn what_was_written_still_opens() {
-    let fresh = SimDisk::new(1);
-    write(&fresh);
-    let expected = all(&open(&fresh).0);
-    let disk = SimDisk::new(2);
-    for path in files(&fresh, Path::new(DIR)) {
-        let golden = std::fs::read(golden_dir().join(path.strip_prefix(DIR).unwrap()));
-        // Opening the fresh one began a segment that holds nothing.
-        let Ok(golden) = golden else { continue };
-        disk.create_dir_all(path.parent().unwrap()).unwrap();
-        disk.replace(&path, &golden).unwrap();
+    for (version, write) in VERSIONS.into_iter().zip([write, write_merged]) {
+        let fresh = SimDisk::new(1);
+        write(&fresh);
+        let expected = all(&open(&fresh).0);
+        let disk = SimDisk::new(2);
+        copy_in(&disk, &golden_dir(version), Path::new(DIR));
+        let (db, recovery) = open(&disk);
+        assert_eq!(recovery.damaged, 0, "{version}: {:?}", recovery.damage);
+        assert_eq!(all(&db), expected, "{version}");
+        if version == "v1" {
+            assert_eq!((recovery.blocks, recovery.marks, recovery.series), (1, 2, 7));
+            assert_eq!(db.mark(b"g\x01"), Some((START + 70_000).to_le_bytes().to_vec()));
+        }
+        // Old blocks are merged as new ones are.
+        let later = START + 60 * 24 * 60 * MINUTE_MS;
+        drop(db);
+        let compaction_ms = vec![4 * MINUTE_MS];
+        let (db, _) = crate::open_with(&disk, Options { compaction_ms, ..crate::options() });
+        assert!(db.compact(later).unwrap().merges > 0, "{version}");
+        assert_eq!(all(&db), expected, "{version}");
     }
-    let (db, recovery) = open(&disk);
-    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
-    assert_eq!((recovery.blocks, recovery.marks, recovery.series), (1, 2, 7));
-    assert_eq!(all(&db), expected);
-    assert_eq!(db.mark(b"g\x01"), Some((START + 70_000).to_le_bytes().to_vec()));
+}
+
+fn copy_in(disk: &SimDisk, from: &Path, to: &Path) {
+    disk.create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_in(disk, &path, &to);
+        } else {
+            disk.replace(&to, &std::fs::read(&path).unwrap()).unwrap();
+        }
+    }
 }

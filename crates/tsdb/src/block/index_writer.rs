@@ -1,0 +1,141 @@
+//! Writing the index of a block: entries are added in the order in which their chunks are written.
+//!
+//! Memory: the sections themselves, about sixty bytes a series and a bitmap per label.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use roaring::RoaringBitmap;
+
+use super::index::{self, Lane};
+use super::symbols::SymbolsBuilder;
+use super::{BlockError, bound_crc};
+use crate::bytes::{Malformed, put_varint, put_zigzag};
+
+/// The sections of an index while they grow.
+pub(super) struct IndexBuilder {
+    symbols: SymbolsBuilder,
+    groups: Table,
+    series: Table,
+    postings: BTreeMap<(u32, u32), RoaringBitmap>,
+}
+
+/// A section of entries found by their number.
+#[derive(Default)]
+struct Table {
+    offsets: Vec<u64>,
+    body: Vec<u8>,
+}
+
+impl Table {
+    fn entry(&mut self) -> &mut Vec<u8> {
+        self.offsets.push(self.body.len() as u64);
+        &mut self.body
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.offsets.len() * 4 + self.body.len());
+        for offset in &self.offsets {
+            let offset = u32::try_from(*offset).map_err(io::Error::other)?;
+            out.extend_from_slice(&offset.to_le_bytes());
+        }
+        out.extend_from_slice(&self.body);
+        Ok(out)
+    }
+}
+
+impl IndexBuilder {
+    /// An index whose series have names and values of these symbols only.
+    pub(super) fn new(symbols: SymbolsBuilder) -> Self {
+        Self {
+            symbols,
+            groups: Table::default(),
+            series: Table::default(),
+            postings: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a series to the group that ends next; its labels as numbers of symbols, in order.
+    pub(super) fn add_series(
+        &mut self,
+        pairs: &[(u32, u32)],
+        lane: u32,
+        offset: u64,
+        chunk_bytes: &[u64],
+    ) -> Result<(), Malformed> {
+        let number = u32::try_from(self.series.offsets.len());
+        let number = number.ok().ok_or(Malformed("over 2^32 series"))?;
+        let group = self.groups.offsets.len() as u64;
+        let out = self.series.entry();
+        put_varint(out, group);
+        put_varint(out, u64::from(lane));
+        put_varint(out, offset);
+        put_varint(out, chunk_bytes.len() as u64);
+        chunk_bytes.iter().for_each(|bytes| put_varint(out, *bytes));
+        put_varint(out, pairs.len() as u64);
+        for (name, value) in pairs {
+            put_varint(out, u64::from(*name));
+            put_varint(out, u64::from(*value));
+            self.postings.entry((*name, *value)).or_default().insert(number);
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_group(&mut self, id: u64, lanes: &[Lane]) {
+        let out = self.groups.entry();
+        out.extend_from_slice(&id.to_le_bytes());
+        put_varint(out, lanes.len() as u64);
+        for lane in lanes {
+            put_varint(out, lane.offset);
+            put_varint(out, lane.windows.len() as u64);
+            for window in &lane.windows {
+                put_varint(out, u64::from(window.ticks));
+                put_zigzag(out, window.first_t);
+                put_varint(out, window.last_t.wrapping_sub(window.first_t).cast_unsigned());
+                put_varint(out, u64::from(window.bytes));
+            }
+        }
+    }
+
+    pub(super) fn encode(self, sequence: u64) -> Result<Vec<u8>, BlockError> {
+        let mut labels = Vec::with_capacity(self.postings.len() * index::LABEL_BYTES);
+        let mut postings = Vec::new();
+        for ((name, value), bitmap) in &self.postings {
+            let offset = u32::try_from(postings.len()).map_err(io::Error::other)?;
+            bitmap.serialize_into(&mut postings)?;
+            let bytes = u32::try_from(postings.len()).map_err(io::Error::other)? - offset;
+            for number in [*name, *value, offset, bytes] {
+                labels.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        let counts = [
+            self.symbols.count() as usize,
+            self.groups.offsets.len(),
+            self.series.offsets.len(),
+            self.postings.len(),
+        ];
+        let sections: [Vec<u8>; index::SECTIONS] =
+            [self.symbols.finish(), self.groups.encode()?, self.series.encode()?, labels, postings];
+        let mut out = Vec::new();
+        out.extend_from_slice(&index::MAGIC);
+        out.extend_from_slice(&index::VERSION.to_le_bytes());
+        out.resize(index::HEADER_BYTES, 0);
+        let mut footer = Vec::with_capacity(index::FOOTER_BYTES);
+        for section in &sections {
+            let offset = out.len() as u64;
+            footer.extend_from_slice(&offset.to_le_bytes());
+            footer.extend_from_slice(&(section.len() as u64).to_le_bytes());
+            footer.extend_from_slice(&bound_crc(sequence, offset, section).to_le_bytes());
+            out.extend_from_slice(section);
+        }
+        for count in counts {
+            let count = u32::try_from(count).map_err(io::Error::other)?;
+            footer.extend_from_slice(&count.to_le_bytes());
+        }
+        let crc = bound_crc(sequence, out.len() as u64, &footer);
+        out.extend_from_slice(&footer);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&index::MAGIC);
+        Ok(out)
+    }
+}

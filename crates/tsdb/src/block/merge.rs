@@ -1,0 +1,359 @@
+//! One block from several: series by series, in order of group and labels, each instant once.
+//!
+//! Memory: the parents' indexes and the new one, one series' samples, and the timestamps of the
+//! group at hand up to [`TIMES_MAX`] entries. Where two parents hold an instant the one of lower rank
+//! wins. What tombstones hide is left out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use stoa_model::TimestampMs;
+use stoa_wal::Disk;
+
+use super::chunks::{CRC_BYTES, Span};
+use super::index::{Index, Lane, SeriesEntry};
+use super::reader::offsets;
+use super::sink::{Plan, Sink};
+use super::symbols::SymbolsBuilder;
+use super::tombstones::{Stretch, hides};
+use super::{Block, BlockError};
+use crate::bytes::Malformed;
+use crate::chunk::{decode_times, decode_values};
+
+/// Timestamps kept decoded; more are decoded again.
+const TIMES_MAX: usize = 4 << 20;
+
+/// A place in a file of chunks that did not hold what the index says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DamagedChunk {
+    /// Which of the parents.
+    pub(crate) parent: usize,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a merge came to.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// `None` when nothing is left of the parents.
+    pub(crate) block: Option<Block>,
+    /// Left out, in order, each once.
+    pub(crate) damaged: Vec<DamagedChunk>,
+    /// Samples read that are not in the block: hidden by tombstones, or there twice.
+    pub(crate) samples_dropped: u64,
+}
+
+/// Why a merge did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MergeError {
+    #[error("interrupted")]
+    Interrupted,
+    /// The index of a parent, by its place.
+    #[error("the index of a block is damaged")]
+    Parent(usize, #[source] Malformed),
+    #[error("cannot merge the blocks")]
+    Block(#[from] BlockError),
+}
+
+impl From<std::io::Error> for MergeError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Block(error.into())
+    }
+}
+
+/// Writes one block of all parents, which stand in order of rank; durable when this returns. After an
+/// error the plan's [`leftovers`](super::leftovers) are to be removed.
+pub(crate) fn merge(
+    disk: &dyn Disk,
+    blocks_dir: &Path,
+    plan: &Plan,
+    parents: &[Arc<Block>],
+    is_interrupted: &dyn Fn() -> bool,
+) -> Result<Merged, MergeError> {
+    let mut sources = Vec::with_capacity(parents.len());
+    for (at, block) in parents.iter().enumerate() {
+        sources.push(Source::open(block).map_err(|error| at_parent(at, error))?);
+    }
+    let symbols = merge_symbols(&mut sources)?;
+    let mut sink = Sink::create(disk, blocks_dir, plan, symbols)?;
+    let mut merge = Merge { sources, damaged: BTreeMap::new(), samples_dropped: 0 };
+    let mut groups: BTreeMap<u64, Vec<(usize, u32, Range<u32>)>> = BTreeMap::new();
+    for (at, source) in merge.sources.iter().enumerate() {
+        let own = source.index.groups().map_err(|malformed| MergeError::Parent(at, malformed))?;
+        for (place, (id, series)) in (0u32..).zip(own) {
+            groups.entry(id).or_default().push((at, place, series));
+        }
+    }
+    for (id, parts) in groups {
+        merge.group(&parts, &mut sink, is_interrupted)?;
+        sink.end_group(id);
+    }
+    let Merge { damaged, samples_dropped, .. } = merge;
+    let damaged = damaged
+        .into_iter()
+        .map(|((parent, offset), bytes)| DamagedChunk { parent, offset, bytes })
+        .collect();
+    Ok(Merged { block: sink.finish()?, damaged, samples_dropped })
+}
+
+fn at_parent(at: usize, error: BlockError) -> MergeError {
+    match error {
+        BlockError::Malformed(malformed) => MergeError::Parent(at, malformed),
+        error @ BlockError::Io(_) => MergeError::Block(error),
+    }
+}
+
+/// Each text of all parents once; the parents learn what its number is now.
+fn merge_symbols(sources: &mut [Source<'_>]) -> Result<SymbolsBuilder, MergeError> {
+    let mut merged = SymbolsBuilder::default();
+    let mut numbers: Vec<Vec<u32>> = sources.iter().map(|_| Vec::new()).collect();
+    let mut texts: Vec<_> =
+        sources.iter().map(|source| source.index.symbol_table().each().peekable()).collect();
+    loop {
+        let mut least: Option<Vec<u8>> = None;
+        for (at, texts) in texts.iter_mut().enumerate() {
+            match texts.peek() {
+                Some(Ok(text)) if least.as_ref().is_none_or(|least| text < least) => {
+                    least = Some(text.clone());
+                }
+                Some(Err(malformed)) => return Err(MergeError::Parent(at, *malformed)),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        let Some(least) = least else { break };
+        let number = merged.push(&least).map_err(BlockError::from)?;
+        for (texts, numbers) in texts.iter_mut().zip(&mut numbers) {
+            let is_here = matches!(texts.peek(), Some(Ok(text)) if *text == least);
+            if is_here {
+                texts.next();
+                numbers.push(number);
+            }
+        }
+    }
+    drop(texts);
+    for (source, numbers) in sources.iter_mut().zip(numbers) {
+        source.numbers = numbers;
+    }
+    Ok(merged)
+}
+
+/// One parent.
+struct Source<'a> {
+    block: &'a Block,
+    index: Index,
+    /// The merged number of each of its symbols.
+    numbers: Vec<u32>,
+    /// Of the group at hand.
+    lanes: Vec<Lane>,
+}
+
+impl<'a> Source<'a> {
+    fn open(block: &'a Block) -> Result<Self, BlockError> {
+        let index = Index::load(block)?;
+        Ok(Self { block, index, numbers: Vec::new(), lanes: Vec::new() })
+    }
+
+    fn entry(&self, number: u32) -> Result<Head, Malformed> {
+        let entry = self.index.series(number)?;
+        let map = |n: u32| self.numbers.get(n as usize).copied();
+        let pairs: Option<Vec<_>> =
+            entry.pairs.iter().map(|(n, v)| Some((map(*n)?, map(*v)?))).collect();
+        let pairs = pairs.ok_or(Malformed("no symbol of that number"))?;
+        let lane = self.lanes.get(entry.lane as usize);
+        if lane.is_none_or(|lane| lane.windows.len() != entry.chunk_bytes.len()) {
+            return Err(Malformed("series has more or fewer chunks than its lane"));
+        }
+        Ok(Head { number, entry, pairs })
+    }
+}
+
+/// The next series of a parent.
+struct Head {
+    number: u32,
+    entry: SeriesEntry,
+    pairs: Vec<(u32, u32)>,
+}
+
+/// What makes two series of a group have the same timestamps for sure: the same lanes of the same
+/// parents, with the same stretches deleted.
+type LaneKey = Vec<(usize, u32, Vec<Stretch>)>;
+
+struct Merge<'a> {
+    sources: Vec<Source<'a>>,
+    damaged: BTreeMap<(usize, u64), u64>,
+    samples_dropped: u64,
+}
+
+/// Timestamps of the group at hand.
+#[derive(Default)]
+struct Times {
+    /// By parent, lane and window; `None` when they are damaged.
+    known: HashMap<(usize, u32, usize), WindowTimes>,
+    count: usize,
+}
+
+type WindowTimes = Option<Arc<Vec<TimestampMs>>>;
+
+impl Merge<'_> {
+    fn group(
+        &mut self,
+        parts: &[(usize, u32, Range<u32>)],
+        sink: &mut Sink<'_>,
+        is_interrupted: &dyn Fn() -> bool,
+    ) -> Result<(), MergeError> {
+        let damaged_at = |at: usize| move |malformed| MergeError::Parent(at, malformed);
+        let mut heads: Vec<(usize, Range<u32>, Option<Head>)> = Vec::new();
+        for (at, place, series) in parts {
+            let Some(source) = self.sources.get_mut(*at) else { continue };
+            source.lanes = source.index.lanes(*place).map_err(damaged_at(*at))?;
+            let mut series = series.clone();
+            let head = series.next().map(|number| source.entry(number)).transpose();
+            heads.push((*at, series, head.map_err(damaged_at(*at))?));
+        }
+        let mut times = Times::default();
+        let mut lanes: HashMap<LaneKey, u32> = HashMap::new();
+        let mut samples = Vec::new();
+        loop {
+            let least = heads.iter().filter_map(|(_, _, head)| Some(&head.as_ref()?.pairs)).min();
+            let Some(pairs) = least.cloned() else { return Ok(()) };
+            if is_interrupted() {
+                return Err(MergeError::Interrupted);
+            }
+            samples.clear();
+            let mut key = LaneKey::new();
+            let mut is_whole = true;
+            for (at, rest, slot) in &mut heads {
+                let Some(head) = slot.take_if(|head| head.pairs == pairs) else { continue };
+                let Some(source) = self.sources.get(*at) else { continue };
+                let next = rest.next().map(|number| source.entry(number)).transpose();
+                *slot = next.map_err(damaged_at(*at))?;
+                let hidden = source.block.tombstones.of(head.number).to_vec();
+                is_whole &= self.read(*at, &head, &hidden, &mut times, &mut samples)?;
+                key.push((*at, head.entry.lane, hidden));
+            }
+            let before = samples.len();
+            if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+                // Stable: of one instant the one of lower rank stays first.
+                samples.sort_by_key(|(t, _)| *t);
+                samples.dedup_by_key(|(t, _)| *t);
+            }
+            self.samples_dropped += (before - samples.len()) as u64;
+            if samples.is_empty() {
+                continue;
+            }
+            let (own_times, values): (Vec<TimestampMs>, Vec<f64>) = samples.iter().copied().unzip();
+            let lane = match lanes.get(&key).filter(|_| is_whole) {
+                Some(lane) => *lane,
+                None => {
+                    let lane = sink.lane(&own_times)?;
+                    if is_whole {
+                        lanes.insert(key, lane);
+                    }
+                    lane
+                }
+            };
+            sink.series(&pairs, lane, &values)?;
+        }
+    }
+
+    /// Appends a series' samples of one parent; false when some could not be read.
+    fn read(
+        &mut self,
+        at: usize,
+        head: &Head,
+        hidden: &[Stretch],
+        times: &mut Times,
+        samples: &mut Vec<(TimestampMs, f64)>,
+    ) -> Result<bool, MergeError> {
+        let Self { sources, damaged, samples_dropped } = self;
+        let Some(Source { block, lanes, .. }) = sources.get(at) else { return Ok(true) };
+        let Some(lane) = lanes.get(head.entry.lane as usize) else { return Ok(true) };
+        let offsets = offsets(head.entry.offset, &head.entry.chunk_bytes);
+        let (Some(from), Some(to)) = (offsets.first(), offsets.last()) else { return Ok(true) };
+        let span = match block.span(*from, to.saturating_sub(*from)) {
+            Ok(span) => span,
+            Err(BlockError::Malformed(_)) => {
+                damaged.insert((at, *from), to.saturating_sub(*from));
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut is_whole = true;
+        let chunks = offsets.iter().zip(&head.entry.chunk_bytes).enumerate();
+        for (window, (offset, bytes)) in chunks {
+            let read = times.get(at, block, lane, (head.entry.lane, window), damaged)?;
+            let Some(window_times) = read else {
+                is_whole = false;
+                continue;
+            };
+            let mut values = Vec::new();
+            let decoded = span
+                .chunk(*offset, *bytes)
+                .and_then(|chunk| decode_values(chunk, window_times.len(), &mut values));
+            if decoded.is_err() {
+                damaged.insert((at, *offset), CRC_BYTES + u64::from(*bytes));
+                is_whole = false;
+                continue;
+            }
+            let before = samples.len();
+            let there = window_times.iter().copied().zip(values);
+            samples.extend(there.filter(|(t, _)| !hides(hidden, *t)));
+            *samples_dropped += (window_times.len() - (samples.len() - before)) as u64;
+        }
+        Ok(is_whole)
+    }
+}
+
+impl Times {
+    /// The timestamps of a window; `None` when they are damaged.
+    fn get(
+        &mut self,
+        at: usize,
+        block: &Block,
+        lane: &Lane,
+        (number, window): (u32, usize),
+        damaged: &mut BTreeMap<(usize, u64), u64>,
+    ) -> Result<WindowTimes, MergeError> {
+        if let Some(known) = self.known.get(&(at, number, window)) {
+            return Ok(known.clone());
+        }
+        let (offset, bytes) = lane.place(window)?;
+        let read = block.span(offset, bytes).and_then(|span| Ok(lane.decode(&span, window)?));
+        let times = match read {
+            Ok(times) => Some(Arc::new(times)),
+            Err(BlockError::Malformed(_)) => {
+                damaged.insert((at, offset), bytes);
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if self.count > TIMES_MAX {
+            *self = Self::default();
+        }
+        self.count += times.as_ref().map_or(0, |times| times.len());
+        self.known.insert((at, number, window), times.clone());
+        Ok(times)
+    }
+}
+
+impl Lane {
+    /// Where a window's timestamps are, their checksum included.
+    pub(super) fn place(&self, at: usize) -> Result<(u64, u64), BlockError> {
+        let window = self.windows.get(at).ok_or(Malformed("no window of that number"))?;
+        let before = self.windows.iter().take(at);
+        let before = before.map(|window| CRC_BYTES + u64::from(window.bytes));
+        let offset = before.fold(self.offset, u64::saturating_add);
+        Ok((offset, CRC_BYTES + u64::from(window.bytes)))
+    }
+
+    /// The timestamps of a window, from bytes read at its place.
+    pub(super) fn decode(&self, span: &Span, at: usize) -> Result<Vec<TimestampMs>, Malformed> {
+        let window = self.windows.get(at).ok_or(Malformed("no window of that number"))?;
+        let mut times = Vec::new();
+        let chunk = span.chunk(span.offset(), window.bytes)?;
+        decode_times(chunk, window.ticks as usize, &mut times)?;
+        Ok(times)
+    }
+}

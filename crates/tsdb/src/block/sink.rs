@@ -1,0 +1,186 @@
+//! A block while it is written: groups in turn, in each the series in order of labels.
+//!
+//! Memory: the index, and one chunk. What is given is written at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use stoa_model::TimestampMs;
+use stoa_wal::Disk;
+
+use super::chunks::ChunksWriter;
+use super::index::{Lane, Window};
+use super::index_writer::IndexBuilder;
+use super::symbols::SymbolsBuilder;
+use super::{Block, BlockError, CHUNKS, INDEX, META, Meta};
+use crate::chunk::{encode_times, encode_values};
+use crate::recovery::Covered;
+
+/// Entries of one chunk in a block cut from the head: enough that its directory entry weighs little,
+/// few enough that a query for a quarter of an hour at one a second decodes little more than it needs.
+const FRESH_CHUNK_TICKS: usize = 1024;
+
+/// Entries of one chunk in a merged block, whose queries span more time.
+const MERGED_CHUNK_TICKS: usize = 4096;
+
+/// What a block is to be.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) now_ms: TimestampMs,
+    pub(crate) level: u8,
+    pub(crate) sequence: u64,
+    pub(crate) rank: u64,
+    pub(crate) start: TimestampMs,
+    pub(crate) end: TimestampMs,
+    pub(crate) covered: Vec<Covered>,
+    pub(crate) parents: Vec<u64>,
+}
+
+impl Plan {
+    fn chunk_ticks(&self) -> usize {
+        if self.level == super::LEVEL_HEAD { FRESH_CHUNK_TICKS } else { MERGED_CHUNK_TICKS }
+    }
+
+    /// The one place where it is decided how hard values are compressed.
+    fn encode_values(values: &[f64], out: &mut Vec<u8>) {
+        encode_values(values, out);
+    }
+}
+
+/// A block being written under a temporary name.
+pub(super) struct Sink<'a> {
+    disk: &'a dyn Disk,
+    blocks_dir: &'a Path,
+    name: String,
+    tmp: PathBuf,
+    meta: Meta,
+    chunk_ticks: usize,
+    index: IndexBuilder,
+    chunks: ChunksWriter,
+    /// Those of the group that ends next.
+    lanes: Vec<Lane>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Sink<'a> {
+    /// Begins a block whose labels are of these symbols.
+    pub(super) fn create(
+        disk: &'a dyn Disk,
+        blocks_dir: &'a Path,
+        plan: &Plan,
+        symbols: SymbolsBuilder,
+    ) -> io::Result<Self> {
+        let name = Meta::name(plan.sequence, plan.now_ms);
+        let tmp = blocks_dir.join(format!("{name}.tmp"));
+        if disk.exists(&tmp)? {
+            disk.remove_dir_all(&tmp)?;
+        }
+        disk.create_dir_all(&tmp)?;
+        let chunks = ChunksWriter::new(disk.create(&tmp.join(CHUNKS))?, plan.sequence);
+        let meta = Meta {
+            level: plan.level,
+            sequence: plan.sequence,
+            rank: plan.rank,
+            start: plan.start,
+            end: plan.end,
+            first_t: TimestampMs::MAX,
+            last_t: TimestampMs::MIN,
+            covered: plan.covered.clone(),
+            parents: plan.parents.clone(),
+            samples: 0,
+            chunks_bytes: 0,
+            index_bytes: 0,
+            series: 0,
+        };
+        Ok(Self {
+            disk,
+            blocks_dir,
+            name,
+            tmp,
+            meta,
+            chunk_ticks: plan.chunk_ticks(),
+            index: IndexBuilder::new(symbols),
+            chunks,
+            lanes: Vec::new(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Writes the timestamps of series that follow; says the number of the lane.
+    pub(super) fn lane(&mut self, times: &[TimestampMs]) -> io::Result<u32> {
+        let offset = self.chunks.offset();
+        let mut windows = Vec::new();
+        for window in times.chunks(self.chunk_ticks) {
+            self.scratch.clear();
+            encode_times(window, &mut self.scratch);
+            self.chunks.put(&self.scratch)?;
+            windows.push(Window {
+                ticks: u32::try_from(window.len()).map_err(io::Error::other)?,
+                first_t: window.first().copied().unwrap_or_default(),
+                last_t: window.last().copied().unwrap_or_default(),
+                bytes: u32::try_from(self.scratch.len()).map_err(io::Error::other)?,
+            });
+        }
+        let number = u32::try_from(self.lanes.len()).map_err(io::Error::other)?;
+        self.lanes.push(Lane { offset, windows });
+        Ok(number)
+    }
+
+    /// Writes a series whose values are at the timestamps of a lane; its labels as numbers of
+    /// symbols.
+    pub(super) fn series(
+        &mut self,
+        pairs: &[(u32, u32)],
+        lane: u32,
+        values: &[f64],
+    ) -> Result<(), BlockError> {
+        let windows = self.lanes.get(lane as usize).map(|lane| lane.windows.as_slice());
+        if let Some([first, .., last] | [first @ last]) = windows {
+            self.meta.first_t = self.meta.first_t.min(first.first_t);
+            self.meta.last_t = self.meta.last_t.max(last.last_t);
+        }
+        self.meta.samples += values.len() as u64;
+        self.meta.series += 1;
+        let offset = self.chunks.offset();
+        let mut chunk_bytes = Vec::new();
+        for window in values.chunks(self.chunk_ticks) {
+            self.scratch.clear();
+            Plan::encode_values(window, &mut self.scratch);
+            chunk_bytes.push(self.scratch.len() as u64);
+            self.chunks.put(&self.scratch)?;
+        }
+        Ok(self.index.add_series(pairs, lane, offset, &chunk_bytes)?)
+    }
+
+    pub(super) fn end_group(&mut self, id: u64) {
+        self.index.end_group(id, &self.lanes);
+        self.lanes.clear();
+    }
+
+    /// Makes it durable and gives it its name; `None`, and nothing left, when it has no sample.
+    pub(super) fn finish(mut self) -> Result<Option<Block>, BlockError> {
+        self.meta.chunks_bytes = self.chunks.finish()?;
+        if self.meta.samples == 0 {
+            self.disk.remove_dir_all(&self.tmp)?;
+            return Ok(None);
+        }
+        let index = self.index.encode(self.meta.sequence)?;
+        self.meta.index_bytes = index.len() as u64;
+        for (name, bytes) in [(INDEX, index), (META, self.meta.encode())] {
+            let mut file = self.disk.create(&self.tmp.join(name))?;
+            file.write_all(&bytes)?;
+            file.sync_data()?;
+        }
+        self.disk.sync_dir(&self.tmp)?;
+        let dir = self.blocks_dir.join(&self.name);
+        self.disk.rename(&self.tmp, &dir)?;
+        self.disk.sync_dir(self.blocks_dir)?;
+        Ok(Some(Block::open(self.disk, &dir)?))
+    }
+}
+
+/// The directories that a block of this plan may have left when it could not be written.
+pub(crate) fn leftovers(blocks_dir: &Path, plan: &Plan) -> [PathBuf; 2] {
+    let dir = blocks_dir.join(Meta::name(plan.sequence, plan.now_ms));
+    [dir.with_extension("tmp"), dir]
+}

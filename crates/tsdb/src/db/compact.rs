@@ -1,0 +1,242 @@
+//! Merging blocks: what [`crate::compact`] says is due, written, put in place, the old ones removed.
+//!
+//! The merged block is durable before any of those it replaces is removed, and names them, so that a
+//! start after a crash counts either it or them. Neither appends nor queries nor other maintenance
+//! wait while it is written.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use stoa_model::TimestampMs;
+
+use super::maintain::Upkeep;
+use super::{Db, blocks_dir, set_block_aside};
+use crate::DbError;
+use crate::block::{self, Block, BlockError, MergeError, Plan};
+use crate::compact::{Candidate, Job, due};
+use crate::recovery::Covered;
+
+/// What one compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    /// Merges that were done.
+    pub merges: u64,
+    /// Blocks they replaced.
+    pub blocks_merged: u64,
+    /// Bytes of these.
+    pub bytes_in: u64,
+    /// Bytes of the blocks written.
+    pub bytes_out: u64,
+    /// Samples left out because they were deleted or there twice.
+    pub samples_dropped: u64,
+    /// Chunks left out because of damage; the block they were in is kept under `quarantine/`.
+    pub chunks_damaged: u64,
+    /// Merges put off because the disk has no room for them.
+    pub put_off: u64,
+}
+
+/// What compaction remembers from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    /// Spans whose merge failed, and when it may be tried again.
+    not_before: BTreeMap<(TimestampMs, TimestampMs), TimestampMs>,
+}
+
+impl Db {
+    /// Merges the blocks that are due, one merge after the other; call it every few minutes, best
+    /// from a thread of its own. Nothing else waits for it. One at a time: a second call waits.
+    ///
+    /// # Errors
+    /// [`DbError::Block`] when a merged block could not be written, [`DbError::Remove`] when what it
+    /// replaces could not be removed. Nothing is lost; a later call tries again.
+    pub fn compact(&self, now_ms: TimestampMs) -> Result<Compaction, DbError> {
+        let mut retries = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Compaction::default();
+        self.settle(&mut self.upkeep())?;
+        retries.not_before.retain(|_, at| *at > now_ms);
+        while !self.interrupted.load(Relaxed) {
+            let blocks = self.live_blocks();
+            let candidates: Vec<Candidate> = blocks.iter().map(|block| (&**block).into()).collect();
+            let jobs = due(&candidates, &self.options, now_ms);
+            let is_free = |job: &&Job| !retries.not_before.contains_key(&(job.start, job.end));
+            let Some(job) = jobs.iter().find(is_free) else { break };
+            let parents: Vec<Arc<Block>> = blocks
+                .iter()
+                .filter(|block| job.ranks.contains(&block.meta.rank))
+                .cloned()
+                .collect();
+            let merged = self.merge(now_ms, job.level, &parents, &mut done);
+            if !matches!(merged, Ok(true)) {
+                let pause_ms = self.options.block_ms() / 12;
+                let retry = now_ms.saturating_add(pause_ms);
+                retries.not_before.insert((job.start, job.end), retry);
+                merged?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes every block that has deleted samples anew without them, whatever its age; what
+    /// [`Self::delete_series`] deleted is off the disk then.
+    ///
+    /// # Errors
+    /// As [`Self::compact`].
+    pub fn clean_tombstones(&self, now_ms: TimestampMs) -> Result<Compaction, DbError> {
+        let _one = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Compaction::default();
+        self.settle(&mut self.upkeep())?;
+        for block in self.live_blocks().iter().filter(|block| !block.tombstones.is_empty()) {
+            self.merge(now_ms, block.meta.level, &[Arc::clone(block)], &mut done)?;
+        }
+        Ok(done)
+    }
+
+    /// Makes a compaction that is under way end soon, with nothing done, and later ones at once: for
+    /// a process that is about to end.
+    pub fn interrupt_compaction(&self) {
+        self.interrupted.store(true, Relaxed);
+    }
+
+    fn live_blocks(&self) -> Vec<Arc<Block>> {
+        let state = self.state();
+        state.blocks.iter().filter(|block| !block.is_damaged()).cloned().collect()
+    }
+
+    /// Merges blocks, given in order of rank, into one of a level. False when it was put off.
+    fn merge(
+        &self,
+        now_ms: TimestampMs,
+        level: u8,
+        parents: &[Arc<Block>],
+        done: &mut Compaction,
+    ) -> Result<bool, DbError> {
+        let bytes_in: u64 = parents.iter().map(|block| block.bytes()).sum();
+        let dir = blocks_dir(&self.dir);
+        let free = self.disk.free_bytes(&dir).unwrap_or(u64::MAX);
+        if free < bytes_in.saturating_mul(2) {
+            // The log needs the rest more.
+            done.put_off += 1;
+            return Ok(false);
+        }
+        let metas = || parents.iter().map(|block| &block.meta);
+        let plan = Plan {
+            now_ms,
+            level,
+            sequence: self.next_sequence(),
+            rank: metas().map(|meta| meta.rank).min().unwrap_or_default(),
+            start: metas().map(|meta| meta.start).min().unwrap_or_default(),
+            end: metas().map(|meta| meta.end).max().unwrap_or_default(),
+            covered: joined(metas().flat_map(|meta| meta.covered.iter().copied())),
+            parents: metas().map(|meta| meta.sequence).collect(),
+        };
+        let is_interrupted = || self.interrupted.load(Relaxed);
+        let merged =
+            block::merge(&*self.disk, &dir, &plan, parents, &is_interrupted).and_then(|merged| {
+                if let Some(block) = &merged.block {
+                    block.check_index()?;
+                }
+                Ok(merged)
+            });
+        let mut upkeep = self.upkeep();
+        let merged = match merged {
+            Ok(merged) => merged,
+            Err(error) => {
+                self.discard(&mut upkeep, &dir, &plan);
+                return self.merge_failed(&dir, parents, error);
+            }
+        };
+        let (samples_dropped, damaged) = (merged.samples_dropped, merged.damaged);
+        let block = merged.block.map(Arc::new);
+        let bytes_out = block.as_ref().map_or(0, |block| block.bytes());
+        // A block with nothing left still says which part of the log it had: it goes when that is gone.
+        let is_early = block.is_none() && upkeep.checkpoint_due;
+        if is_early || !self.replace_blocks(parents, block) {
+            self.discard(&mut upkeep, &dir, &plan);
+            return Ok(false);
+        }
+        self.counters.compactions.fetch_add(1, Relaxed);
+        self.counters.compaction_bytes_in.fetch_add(bytes_in, Relaxed);
+        self.counters.compaction_bytes_out.fetch_add(bytes_out, Relaxed);
+        self.counters.damaged_chunks(damaged.len() as u64);
+        done.merges += 1;
+        done.blocks_merged += parents.len() as u64;
+        done.bytes_in += bytes_in;
+        done.bytes_out += bytes_out;
+        done.samples_dropped += samples_dropped;
+        done.chunks_damaged += damaged.len() as u64;
+        let is_damaged = |at: usize| damaged.iter().any(|chunk| chunk.parent == at);
+        for (at, parent) in parents.iter().enumerate() {
+            self.indexes.forget(parent.meta.sequence);
+            if is_damaged(at) && set_block_aside(&*self.disk, &self.dir, &parent.dir).is_ok() {
+                self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+            } else {
+                upkeep.unsettled.push(parent.dir.clone());
+            }
+        }
+        self.settle(&mut upkeep)?;
+        Ok(true)
+    }
+
+    fn merge_failed(
+        &self,
+        dir: &Path,
+        parents: &[Arc<Block>],
+        error: MergeError,
+    ) -> Result<bool, DbError> {
+        let source = match error {
+            MergeError::Interrupted => return Ok(false),
+            MergeError::Parent(at, malformed) => {
+                if let Some(parent) = parents.get(at) {
+                    // Set aside by the next maintenance.
+                    parent.set_damaged();
+                }
+                io::Error::new(io::ErrorKind::InvalidData, malformed)
+            }
+            MergeError::Block(BlockError::Io(source)) => source,
+            MergeError::Block(error @ BlockError::Malformed(_)) => io::Error::other(error),
+        };
+        self.counters.compactions_failed.fetch_add(1, Relaxed);
+        Err(DbError::Block { path: dir.to_owned(), source })
+    }
+
+    /// Removes what a block that was not to be has left. While that fails, no other is written.
+    pub(super) fn discard(&self, upkeep: &mut Upkeep, dir: &Path, plan: &Plan) {
+        upkeep.unsettled.extend(block::leftovers(dir, plan));
+        // Tried again before it matters.
+        drop(self.settle(upkeep));
+    }
+
+    /// Puts a block in the place of others; false, and nothing done, when one of those is gone.
+    pub(super) fn replace_blocks(&self, gone: &[Arc<Block>], block: Option<Arc<Block>>) -> bool {
+        let mut state = self.state_mut();
+        let is_gone = |held: &Arc<Block>| gone.iter().any(|block| Arc::ptr_eq(block, held));
+        if state.blocks.iter().filter(|held| is_gone(held)).count() != gone.len() {
+            return false;
+        }
+        let mut blocks: Vec<Arc<Block>> =
+            state.blocks.iter().filter(|held| !is_gone(held)).cloned().collect();
+        blocks.extend(block);
+        blocks.sort_by_key(|block| (block.meta.rank, block.meta.sequence));
+        state.blocks = blocks.into();
+        true
+    }
+}
+
+/// The spans of time whose samples of the log are in blocks, neighbours with the same bound as one.
+fn joined(covered: impl Iterator<Item = Covered>) -> Vec<Covered> {
+    let mut covered: Vec<Covered> = covered.collect();
+    covered.sort_by_key(|covered| (covered.log_before, covered.start, covered.end));
+    let mut joined: Vec<Covered> = Vec::new();
+    for next in covered {
+        match joined.last_mut() {
+            Some(last) if last.log_before == next.log_before && next.start <= last.end => {
+                last.end = last.end.max(next.end);
+            }
+            _ => joined.push(next),
+        }
+    }
+    joined
+}
