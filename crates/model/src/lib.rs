@@ -2,10 +2,12 @@
 //!
 //! A **series** is a set of [`Labels`] and the [`Sample`]s recorded under it; a **family** is all
 //! series of one metric name with its help and kind, as an exporter would expose it; a [`Matcher`]
-//! picks series by one label. This crate is pure: it knows no file, no clock, no async, no wire.
+//! picks series by one label; a [`Histogram`] is a native histogram as one reading. This crate is pure:
+//! it knows no file, no clock, no async, no wire.
 
 pub mod family;
 pub mod hex;
+pub mod histogram;
 pub mod host;
 pub mod join_token;
 pub mod labels;
@@ -15,6 +17,7 @@ pub mod time;
 
 pub use family::{Family, Metric, MetricKind};
 pub use hex::Hex;
+pub use histogram::{BucketCounts, Counts, Histogram, HistogramError, ResetHint, Span};
 pub use host::HostId;
 pub use join_token::{JoinToken, JoinTokenError};
 pub use labels::{Label, Labels, LabelsError, METRIC_NAME};

@@ -4,7 +4,7 @@
 /// Bytes that do not say what their format promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed: {0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
+pub struct Malformed(pub(crate) &'static str);
 
 /// Appends an unsigned LEB128 varint, 1 to 10 bytes.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -55,6 +55,16 @@ impl<'a> Cursor<'a> {
     /// How many bytes are left; what any count read from the bytes is checked against.
     pub(crate) fn len(&self) -> usize {
         self.rest.len()
+    }
+
+    /// What is left, for a reader that finds the end itself and then takes as much.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next byte, left where it is.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
     pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {

@@ -16,7 +16,7 @@ mod batch;
 mod block;
 mod bytes;
 mod checkpoint;
-mod chunk;
+pub mod chunk;
 mod compact;
 mod db;
 mod error;

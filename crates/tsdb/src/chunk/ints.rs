@@ -103,7 +103,8 @@ pub(crate) fn get_packed(
     Ok(())
 }
 
-fn differences(values: &[i64]) -> Vec<i64> {
+/// Each value less the one before it, wrapping.
+pub(super) fn differences(values: &[i64]) -> Vec<i64> {
     values
         .windows(2)
         .map(|pair| match pair {

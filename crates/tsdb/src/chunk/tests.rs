@@ -2,16 +2,40 @@ use proptest::prelude::{ProptestConfig, any, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 use stoa_model::stale_nan;
 
-use super::{decode_times, decode_values, encode_times, encode_values};
+use super::{
+    Codec, Effort, decode_times, decode_values, encode_times, encode_values, encode_values_as,
+    encode_values_with,
+};
 
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn decoded(chunk: &[u8], n: usize) -> Vec<u64> {
+    let mut back = vec![1.5];
+    decode_values(chunk, n, &mut back).unwrap();
+    bits(&back[1..])
+}
+
+/// The fresh chunk, after both efforts and every codec gave back the same bits.
 fn check(values: &[f64]) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode_values(values, &mut out);
-    let mut back = Vec::new();
-    decode_values(&out, values.len(), &mut back).unwrap();
-    let bits = |vs: &[f64]| vs.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&back), bits(values));
-    out
+    let mut fresh = Vec::new();
+    encode_values(values, &mut fresh);
+    assert_eq!(decoded(&fresh, values.len()), bits(values));
+    let mut compacted = Vec::new();
+    encode_values_with(Effort::Compacted, values, &mut compacted);
+    assert_eq!(decoded(&compacted, values.len()), bits(values));
+    assert!(compacted.len() * 95 <= fresh.len() * 100, "{} {}", compacted.len(), fresh.len());
+    for codec in Codec::ALL {
+        let mut out = vec![0xaa];
+        if encode_values_as(codec, values, &mut out) {
+            assert_eq!(out[1] & 0x7f, codec.tag());
+            assert_eq!(decoded(&out[1..], values.len()), bits(values), "{codec:?}");
+        } else {
+            assert_eq!(out, [0xaa], "{codec:?} left bytes behind");
+        }
+    }
+    fresh
 }
 
 fn value() -> impl Strategy<Value = f64> {
@@ -59,6 +83,33 @@ proptest! {
         let mut back = Vec::new();
         decode_times(&out, times.len(), &mut back).unwrap();
         assert_eq!(back, times);
+    }
+
+    #[test]
+    fn damaged_chunks_never_panic(
+        values in column(),
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), 0u32..8), 1..6),
+        other_n in 0usize..400,
+    ) {
+        for codec in Codec::ALL {
+            let mut bytes = Vec::new();
+            if !encode_values_as(codec, &values, &mut bytes) {
+                continue;
+            }
+            for end in 0..bytes.len() {
+                let cut = decode_values(&bytes[..end], values.len(), &mut Vec::new());
+                assert!(cut.is_err(), "{codec:?} cut at {end} of {}", bytes.len());
+            }
+            for (at, bit) in &flips {
+                let at = at.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+                for n in [values.len(), other_n] {
+                    let mut back = Vec::new();
+                    let whole = decode_values(&bytes, n, &mut back).is_ok();
+                    assert!(back.len() <= n && (!whole || back.len() == n));
+                }
+            }
+        }
     }
 
     #[test]
@@ -110,6 +161,8 @@ fn malformed_chunks_are_refused() {
     for (bytes, n) in [
         (&[][..], 1),
         (&[0x03, 0x00], 1),
+        (&[0x04, 0x00], 1),
+        (&[0x06, 0x00], 1),
         (&[0x01, 0x10, 0x00, 0x00], 1),
         (&[0x00, 0x00, 0x00], 1),
         (&[0x07, 1, 2, 3], 1),
