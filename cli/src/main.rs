@@ -10,6 +10,7 @@ mod local;
 mod progress;
 mod query;
 mod record;
+mod status_line;
 mod table;
 mod test;
 mod token;

@@ -4,7 +4,6 @@
 //! nothing is short-cut, so what works here works between two machines. Each keeps its own
 //! directory below `--data-dir`, as two daemons would.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use stoa_model::HostId;
 
 use crate::local;
 use crate::progress::{Progress, Reading};
+use crate::status_line::StatusLine;
 
 /// How often the line of progress is drawn anew.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +52,9 @@ pub(crate) struct UpArgs {
     /// Start the collector only
     #[arg(long)]
     no_agent: bool,
+    /// Print a join token for another host even when standard output is not a terminal
+    #[arg(long)]
+    token: bool,
     /// error, warn, info, debug, trace, or tracing's filter syntax
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: String,
@@ -60,7 +63,10 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let level = args.log.clone();
     let options = LogOptions { level, otlp_endpoint: None, service: "stoa" };
-    let _log = log::open(&options).map_err(|error| Misuse(error.to_string()))?;
+    let screen = StatusLine::new();
+    let beside = screen.clone();
+    let _log = log::open_to(&options, move |line| beside.log(line))
+        .map_err(|error| Misuse(error.to_string()))?;
     let data_dir = match args.data_dir.clone() {
         Some(dir) => dir,
         None => local::data_dir()?,
@@ -71,28 +77,30 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     config.data_dir = data_dir.join("collector");
     config.http.listen = args.http;
     config.agents.listen = args.agents;
-    say(&format!("starting the collector in {}", data_dir.display()));
+    screen.say(&format!("starting the collector in {}", data_dir.display()));
     let server = Server::start(config, clock::system()).await.context("start the collector")?;
-    let agent = match start_agent(&args, &data_dir, &server).await {
+    let agent = match start_agent(&args, &data_dir, &server, &screen).await {
         Ok(agent) => agent,
         Err(error) => {
             server.stop().await.context("stop the collector")?;
             return Err(error);
         }
     };
-    let line = match join_line(&server).await {
-        Ok(line) => line,
-        // A full table of tokens is no reason not to start.
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "no join token could be made");
-            format!("stoa-agent join TOKEN --collector {}", server.agents_addr())
+    let mut line = None;
+    // A token is a secret: it is not made for a log file that nobody asked to hold one.
+    if screen.is_watched() || args.token {
+        match join_line(&server).await {
+            Ok(made) => line = Some(made),
+            // A full table of tokens is no reason not to start.
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "no join token could be made");
+            }
         }
-    };
-    say(&greeting(&server, &data_dir, &line));
+    }
+    screen.say(&greeting(&server, &data_dir, line.as_deref()));
 
     let mut progress = Progress::new(read(&server, agent.as_ref()), unix_ms());
-    let watched = std::io::stdout().is_terminal();
-    let every = if watched { PROGRESS_EVERY } else { PROGRESS_EVERY_UNWATCHED };
+    let every = if screen.is_watched() { PROGRESS_EVERY } else { PROGRESS_EVERY_UNWATCHED };
     let mut failed = None;
     let why = loop {
         tokio::select! {
@@ -106,16 +114,12 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
                 break "failed";
             }
             () = tokio::time::sleep(every) => {
-                let line = progress.line(read(&server, agent.as_ref()), unix_ms());
-                if watched { redraw(&line) } else { say(&line) }
+                screen.draw(&progress.line(read(&server, agent.as_ref()), unix_ms()));
             }
         }
     };
 
-    if watched {
-        say("");
-    }
-    say(&format!("stopping ({why})"));
+    screen.say(&format!("stopping ({why})"));
     if let Some(agent) = agent {
         agent.stop().await;
     }
@@ -123,7 +127,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     if let Some(why) = failed {
         anyhow::bail!(why);
     }
-    say("stopped; everything acknowledged is on disk");
+    screen.say("stopped; everything acknowledged is on disk");
     Ok(())
 }
 
@@ -139,6 +143,7 @@ async fn start_agent(
     args: &UpArgs,
     data_dir: &Path,
     server: &Server,
+    screen: &StatusLine,
 ) -> anyhow::Result<Option<Agent>> {
     if args.no_agent {
         return Ok(None);
@@ -157,7 +162,7 @@ async fn start_agent(
     match identity::load(&config.data_dir) {
         Ok(_) => {}
         Err(IdentityError::NotJoined) => {
-            say("joining this machine to it");
+            screen.say("joining this machine to it");
             let name = HostId::parse(&join::own_name()).context("read this machine's name")?;
             let token = token(server, Some(name.clone())).await?;
             join::join(&token, &addr.to_string(), name.as_str(), &config.data_dir)
@@ -205,7 +210,7 @@ async fn token(server: &Server, host: Option<HostId>) -> anyhow::Result<String> 
     Ok(token.to_string())
 }
 
-fn greeting(server: &Server, data_dir: &Path, join_line: &str) -> String {
+fn greeting(server: &Server, data_dir: &Path, join_line: Option<&str>) -> String {
     let http = server.http_addr();
     let tls = server.url().starts_with("https:");
     let scheme = if tls { "https" } else { "http" };
@@ -237,9 +242,21 @@ fn greeting(server: &Server, data_dir: &Path, join_line: &str) -> String {
     }
     out += &format!(
         "  ask           stoa query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))'{server_flag}\n  \
-         another host  {join_line}\n                \
-         (good once, for an hour; more: stoa token create{server_flag})\n"
+         another host  "
     );
+    out += &match join_line {
+        Some(line) => format!(
+            "{line}\n                \
+             (good once, for an hour; more: stoa token create{server_flag})\n"
+        ),
+        None => {
+            let agents = reachable(server.agents_addr());
+            format!(
+                "stoa token create{server_flag}, and there with the token it prints:\n                \
+                 stoa-agent join TOKEN --collector {agents}\n"
+            )
+        }
+    };
     if server.agents_addr().ip().is_loopback() {
         out += "                (agents reach only this machine; listen wider with --agents 0.0.0.0:7443)\n";
     }
@@ -260,16 +277,4 @@ fn read(server: &Server, agent: Option<&Agent>) -> Reading {
         hosts: figures.hosts,
         waiting: uplink.in_memory + uplink.in_spool,
     }
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn say(text: &str) {
-    println!("{text}");
-}
-
-/// Replaces the line the cursor is on.
-fn redraw(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // A terminal that went away is no reason to stop serving.
-    let _gone = write!(out, "\r\u{1b}[2K{line}").and_then(|()| out.flush());
 }

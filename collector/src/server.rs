@@ -63,10 +63,13 @@ pub enum StartError {
     #[error("make the collector's certificate")]
     Certificate(#[from] CaError),
     /// The port for agents.
-    #[error("listen for agents")]
+    #[error("listen for agents; `agents.listen`, or `stoa up --agents`, says where")]
     Agents(#[from] ListenError),
     /// The port for people.
-    #[error("listen for HTTP on {addr}; is another collector running?")]
+    #[error(
+        "listen for HTTP on {addr}; is another collector running? `http.listen`, or `stoa up --http`, \
+         says where"
+    )]
     Http {
         /// Where.
         addr: SocketAddr,

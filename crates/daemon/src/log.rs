@@ -4,7 +4,8 @@
 //! reads them (it sets `JOURNAL_STREAM`), and a time and colour when a person does.
 
 use std::fmt;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
@@ -72,6 +73,22 @@ impl Drop for LogGuard {
 /// # Errors
 /// [`LogError`] when the level or endpoint is unusable or a log is open already.
 pub fn open(options: &LogOptions) -> Result<LogGuard, LogError> {
+    open_to(options, |line| {
+        // Whoever reads it has gone: no reason to stop working.
+        let _gone = io::stderr().write_all(line);
+    })
+}
+
+/// As [`open`], but each line is handed to `sink`, which brings it to standard error: for a program
+/// that draws there itself.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to(
+    options: &LogOptions,
+    sink: impl Fn(&[u8]) + Send + Sync + 'static,
+) -> Result<LogGuard, LogError> {
+    let sink: Sink = Arc::new(sink);
     let filter = EnvFilter::try_new(&options.level)
         .map_err(|source| LogError::Level { level: options.level.clone(), source })?;
     let provider = options
@@ -84,8 +101,8 @@ pub fn open(options: &LogOptions) -> Result<LogGuard, LogError> {
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("stoa")));
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(!journal && std::io::stderr().is_terminal())
+        .with_writer(move || Line(Arc::clone(&sink)))
+        .with_ansi(!journal && io::stderr().is_terminal())
         .event_format(Lines { journal, person: Format::default().with_target(false) });
     let subscriber = tracing_subscriber::registry().with(filter).with(spans).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(LogError::Twice)?;
@@ -105,6 +122,22 @@ fn provider(
         .with_batch_exporter(exporter)
         .with_resource(opentelemetry_sdk::Resource::builder().with_service_name(service).build())
         .build())
+}
+
+type Sink = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Takes one line, which the layer gives in one piece.
+struct Line(Sink);
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        (self.0)(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Lines {
