@@ -15,6 +15,7 @@ use stoa_proto::v1::enroll_client::EnrollClient;
 use stoa_transport::{DialError, Refused, join_channel};
 use tonic::{Code, Status};
 
+use crate::advice::{advice, is_people_port};
 use crate::identity::{self, Identity, IdentityError};
 
 /// How long the collector may take to answer.
@@ -77,6 +78,16 @@ pub enum JoinError {
         /// Why not.
         source: DialError,
     },
+    /// The port is another service's: as a rule the collector's own for people.
+    #[error("reach the collector at {collector}: {advice}")]
+    Port {
+        /// The address asked.
+        collector: String,
+        /// Which to use.
+        advice: String,
+        /// Why not.
+        source: DialError,
+    },
     /// The answer does not fit the question.
     #[error("the collector's answer cannot be used: {0}")]
     Answer(&'static str),
@@ -91,9 +102,11 @@ impl JoinError {
     #[must_use]
     pub const fn is_misuse(&self) -> bool {
         match self {
-            Self::Malformed(_) | Self::Foreign { .. } | Self::Refused { .. } | Self::Name(_) => {
-                true
-            }
+            Self::Malformed(_)
+            | Self::Foreign { .. }
+            | Self::Refused { .. }
+            | Self::Name(_)
+            | Self::Port { .. } => true,
             Self::NoAnswer { .. } | Self::Dial { .. } | Self::Answer(_) | Self::Identity(_) => {
                 false
             }
@@ -123,10 +136,10 @@ pub async fn join(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let channel = join_channel(collector, token.ca_sha256).await.map_err(|error| match error {
-        DialError::Listener { reason: Refused::UnknownCa, .. } => {
+        DialError::Listener { reason: Refused::UnknownCa, .. } if !is_people_port(collector) => {
             JoinError::Foreign { collector: collector.to_owned() }
         }
-        source => JoinError::Dial { collector: collector.to_owned(), source },
+        source => dial_error(collector, source),
     })?;
     let mut client = EnrollClient::new(channel);
     let no_answer = |why: String| JoinError::NoAnswer { collector: collector.to_owned(), why };
@@ -152,6 +165,17 @@ pub async fn join(
     }
     identity.store(dir, Some(collector))?;
     Ok(identity)
+}
+
+/// A dial that failed; with what to do when the port is not one for agents.
+fn dial_error(collector: &str, source: DialError) -> JoinError {
+    let (collector, not_tls) = (collector.to_owned(), matches!(source, DialError::NotTls { .. }));
+    match advice(&source, &collector) {
+        Some(advice) if not_tls || is_people_port(&collector) => {
+            JoinError::Port { collector, advice, source }
+        }
+        _ => JoinError::Dial { collector, source },
+    }
 }
 
 /// This host's own name, as the kernel knows it.

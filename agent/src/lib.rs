@@ -4,6 +4,8 @@ pub mod config;
 
 pub mod identity;
 
+mod advice;
+
 pub mod join;
 
 pub mod renewal;

@@ -130,6 +130,11 @@ impl SelfStats {
                 "Drop records that could not be kept, and so not told.",
                 uplink.untold_drops,
             ),
+            (
+                "stoa_agent_samples_miscounted_total",
+                "Samples that were to leave memory or the spool and were not counted there: 0, or a bug.",
+                uplink.miscounted,
+            ),
             ("stoa_agent_sent_bytes_total", "Payload bytes sent.", uplink.sent_bytes),
             (
                 "stoa_agent_sent_samples_total",

@@ -3,7 +3,8 @@
 //! Constraints
 //! - A leg's records are read back in the order of their numbers; the collector relies on it.
 //! - A record acknowledged is kept for [`SpoolOptions::keep_ms`] and sent again when the collector
-//!   turns out to have less than it acknowledged.
+//!   turns out to have less than it acknowledged; but only those of the [`LEGS_KEPT`] newest legs, as
+//!   the collector does not remember all there ever were.
 //! - Every record that goes without being acknowledged becomes a drop record, durable here as well.
 //!
 //! Format: a [`Queue`] of three streams. A queue epoch is one leg: 12 bytes of the epoch, then the
@@ -16,13 +17,14 @@
 //! Bounds: the queue's; [`RECORD_SAMPLES_MAX`]; [`KEEP_TICKS`] ticks being packed.
 //! It knows neither sockets nor clocks; calls block.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
 use stoa_model::TimestampMs;
-use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Mark, Stream};
+use stoa_proto::delivery::{DropReason, DropRecord, Epoch, LEGS_KEPT, Leg, Mark, Stream};
 use stoa_proto::frame::{Encoder, FrameError, TICKS_MAX};
 use stoa_proto::message::Push;
 use stoa_proto::tick::Tick;
@@ -392,6 +394,7 @@ impl Spool {
     fn survey(&mut self, marks: &[Mark], live: Leg, live_from: u64, now: TimestampMs) -> SpoolDone {
         self.flush_keep();
         let (mut acknowledged, mut returned, mut live_leg_waits) = (0, 0, false);
+        let oldest_kept = self.oldest_kept();
         for (stream, of) in
             [(CRITICAL, Stream::Critical), (DENSE, Stream::Metrics), (THIN, Stream::Metrics)]
         {
@@ -401,6 +404,9 @@ impl Spool {
                 let through = mark.map(|seq| newest.seq_last & !NUMBER_MASK | seq & NUMBER_MASK);
                 if let Some(through) = through {
                     acknowledged += self.queue.ack_through(stream, newest.epoch, through).samples;
+                }
+                if place_of(&newest) < oldest_kept {
+                    continue;
                 }
                 let back = self.queue.rewind(stream, newest.epoch, through);
                 returned += back.samples;
@@ -420,6 +426,17 @@ impl Spool {
         self.forget(now);
         let dropped = std::mem::take(&mut self.lost);
         SpoolDone::Surveyed { acknowledged, returned, live_leg_waits, dropped }
+    }
+
+    /// The place of the oldest leg of which what was acknowledged may be sent again.
+    fn oldest_kept(&self) -> Place {
+        let newest = [CRITICAL, DENSE, THIN].into_iter().flat_map(|stream| {
+            self.queue.newest(stream).into_iter().map(move |stamp| (stream == CRITICAL, stamp))
+        });
+        // A leg has records in both streams of ticks.
+        let legs: BTreeSet<(Place, bool)> =
+            newest.map(|(critical, stamp)| (place_of(&stamp), critical)).collect();
+        legs.iter().rev().nth(LEGS_KEPT - 1).map_or((0, 0), |(place, _)| *place)
     }
 
     fn next_critical(&mut self) -> SpoolDone {
@@ -581,6 +598,13 @@ fn ticks_of(payload: &[u8], (seq_first, seq_last): (u64, u64)) -> Option<Bytes> 
     let (ticks, rest) = rest.split_first_chunk()?;
     let said = u64::from(u32::from_le_bytes(*ticks));
     (*version == VERSION && seq_first + said == seq_last + 1).then(|| Bytes::copy_from_slice(rest))
+}
+
+/// Where a leg stands among those of all processes: generation and number.
+type Place = (u64, u32);
+
+fn place_of(stamp: &Stamp) -> Place {
+    (stamp.seq_last >> GENERATION_SHIFT, leg_of(stamp.epoch, Stream::Metrics).number)
 }
 
 fn queue_epoch(leg: Leg) -> queue::Epoch {

@@ -13,6 +13,7 @@ pub mod session;
 
 mod lane;
 mod link;
+mod outage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use session::UplinkConfig;
 
 use event::{Action, Event, SpoolWorker};
 use link::Link;
+use outage::Outage;
 use session::Uplink;
 
 /// Frames of one call that wait for the transport, at most; a call with more waiting is stuck.
@@ -75,6 +77,8 @@ pub async fn run<S: SpoolWorker>(
     let mut driver = Driver {
         machine: Uplink::new(config, clock()),
         link: Link::new(dialer, replies_tx),
+        outage: Outage::default(),
+        was_up: false,
         spool: Some(spool),
         clock,
     };
@@ -125,6 +129,9 @@ pub async fn run<S: SpoolWorker>(
 struct Driver<S> {
     machine: Uplink,
     link: Link,
+    outage: Outage,
+    /// Whether a session was up, or the process is to end, before the event being handled.
+    was_up: bool,
     /// Away while a blocking thread works with it; lost if that panics.
     spool: Option<S>,
     clock: Clock,
@@ -144,7 +151,17 @@ impl<S: SpoolWorker> Driver<S> {
                     self.link.ping(queue_age_ms, queue_samples, (self.clock)())
                 }
                 Action::HangUp { reason } => {
-                    tracing::info!(reason, "session to the collector ends");
+                    if self.was_up {
+                        tracing::info!(reason, "session to the collector ends");
+                    } else if self.outage.is_news(&reason) {
+                        tracing::warn!(
+                            reason,
+                            "the collector cannot be reached; readings wait in the spool, and it \
+                             is tried again every second"
+                        );
+                    } else {
+                        tracing::debug!(reason, "the collector cannot be reached");
+                    }
                     self.link.hang_up();
                     None
                 }
@@ -174,13 +191,22 @@ impl<S: SpoolWorker> Driver<S> {
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         let now = (self.clock)();
+        self.was_up = self.machine.is_up() || matches!(event, Event::Stop);
         match &event {
             Event::Welcomed { welcome, .. } => {
+                self.outage.end();
                 let skew_ms = now.saturating_sub(welcome.now_ms);
                 tracing::info!(session = welcome.session, skew_ms, "the collector is there");
             }
             Event::Fenced { reason } => {
                 tracing::error!(reason, "another process uses this host's identity");
+            }
+            Event::Refused { reason, .. } if self.outage.is_news(reason) => {
+                tracing::error!(
+                    reason,
+                    "the collector and this host do not accept each other; readings wait in the \
+                     spool, and it is tried again every few minutes"
+                );
             }
             _ => {}
         }

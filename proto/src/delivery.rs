@@ -60,6 +60,19 @@ pub struct Leg {
     pub number: u32,
 }
 
+/// Legs the collector remembers of one agent, all streams together. What an agent keeps of a leg
+/// forgotten there it would send again with each session; see [`LEGS_KEPT`].
+pub const LEGS_REMEMBERED: usize = 256;
+
+/// Legs of which an agent keeps, and sends again, what was acknowledged: its newest ones. Half of
+/// [`LEGS_REMEMBERED`], as the collector counts the legs of drop records too, and forgets in the order
+/// in which legs advanced, the agent in that in which they began.
+pub const LEGS_KEPT: usize = LEGS_REMEMBERED / 2;
+
+/// Sequence numbers are below this: a frame a nanosecond for three centuries. What is beyond is a
+/// mistake, and arithmetic on what is below cannot overflow.
+pub const SEQ_END: u64 = 1 << 63;
+
 /// How far a leg is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {

@@ -155,3 +155,28 @@ fn what_is_dropped_for_its_age_is_told_once_and_what_was_kept_still_comes_back()
     assert_eq!((opened.recovered, opened.dropped), (4 * 20, Vec::new()));
     assert_eq!(spool.waiting_samples(), 4 * 20);
 }
+
+#[test]
+fn what_is_kept_of_more_legs_than_the_collector_remembers_is_not_sent_again() {
+    let disk = SimDisk::new(1);
+    let legs = u32::try_from(stoa_proto::delivery::LEGS_REMEMBERED).unwrap() + 44;
+    let mut acknowledged = Vec::new();
+    // Every process ends in good order with one record acknowledged; each is a leg of its own.
+    for process in 0..legs {
+        let (mut spool, _) = open(&disk, SpoolOptions::default());
+        append(&mut spool, leg(process), 1..=1);
+        spool.run(SpoolJob::Acknowledge { leg: leg(process), seq: 1 }, 0);
+        acknowledged.push((process, 1));
+        spool.close();
+    }
+    let (mut spool, opened) = open(&disk, SpoolOptions::default());
+    assert_eq!(opened.recovered, 0);
+    // The collector remembers as many as it can, and misses nothing.
+    let remembered = acknowledged.split_off(44);
+    assert_eq!(survey(&mut spool, &remembered), (0, 0), "sent again for being forgotten");
+    // It has lost everything: what was kept of the newest legs is all that comes.
+    let kept = u32::try_from(LEGS_KEPT).unwrap();
+    assert_eq!(survey(&mut spool, &[]), (0, u64::from(kept) * 20));
+    let expected: Vec<_> = (legs - kept..legs).map(|number| (number, 1, 1)).collect();
+    assert_eq!(read(&mut spool), expected);
+}

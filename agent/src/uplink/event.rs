@@ -45,10 +45,17 @@ pub enum Event {
         /// The collector's words.
         reason: String,
     },
-    /// The dial failed, or the session or one of its calls ended.
+    /// The dial failed, or the session or one of its calls ended; the next dial may do better.
     Ended {
         /// Why.
         reason: String,
+    },
+    /// The dial was judged: the next one will be judged alike until something has changed.
+    Refused {
+        /// Why.
+        reason: String,
+        /// What must change.
+        until: Until,
     },
     /// The spool has done what it was asked.
     Spool(SpoolDone),
@@ -56,6 +63,15 @@ pub enum Event {
     Timer,
     /// The process ends: save what is in memory.
     Stop,
+}
+
+/// What must change before a dial that was refused can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// A person must act: a revoked host, another collector's CA, a wrong port.
+    Mended,
+    /// A certificate is out of its time: a clock that is set right may be enough.
+    ClockSet,
 }
 
 /// What to do, in order. A [`Self::Spool`] is done, and its outcome handed in, before what

@@ -13,6 +13,14 @@ pub(crate) fn add(counts: &mut ByReason, reason: DropReason, samples: u64) {
     }
 }
 
+/// Takes samples off a gauge. What it does not hold is counted instead of wrapping around: the
+/// other side, or a damaged disk, has acknowledged more than there was.
+pub(crate) fn take(gauge: &mut u64, samples: u64, miscounted: &mut u64) {
+    let held = samples.min(*gauge);
+    *gauge -= held;
+    *miscounted = miscounted.saturating_add(samples - held);
+}
+
 /// Counters and gauges;
 /// `produced + recovered + returned = acknowledged + dropped + in_memory + in_spool`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub struct UplinkFigures {
     pub collector_rollbacks: u64,
     /// Drop records not kept for want of room, and so not told.
     pub untold_drops: u64,
+    /// Samples that were to leave memory or the spool and were not counted there: 0, or a bug.
+    pub miscounted: u64,
     /// Payload bytes sent.
     pub sent_bytes: u64,
     /// Samples sent, those sent again included.

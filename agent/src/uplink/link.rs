@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use stoa_proto::message::{Hello, Push, PushReply, Welcome};
 use stoa_proto::v1;
-use stoa_transport::{Class, Connection, Dialer};
+use stoa_transport::{Class, Connection, DialError, Dialer, Refused};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::event::{Call, Event};
+use super::event::{Call, Event, Until};
 use super::{FRAMES_WAITING_MAX, draw_epoch};
+use crate::advice::advice;
 
 /// How long the control session has to say why a call has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -69,11 +70,16 @@ impl Link {
             (Arc::clone(&self.dialer), self.replies.clone(), self.session);
         tokio::spawn(async move {
             let ended = async {
-                let reason = match live(&dialer, control_rx, wanted_rx, session, &replies).await {
-                    Ok(()) => "the collector ended the session".to_owned(),
-                    Err(reason) => reason,
+                let event = match dialer.connect().await {
+                    Err(error) => failed(&error, dialer.addr()),
+                    Ok(connection) => {
+                        let lived = live(&connection, control_rx, wanted_rx, session, &replies);
+                        let reason = lived.await.err();
+                        let ended = || "the collector ended the session".to_owned();
+                        Event::Ended { reason: reason.unwrap_or_else(ended) }
+                    }
                 };
-                let _gone = replies.send((session, Event::Ended { reason })).await;
+                let _gone = replies.send((session, event)).await;
             };
             let _ended = end.run_until_cancelled(ended).await;
         });
@@ -103,15 +109,38 @@ impl Link {
     }
 }
 
-/// A session from the dial to its end; the error says what went wrong.
+/// A dial that failed.
+fn failed(error: &DialError, collector: &str) -> Event {
+    let mut reason = chain(error);
+    if let Some(advice) = advice(error, collector) {
+        reason.push_str("; ");
+        reason.push_str(&advice);
+    }
+    let (DialError::Refused { reason: why, .. } | DialError::Listener { reason: why, .. }) = error
+    else {
+        return if error.passes() {
+            Event::Ended { reason }
+        } else {
+            Event::Refused { reason, until: Until::Mended }
+        };
+    };
+    match why {
+        Refused::Expired | Refused::NotYetValid => {
+            Event::Refused { reason, until: Until::ClockSet }
+        }
+        _ if error.passes() => Event::Ended { reason },
+        _ => Event::Refused { reason, until: Until::Mended },
+    }
+}
+
+/// A session from its connection to its end; the error says what went wrong.
 async fn live(
-    dialer: &Dialer,
+    connection: &Connection,
     control: mpsc::Receiver<v1::AgentMessage>,
     mut wanted: mpsc::Receiver<(Call, mpsc::Receiver<v1::Frame>)>,
     session: u64,
     replies: &Replies,
 ) -> Result<(), String> {
-    let connection = dialer.connect().await.map_err(|error| chain(&error))?;
     tracing::info!(via = ?connection.via(), "connected to the collector");
     let mut client = v1::control_client::ControlClient::new(connection.channel(Class::Control));
     let answer = client.session(ReceiverStream::new(control)).await.map_err(status)?;

@@ -9,11 +9,13 @@
 //! Bounds: [`MEMORY_TICKS_MAX`], [`super::lane::BACKLOG_IN_FLIGHT_MAX`], the spool's own.
 //!
 //! Operation: down → dialing → surveying (the spool compares with the collector's marks) → up.
-//! While no acknowledgement comes for [`SPILL_AFTER_MS`], ticks go to the spool; after
-//! [`STALL_MS`] the session is given up. The driver hands in every event with the time, does the
+//! Once a dial has failed, or when no acknowledgement comes for [`SPILL_AFTER_MS`], ticks go to the
+//! spool, at most every [`SPILL_EVERY_MS`] (docs/decisions/0007); after [`STALL_MS`] without one the
+//! session is given up. How long it waits between dials: docs/decisions/0006. The driver hands in every event with the time, does the
 //! actions in order, and calls [`Uplink::deadline`] to know when to hand in a timer event.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -24,20 +26,20 @@ use stoa_proto::frame::Encoder;
 use stoa_proto::message::{Data, Hello, Push, PushReply, WIRE_VERSION, Welcome};
 use stoa_proto::tick::Tick;
 
-use super::event::{Action, Call, Event, Lane, SpoolDone, SpoolJob, drop_record};
-use super::figures::{UplinkFigures, add};
+use super::event::{Action, Call, Event, Lane, SpoolDone, SpoolJob, Until, drop_record};
+use super::figures::{UplinkFigures, add, take};
 use super::lane::{LaneAck, Sender};
 
 /// Ticks kept in memory, at most: a minute at one a second; then the oldest go to the spool, or,
 /// when the disk refuses, are dropped.
 pub const MEMORY_TICKS_MAX: usize = 64;
 
-/// Without an acknowledgement for this long, ticks go to the spool, milliseconds.
+/// In a session without an acknowledgement for this long, ticks go to the spool, milliseconds.
 pub const SPILL_AFTER_MS: i64 = 5_000;
 
-/// Ticks of one record of the spool: more make it denser, and a crash while the collector is away
-/// more costly.
-pub const SPILL_TICKS: usize = 10;
+/// Ticks that go to the spool wait at most this long, milliseconds: what a crash costs while the
+/// collector is away; and the disk is asked to sync no more often.
+pub const SPILL_EVERY_MS: i64 = 5_000;
 
 /// Without an acknowledgement for this long, a session is given up, milliseconds.
 pub const STALL_MS: i64 = 30_000;
@@ -51,14 +53,26 @@ pub const PING_MS: i64 = 5_000;
 /// A session from which nothing comes for this long is given up, milliseconds.
 pub const SILENCE_MS: i64 = 15_000;
 
-/// The first retry waits up to this long, milliseconds; each further one up to twice as long.
-const RETRY_FIRST_MS: i64 = 500;
+/// After a dial that nobody answered the next one waits this long, at random, milliseconds. It does
+/// not grow: a collector that comes back is to be found within a second (docs/decisions/0006).
+pub const RETRY_MS: RangeInclusive<i64> = 250..=750;
 
-/// No retry waits longer, milliseconds, but for what the collector asks.
-const RETRY_MAX_MS: i64 = 30_000;
+/// After a session in which nothing was acknowledged the next dial waits up to this long,
+/// milliseconds; after each further one up to twice as long.
+const FRUITLESS_FIRST_MS: i64 = 500;
+
+/// The longest of these waits, milliseconds.
+const FRUITLESS_MAX_MS: i64 = 30_000;
 
 /// Who was fenced waits this long, milliseconds: two hosts with one identity must not take turns.
 const FENCED_RETRY_MS: i64 = 60_000;
+
+/// Who was refused waits this long, at random, milliseconds: only a person can change that.
+pub const REFUSED_RETRY_MS: RangeInclusive<i64> = 240_000..=360_000;
+
+/// Who was refused for a certificate out of its time waits this long, at random, milliseconds: a
+/// machine without a battery for its clock learns the time within minutes of its start.
+const CLOCK_RETRY_MS: RangeInclusive<i64> = 45_000..=75_000;
 
 /// What the uplink is told once.
 #[derive(Clone, Debug)]
@@ -88,8 +102,12 @@ pub struct Uplink {
     link: Link,
     /// No more dials.
     stopped: bool,
-    /// Dials since the last acknowledgement.
-    attempts: u32,
+    /// Sessions that have ended since the last acknowledgement.
+    fruitless: u32,
+    /// Whether the last dial failed: then ticks go to the spool at once.
+    away: bool,
+    /// When ticks were last handed to the spool.
+    spilled_at: TimestampMs,
     /// When something was last acknowledged, a session was last welcomed, or memory ceased to be
     /// empty: a session's patience runs from then.
     progress_at: TimestampMs,
@@ -161,7 +179,9 @@ impl Uplink {
             closing: VecDeque::new(),
             link: Link::Down { retry_at: now },
             stopped: false,
-            attempts: 0,
+            fruitless: 0,
+            away: false,
+            spilled_at: now - SPILL_EVERY_MS,
             progress_at: now,
             acknowledged_at: now,
             not_before: now,
@@ -221,11 +241,19 @@ impl Uplink {
                 self.hang_up(&format!("fenced: {reason}"), now);
             }
             Event::Ended { reason } => self.hang_up(&reason, now),
+            Event::Refused { reason, until } => {
+                let wait = match until {
+                    Until::Mended => REFUSED_RETRY_MS,
+                    Until::ClockSet => CLOCK_RETRY_MS,
+                };
+                self.not_before = now + self.rng.random_range(wait);
+                self.hang_up(&reason, now);
+            }
             Event::Spool(done) => self.spooled(done, now),
             Event::Timer => {}
             Event::Stop => {
                 self.stopped = true;
-                self.spill();
+                self.spill(now);
                 self.hang_up("stopping", now);
             }
         }
@@ -296,7 +324,7 @@ impl Uplink {
         if self.is_up() {
             self.hang_up("the collector acknowledges too slowly", now);
         }
-        self.spill();
+        self.spill(now);
         if self.memory.iter().any(|held| held.place == Place::Spilling) {
             return;
         }
@@ -310,13 +338,13 @@ impl Uplink {
 
     fn drop_held(&mut self, held: &Held, reason: DropReason) -> DropRecord {
         let samples = held.tick.samples.len() as u64;
-        self.figures.in_memory -= samples;
+        take(&mut self.figures.in_memory, samples, &mut self.figures.miscounted);
         add(&mut self.figures.dropped, reason, samples);
         drop_record(self.leg, (held.seq, held.seq), samples, (held.tick.t, held.tick.t), reason)
     }
 
     /// Hands the ticks that are only in memory to the spool.
-    fn spill(&mut self) {
+    fn spill(&mut self, now: TimestampMs) {
         let mut seq_first = 0;
         let mut ticks = Vec::new();
         for held in self.memory.iter_mut().filter(|held| held.place == Place::Memory) {
@@ -327,6 +355,7 @@ impl Uplink {
             ticks.push(Arc::clone(&held.tick));
         }
         if !ticks.is_empty() {
+            self.spilled_at = now;
             let job = SpoolJob::Append { leg: self.leg, seq_first, ticks };
             self.actions.push(Action::Spool(job));
         }
@@ -334,9 +363,8 @@ impl Uplink {
 
     /// When a tick that is only in memory is to be spilled.
     fn spill_at(&self, first: &Held) -> TimestampMs {
-        let waiting = self.memory.iter().filter(|held| held.place == Place::Memory).count();
-        let away = self.acknowledged_at + SPILL_AFTER_MS;
-        if waiting >= SPILL_TICKS { away } else { away.max(first.since + SPILL_AFTER_MS) }
+        let next = first.since.max(self.spilled_at + SPILL_EVERY_MS);
+        if self.away { next } else { next.max(self.acknowledged_at + SPILL_AFTER_MS) }
     }
 
     fn welcomed(&mut self, welcome: Welcome, fresh: Epoch, now: TimestampMs) {
@@ -344,6 +372,7 @@ impl Uplink {
             return;
         }
         self.figures.sessions += 1;
+        self.away = false;
         let mark = self.mark_in(&welcome);
         if mark >= self.next_seq {
             // This process was set back with its memory: the numbers it would give next are taken.
@@ -381,7 +410,7 @@ impl Uplink {
                 spooled = true;
                 continue;
             }
-            self.figures.in_memory -= samples;
+            take(&mut self.figures.in_memory, samples, &mut self.figures.miscounted);
             self.figures.acknowledged += samples;
             let job = SpoolJob::Keep { leg: self.leg, seq: held.seq, tick: held.tick };
             self.actions.push(Action::Spool(job));
@@ -399,7 +428,7 @@ impl Uplink {
         };
         if live_leg_waits {
             // Ticks before those in memory come out of the spool: let the live ones overtake.
-            self.spill();
+            self.spill(now);
             self.begin_leg();
         }
         let mut up = Box::new(Up {
@@ -455,7 +484,7 @@ impl Uplink {
         };
         self.progress_at = now;
         self.acknowledged_at = now;
-        self.attempts = 0;
+        self.fruitless = 0;
         match call {
             Call::Live if begin + 1 == up.begins && seq <= up.sent => self.acknowledge_memory(seq),
             Call::Live => self.hang_up("acknowledged what was not sent", now),
@@ -494,7 +523,7 @@ impl Uplink {
                 }
             }
             SpoolDone::Surveyed { acknowledged, returned, live_leg_waits, dropped } => {
-                self.figures.in_spool -= acknowledged;
+                self.leave_spool(acknowledged);
                 self.figures.acknowledged += acknowledged;
                 self.figures.in_spool += returned;
                 self.figures.returned += returned;
@@ -523,10 +552,14 @@ impl Uplink {
                 }
             }
             SpoolDone::Acknowledged { samples } => {
-                self.figures.in_spool -= samples;
+                self.leave_spool(samples);
                 self.figures.acknowledged += samples;
             }
         }
+    }
+
+    fn leave_spool(&mut self, samples: u64) {
+        take(&mut self.figures.in_spool, samples, &mut self.figures.miscounted);
     }
 
     /// Ticks handed to the spool are durable there, or not.
@@ -541,14 +574,14 @@ impl Uplink {
             if held.place == Place::Spilling {
                 let samples = held.tick.samples.len() as u64;
                 if through.is_some_and(|through| held.seq <= through) {
-                    self.figures.in_memory -= samples;
+                    take(&mut self.figures.in_memory, samples, &mut self.figures.miscounted);
                     self.figures.in_spool += samples;
                     held.place = Place::Spool;
                 } else if live {
                     held.place = Place::Memory;
                     self.spool_refused = true;
                 } else {
-                    self.figures.in_memory -= samples;
+                    take(&mut self.figures.in_memory, samples, &mut self.figures.miscounted);
                     add(&mut self.figures.dropped, DropReason::SpoolFailed, samples);
                     let (seqs, times) = ((held.seq, held.seq), (held.tick.t, held.tick.t));
                     records.push(drop_record(leg, seqs, samples, times, DropReason::SpoolFailed));
@@ -566,7 +599,7 @@ impl Uplink {
 
     fn dropped_in_spool(&mut self, dropped: Vec<DropRecord>) {
         for record in &dropped {
-            self.figures.in_spool -= record.samples.min(self.figures.in_spool);
+            self.leave_spool(record.samples);
             add(&mut self.figures.dropped, record.reason, record.samples);
         }
         self.tell_drops(dropped);
@@ -587,10 +620,15 @@ impl Uplink {
         }
         self.figures.hang_ups += 1;
         self.actions.push(Action::HangUp { reason: reason.to_owned() });
-        let wait_max = RETRY_FIRST_MS.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX_MS);
-        let first_try = self.attempts == 0;
-        let wait = if first_try { 0 } else { self.rng.random_range(0..=wait_max) };
-        self.attempts = self.attempts.saturating_add(1);
+        let wait = if matches!(self.link, Link::Greeting { .. }) {
+            self.away = true;
+            self.rng.random_range(RETRY_MS)
+        } else {
+            let before = self.fruitless;
+            self.fruitless = before.saturating_add(1);
+            let most = FRUITLESS_FIRST_MS.saturating_mul(1 << before.min(16));
+            if before == 0 { 0 } else { self.rng.random_range(0..=most.min(FRUITLESS_MAX_MS)) }
+        };
         let retry_at = if self.stopped { i64::MAX } else { (now + wait).max(self.not_before) };
         self.link = Link::Down { retry_at };
         // What is durable in the spool comes from there now.
@@ -614,6 +652,8 @@ impl Uplink {
 
     /// Does what is due.
     fn on_time(&mut self, now: TimestampMs) {
+        // A clock that was set back must not keep ticks from the spool.
+        self.spilled_at = self.spilled_at.min(now);
         let stalled = self.waits_for_ack() && self.progress_at + STALL_MS <= now;
         match &mut self.link {
             Link::Down { retry_at } if *retry_at <= now => {
@@ -651,7 +691,7 @@ impl Uplink {
             && !matches!(self.link, Link::Surveying { .. })
             && self.spill_at(held) <= now
         {
-            self.spill();
+            self.spill(now);
         }
     }
 }
@@ -659,3 +699,6 @@ impl Uplink {
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,13 @@
 //! the agent, to tell which is least recent.
 
 use stoa_model::HostId;
-use stoa_proto::delivery::{Epoch, Leg, Mark, Stream};
+use stoa_proto::delivery::{Epoch, LEGS_REMEMBERED, Leg, Mark, Stream};
 use stoa_tsdb::Mark as StoredMark;
 
 /// Legs remembered of one agent, all streams together: a process has one for its samples, one for
-/// what it dropped, and one more for each outage that ticks had to overtake. What an agent keeps of
-/// a leg forgotten here it sends again with each session, so these are enough for a hundred crashes
-/// within the hour it keeps; as many as a slot's byte can tell apart.
-pub const LEGS_MAX: usize = 256;
+/// what it dropped, and one more for each outage that ticks had to overtake. As many as a slot's byte
+/// can tell apart; agents do not keep what they would have to send again for being forgotten here.
+pub const LEGS_MAX: usize = LEGS_REMEMBERED;
 
 /// The legs of one agent.
 #[derive(Clone, Debug, Default)]

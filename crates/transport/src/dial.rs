@@ -6,11 +6,15 @@
 //! the same. Over TCP the connection keeps trying QUIC and says so ([`Connection::better_path`]).
 //!
 //! Every step is bounded by [`DialConfig::connect_timeout`] as a whole: quinn by itself would take
-//! its idle timeout to give up, and does not hear that a port is closed.
+//! its idle timeout to give up, and does not hear that a port is closed. A peer of which nothing is
+//! heard, neither a QUIC handshake nor a TCP connection, is given up sooner
+//! ([`DialConfig::silence`]): both send again ever more rarely, so that a new dial hears of a listener
+//! that has come back before an old one would.
 
 mod channel;
 mod connection;
 mod error;
+mod names;
 mod probe;
 
 use std::fmt;
@@ -35,6 +39,7 @@ use crate::{Class, ClientCredentials, Via, preamble, tcp};
 use self::channel::Opener;
 pub use self::connection::{Closed, Connection};
 pub use self::error::DialError;
+use self::names::Names;
 
 /// Addresses tried of those a name resolves to, one after the other.
 const ADDRESSES_MAX: usize = 4;
@@ -42,6 +47,8 @@ const ADDRESSES_MAX: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// See [`DialConfig::quic_handshake`].
 const QUIC_HANDSHAKE: Duration = Duration::from_millis(400);
+/// See [`DialConfig::silence`].
+const SILENCE: Duration = Duration::from_millis(1100);
 /// See [`DialConfig::quic_retry`].
 const QUIC_RETRY: Duration = Duration::from_secs(15);
 /// See [`Dialer::farewell`].
@@ -58,6 +65,9 @@ pub struct DialConfig {
     pub connect_timeout: Duration,
     /// How long QUIC has before TCP is tried beside it. Default 400 ms.
     pub quic_handshake: Duration,
+    /// How long, once TCP is tried as well, an address may stay silent on both. Default 1.1 s, in
+    /// which QUIC's third packet (after 0.9 s in all) and TCP's second (after 1.4 s) have been sent.
+    pub silence: Duration,
     /// Over TCP, how often QUIC is tried again, spread by a fifth either way. Default 15 s.
     pub quic_retry: Duration,
 }
@@ -71,6 +81,7 @@ impl DialConfig {
             credentials,
             connect_timeout: CONNECT_TIMEOUT,
             quic_handshake: QUIC_HANDSHAKE,
+            silence: SILENCE,
             quic_retry: QUIC_RETRY,
         }
     }
@@ -90,14 +101,22 @@ impl Dialer {
     pub fn new(config: DialConfig) -> Result<Self, DialError> {
         let tls = ClientTls::agent(config.credentials)?;
         let shared = Shared {
+            names: Names::new(config.addr.clone()),
             addr: config.addr,
             connect_timeout: config.connect_timeout,
             quic_handshake: config.quic_handshake,
+            silence: config.silence,
             quic_retry: config.quic_retry,
             tls: RwLock::new(Arc::new(tls)),
             endpoints: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The `host:port` it dials.
+    #[must_use]
+    pub fn addr(&self) -> &str {
+        &self.shared.addr
     }
 
     /// Uses other credentials from the next dial on: a renewed certificate. Connections that are
@@ -156,8 +175,11 @@ pub async fn join_channel(addr: &str, ca_sha256: [u8; 32]) -> Result<Channel, Di
     let tls = tls.map_err(|source| DialError::Credentials { source })?;
     let shared = Arc::new(Shared {
         addr: addr.to_owned(),
+        names: Names::new(addr.to_owned()),
         connect_timeout: CONNECT_TIMEOUT,
         quic_handshake: QUIC_HANDSHAKE,
+        // A person waits, and asks once.
+        silence: CONNECT_TIMEOUT,
         quic_retry: QUIC_RETRY,
         tls: RwLock::new(Arc::new(tls)),
         endpoints: Mutex::default(),
@@ -169,8 +191,10 @@ pub async fn join_channel(addr: &str, ca_sha256: [u8; 32]) -> Result<Channel, Di
 /// What a dial refers to.
 struct Shared {
     addr: String,
+    names: Names,
     connect_timeout: Duration,
     quic_handshake: Duration,
+    silence: Duration,
     quic_retry: Duration,
     /// Replaced whole by `set_credentials`; read once per dial.
     tls: RwLock<Arc<ClientTls>>,
@@ -238,8 +262,9 @@ impl Shared {
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
         let resolve = |source| DialError::Resolve { addr: self.addr.clone(), source };
-        let found = tokio::net::lookup_host(&self.addr).await.map_err(resolve)?;
-        Ok(found.take(ADDRESSES_MAX).collect())
+        let mut found = self.names.resolve().await.map_err(resolve)?;
+        found.truncate(ADDRESSES_MAX);
+        Ok(found)
     }
 
     async fn connection(
@@ -280,22 +305,34 @@ impl Shared {
             Err(_elapsed) if shaken.load(Ordering::Relaxed) => return quic.await,
             Err(_elapsed) => false,
         };
-        let mut tcp = pin!(self.reach_tcp(tls, addr));
-        loop {
-            tokio::select! {
-                reached = &mut quic, if !quic_failed => match reached {
-                    Err(error) if !error.is_verdict() => quic_failed = true,
-                    decided => return decided,
-                },
-                reached = &mut tcp => match reached {
-                    Err(error) if !quic_failed && !error.is_verdict() => {
-                        // Perhaps only TCP is blocked, and QUIC slow.
-                        let late = timeout(self.quic_handshake, &mut quic).await;
-                        return late.unwrap_or(Err(error));
-                    }
-                    decided => return decided,
-                },
+        let connected = AtomicBool::new(false);
+        let mut tcp = pin!(self.reach_tcp(tls, addr, &connected));
+        let mut either = pin!(async {
+            loop {
+                tokio::select! {
+                    reached = &mut quic, if !quic_failed => match reached {
+                        Err(error) if !error.is_verdict() => quic_failed = true,
+                        decided => return decided,
+                    },
+                    reached = &mut tcp => match reached {
+                        Err(error) if !quic_failed && !error.is_verdict() => {
+                            // Perhaps only TCP is blocked, and QUIC slow.
+                            let late = timeout(self.quic_handshake, &mut quic).await;
+                            return late.unwrap_or(Err(error));
+                        }
+                        decided => return decided,
+                    },
+                }
             }
+        });
+        match timeout(self.silence, &mut either).await {
+            Ok(decided) => decided,
+            Err(_elapsed)
+                if shaken.load(Ordering::Relaxed) || connected.load(Ordering::Relaxed) =>
+            {
+                either.await
+            }
+            Err(_elapsed) => Err(self.timed_out(self.quic_handshake + self.silence)),
         }
     }
 
@@ -329,9 +366,12 @@ impl Shared {
         self: &Arc<Self>,
         tls: &Arc<ClientTls>,
         addr: SocketAddr,
+        connected: &AtomicBool,
     ) -> Result<Reached, DialError> {
         let life = CancellationToken::new();
-        let first = open_tcp(tls, addr, tls.first, &life).await?;
+        let stream = connect_tcp(addr).await?;
+        connected.store(true, Ordering::Relaxed);
+        let first = start_tcp(tls, stream, addr, tls.first, &life).await?;
         let first = first.ends(life.clone().drop_guard());
         let opener = Opener::tcp(Arc::clone(tls), addr, life, self.connect_timeout);
         Ok(Reached { opener, first })
@@ -385,11 +425,26 @@ async fn open_tcp(
     class: Class,
     life: &CancellationToken,
 ) -> Result<Io, DialError> {
+    start_tcp(tls, connect_tcp(addr).await?, addr, class, life).await
+}
+
+async fn connect_tcp(addr: SocketAddr) -> Result<TcpStream, DialError> {
     let unreachable = |source| DialError::Unreachable { addr, source };
     let stream = TcpStream::connect(addr).await.map_err(unreachable)?;
     tcp::configure(&stream).map_err(unreachable)?;
+    Ok(stream)
+}
+
+/// TLS and the preamble of a class on a connection; it ends when `life` does.
+async fn start_tcp(
+    tls: &ClientTls,
+    stream: TcpStream,
+    addr: SocketAddr,
+    class: Class,
+    life: &CancellationToken,
+) -> Result<Io, DialError> {
     let name = ServerName::try_from(SERVER_NAME)
-        .map_err(|error| unreachable(std::io::Error::other(error)))?;
+        .map_err(|error| DialError::Unreachable { addr, source: std::io::Error::other(error) })?;
     let connecting = TlsConnector::from(Arc::clone(&tls.tcp)).connect(name, stream);
     let mut stream = connecting.await.map_err(|error| DialError::of_tcp(addr, error))?;
     match preamble::offer(&mut stream, class).await {

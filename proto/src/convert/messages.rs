@@ -1,6 +1,6 @@
 //! Messages as generated become messages as meant, and back.
 
-use crate::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, Stream};
+use crate::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, SEQ_END, Stream};
 use crate::message::{Data, Hello, Push, PushReply, Welcome};
 use crate::v1;
 
@@ -17,6 +17,15 @@ pub struct ConvertError {
 
 fn without(field: &'static str) -> ConvertError {
     ConvertError { field }
+}
+
+fn seq_of(seq: u64) -> Result<u64, ConvertError> {
+    if seq < SEQ_END { Ok(seq) } else { Err(without("sequence number (below 2^63)")) }
+}
+
+/// The end of a range, which may be open.
+fn seq_last_of(seq: u64) -> Result<u64, ConvertError> {
+    if seq == u64::MAX { Ok(seq) } else { seq_of(seq) }
 }
 
 fn epoch_of(bytes: &[u8]) -> Result<Epoch, ConvertError> {
@@ -122,7 +131,7 @@ impl TryFrom<v1::Mark> for Mark {
                 stream: stream_of(mark.stream)?,
                 number: mark.leg,
             },
-            seq: mark.seq,
+            seq: seq_of(mark.seq)?,
         })
     }
 }
@@ -174,8 +183,8 @@ impl TryFrom<v1::DropRecord> for DropRecord {
                 stream: stream_of(record.stream)?,
                 number: record.leg,
             },
-            seq_first: record.seq_first,
-            seq_last: record.seq_last,
+            seq_first: seq_of(record.seq_first)?,
+            seq_last: seq_last_of(record.seq_last)?,
             samples: record.samples,
             t_first: record.t_first_ms,
             t_last: record.t_last_ms,
@@ -225,7 +234,7 @@ impl TryFrom<v1::Frame> for Push {
                 backlog: begin.backlog,
             },
             v1::frame::Kind::Data(data) => Self::Data(Data {
-                seq: data.seq,
+                seq: seq_of(data.seq)?,
                 ticks: data.ticks.max(1),
                 samples: data.samples,
                 key: data.key,
@@ -235,7 +244,7 @@ impl TryFrom<v1::Frame> for Push {
                 return Err(without("number of drop records"));
             }
             v1::frame::Kind::Drops(drops) => Self::Drops {
-                seq: drops.seq,
+                seq: seq_of(drops.seq)?,
                 records: drops
                     .records
                     .into_iter()
@@ -279,7 +288,7 @@ impl TryFrom<v1::Ack> for PushReply {
         Ok(match ack.kind.ok_or(without("kind"))? {
             v1::ack::Kind::Durable(durable) => Self::Durable {
                 begin: durable.begin,
-                seq: durable.seq,
+                seq: seq_of(durable.seq)?,
                 losses: durable
                     .losses
                     .into_iter()
@@ -293,12 +302,64 @@ impl TryFrom<v1::Ack> for PushReply {
                     })
                     .collect::<Result<_, _>>()?,
             },
-            v1::ack::Kind::Resync(resync) => {
-                Self::Resync { begin: resync.begin, seq: resync.seq, reason: resync.reason }
-            }
+            v1::ack::Kind::Resync(resync) => Self::Resync {
+                begin: resync.begin,
+                seq: seq_of(resync.seq)?,
+                reason: resync.reason,
+            },
             v1::ack::Kind::Refused(refused) => {
                 Self::Refused { reason: refused.reason, retry_after_ms: refused.retry_after_ms }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEG: Leg = Leg { epoch: Epoch([7; 16]), stream: Stream::Metrics, number: 3 };
+
+    /// Every place a sequence number has, there and back.
+    fn check(seq: u64, fits: bool) {
+        fn outcome<T: std::fmt::Debug>(back: Result<T, ConvertError>) -> Result<(), String> {
+            back.map(|_| ()).map_err(|error| error.to_string())
+        }
+        let data = Data { seq, ticks: 1, samples: 1, key: true, payload: bytes::Bytes::new() };
+        let record = |seq_first, seq_last| DropRecord {
+            leg: LEG,
+            seq_first,
+            seq_last,
+            samples: 1,
+            t_first: 0,
+            t_last: 0,
+            reason: DropReason::Crashed,
+        };
+        let drops = |record| Push::Drops { seq: 1, records: vec![record] };
+        let frames = [
+            Push::Data(data),
+            Push::Drops { seq, records: Vec::new() },
+            drops(record(seq, u64::MAX)),
+            drops(record(1, seq)),
+        ];
+        let replies = [
+            PushReply::Durable { begin: 0, seq, losses: Vec::new() },
+            PushReply::Resync { begin: 0, seq, reason: String::new() },
+        ];
+        let frames = frames.map(|push| outcome(Push::try_from(v1::Frame::from(push))));
+        let replies = replies.map(|reply| outcome(PushReply::try_from(v1::Ack::from(reply))));
+        let mark = outcome(Mark::try_from(v1::Mark::from(Mark { leg: LEG, seq })));
+        for (place, back) in frames.into_iter().chain(replies).chain([mark]).enumerate() {
+            let said = Err("message without a valid sequence number (below 2^63)".to_owned());
+            assert_eq!(back, if fits { Ok(()) } else { said }, "{seq} in place {place}");
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_leave_room_to_reckon_with() {
+        check(0, true);
+        check(SEQ_END - 1, true);
+        check(SEQ_END, false);
+        check(u64::MAX - 1, false);
     }
 }

@@ -76,6 +76,14 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// What answers does not speak TLS: as a rule, another port of the same machine. Needs a person.
+    #[error("what answers at {addr} does not speak TLS")]
+    NotTls {
+        /// The address dialled.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// HTTP/2 could not be started on the stream. May pass.
     #[error("start HTTP/2 with {addr}")]
     Http2 {
@@ -91,7 +99,7 @@ impl DialError {
     #[must_use]
     pub const fn passes(&self) -> bool {
         match self {
-            Self::Credentials { .. } | Self::Listener { .. } => false,
+            Self::Credentials { .. } | Self::Listener { .. } | Self::NotTls { .. } => false,
             Self::Refused { reason, .. } => reason.passes(),
             _ => true,
         }
@@ -147,6 +155,7 @@ impl DialError {
             Some(tls @ rustls::Error::InvalidCertificate(_)) => {
                 Self::Listener { addr, reason: Refused::from_tls(tls), detail: tls.to_string() }
             }
+            Some(rustls::Error::InvalidMessage(_)) => Self::NotTls { addr, source: error },
             _ => Self::Broken { addr, source: error },
         }
     }
