@@ -2,8 +2,11 @@
 //!
 //! A checkpoint is a directory named for the log segment from which reading goes on. Inside it is a
 //! log of its own, so that its records have the log's checksums and damage to one costs that one. It
-//! is written under a temporary name, synced, renamed. At most one is kept; `docs/formats/head.md`
-//! has every byte.
+//! names the places of sealed chunks (`crate::head_file`) and holds open columns. It is written under a
+//! temporary name, synced, renamed. At most one is kept; `docs/formats/head.md` has every byte.
+//!
+//! Groups are written one after the other while appends go on: what a group took after the segment
+//! began is in the log too, and is recognised as there already when the log is applied.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,27 +14,30 @@ use std::sync::Arc;
 use stoa_model::{Labels, TimestampMs};
 use stoa_wal::{Disk, Wal, WalOptions};
 
-use crate::bytes::{Cursor, Malformed, put_bytes, put_varint};
+use crate::bytes::{Cursor, Malformed, put_bytes, put_varint, put_zigzag};
 use crate::chunk::{decode_times, encode_times};
 use crate::error::DbError;
-use crate::head::{Presence, Sealed, WINDOW_TICKS_MAX};
+use crate::head::{OpenImage, Place, Presence, Sealed, WINDOW_TICKS_MAX, Window, put_presence};
 use crate::record::{self, KIND_MARKS, KIND_SERIES, SERIES_PER_RECORD};
 use crate::{GroupId, SeriesRef};
 
 /// What the head as a whole knows.
 pub(crate) const KIND_HEAD: u8 = 16;
-/// Timestamps of sealed windows of one group.
+/// Timestamps of sealed windows of one group; version 1 only.
 pub(crate) const KIND_WINDOWS: u8 = 17;
-/// Chunks of series of one group.
+/// Chunks of series of one group; version 1 only.
 pub(crate) const KIND_CHUNKS: u8 = 18;
 /// How many records there are before this one.
 pub(crate) const KIND_END: u8 = 19;
+/// Places of sealed windows of one group.
+pub(crate) const KIND_PLACES: u8 = 20;
+/// Open columns of one group.
+pub(crate) const KIND_OPEN: u8 = 21;
 
-/// A record of chunks is ended when it is longer than this.
-const CHUNKS_RECORD_BYTES: usize = 256 << 10;
-const WINDOWS_PER_RECORD: usize = 1000;
+/// A record is ended when it is longer than this.
+const RECORD_BYTES: usize = 256 << 10;
 
-/// A head at the moment the log began a segment. Everything in it is sealed.
+/// A head at the moment the log began a segment, but for its groups.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// The segment from which reading the log goes on.
@@ -40,9 +46,20 @@ pub(crate) struct Snapshot {
     pub(crate) next_ref: u32,
     pub(crate) max_t: TimestampMs,
     pub(crate) marks: Vec<(Vec<u8>, Vec<u8>)>,
-    pub(crate) groups: Vec<GroupSnapshot>,
 }
 
+/// A group at that moment or later.
+#[derive(Debug)]
+pub(crate) struct GroupImage {
+    pub(crate) id: GroupId,
+    pub(crate) last_t: TimestampMs,
+    pub(crate) series: Vec<(SeriesRef, Labels)>,
+    /// Sealed windows with the series of their chunks, in order.
+    pub(crate) windows: Vec<(Arc<Window>, Vec<SeriesRef>)>,
+    pub(crate) open: Vec<OpenImage>,
+}
+
+/// A group's chunks on their way to a block.
 #[derive(Debug)]
 pub(crate) struct GroupSnapshot {
     pub(crate) id: GroupId,
@@ -50,6 +67,7 @@ pub(crate) struct GroupSnapshot {
     pub(crate) members: Vec<MemberSnapshot>,
 }
 
+/// A series' chunks on their way to a block.
 #[derive(Debug)]
 pub(crate) struct MemberSnapshot {
     pub(crate) series: SeriesRef,
@@ -68,11 +86,18 @@ pub(crate) fn segment_of_name(name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// Writes a checkpoint, durable when this returns.
-pub(crate) fn write(disk: &Arc<dyn Disk>, dir: &Path, snapshot: &Snapshot) -> Result<(), DbError> {
+/// Writes a checkpoint, durable when this returns. Windows that are in memory still are written as
+/// open columns are.
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    snapshot: &Snapshot,
+    groups: impl Iterator<Item = GroupImage>,
+) -> Result<(), DbError> {
     let path = checkpoint_dir(dir, snapshot.segment);
     let tmp = path.with_extension("tmp");
-    let write = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut groups = groups;
+    let mut write = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if disk.exists(&tmp)? {
             disk.remove_dir_all(&tmp)?;
         }
@@ -89,8 +114,8 @@ pub(crate) fn write(disk: &Arc<dyn Disk>, dir: &Path, snapshot: &Snapshot) -> Re
         for body in record::marks_bodies(snapshot.marks.iter().map(|(k, v)| (k, v))) {
             put(KIND_MARKS, &body)?;
         }
-        for group in &snapshot.groups {
-            put_group(group, &mut put)?;
+        for group in groups.by_ref() {
+            put_group(&group, &mut put)?;
         }
         let mut end = Vec::new();
         put_varint(&mut end, records);
@@ -120,69 +145,105 @@ fn head_body(snapshot: &Snapshot) -> Vec<u8> {
 }
 
 fn put_group<E>(
-    group: &GroupSnapshot,
+    group: &GroupImage,
     put: &mut impl FnMut(u8, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut body = Vec::new();
-    for members in group.members.chunks(SERIES_PER_RECORD) {
-        let series: Vec<_> = members.iter().map(|m| (m.series, m.labels.clone())).collect();
+    for series in group.series.chunks(SERIES_PER_RECORD) {
         body.clear();
-        record::put_series(&mut body, group.id, &series);
+        record::put_series(&mut body, group.id, series);
         put(KIND_SERIES, &body)?;
     }
-    let mut windows: Vec<_> =
-        group.members.iter().flat_map(|m| &m.sealed).map(|sealed| &sealed.ticks).collect();
-    windows.sort_unstable_by_key(|ticks| ticks.serial);
-    windows.dedup_by_key(|ticks| ticks.serial);
-    let mut windows = windows.as_slice();
-    loop {
-        let (part, rest) = windows.split_at(windows.len().min(WINDOWS_PER_RECORD));
-        body.clear();
-        body.extend_from_slice(&group.id.0.to_le_bytes());
+    // The group's newest tick stands here: so there is always one.
+    let start = || {
+        let mut body = group.id.0.to_le_bytes().to_vec();
         body.extend_from_slice(&group.last_t.to_le_bytes());
-        put_varint(&mut body, part.len() as u64);
-        let mut times = Vec::new();
-        for ticks in part {
-            put_varint(&mut body, ticks.serial);
-            put_varint(&mut body, ticks.times.len() as u64);
-            times.clear();
-            encode_times(&ticks.times, &mut times);
-            put_bytes(&mut body, &times);
-        }
-        put(KIND_WINDOWS, &body)?;
-        windows = rest;
-        if windows.is_empty() {
-            break;
-        }
-    }
-    put_chunks(group, put)
-}
-
-fn put_chunks<E>(
-    group: &GroupSnapshot,
-    put: &mut impl FnMut(u8, &[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let start = || group.id.0.to_le_bytes().to_vec();
+        body
+    };
     let mut body = start();
-    for (member, sealed) in
-        group.members.iter().flat_map(|member| member.sealed.iter().map(move |s| (member, s)))
-    {
-        put_varint(&mut body, u64::from(member.series.0));
-        put_varint(&mut body, sealed.ticks.serial);
-        match &sealed.present {
-            None => body.push(0),
-            Some(present) => {
-                body.push(1);
-                present.words().iter().for_each(|w| body.extend_from_slice(&w.to_le_bytes()));
+    for (window, series) in &group.windows {
+        match window.place() {
+            Place::File { file, offset } => {
+                put_place(&mut body, window, series, (file.number, offset));
             }
+            Place::Memory(bytes) => put_in_memory(group.id, window, series, &bytes, put)?,
         }
-        put_bytes(&mut body, &sealed.chunk);
-        if body.len() > CHUNKS_RECORD_BYTES {
-            put(KIND_CHUNKS, &body)?;
+        if body.len() > RECORD_BYTES {
+            put(KIND_PLACES, &body)?;
             body = start();
         }
     }
-    if body.len() > start().len() { put(KIND_CHUNKS, &body) } else { Ok(()) }
+    put(KIND_PLACES, &body)?;
+    for open in &group.open {
+        let columns = open.columns.iter().map(|(series, stored)| (*series, stored.as_slice()));
+        let (mut times, ticks) = (Vec::new(), open.times.len());
+        encode_times(&open.times, &mut times);
+        let what = if open.is_late { OpenKind::Late } else { OpenKind::Live };
+        put_open(group.id, what, (ticks, &times), columns, put)?;
+    }
+    Ok(())
+}
+
+fn put_place(out: &mut Vec<u8>, window: &Window, series: &[SeriesRef], (file, offset): (u64, u64)) {
+    put_varint(out, window.ticks() as u64);
+    put_bytes(out, window.encoded_times());
+    put_varint(out, file);
+    put_varint(out, offset);
+    put_varint(out, window.samples());
+    put_varint(out, series.len() as u64);
+    let mut next = 0i64;
+    for run in series.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
+        let Some(first) = run.first() else { continue };
+        put_zigzag(out, i64::from(first.0) - next);
+        put_varint(out, run.len() as u64);
+        next = i64::from(first.0) + run.len() as i64;
+    }
+    for len in window.lens() {
+        put_varint(out, u64::from(*len));
+    }
+}
+
+/// A window that was sealed since the files were written last.
+fn put_in_memory<E>(
+    group: GroupId,
+    window: &Window,
+    series: &[SeriesRef],
+    bytes: &[u8],
+    put: &mut impl FnMut(u8, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = bytes;
+    let chunks = series.iter().zip(window.lens()).map(|(series, len)| {
+        let (stored, behind) = rest.split_at_checked(usize::from(*len)).unwrap_or_default();
+        rest = behind;
+        (*series, stored)
+    });
+    put_open(group, OpenKind::Sealed, (window.ticks(), window.encoded_times()), chunks, put)
+}
+
+fn put_open<'a, E>(
+    group: GroupId,
+    what: OpenKind,
+    (ticks, times): (usize, &[u8]),
+    chunks: impl Iterator<Item = (SeriesRef, &'a [u8])>,
+    put: &mut impl FnMut(u8, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = || {
+        let mut body = group.0.to_le_bytes().to_vec();
+        body.push(what as u8);
+        put_varint(&mut body, ticks as u64);
+        put_bytes(&mut body, times);
+        body
+    };
+    let mut body = start();
+    for (series, stored) in chunks {
+        put_varint(&mut body, u64::from(series.0));
+        put_bytes(&mut body, stored);
+        if body.len() > RECORD_BYTES {
+            put(KIND_OPEN, &body)?;
+            body = start();
+        }
+    }
+    put(KIND_OPEN, &body)
 }
 
 /// What [`KIND_HEAD`] says.
@@ -217,39 +278,102 @@ pub(crate) fn get_windows(cursor: &mut Cursor<'_>) -> Result<WindowsRecord, Malf
     let mut windows = Vec::with_capacity(count);
     for _ in 0..count {
         let serial = cursor.varint()?;
-        let ticks = cursor.varint_u32()? as usize;
-        if ticks == 0 || ticks > WINDOW_TICKS_MAX {
-            return Err(Malformed("window of no or too many ticks"));
-        }
-        let mut times = Vec::new();
-        decode_times(cursor.bytes()?, ticks, &mut times)?;
-        windows.push((serial, times));
+        windows.push((serial, get_times(cursor)?));
     }
     Ok(WindowsRecord { group, last_t, windows })
 }
 
 /// One chunk of [`KIND_CHUNKS`].
 #[derive(Debug)]
-pub(crate) struct ChunkRecord<'a> {
+pub(crate) struct ChunkRecord {
     pub(crate) series: SeriesRef,
     pub(crate) serial: u64,
-    pub(crate) present: Option<Presence>,
-    pub(crate) chunk: &'a [u8],
+    /// Presence and chunk as a window keeps them.
+    pub(crate) stored: Vec<u8>,
 }
 
-pub(crate) fn get_chunk<'a>(cursor: &mut Cursor<'a>) -> Result<ChunkRecord<'a>, Malformed> {
+pub(crate) fn get_chunk(cursor: &mut Cursor<'_>) -> Result<ChunkRecord, Malformed> {
     let series = SeriesRef(cursor.varint_u32()?);
     let serial = cursor.varint()?;
-    let present = match cursor.u8()? {
-        0 => None,
-        1 => {
-            let mut words = [0; WINDOW_TICKS_MAX / 64];
-            for word in &mut words {
-                *word = cursor.u64()?;
-            }
-            Some(Presence::from_words(words))
+    let present = Presence::get(cursor)?;
+    let mut stored = Vec::new();
+    put_presence(&mut stored, present.as_ref());
+    stored.extend_from_slice(cursor.bytes()?);
+    Ok(ChunkRecord { series, serial, stored })
+}
+
+/// One window of [`KIND_PLACES`].
+#[derive(Debug)]
+pub(crate) struct PlaceRecord {
+    pub(crate) times: Vec<TimestampMs>,
+    pub(crate) file: u64,
+    pub(crate) offset: u64,
+    pub(crate) samples: u64,
+    /// The series of its chunks and how long these are.
+    pub(crate) members: Vec<(SeriesRef, u16)>,
+}
+
+pub(crate) fn get_places(
+    cursor: &mut Cursor<'_>,
+) -> Result<(GroupId, TimestampMs, Vec<PlaceRecord>), Malformed> {
+    let (group, last_t) = (GroupId(cursor.u64()?), cursor.i64()?);
+    let mut places = Vec::new();
+    while cursor.len() > 0 {
+        let times = get_times(cursor)?;
+        let (file, offset, samples) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
+        let count = cursor.count(1)?;
+        let series = record::get_runs(cursor, count)?;
+        let mut members = Vec::with_capacity(count);
+        for series in series {
+            let len = u16::try_from(cursor.varint()?).ok().ok_or(Malformed("chunk too long"))?;
+            members.push((series, len));
         }
-        _ => return Err(Malformed("unknown presence")),
+        places.push(PlaceRecord { times, file, offset, samples, members });
+    }
+    Ok((group, last_t, places))
+}
+
+/// Whose columns a [`KIND_OPEN`] record has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenKind {
+    Live = 0,
+    Late = 1,
+    /// Of a window that is sealed, but in no file yet.
+    Sealed = 2,
+}
+
+/// What [`KIND_OPEN`] says.
+#[derive(Debug)]
+pub(crate) struct OpenRecord<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) what: OpenKind,
+    pub(crate) times: Vec<TimestampMs>,
+    /// Presence and chunk of each series.
+    pub(crate) columns: Vec<(SeriesRef, &'a [u8])>,
+}
+
+pub(crate) fn get_open<'a>(cursor: &mut Cursor<'a>) -> Result<OpenRecord<'a>, Malformed> {
+    let group = GroupId(cursor.u64()?);
+    let what = match cursor.u8()? {
+        0 => OpenKind::Live,
+        1 => OpenKind::Late,
+        2 => OpenKind::Sealed,
+        _ => return Err(Malformed("unknown kind of open columns")),
     };
-    Ok(ChunkRecord { series, serial, present, chunk: cursor.bytes()? })
+    let times = get_times(cursor)?;
+    let mut columns = Vec::new();
+    while cursor.len() > 0 {
+        columns.push((SeriesRef(cursor.varint_u32()?), cursor.bytes()?));
+    }
+    Ok(OpenRecord { group, what, times, columns })
+}
+
+fn get_times(cursor: &mut Cursor<'_>) -> Result<Vec<TimestampMs>, Malformed> {
+    let ticks = cursor.varint_u32()? as usize;
+    if ticks == 0 || ticks > WINDOW_TICKS_MAX {
+        return Err(Malformed("window of no or too many ticks"));
+    }
+    let mut times = Vec::new();
+    decode_times(cursor.bytes()?, ticks, &mut times)?;
+    Ok(times)
 }

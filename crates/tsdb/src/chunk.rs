@@ -26,6 +26,7 @@ pub use self::histograms::{
     HISTOGRAM_CELLS_MAX, HISTOGRAMS_MAX, HistogramsError, decode_histograms, encode_histograms,
     holds_histograms,
 };
+pub(crate) use self::decimal::{join, scale_after, split_at};
 pub(crate) use self::scalar::{get_scalar, put_scalar};
 use crate::bytes::Cursor;
 pub use crate::bytes::Malformed;

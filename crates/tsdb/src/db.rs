@@ -1,8 +1,11 @@
 //! The database: one head, its log, its blocks, behind one handle.
 //!
 //! One thread appends; any number read at the same time. Locks are taken in this order and no other:
-//! `compaction`, `maintenance`, `writer`, `state`. No lock but the first is held while blocks are
-//! merged, none but the first two while chunks are decoded or blocks are written.
+//! `compaction`, `maintenance`, `files`, `writer`, `state`. No lock but the first is held while blocks are
+//! merged; neither `writer` nor `state` while blocks, checkpoints or files of the head are written, and
+//! `state` not while chunks of a query are decoded.
+//! There is one `state` and not one per group: an append holds it for the microseconds of one batch,
+//! and the log in front of it lets through one batch at a time anyway.
 //!
 //! An append writes the log first and the head after, so the head never knows what the log does not.
 //! What was appended is durable when [`Db::sync`] has returned; nothing may be acknowledged before.
@@ -33,10 +36,15 @@ pub use self::stats::Stats;
 use crate::batch::{BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX};
 use crate::block::{Block, IndexCache};
 use crate::head::{Head, Refused};
+use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_BATCH, KIND_SERIES, SERIES_PER_RECORD};
 use crate::recovery::quarantine_dir;
 use crate::{AppendError, Appended, Batch, DbError, GroupId, Mark, Options, SeriesRef};
+
+/// Beyond this many bytes of chunks in memory an append writes them to a file of the head itself and
+/// does not wait for maintenance.
+const UNSAVED_BYTES_MAX: u64 = 32 << 20;
 
 /// A time series database in one directory.
 ///
@@ -72,6 +80,7 @@ pub struct Db {
     sequences: AtomicU64,
     /// Held over one maintenance, so that there is one at a time.
     maintenance: Mutex<Upkeep>,
+    files: Mutex<HeadFiles>,
     writer: Mutex<Writer>,
     state: RwLock<State>,
     indexes: IndexCache,
@@ -147,9 +156,26 @@ impl Db {
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }
+        let is_due = state.head.unsaved_bytes() > UNSAVED_BYTES_MAX;
         drop(state);
+        drop(writer);
         self.counters.count(appended);
+        if is_due {
+            // What cannot be written stays in memory, is counted, and is written by a later call.
+            drop(self.save_windows());
+        }
         Ok(appended)
+    }
+
+    /// Writes chunks that are sealed and in memory to a file of the head.
+    fn save_windows(&self) -> io::Result<()> {
+        let mut files = self.files();
+        let windows = self.state_mut().head.unsaved();
+        let stored = files.store(&windows);
+        if stored.is_err() {
+            self.counters.head_file_failures.fetch_add(1, Relaxed);
+        }
+        stored
     }
 
     /// Makes everything appended so far durable.
@@ -219,6 +245,10 @@ impl Db {
 
     fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
         self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HeadFiles> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -37,6 +37,15 @@ pub enum DbError {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Sealed chunks could not be written to a file of the head; they stay in memory and in the log.
+    /// Tried again by the next maintenance.
+    #[error("cannot write sealed chunks to {}", path.display())]
+    HeadFile {
+        /// The directory of these files.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// A block could not be written; its samples stay in the head. Tried again by the next
     /// maintenance.
     #[error("cannot write the block {}", path.display())]

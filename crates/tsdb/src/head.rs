@@ -2,7 +2,8 @@
 //! marks.
 //!
 //! Constraints: one writer at a time, and what it applies is already in the log. Everything here
-//! comes back from the last checkpoint and the log after it; nothing here touches a file.
+//! comes back from the last checkpoint and the log after it. Nothing here writes a file; sealed chunks
+//! are read from those of `crate::head_file`.
 //!
 //! A series is its group and its labels: one label set in two groups is two series here, and one
 //! again where they are read. Bounds: [`Options::series_max`] series; samples go to blocks once
@@ -10,23 +11,30 @@
 
 mod column;
 mod group;
+mod live;
 mod postings;
 mod refs;
-mod sealed;
 mod symbols;
+mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use stoa_model::{Label, Labels, Matcher, TimestampMs};
 
 pub(crate) use self::column::{Presence, WINDOW_TICKS_MAX};
-pub(crate) use self::group::Group;
+use self::group::Group;
+pub(crate) use self::group::OpenImage;
+use self::live::Folded;
 use self::postings::{HeadIndex, Pair, Postings};
-use self::refs::{Place, Refs};
-pub(crate) use self::sealed::{Sealed, Ticks};
+use self::refs::{Place as SeriesPlace, Refs};
 use self::symbols::Symbols;
-use crate::checkpoint::{GroupSnapshot, MemberSnapshot};
+pub(crate) use self::window::{
+    Place, Sealed, Slots, TimesCache, Window, WindowBuilder, put_presence, split_stored,
+};
+use crate::bytes::Malformed;
+use crate::checkpoint::{GroupImage, GroupSnapshot, MemberSnapshot};
 use crate::matching::{self, Index as _};
 use crate::{Appended, GroupId, Options, Row, SeriesRef};
 
@@ -38,10 +46,22 @@ pub(crate) struct Head {
     refs: Refs,
     groups: Vec<Option<Group>>,
     group_places: HashMap<GroupId, u32>,
+    /// Places of groups that are gone.
+    free: Vec<u32>,
     next_ref: u32,
-    serials: u64,
+    shared: Shared,
     max_t: TimestampMs,
     pub(crate) marks: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What all groups share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The last window's number.
+    serials: u64,
+    /// Bytes of chunks sealed since [`Head::unsaved`] was asked last.
+    unsaved_bytes: u64,
+    hasher: RandomState,
 }
 
 /// A series found by a query, with what the head has of it.
@@ -69,8 +89,9 @@ impl Head {
             refs: Refs::default(),
             groups: Vec::new(),
             group_places: HashMap::new(),
+            free: Vec::new(),
             next_ref: 0,
-            serials: 0,
+            shared: Shared::default(),
             max_t: TimestampMs::MIN,
             marks: BTreeMap::new(),
         }
@@ -120,19 +141,21 @@ impl Head {
             .iter()
             .map(|label| self.symbols.get(&label.name).zip(self.symbols.get(&label.value)))
             .collect();
-        self.group_mut(group)?.find(&pairs?)
+        let place = *self.group_places.get(&group)?;
+        self.groups.get_mut(place as usize)?.as_mut()?.find(&pairs?, &self.shared)
     }
 
     fn add_series(&mut self, group: GroupId, series: SeriesRef, labels: &Labels, defined: bool) {
-        let pairs: Arc<[Pair]> = labels
+        let pairs: Vec<Pair> = labels
             .iter()
             .map(|Label { name, value }| (self.symbols.hold(name), self.symbols.hold(value)))
             .collect();
-        self.postings.insert(series, &pairs);
         let place = self.open_group(group);
-        if let Some(Some(group)) = self.groups.get_mut(place as usize) {
-            let slot = group.add(series, pairs, defined);
-            self.refs.set(series, Place { group: place, slot });
+        if let Some(Some(group)) = self.groups.get_mut(place as usize)
+            && let Some(slot) = group.add(series, &pairs, defined, &self.shared)
+        {
+            self.postings.insert(series, &pairs);
+            self.refs.set(series, SeriesPlace { group: place, slot });
         }
         self.reserve_ref(series);
     }
@@ -141,15 +164,13 @@ impl Head {
         if let Some(place) = self.group_places.get(&id) {
             return *place;
         }
-        let free = self.groups.iter().position(Option::is_none);
-        let at = free.unwrap_or_else(|| {
+        let place = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
-            self.groups.len() - 1
+            u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
         });
-        if let Some(slot) = self.groups.get_mut(at) {
+        if let Some(slot) = self.groups.get_mut(place as usize) {
             *slot = Some(Group::new(id));
         }
-        let place = u32::try_from(at).unwrap_or(u32::MAX);
         self.group_places.insert(id, place);
         place
     }
@@ -181,7 +202,7 @@ impl Head {
         since: u64,
     ) -> (Vec<(SeriesRef, Labels)>, usize) {
         let Some(group) = self.group(group) else { return (Vec::new(), 0) };
-        let labels = |member: &group::Member| (member.series, self.labels_of(&member.pairs));
+        let labels = |member: &group::Member| (member.series, self.labels_of(group.pairs(member)));
         (group.undefined(since).into_iter().map(labels).collect(), group.fresh_count())
     }
 
@@ -191,29 +212,66 @@ impl Head {
         }
     }
 
-    /// All groups with the chunks `keep` says yes to; members without any are left out unless
-    /// `all_members`.
-    pub(crate) fn snapshot(
-        &self,
-        all_members: bool,
-        keep: impl Fn(&Ticks) -> bool,
-    ) -> Vec<GroupSnapshot> {
-        let member = |member: &group::Member| {
-            let sealed: Vec<Sealed> =
-                member.sealed.iter().filter(|sealed| keep(&sealed.ticks)).cloned().collect();
-            (all_members || !sealed.is_empty()).then(|| MemberSnapshot {
-                series: member.series,
-                labels: self.labels_of(&member.pairs),
-                sealed,
-            })
+    /// All groups that have windows `keep` says yes to, with the chunks of these.
+    pub(crate) fn snapshot(&self, keep: impl Fn(&Window) -> bool) -> Vec<GroupSnapshot> {
+        let group = |group: &Group| {
+            let mut chunks: BTreeMap<u32, Vec<Sealed>> = BTreeMap::new();
+            for window in group.windows().iter().filter(|window| keep(window)) {
+                for (slot, sealed) in window.all_sealed() {
+                    chunks.entry(slot).or_default().push(sealed);
+                }
+            }
+            let members = chunks.into_iter().filter_map(|(slot, sealed)| {
+                let member = group.member(slot)?;
+                let labels = self.labels_of(group.pairs(member));
+                Some(MemberSnapshot { series: member.series, labels, sealed })
+            });
+            GroupSnapshot { id: group.id, last_t: group.last_t, members: members.collect() }
         };
-        let group = |group: &Group| GroupSnapshot {
-            id: group.id,
+        self.groups().map(group).filter(|group| !group.members.is_empty()).collect()
+    }
+
+    /// The groups there are.
+    pub(crate) fn group_ids(&self) -> Vec<GroupId> {
+        self.groups().map(|group| group.id).collect()
+    }
+
+    /// All of a group, as a checkpoint keeps it.
+    pub(crate) fn image(&self, id: GroupId) -> Option<GroupImage> {
+        let group = self.group(id)?;
+        let member = |(_, member): (u32, &group::Member)| {
+            (member.series, self.labels_of(group.pairs(member)))
+        };
+        let window = |window: &Arc<Window>| {
+            let slots = window.slots().iter();
+            // A slot of a window always has its member: one with data is never removed.
+            let series = slots.filter_map(|slot| Some(group.member(slot)?.series)).collect();
+            (Arc::clone(window), series)
+        };
+        Some(GroupImage {
+            id,
             last_t: group.last_t,
-            members: group.members.iter().flatten().filter_map(member).collect(),
-        };
-        let groups = self.groups().map(group);
-        groups.filter(|group| all_members || !group.members.is_empty()).collect()
+            series: group.members().map(member).collect(),
+            windows: group.windows().iter().map(window).collect(),
+            open: group.open_images(),
+        })
+    }
+
+    /// The windows whose chunks are in memory still.
+    pub(crate) fn unsaved(&mut self) -> Vec<Arc<Window>> {
+        self.shared.unsaved_bytes = 0;
+        let windows = self.groups().flat_map(Group::windows);
+        windows.filter(|w| matches!(w.place(), Place::Memory(_))).cloned().collect()
+    }
+
+    /// Bytes of chunks sealed since [`Self::unsaved`] was asked last.
+    pub(crate) fn unsaved_bytes(&self) -> u64 {
+        self.shared.unsaved_bytes
+    }
+
+    /// The numbers of the files that windows are in.
+    pub(crate) fn files(&self) -> BTreeSet<u64> {
+        self.groups().flat_map(Group::windows).filter_map(|window| window.place().file()).collect()
     }
 
     /// Whether every series of the rows is known and belongs to the group.
@@ -232,10 +290,12 @@ impl Head {
     /// and returned as a count; [`Self::check`] says there are none.
     pub(crate) fn apply(&mut self, group: GroupId, rows: &[Row]) -> (Appended, u64) {
         let mut counts = Appended::default();
-        let given: u64 = rows.iter().map(|row| row.samples.len() as u64).sum();
+        let mut foreign = 0;
         let place = self.group_places.get(&group).copied();
         let group = place.and_then(|place| self.groups.get_mut(place as usize)?.as_mut());
-        let (Some(group), Some(place)) = (group, place) else { return (counts, given) };
+        let (Some(group), Some(place)) = (group, place) else {
+            return (counts, rows.iter().map(|row| row.samples.len() as u64).sum());
+        };
         for row in rows {
             if row.samples.is_empty() {
                 continue;
@@ -245,18 +305,21 @@ impl Head {
                 continue;
             }
             self.max_t = self.max_t.max(row.t_ms);
-            let foreign = |series: &SeriesRef| {
-                self.refs.get(*series).is_none_or(|found| found.group != place)
-            };
-            if row.samples.iter().any(|(series, _)| foreign(series)) {
-                let mut own = row.clone();
-                own.samples.retain(|(series, _)| !foreign(series));
-                group.push(&own, &self.refs, &self.options, &mut self.serials, &mut counts);
-            } else {
-                group.push(row, &self.refs, &self.options, &mut self.serials, &mut counts);
-            }
+            let Self { refs, options, shared, .. } = self;
+            foreign += group.push(place, row, refs, options, shared, &mut counts);
         }
-        (counts, given - counts.total())
+        (counts, foreign)
+    }
+
+    /// Brings back rows that were taken before, however old they are by now; says how many samples
+    /// are of series that are not known.
+    pub(crate) fn restore_rows(&mut self, id: GroupId, rows: &[Row]) -> u64 {
+        let place = self.open_group(id);
+        let Self { groups, refs, options, shared, .. } = self;
+        let Some(Some(group)) = groups.get_mut(place as usize) else { return 0 };
+        let mut counts = Appended::default();
+        let given = rows.iter().filter(|row| !row.samples.is_empty());
+        given.map(|row| group.push(place, row, refs, options, shared, &mut counts)).sum()
     }
 
     /// The newest timestamp ever taken.
@@ -272,19 +335,94 @@ impl Head {
         self.refs.len()
     }
 
-    /// Brings back a group's window from a checkpoint.
+    /// Brings back a window whose chunks are in memory, those of the series given; says how many
+    /// chunks were none and how many samples were of series that are not known.
+    pub(crate) fn restore_chunks<'a>(
+        &mut self,
+        group: GroupId,
+        times: &[TimestampMs],
+        chunks: impl Iterator<Item = (SeriesRef, &'a [u8])>,
+    ) -> (u64, u64) {
+        let place = self.open_group(group);
+        let (mut damaged, mut orphaned) = (0, 0);
+        let mut by_slot: BTreeMap<u32, &[u8]> = BTreeMap::new();
+        for (series, stored) in chunks {
+            match self.refs.get(series).filter(|found| found.group == place) {
+                Some(found) => drop(by_slot.insert(found.slot, stored)),
+                None => match split_stored(stored) {
+                    Ok((present, _)) => {
+                        orphaned += present.map_or(times.len(), |present| present.count()) as u64;
+                    }
+                    Err(_malformed) => damaged += 1,
+                },
+            }
+        }
+        let mut builder = WindowBuilder::default();
+        for (slot, stored) in by_slot {
+            damaged += u64::from(!builder.push_stored(slot, times.len(), stored));
+        }
+        if let Some(Some(group)) = self.groups.get_mut(place as usize) {
+            group.add_window(builder, times, &mut self.shared);
+        }
+        (damaged, orphaned)
+    }
+
+    /// Brings back a window whose chunks are in a file, of the series given and as long as given.
+    /// False when the series are not all known or not in the order of their slots any more.
     pub(crate) fn restore_window(
         &mut self,
         group: GroupId,
-        times: Vec<TimestampMs>,
-    ) -> Option<Arc<Ticks>> {
-        let last_t = times.last().copied()?;
-        self.raise_max_t(last_t);
-        self.open_group(group);
-        let mut serials = self.serials;
-        let ticks = self.group_mut(group)?.add_window(times, &mut serials);
-        self.serials = serials;
-        Some(ticks)
+        times: &[TimestampMs],
+        members: &[(SeriesRef, u16)],
+        samples: u64,
+        place: Place,
+    ) -> bool {
+        let at = self.open_group(group);
+        let mut slots = Slots::default();
+        let mut next = 0;
+        for (series, _) in members {
+            let found = self.refs.get(*series).filter(|found| found.group == at);
+            let Some(slot) = found.map(|found| found.slot).filter(|slot| *slot >= next) else {
+                return false;
+            };
+            slots.insert(slot);
+            next = slot + 1;
+        }
+        self.shared.serials += 1;
+        let lens = members.iter().map(|(_, len)| *len).collect();
+        let window = Window::new(self.shared.serials, times, slots, lens, samples, place);
+        if let Some(Some(group)) = self.groups.get_mut(at as usize) {
+            group.restore_window(window);
+        }
+        true
+    }
+
+    /// Brings back the live window of a group, or more columns of it; says how many columns were
+    /// none and how many samples were of series that are not known.
+    pub(crate) fn restore_live<'a>(
+        &mut self,
+        group: GroupId,
+        times: &[TimestampMs],
+        columns: impl Iterator<Item = (SeriesRef, &'a [u8])>,
+    ) -> Result<(u64, u64), Malformed> {
+        let at = self.open_group(group);
+        let (mut damaged, mut orphaned) = (0, 0);
+        let Some(Some(group)) = self.groups.get_mut(at as usize) else { return Ok((0, 0)) };
+        if !group.restore_live(times, &self.options) {
+            return Err(Malformed("another live window of the group before"));
+        }
+        for (series, stored) in columns {
+            let restored = split_stored(stored).and_then(|(present, chunk)| {
+                let count = present.as_ref().map_or(times.len(), Presence::count);
+                Folded::restore(present, count, chunk)
+            });
+            match (restored, self.refs.get(series).filter(|found| found.group == at)) {
+                (Err(_malformed), _) => damaged += 1,
+                (Ok(column), None) => orphaned += column.count() as u64,
+                (Ok(column), Some(found)) => group.restore_column(found.slot, column),
+            }
+        }
+        Ok((damaged, orphaned))
     }
 
     /// Brings back a group's newest tick.
@@ -298,25 +436,16 @@ impl Head {
         }
     }
 
-    /// Brings back a series' chunk of a window that was brought back.
-    pub(crate) fn restore_sealed(&mut self, series: SeriesRef, sealed: Sealed) {
-        let Some(place) = self.refs.get(series) else { return };
-        let Some(Some(group)) = self.groups.get_mut(place.group as usize) else { return };
-        if let Some(Some(member)) = group.members.get_mut(place.slot as usize) {
-            member.sealed.push(sealed);
-        }
-    }
-
     /// Seals every window with a tick before `boundary`; says the serial of the last sealed one.
     pub(crate) fn seal_before(&mut self, boundary: TimestampMs) -> u64 {
         for group in self.groups.iter_mut().flatten() {
-            group.seal_before(boundary, &self.options, &mut self.serials);
+            group.seal_before(boundary, &self.options, &mut self.shared);
         }
-        self.serials
+        self.shared.serials
     }
 
     /// Forgets the chunks of windows that went to a block.
-    pub(crate) fn drop_sealed(&mut self, is_in_block: impl Fn(&Ticks) -> bool) {
+    pub(crate) fn drop_sealed(&mut self, is_in_block: impl Fn(&Window) -> bool) {
         for group in self.groups.iter_mut().flatten() {
             group.drop_sealed(&is_in_block);
         }
@@ -330,26 +459,27 @@ impl Head {
     /// Removes series that have had no data since the last call; says how many.
     pub(crate) fn collect_garbage(&mut self) -> u64 {
         let mut removed = 0;
-        for slot in &mut self.groups {
+        for (place, slot) in (0u32..).zip(&mut self.groups) {
             let Some(group) = slot else { continue };
-            for member in group.take_idle() {
+            for member in group.take_idle(&self.shared) {
                 self.refs.remove(member.series);
                 self.postings.remove(member.series, &member.pairs);
-                for (name, value) in member.pairs.iter() {
-                    self.symbols.let_go(*name);
-                    self.symbols.let_go(*value);
+                for (name, value) in member.pairs {
+                    self.symbols.let_go(name);
+                    self.symbols.let_go(value);
                 }
                 removed += 1;
             }
             if group.is_empty() {
                 self.group_places.remove(&group.id);
                 *slot = None;
+                self.free.push(place);
             }
         }
         removed
     }
 
-    /// The first and last sample's time, samples, and bytes of chunks and columns.
+    /// Samples, and bytes of chunks and columns.
     pub(crate) fn footprint(&self) -> (u64, u64) {
         let each = self.groups().map(Group::footprint);
         each.fold((0, 0), |(samples, bytes), (s, b)| (samples + s, bytes + b))
@@ -358,8 +488,7 @@ impl Head {
     pub(crate) fn labels(&self, series: SeriesRef) -> Option<Labels> {
         let place = self.refs.get(series)?;
         let group = self.groups.get(place.group as usize)?.as_ref()?;
-        let member = group.members.get(place.slot as usize)?.as_ref()?;
-        Some(self.labels_of(&member.pairs))
+        Some(self.labels_of(group.pairs(group.member(place.slot)?)))
     }
 
     pub(crate) fn labels_of(&self, pairs: &[Pair]) -> Labels {
@@ -378,13 +507,13 @@ impl Head {
         matchers: &[Matcher],
         start: TimestampMs,
         end: TimestampMs,
-    ) -> impl Iterator<Item = (&Group, &group::Member)> {
+    ) -> impl Iterator<Item = (&Group, u32, &group::Member)> {
         let Ok(found) = matching::find(&self.index(), matchers);
         found.into_iter().filter_map(move |series| {
             let place = self.refs.get(SeriesRef(series))?;
             let group = self.groups.get(place.group as usize)?.as_ref()?;
-            let member = group.members.get(place.slot as usize)?.as_ref()?;
-            group.has_samples(member, start, end).then_some((group, member))
+            let member = group.member(place.slot)?;
+            group.has_samples(place.slot, member, start, end).then_some((group, place.slot, member))
         })
     }
 
@@ -395,21 +524,26 @@ impl Head {
         start: TimestampMs,
         end: TimestampMs,
     ) -> impl Iterator<Item = Found> {
-        self.matching(matchers, start, end).map(move |(group, member)| Found {
-            labels: self.labels_of(&member.pairs),
-            sealed: member.sealed.iter().filter(|s| s.overlaps(start, end)).cloned().collect(),
-            open: group.open_samples(member, start, end),
+        self.matching(matchers, start, end).map(move |(group, slot, member)| {
+            let windows = group.windows().iter().filter(|window| window.overlaps(start, end));
+            Found {
+                labels: self.labels_of(group.pairs(member)),
+                sealed: windows.filter_map(|window| window.sealed(slot)).collect(),
+                open: group.open_samples(slot, member, start, end),
+            }
         })
     }
 
-    /// The labels of the series all matchers hold for that have a sample in the range.
+    /// The labels of the series all matchers hold for that have an open sample in the range or a chunk
+    /// of a window that overlaps it.
     pub(crate) fn series(
         &self,
         matchers: &[Matcher],
         start: TimestampMs,
         end: TimestampMs,
     ) -> impl Iterator<Item = Labels> {
-        self.matching(matchers, start, end).map(|(_, member)| self.labels_of(&member.pairs))
+        self.matching(matchers, start, end)
+            .map(|(group, _, member)| self.labels_of(group.pairs(member)))
     }
 
     pub(crate) fn label_names(&self, each: &mut dyn FnMut(&str)) {

@@ -3,8 +3,8 @@
 //! A **series** is a set of labels within a **group**, the series of one sender that share their
 //! timestamps. Samples come as **batches** of a group: rows of one timestamp each, with **marks**,
 //! small facts that are kept exactly with them. A batch goes to the **log** and to the **head**,
-//! where each series has an open column; full columns are sealed into **chunks**; chunks whose time
-//! is over go to an immutable **block** with an **index** of its own. A query reads head and blocks as one.
+//! where each series has an open column; full columns are sealed into **chunks**, which wait in files of
+//! the head; chunks whose time is over go to an immutable **block** with an **index** of its own. A query reads head and blocks as one.
 //!
 //! This crate knows neither what time it is, nor async, nor what a series means: the clock is an
 //! argument, calls block, and every file is reached through [`stoa_wal::Disk`]. Formats are written
@@ -21,6 +21,7 @@ mod compact;
 mod db;
 mod error;
 mod head;
+mod head_file;
 mod log;
 mod matching;
 mod options;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use stoa_model::{Label, Labels};
 
-pub(crate) use self::batch::{BatchRecord, put_batch};
+pub(crate) use self::batch::{BatchRecord, get_runs, put_batch};
 use crate::bytes::{Cursor, Malformed, put_bytes, put_varint, put_zigzag};
 use crate::{GroupId, SeriesRef};
 

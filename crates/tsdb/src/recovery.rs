@@ -5,7 +5,7 @@
 //! bytes that were durable once, later marks of that log are not believed, so that a sender resends
 //! what may be missing and the samples it repeats are recognised one by one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,15 +14,19 @@ use stoa_wal::{DamageReason, Disk, Entry, Reader};
 
 use crate::bytes::{Cursor, Malformed};
 use crate::checkpoint::{
-    self, KIND_CHUNKS, KIND_END, KIND_HEAD, KIND_WINDOWS, checkpoint_dir, segment_of_name,
+    self, KIND_CHUNKS, KIND_END, KIND_HEAD, KIND_OPEN, KIND_PLACES, KIND_WINDOWS, OpenKind,
+    PlaceRecord, checkpoint_dir, segment_of_name,
 };
 use crate::chunk::decode_values;
-use crate::head::{Head, Presence, Sealed, Ticks};
+use crate::head::{Head, Place, Presence, split_stored};
+use crate::head_file::{CRC_BYTES, HeadFile, check};
 use crate::record::{self, BatchRecord, KIND_BATCH, KIND_MARKS, KIND_SERIES};
-use crate::{GroupId, Options, SeriesRef};
+use crate::{GroupId, Options, Row, SeriesRef};
 
 /// Damage described one by one; the rest is only counted.
 const DAMAGE_LISTED_MAX: usize = 100;
+/// Places copied aside at one start: more is a disk that is gone, not a damaged one.
+const QUARANTINED_MAX: usize = 1000;
 /// Damaged bytes copied aside per place.
 const QUARANTINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -45,6 +49,8 @@ pub struct Recovery {
     pub damaged: u64,
     /// Places where a crash cut off what was not durable yet: nothing of it was acknowledged.
     pub torn: u64,
+    /// Chunks of files of the head that are damaged or missing; their samples are gone.
+    pub chunks_damaged: u64,
     /// Marks are as they were before the damage; those written after it in that log are not believed.
     pub marks_held_back: bool,
     /// The first hundred damaged places, for a person to read.
@@ -83,9 +89,22 @@ pub(crate) struct Replay<'a> {
     pub(crate) sequence: u64,
     /// Marks are not believed until the log says all of them again.
     marks_frozen: bool,
-    /// The checkpoint's windows by their number in it.
-    windows: HashMap<u64, Arc<Ticks>>,
+    /// The newest tick of what the checkpoint holds, which may be more than it is to know.
+    checkpoint_max_t: TimestampMs,
+    head_seen: bool,
+    /// The checkpoint's windows of version 1 by their number in it.
+    windows: BTreeMap<u64, ChunksOfWindow>,
+    /// Files of chunks the checkpoint names: by number, unless one cannot be opened.
+    files: BTreeMap<u64, Option<Arc<HeadFile>>>,
     end_seen: bool,
+}
+
+/// A window of version 1 while its chunks are collected.
+#[derive(Debug)]
+struct ChunksOfWindow {
+    group: GroupId,
+    times: Vec<TimestampMs>,
+    chunks: Vec<(SeriesRef, Vec<u8>)>,
 }
 
 impl<'a> Replay<'a> {
@@ -104,9 +123,17 @@ impl<'a> Replay<'a> {
             recovery,
             sequence: 0,
             marks_frozen: false,
-            windows: HashMap::new(),
+            checkpoint_max_t: TimestampMs::MIN,
+            head_seen: false,
+            windows: BTreeMap::new(),
+            files: BTreeMap::new(),
             end_seen: false,
         }
+    }
+
+    /// The numbers of the files of chunks the checkpoint names.
+    pub(crate) fn files_named(&self) -> BTreeSet<u64> {
+        self.files.keys().copied().collect()
     }
 
     /// Applies the newest checkpoint among the names of the directory, if there is one, and says
@@ -121,8 +148,22 @@ impl<'a> Replay<'a> {
             self.recovery.damage(format!("checkpoint {segment:016x}: its end is missing"));
             self.marks_frozen = true;
         }
-        self.windows = HashMap::new();
+        for window in std::mem::take(&mut self.windows).into_values() {
+            let chunks = window.chunks.iter().map(|(series, stored)| (*series, stored.as_slice()));
+            let restored = self.head.restore_chunks(window.group, &window.times, chunks);
+            self.count_restored(&path, restored);
+        }
+        if !self.head_seen {
+            self.head.raise_max_t(self.checkpoint_max_t);
+        }
         segment
+    }
+
+    fn count_restored(&mut self, path: &Path, (damaged, orphaned): (u64, u64)) {
+        for _ in 0..damaged {
+            self.recovery.damage(format!("{}: a chunk does not decode", path.display()));
+        }
+        self.recovery.samples_orphaned += orphaned;
     }
 
     /// Applies the log from a segment on.
@@ -190,6 +231,7 @@ impl<'a> Replay<'a> {
             KIND_MARKS => self.marks(&mut cursor)?,
             KIND_HEAD => {
                 let head = checkpoint::get_head(&mut cursor)?;
+                self.head_seen = true;
                 self.sequence = head.sequence;
                 self.head.raise_max_t(head.max_t);
                 if let Some(last) = head.next_ref.checked_sub(1) {
@@ -198,6 +240,8 @@ impl<'a> Replay<'a> {
             }
             KIND_WINDOWS => self.windows(segment, &mut cursor)?,
             KIND_CHUNKS => self.chunks(&mut cursor)?,
+            KIND_PLACES => self.places(segment, &mut cursor)?,
+            KIND_OPEN => self.open(segment, &mut cursor)?,
             KIND_END => {
                 let _records = cursor.varint()?;
                 self.end_seen = true;
@@ -260,16 +304,24 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Whether a window of the checkpoint is to be brought back: a block may have it meanwhile.
+    fn takes_window(&mut self, segment: u64, group: GroupId, times: &[TimestampMs]) -> bool {
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
+        if self.is_covered(segment, *first) {
+            return false;
+        }
+        self.checkpoint_max_t = self.checkpoint_max_t.max(*last);
+        self.head.restore_last_t(group, *last);
+        true
+    }
+
     fn windows(&mut self, segment: u64, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         let record = checkpoint::get_windows(cursor)?;
-        self.head.restore_last_t(record.group, record.last_t);
+        let group = record.group;
+        self.head.restore_last_t(group, record.last_t);
         for (serial, times) in record.windows {
-            let first = times.first().copied().unwrap_or_default();
-            if self.is_covered(segment, first) {
-                continue;
-            }
-            if let Some(ticks) = self.head.restore_window(record.group, times) {
-                self.windows.insert(serial, ticks);
+            if self.takes_window(segment, group, &times) {
+                self.windows.insert(serial, ChunksOfWindow { group, times, chunks: Vec::new() });
             }
         }
         Ok(())
@@ -280,16 +332,125 @@ impl<'a> Replay<'a> {
         while cursor.len() > 0 {
             let chunk = checkpoint::get_chunk(cursor)?;
             // A window not there went to a block meanwhile, or was lost with its record.
-            let Some(ticks) = self.windows.get(&chunk.serial) else { continue };
-            let count = chunk.present.as_ref().map_or(ticks.times.len(), Presence::count);
-            decode_values(chunk.chunk, count, &mut Vec::new())?;
-            let sealed = Sealed {
-                ticks: Arc::clone(ticks),
-                present: chunk.present.map(Arc::new),
-                chunk: Arc::from(chunk.chunk),
-            };
-            self.head.restore_sealed(chunk.series, sealed);
+            if let Some(window) = self.windows.get_mut(&chunk.serial) {
+                window.chunks.push((chunk.series, chunk.stored));
+            }
         }
+        Ok(())
+    }
+
+    fn places(&mut self, segment: u64, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let (group, last_t, places) = checkpoint::get_places(cursor)?;
+        self.head.restore_last_t(group, last_t);
+        for place in places {
+            // Also of a window that is not brought back: this checkpoint may be read again.
+            let file = self.file(place.file);
+            if self.takes_window(segment, group, &place.times) {
+                self.place(group, &place, file.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file of chunks, once.
+    fn file(&mut self, number: u64) -> Option<Arc<HeadFile>> {
+        if let Some(file) = self.files.get(&number) {
+            return file.clone();
+        }
+        let file = HeadFile::open(&**self.disk, self.dir, number);
+        let file = file.map(Arc::new).inspect_err(|error| {
+            self.recovery.damage(format!("file {number:016x} of the head: {error}"));
+        });
+        let file = file.ok();
+        self.files.insert(number, file.clone());
+        file
+    }
+
+    /// Brings back a window whose chunks are in a file. Each is checked: what is damaged is set aside,
+    /// and the others of the window go to another file by and by.
+    fn place(&mut self, group: GroupId, place: &PlaceRecord, file: Option<&Arc<HeadFile>>) {
+        let lens = place.members.iter().map(|(_, len)| CRC_BYTES + usize::from(*len));
+        let bytes = lens.clone().sum();
+        let read = file.map(|file| file.read(place.offset, bytes));
+        let (Some(file), Some(Ok(read))) = (file, read) else {
+            self.recovery.chunks_damaged += place.members.len() as u64;
+            self.recovery.damage(format!(
+                "file {:016x} of the head: a window at {} cannot be read",
+                place.file, place.offset
+            ));
+            return;
+        };
+        let mut whole = Vec::with_capacity(place.members.len());
+        let mut rest = read.as_slice();
+        let mut at = place.offset;
+        for ((series, _), len) in place.members.iter().zip(lens) {
+            let (stored, behind) = rest.split_at_checked(len).unwrap_or_default();
+            rest = behind;
+            match check(file.number, at, stored) {
+                Ok(chunk) => whole.push((*series, chunk)),
+                Err(malformed) => {
+                    self.recovery.chunks_damaged += 1;
+                    let file = file.number;
+                    self.recovery
+                        .damage(format!("file {file:016x} of the head, {at}: {malformed}"));
+                    self.keep_aside(&format!("head-{file:016x}-{at}"), stored);
+                }
+            }
+            at += len as u64;
+        }
+        let is_whole = whole.len() == place.members.len();
+        let in_file = Place::File { file: Arc::clone(file), offset: place.offset };
+        if is_whole
+            && self.head.restore_window(group, &place.times, &place.members, place.samples, in_file)
+        {
+            return;
+        }
+        let restored = self.head.restore_chunks(group, &place.times, whole.into_iter());
+        self.recovery.samples_orphaned += restored.1;
+    }
+
+    fn open(&mut self, segment: u64, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let record = checkpoint::get_open(cursor)?;
+        let (group, times) = (record.group, record.times);
+        if record.what == OpenKind::Late {
+            return self.late(segment, group, &times, &record.columns);
+        }
+        if !self.takes_window(segment, group, &times) {
+            return Ok(());
+        }
+        let columns = record.columns.into_iter();
+        let restored = if record.what == OpenKind::Live {
+            self.head.restore_live(group, &times, columns)?
+        } else {
+            self.head.restore_chunks(group, &times, columns)
+        };
+        self.count_restored(&checkpoint_dir(self.dir, segment + 1), restored);
+        Ok(())
+    }
+
+    /// Late columns go the way they came: their ticks are of many spans.
+    fn late(
+        &mut self,
+        segment: u64,
+        group: GroupId,
+        times: &[TimestampMs],
+        columns: &[(SeriesRef, &[u8])],
+    ) -> Result<(), Malformed> {
+        let mut rows: Vec<Row> =
+            times.iter().map(|t_ms| Row { t_ms: *t_ms, samples: Vec::new() }).collect();
+        for (series, stored) in columns {
+            let (present, chunk) = split_stored(stored)?;
+            let present = present.unwrap_or_else(|| Presence::first(times.len()));
+            let mut values = Vec::new();
+            decode_values(chunk, present.count(), &mut values)?;
+            for (tick, v) in present.ticks().zip(values) {
+                if let Some(row) = rows.get_mut(tick) {
+                    row.samples.push((*series, v));
+                }
+            }
+        }
+        rows.retain(|row| !is_covered(self.covered, segment, row.t_ms));
+        self.recovery.samples_orphaned += self.head.restore_rows(group, &rows);
         Ok(())
     }
 
@@ -300,16 +461,26 @@ impl<'a> Replay<'a> {
     /// Copies damaged bytes to `quarantine/`, as far as they can be read.
     fn set_aside(&mut self, dir: &Path, segment: u64, offset: u64, bytes: u64) {
         let from = dir.join(format!("{segment:016x}.wal"));
-        let to = quarantine_dir(self.dir).join(format!("log-{segment:016x}-{offset}"));
-        let copy = || -> std::io::Result<()> {
+        let read = || -> std::io::Result<Vec<u8>> {
             let len = bytes.min(QUARANTINE_BYTES_MAX);
             let mut copied = vec![0; usize::try_from(len).unwrap_or(0)];
             self.disk.open(&from)?.read_exact_at(&mut copied, offset)?;
-            self.disk.create_dir_all(&quarantine_dir(self.dir))?;
-            self.disk.replace(&to, &copied)
+            Ok(copied)
         };
         // Bytes that cannot be copied (missing, unreadable, no room) are reported all the same.
-        if bytes > 0 && copy().is_ok() {
+        if let Ok(copied) = read() {
+            self.keep_aside(&format!("log-{segment:016x}-{offset}"), &copied);
+        }
+    }
+
+    fn keep_aside(&mut self, name: &str, bytes: &[u8]) {
+        let to = quarantine_dir(self.dir).join(name);
+        let is_wanted = !bytes.is_empty() && self.recovery.quarantined.len() < QUARANTINED_MAX;
+        let kept = || {
+            self.disk.create_dir_all(&quarantine_dir(self.dir))?;
+            self.disk.replace(&to, bytes)
+        };
+        if is_wanted && kept().is_ok() {
             self.recovery.quarantined.push(to);
         }
     }

@@ -14,6 +14,7 @@ use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError};
 use crate::bytes::Malformed;
 use crate::checkpoint::GroupSnapshot;
+use crate::head::TimesCache;
 
 /// Distinct sets of timestamps remembered per group, so that further series share them. Series
 /// that come and go have their own; these are not worth remembering.
@@ -54,15 +55,21 @@ fn write_group(
     members.sort_by(|a, b| a.labels.cmp(&b.labels));
     // Compared one by one: unlike ones mostly differ in length or at once.
     let mut shared: Vec<(Vec<TimestampMs>, u32)> = Vec::new();
+    let mut times = TimesCache::default();
     let mut samples = Vec::new();
     let mut damaged = 0;
     for member in members {
         samples.clear();
         for sealed in &member.sealed {
             let before = samples.len();
-            if sealed.decode(TimestampMs::MIN, TimestampMs::MAX, &mut samples).is_err() {
-                samples.truncate(before);
-                damaged += 1;
+            match sealed.decode(TimestampMs::MIN, TimestampMs::MAX, &mut times, &mut samples) {
+                Ok(()) => {}
+                // The disk may give it next time; the head keeps it until then.
+                Err(BlockError::Io(error)) => return Err(error.into()),
+                Err(BlockError::Malformed(_)) => {
+                    samples.truncate(before);
+                    damaged += 1;
+                }
             }
         }
         if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
@@ -72,13 +79,13 @@ fn write_group(
         if samples.is_empty() {
             continue;
         }
-        let (times, values): (Vec<TimestampMs>, Vec<f64>) = samples.iter().copied().unzip();
-        let lane = match shared.iter().find(|(known, _)| *known == times) {
+        let (own_times, values): (Vec<TimestampMs>, Vec<f64>) = samples.iter().copied().unzip();
+        let lane = match shared.iter().find(|(known, _)| *known == own_times) {
             Some((_, lane)) => *lane,
             None => {
-                let lane = sink.lane(&times)?;
+                let lane = sink.lane(&own_times)?;
                 if shared.len() < SHARED_LANES_MAX {
-                    shared.push((times, lane));
+                    shared.push((own_times, lane));
                 }
                 lane
             }

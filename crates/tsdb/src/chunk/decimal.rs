@@ -30,6 +30,23 @@ pub(crate) fn split(v: f64, scale: u8) -> Option<i64> {
     (join(m, scale)?.to_bits() == v.to_bits()).then_some(m)
 }
 
+/// Splits each of up to as many values as there is room for; the first one that does not split at
+/// this scale when there is one.
+pub(crate) fn split_at(values: &[f64], scale: u8, mantissas: &mut [i64]) -> Option<f64> {
+    for (v, place) in values.iter().zip(mantissas) {
+        match split(*v, scale) {
+            Some(m) => *place = m,
+            None => return Some(*v),
+        }
+    }
+    None
+}
+
+/// The smallest scale above `scale` at which a value splits.
+pub(crate) fn scale_after(v: f64, scale: u8) -> Option<u8> {
+    (scale + 1..=SCALE_MAX).find(|s| split(v, *s).is_some())
+}
+
 /// The smallest scale at which every value splits, and the mantissas.
 pub(crate) fn split_all(values: &[f64]) -> Option<(u8, Vec<i64>)> {
     let mut scale = 0u8;

@@ -13,6 +13,7 @@ use stoa_wal::disk::create_dir_durable;
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, MemberSnapshot, Snapshot, segment_of_name};
+use crate::head_file::head_dir;
 use crate::recovery::Covered;
 use crate::{DbError, retention};
 
@@ -44,8 +45,9 @@ pub(super) struct Upkeep {
 }
 
 impl Db {
-    /// Does what is due; call it every minute or so. Appends wait while windows are sealed and series
-    /// counted out, not while blocks and checkpoints are written; queries never wait for the disk.
+    /// Does what is due; call it every minute or so: chunks that were sealed stay in memory until
+    /// then. Appends wait while what is left of a span is sealed and series are counted out, not while
+    /// blocks, checkpoints and chunks are written; queries never wait for the disk.
     ///
     /// # Errors
     /// The first [`DbError`]; the other tasks are done all the same. Nothing is lost by any of them
@@ -58,8 +60,11 @@ impl Db {
         let retained = self.retain(now_ms, &mut done);
         let set_aside = self.set_damaged_aside(&mut done);
         let cut = settled.and_then(|()| self.cut_blocks(now_ms, &mut upkeep, &mut done));
+        let saved = self
+            .save_windows()
+            .map_err(|source| DbError::HeadFile { path: head_dir(&self.dir), source });
         let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
-        retained.and(set_aside).and(cut).and(checkpointed).map(|()| done)
+        retained.and(set_aside).and(cut).and(saved).and(checkpointed).map(|()| done)
     }
 
     /// Writes a block for each span that is over and has samples in the head.
@@ -94,13 +99,13 @@ impl Db {
             let segment = writer.log.cut()?;
             let mut state = self.state_mut();
             let serial = state.head.seal_before(boundary);
-            (segment, serial, state.head.snapshot(false, |ticks| ticks.last_t() < boundary))
+            (segment, serial, state.head.snapshot(|window| window.last_t() < boundary))
         };
         let starts: BTreeSet<TimestampMs> = groups
             .iter()
             .flat_map(|group| &group.members)
             .flat_map(|member| &member.sealed)
-            .map(|sealed| self.options.block_start(sealed.ticks.first_t()))
+            .map(|sealed| self.options.block_start(sealed.window.first_t()))
             .filter(|start| is_wanted(*start))
             .collect();
         for start in starts {
@@ -126,8 +131,8 @@ impl Db {
                 blocks.push(Arc::new(block));
                 state.blocks = blocks.into();
             }
-            state.head.drop_sealed(|ticks| {
-                ticks.serial <= serial && ticks.last_t() < boundary && in_span(ticks.first_t())
+            state.head.drop_sealed(|window| {
+                window.serial <= serial && window.last_t() < boundary && in_span(window.first_t())
             });
             upkeep.checkpoint_due = true;
         }
@@ -179,25 +184,31 @@ impl Db {
 
     /// Writes the head down and removes the log before.
     fn checkpoint(&self, done: &mut Maintenance) -> Result<(), DbError> {
-        let snapshot = {
+        let (snapshot, groups) = {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
             // What is appended from here on defines its series anew.
             writer.since += 1;
             let mut state = self.state_mut();
-            state.head.seal_before(TimestampMs::MAX);
             done.series_removed = state.head.collect_garbage();
-            Snapshot {
+            let snapshot = Snapshot {
                 segment,
                 sequence: writer.log.sequence(),
                 next_ref: state.head.next_ref(),
                 max_t: state.head.max_t(),
                 marks: state.head.marks.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-                groups: state.head.snapshot(true, |_| true),
-            }
+            };
+            (snapshot, state.head.group_ids())
         };
         self.counters.series_removed.fetch_add(done.series_removed, Relaxed);
-        checkpoint::write(&self.disk, &self.dir, &snapshot)?;
+        let mut named = BTreeSet::new();
+        let images = groups.into_iter().filter_map(|id| {
+            let image = self.state().head.image(id)?;
+            let files = image.windows.iter().filter_map(|(window, _)| window.place().file());
+            named.extend(files);
+            Some(image)
+        });
+        checkpoint::write(&self.disk, &self.dir, &snapshot, images)?;
         let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
         for name in names {
             if segment_of_name(&name).is_some_and(|segment| segment < snapshot.segment) {
@@ -205,7 +216,11 @@ impl Db {
             }
         }
         let removed = self.writer().log.remove_before(snapshot.segment);
-        removed.map_err(|error| remove_error(&self.dir.join("wal"), io::Error::other(error)))
+        removed.map_err(|error| remove_error(&self.dir.join("wal"), io::Error::other(error)))?;
+        let mut files = self.files();
+        named.extend(self.state().head.files());
+        files.end();
+        files.keep_only(&named).map_err(|error| remove_error(&head_dir(&self.dir), error))
     }
 
     /// Deletes blocks by age and by size.
@@ -217,7 +232,8 @@ impl Db {
         // Neither a clock that is ahead nor an agent that is can age what is there by itself.
         let newest_block = blocks.iter().map(|block| block.meta.last_t).max();
         let newest = now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)));
-        let log_bytes = self.writer().log.bytes().unwrap_or(0);
+        let head_bytes = self.files().bytes();
+        let log_bytes = self.writer().log.bytes().unwrap_or(0) + head_bytes;
         for block in retention::expired(&blocks, newest, log_bytes, &self.options) {
             self.forget_block(&block);
             self.remove_dir(&block.dir)?;
@@ -275,7 +291,7 @@ impl Db {
 fn within(groups: &[GroupSnapshot], in_span: impl Fn(TimestampMs) -> bool) -> Vec<GroupSnapshot> {
     let member = |member: &MemberSnapshot| {
         let sealed: Vec<_> =
-            member.sealed.iter().filter(|s| in_span(s.ticks.first_t())).cloned().collect();
+            member.sealed.iter().filter(|s| in_span(s.window.first_t())).cloned().collect();
         let labels = member.labels.clone();
         (!sealed.is_empty()).then_some(MemberSnapshot { series: member.series, labels, sealed })
     };

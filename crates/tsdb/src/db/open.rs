@@ -14,6 +14,7 @@ use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_aside, set_block_aside};
 use crate::block::{Block, IndexCache, TOMBSTONES};
 use crate::checkpoint::segment_of_name;
+use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
 use crate::recovery::{Covered, Replay};
@@ -54,6 +55,10 @@ impl Db {
         replay.log(&log_dir, from_segment);
         // Until the log ends where the blocks say they have all of it, none of them may go.
         let checkpoint_due = covered.iter().any(|covered| covered.log_before > from_segment);
+        let named = replay.files_named();
+        let mut files = HeadFiles::open(Arc::clone(&disk), dir).map_err(open_error)?;
+        // What cannot be removed is removed by the next start or checkpoint.
+        drop(files.keep_only(&named));
         let Replay { head, recovery, sequence, .. } = replay;
         log.continue_after(sequence, recovery.damaged + recovery.torn > 0);
         if recovery.damaged > 0 {
@@ -76,8 +81,13 @@ impl Db {
             dir: dir.to_owned(),
             indexes: IndexCache::new(options.index_cache_bytes),
             options,
-            maintenance: Mutex::new(Upkeep { checkpoint_due, ..Upkeep::default() }),
+            maintenance: Mutex::new(Upkeep {
+                // What was damaged is not to be met again by the next start.
+                checkpoint_due: checkpoint_due || recovery.damaged > 0,
+                ..Upkeep::default()
+            }),
             // One more than any group's: each is defined again with its first batch.
+            files: Mutex::new(files),
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
             state: RwLock::new(State { head, blocks: blocks.into() }),
             counters: Counters::default(),

@@ -13,6 +13,7 @@ use super::{Db, State};
 use crate::SelectError;
 use crate::block::{Block, BlockError, BlockQuery, BlockSeries, Index};
 use crate::bytes::Malformed;
+use crate::head::TimesCache;
 use crate::matching::Index as _;
 use crate::select::{Gather, SeriesData};
 
@@ -56,11 +57,12 @@ impl Db {
                 })?;
             }
         }
+        let mut times = TimesCache::default();
         for series in found {
             gather.add(series.labels, |samples| {
                 for sealed in &series.sealed {
                     let before = samples.len();
-                    if sealed.decode(start_ms, end_ms, samples).is_err() {
+                    if sealed.decode(start_ms, end_ms, &mut times, samples).is_err() {
                         samples.truncate(before);
                         self.counters.damaged_chunks(1);
                     }
@@ -72,7 +74,7 @@ impl Db {
     }
 
     /// The labels of the series that every matcher of one of the sets holds for and that have
-    /// samples near the range (in blocks, to the window of up to 1024 samples); in order, at most
+    /// samples near the range (to the chunk, where it is not open); in order, at most
     /// `limit`.
     #[must_use]
     pub fn series(

@@ -13,8 +13,12 @@ pub struct Stats {
     pub series: u64,
     /// Samples in the head.
     pub head_samples: u64,
-    /// Bytes of sample data in the head, without labels and index.
+    /// Bytes of sample data in the head, in memory and in its files, without labels and index.
     pub head_bytes: u64,
+    /// Bytes of the head's files of chunks on disk.
+    pub head_file_bytes: u64,
+    /// How often chunks could not be written to a file of the head; they stay in memory and in the log.
+    pub head_file_failures: u64,
     /// The oldest sample of head and blocks, ms; `None` when there is none.
     pub min_t: Option<i64>,
     /// The newest timestamp taken, ms; `None` before the first sample.
@@ -67,6 +71,7 @@ pub(super) struct Counters {
     conflicting: AtomicU64,
     too_old: AtomicU64,
     pub(super) syncs: AtomicU64,
+    pub(super) head_file_failures: AtomicU64,
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
     pub(super) series_removed: AtomicU64,
@@ -98,6 +103,7 @@ impl Db {
             let writer = self.writer();
             (writer.log.bytes().unwrap_or(0), writer.log.is_stopped())
         };
+        let head_file_bytes = self.files().bytes();
         let state = self.state();
         let (head_samples, head_bytes) = state.head.footprint();
         let max_t = state.head.max_t();
@@ -107,6 +113,8 @@ impl Db {
             series: state.head.series_count() as u64,
             head_samples,
             head_bytes,
+            head_file_bytes,
+            head_file_failures: counters.head_file_failures.load(Relaxed),
             min_t: state.blocks.iter().map(|block| block.meta.first_t).chain(head_min_t).min(),
             max_t: (max_t != i64::MIN).then_some(max_t),
             marks: state.head.marks.len() as u64,

@@ -1,7 +1,7 @@
-//! The open column of one series: its values at some of its window's ticks.
-//!
-//! Two samples of three equal their predecessor and most series are constant over a window, so a
-//! column stays one value until a second one comes.
+//! The column of one series in the late window: its values at some of the window's ticks, which come
+//! in any order. It stays one value until a second one comes.
+
+use crate::bytes::{Cursor, Malformed};
 
 /// The most ticks of one window, and so the most values of one column.
 pub(crate) const WINDOW_TICKS_MAX: usize = 256;
@@ -38,12 +38,35 @@ impl Presence {
         (0..WINDOW_TICKS_MAX).filter(move |tick| self.has(*tick))
     }
 
-    pub(crate) fn words(&self) -> [u64; WINDOW_TICKS_MAX / 64] {
-        self.0
+    /// The first `count` ticks.
+    pub(crate) fn first(count: usize) -> Self {
+        let mut present = Self::default();
+        for (word, first) in present.0.iter_mut().zip((0..).step_by(64)) {
+            *word = match count.saturating_sub(first) {
+                n @ 0..64 => (1 << n) - 1,
+                _ => u64::MAX,
+            };
+        }
+        present
     }
 
-    pub(crate) fn from_words(words: [u64; WINDOW_TICKS_MAX / 64]) -> Self {
-        Self(words)
+    /// Reads what [`super::window::put_presence`] wrote; `None`: all ticks.
+    pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Option<Self>, Malformed> {
+        match cursor.u8()? {
+            0 => Ok(None),
+            1 => {
+                let mut words = [0; WINDOW_TICKS_MAX / 64];
+                for word in &mut words {
+                    *word = cursor.u64()?;
+                }
+                Ok(Some(Self(words)))
+            }
+            _ => Err(Malformed("unknown presence")),
+        }
+    }
+
+    pub(crate) fn words(&self) -> [u64; WINDOW_TICKS_MAX / 64] {
+        self.0
     }
 }
 
@@ -68,10 +91,6 @@ impl Default for Values {
 }
 
 impl Column {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.present == Presence::default()
-    }
-
     pub(crate) fn present(&self) -> Presence {
         self.present
     }
@@ -145,7 +164,6 @@ mod tests {
             }
             assert!(column.present().ticks().eq(model.keys().copied()));
             assert!(column.values().iter().eq(model.values()));
-            assert_eq!(column.is_empty(), model.is_empty());
         }
     }
 }

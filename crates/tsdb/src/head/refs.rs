@@ -22,14 +22,17 @@ pub(crate) struct Refs {
 
 #[derive(Debug)]
 struct Page {
-    places: [Option<Place>; PAGE as usize],
+    places: [Place; PAGE as usize],
     live: u32,
 }
+
+/// No series: no head has as many groups.
+const NONE: Place = Place { group: u32::MAX, slot: u32::MAX };
 
 impl Refs {
     pub(crate) fn get(&self, series: SeriesRef) -> Option<Place> {
         let page = self.pages.get((series.0 / PAGE) as usize)?.as_ref()?;
-        page.places.get((series.0 % PAGE) as usize).copied().flatten()
+        page.places.get((series.0 % PAGE) as usize).copied().filter(|place| *place != NONE)
     }
 
     pub(crate) fn set(&mut self, series: SeriesRef, place: Place) {
@@ -39,9 +42,9 @@ impl Refs {
         }
         let Some(page) = self.pages.get_mut(at) else { return };
         let page =
-            page.get_or_insert_with(|| Box::new(Page { places: [None; PAGE as usize], live: 0 }));
+            page.get_or_insert_with(|| Box::new(Page { places: [NONE; PAGE as usize], live: 0 }));
         if let Some(slot) = page.places.get_mut((series.0 % PAGE) as usize)
-            && slot.replace(place).is_none()
+            && std::mem::replace(slot, place) == NONE
         {
             page.live += 1;
             self.live += 1;
@@ -52,7 +55,7 @@ impl Refs {
         let Some(slot) = self.pages.get_mut((series.0 / PAGE) as usize) else { return };
         let Some(page) = slot else { return };
         if let Some(place) = page.places.get_mut((series.0 % PAGE) as usize)
-            && place.take().is_some()
+            && std::mem::replace(place, NONE) != NONE
         {
             self.live -= 1;
             page.live -= 1;

@@ -114,9 +114,10 @@ fn get_row(cursor: &mut Cursor<'_>, last: Option<&Row>, left: usize) -> Result<R
             if count > left {
                 return Err(too_many);
             }
-            let mut samples = get_runs(cursor, count)?;
-            for (_, v) in &mut samples {
-                *v = get_scalar(cursor)?;
+            let series = get_runs(cursor, count)?;
+            let mut samples = Vec::with_capacity(count);
+            for series in series {
+                samples.push((series, get_scalar(cursor)?));
             }
             samples
         }
@@ -138,13 +139,14 @@ fn get_row(cursor: &mut Cursor<'_>, last: Option<&Row>, left: usize) -> Result<R
     Ok(Row { t_ms, samples })
 }
 
-fn get_runs(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<(SeriesRef, f64)>, Malformed> {
-    let mut samples = Vec::with_capacity(count);
+/// Reads runs of consecutive references, `count` references in all.
+pub(crate) fn get_runs(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<SeriesRef>, Malformed> {
+    let mut series = Vec::with_capacity(count);
     let mut next = 0i64;
-    while samples.len() < count {
+    while series.len() < count {
         let first = next.wrapping_add(cursor.zigzag()?);
         let run = cursor.varint()?;
-        if run == 0 || run > (count - samples.len()) as u64 {
+        if run == 0 || run > (count - series.len()) as u64 {
             return Err(Malformed("run of references too long or empty"));
         }
         next = first.wrapping_add(run.cast_signed());
@@ -152,7 +154,7 @@ fn get_runs(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<(SeriesRef, f64
         let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else {
             return Err(Malformed("series reference over 32 bits"));
         };
-        samples.extend((first..=last).map(|series| (SeriesRef(series), 0.0)));
+        series.extend((first..=last).map(SeriesRef));
     }
-    Ok(samples)
+    Ok(series)
 }

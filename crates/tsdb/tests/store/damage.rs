@@ -5,7 +5,7 @@ use stoa_wal::disk::{SimDisk, SimSnapshot};
 
 use crate::{DIR, MINUTE_MS, START, Samples, all, files, fill, open};
 
-/// Three blocks, a checkpoint, a log with a tail.
+/// Three blocks, windows in a file of the head, a checkpoint, a log with a tail.
 fn image(disk: &SimDisk) -> Samples {
     let (db, _) = open(disk);
     fill(&db, START, 200);
@@ -73,7 +73,7 @@ impl Image {
 fn no_bit_flip_is_fatal_or_believed() {
     let image = Image::new();
     let names: Vec<_> = image.files.iter().map(|path| path.display().to_string()).collect();
-    for part in ["meta", "index", "chunks", "checkpoint-", "/wal/"] {
+    for part in ["meta", "index", "/blocks/", "/head/", "checkpoint-", "/wal/"] {
         assert!(names.iter().any(|name| name.contains(part)), "{part} in {names:?}");
     }
     let mut cases = 0u64;
@@ -88,8 +88,13 @@ fn no_bit_flip_is_fatal_or_believed() {
                     bytes[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
                 }
             });
-            // Of the log one record, of a block at most all of it.
-            let most = if path.to_string_lossy().contains("/blocks/") { 480 } else { 960 };
+            // Of the log one record, of a file of the head one chunk, of a block at most all of it.
+            let name = path.to_string_lossy();
+            let most = match &*name {
+                name if name.contains("/blocks/") => 480,
+                name if name.contains("/head/") => 16,
+                _ => 960,
+            };
             assert!(lost <= most, "bit {place} in {}: {lost} lost", path.display());
             cases += 1;
         }
@@ -177,4 +182,30 @@ fn after_rot_in_the_log_marks_stay_behind_until_they_are_set_again() {
 
 fn a_of(db: &Db) -> stoa_tsdb::SeriesRef {
     crate::series(db, 1, "__name__=a")
+}
+
+#[test]
+fn a_damaged_chunk_of_the_head_costs_itself_is_set_aside_and_met_once() {
+    let image = Image::new();
+    let is_head = |path: &&PathBuf| path.to_string_lossy().contains("/head/");
+    let path = image.files.iter().find(is_head).unwrap();
+    image.disk.restore(&image.snapshot);
+    // Behind the file's header and the first chunk's checksum.
+    image.disk.corrupt(path, |bytes| bytes[16 + 4] ^= 1).unwrap();
+    let (db, recovery) = open(&image.disk);
+    assert_eq!((recovery.damaged, recovery.chunks_damaged), (1, 1), "{:?}", recovery.damage);
+    assert_eq!(recovery.quarantined.len(), 1);
+    let aside = stoa_wal::Disk::read(&image.disk, &recovery.quarantined[0]).unwrap();
+    assert!(aside.len() > 4, "{aside:?}");
+    let lost = image.compare(&db, "one chunk");
+    assert!((8..=16).contains(&lost), "{lost}");
+    assert!(db.maintain(START + 3 * MINUTE_MS).unwrap().checkpointed);
+    db.close().unwrap();
+    let (db, recovery) = open(&image.disk);
+    assert_eq!((recovery.damaged, image.compare(&db, "once")), (0, lost));
+    // A file that goes bad while it is in use: the query says so.
+    let path = files(&image.disk, &Path::new(DIR).join("head")).pop().unwrap();
+    image.disk.corrupt(&path, |bytes| bytes[16 + 4] ^= 1).unwrap();
+    assert!(image.compare(&db, "later") > lost);
+    assert_eq!(db.stats().chunks_damaged, 1);
 }

@@ -241,3 +241,102 @@ fn what_was_written_again_after_a_full_disk_is_applied_once() {
     assert_eq!((recovery.records, recovery.samples, recovery.damaged), (102, 101, 0));
     assert_eq!(all(&db).len(), 101);
 }
+
+/// Long blocks, and a checkpoint with each maintenance.
+fn long_blocks() -> stoa_tsdb::Options {
+    stoa_tsdb::Options { block_ms: 60 * MINUTE_MS, log_bytes_max: 0, ..crate::options() }
+}
+
+#[test]
+fn sealed_chunks_wait_in_files_that_go_with_their_block() {
+    let disk = SimDisk::new(1);
+    let (db, _) = crate::open_with(&disk, long_blocks());
+    let head_files = || disk.list(&Path::new(DIR).join("head")).unwrap().len();
+    for part in 0..3 {
+        fill(&db, START + part * 40_000, 40);
+        assert!(db.maintain(START).unwrap().checkpointed);
+    }
+    let expected = all(&db);
+    assert_eq!((head_files(), db.stats().head_file_failures), (3, 0));
+    assert!(db.stats().head_file_bytes > 0);
+    fill(&db, START + 120_000, 3);
+    db.sync().unwrap();
+    drop(db);
+    disk.crash();
+    let (db, recovery) = crate::open_with(&disk, long_blocks());
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+    // Two groups: what is open and the places of what is sealed; of the log no more than its tail.
+    assert!(recovery.records < 30, "{}", recovery.records);
+    assert_eq!((all(&db).len(), head_files()), (expected.len() + 24, 3));
+    assert_eq!(recovery.samples, 123 * 8);
+    // Sent again: what is in a file is known.
+    let a = series(&db, 0, "__name__=m0,g=0");
+    let again = crate::append(&db, 0, START + 5000, &[(a, 7.0)]);
+    let other = crate::append(&db, 0, START + 6000, &[(a, 8.0)]);
+    assert_eq!((again.duplicate, other.conflicting), (1, 1));
+    assert_eq!(db.maintain(START + 70 * MINUTE_MS).unwrap().blocks_written, 1);
+    assert_eq!((all(&db).len(), head_files()), (expected.len() + 24, 0));
+    assert_eq!(db.stats().head_file_bytes, 0);
+}
+
+#[test]
+fn a_file_of_the_head_that_fails_is_left_and_loses_nothing() {
+    for fault in [Fault::Eio, Fault::Enospc, Fault::ShortWrite] {
+        let disk = SimDisk::new(1);
+        let options = stoa_tsdb::Options { log_bytes_max: 1 << 30, ..long_blocks() };
+        let (db, _) = crate::open_with(&disk, options.clone());
+        for step in 0..7 {
+            fill(&db, START + step * 20_000, 20);
+            let before = db.stats().head_file_failures;
+            disk.fail_at(step.cast_unsigned(), fault);
+            let failed = db.maintain(START).is_err();
+            assert_eq!(failed, db.stats().head_file_failures > before, "{fault:?} at {step}");
+            disk.clear_faults();
+            let given = usize::try_from(step + 1).unwrap() * 160;
+            assert_eq!(all(&db).len(), given, "{fault:?} at {step}");
+        }
+        assert!(db.stats().head_file_failures > 2, "{fault:?}");
+        db.maintain(START).unwrap();
+        db.sync().unwrap();
+        let expected = all(&db);
+        drop(db);
+        disk.crash();
+        let (db, recovery) = crate::open_with(&disk, options);
+        assert_eq!((recovery.damaged, all(&db)), (0, expected), "{fault:?}");
+    }
+}
+
+#[test]
+fn appends_go_on_while_the_head_is_written_down() {
+    let disk = SimDisk::new(1);
+    let (db, _) = crate::open_with(&disk, long_blocks());
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let checkpoints = std::sync::atomic::AtomicU64::new(0);
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let parts = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(relaxed) {
+                let done = db.maintain(START).unwrap();
+                checkpoints.fetch_add(u64::from(done.checkpointed), relaxed);
+            }
+        });
+        let mut parts = 0;
+        while checkpoints.load(relaxed) < 5 && parts < 300 {
+            fill(&db, START + parts * 10_000, 10);
+            db.sync().unwrap();
+            parts += 1;
+        }
+        is_done.store(true, relaxed);
+        parts
+    });
+    assert!(checkpoints.into_inner() >= 5 && parts >= 5, "{parts}");
+    let expected = all(&db);
+    assert_eq!(expected.len() as i64, parts * 80);
+    drop(db);
+    disk.crash();
+    let (db, recovery) = crate::open_with(&disk, long_blocks());
+    assert_eq!(
+        (recovery.damaged, recovery.samples, all(&db)),
+        (0, parts.cast_unsigned() * 80, expected)
+    );
+}

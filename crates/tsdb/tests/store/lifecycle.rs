@@ -152,7 +152,7 @@ fn blocks_are_deleted_by_age_and_by_size() {
     assert_eq!(stats.blocks, 6);
     let third = stats.block_bytes / 3;
     drop(db);
-    let retention_bytes = Some(third + stats.log_bytes);
+    let retention_bytes = Some(third + stats.log_bytes + stats.head_file_bytes);
     let (db, recovery) = open_with(&disk, Options { retention_bytes, ..options() });
     assert_eq!(recovery.blocks, 6);
     let done = db.maintain(START + 10 * MINUTE_MS).unwrap();

@@ -1,0 +1,378 @@
+//! What a window leaves behind when it is sealed: one compressed chunk per series, their timestamps
+//! once.
+//!
+//! A sealed window lies within one block range and its samples never change, so readers and the block
+//! writer share it without a lock. Its chunks are in memory until the next maintenance has written
+//! them to a file of the head (`crate::head_file`); what stays is two bytes and a bit per chunk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stoa_model::TimestampMs;
+
+use super::column::Presence;
+use crate::block::BlockError;
+use crate::bytes::{Cursor, Malformed};
+use crate::chunk::{decode_times, decode_values, encode_times};
+use crate::head_file::{CRC_BYTES, HeadFile};
+
+/// One sealed window of a group.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// Counts the windows of the process in the order they were sealed.
+    pub(crate) serial: u64,
+    first_t: TimestampMs,
+    last_t: TimestampMs,
+    ticks: usize,
+    /// The timestamps as a chunk.
+    times: Box<[u8]>,
+    /// Slots of the members that have a chunk.
+    slots: Slots,
+    /// Bytes of each chunk with its presence, in order of slots.
+    lens: Box<[u16]>,
+    samples: u64,
+    place: Mutex<Place>,
+}
+
+/// Where the chunks are.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// One after the other.
+    Memory(Arc<[u8]>),
+    /// From this offset on, each behind its checksum.
+    File { file: Arc<HeadFile>, offset: u64 },
+}
+
+impl Place {
+    /// The number of the file.
+    pub(crate) fn file(&self) -> Option<u64> {
+        match self {
+            Self::Memory(_) => None,
+            Self::File { file, .. } => Some(file.number),
+        }
+    }
+}
+
+/// A set of slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots(Vec<u64>);
+
+impl Slots {
+    pub(crate) fn insert(&mut self, slot: u32) {
+        let at = (slot / 64) as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(at) {
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    pub(crate) fn has(&self, slot: u32) -> bool {
+        self.0.get((slot / 64) as usize).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
+    }
+
+    /// How many slots below `slot` are in the set, if it is in the set itself.
+    fn rank(&self, slot: u32) -> Option<usize> {
+        if !self.has(slot) {
+            return None;
+        }
+        let at = (slot / 64) as usize;
+        let whole: usize = self.0.iter().take(at).map(|word| word.count_ones() as usize).sum();
+        let part = self.0.get(at).map_or(0, |word| word & ((1 << (slot % 64)) - 1));
+        Some(whole + part.count_ones() as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        let words = self.0.iter().zip((0u32..).step_by(64));
+        words.flat_map(|(word, first)| {
+            let next = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
+            std::iter::successors(Some(*word).filter(|word| *word != 0), next)
+                .map(move |word| first + word.trailing_zeros())
+        })
+    }
+}
+
+/// A window on its way to be sealed.
+#[derive(Debug, Default)]
+pub(crate) struct WindowBuilder {
+    slots: Slots,
+    lens: Vec<u16>,
+    bytes: Vec<u8>,
+    samples: u64,
+}
+
+impl WindowBuilder {
+    /// Adds the chunk `put` appends, of a member behind all that were added. `present` says which
+    /// ticks it has; all when `None`.
+    pub(crate) fn push(
+        &mut self,
+        slot: u32,
+        samples: usize,
+        present: Option<&Presence>,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let at = self.bytes.len();
+        put_presence(&mut self.bytes, present);
+        put(&mut self.bytes);
+        // A chunk of 256 values takes some 2 KiB at the very most.
+        match u16::try_from(self.bytes.len() - at) {
+            Ok(len) => {
+                self.lens.push(len);
+                self.slots.insert(slot);
+                self.samples += samples as u64;
+            }
+            Err(_too_long) => self.bytes.truncate(at),
+        }
+    }
+
+    /// Adds a chunk with its presence as it was stored; says whether it is one.
+    pub(crate) fn push_stored(&mut self, slot: u32, ticks: usize, stored: &[u8]) -> bool {
+        let Ok((present, chunk)) = split_stored(stored) else { return false };
+        let count = present.as_ref().map_or(ticks, Presence::count);
+        if stored.len() > usize::from(u16::MAX)
+            || decode_values(chunk, count, &mut Vec::new()).is_err()
+        {
+            return false;
+        }
+        self.push(slot, count, present.as_ref(), |bytes| bytes.extend_from_slice(chunk));
+        true
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// The window; its chunks are in memory. `times` ascend and are not empty.
+    pub(crate) fn finish(self, serial: u64, times: &[TimestampMs]) -> Window {
+        let place = Place::Memory(Arc::from(self.bytes));
+        Window::new(serial, times, self.slots, self.lens.into(), self.samples, place)
+    }
+}
+
+/// Appends what stands in front of a chunk: which ticks it has values for.
+pub(crate) fn put_presence(out: &mut Vec<u8>, present: Option<&Presence>) {
+    match present {
+        None => out.push(0),
+        Some(present) => {
+            out.push(1);
+            present.words().iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+        }
+    }
+}
+
+/// Presence and chunk of what [`put_presence`] and an encoder wrote.
+pub(crate) fn split_stored(stored: &[u8]) -> Result<(Option<Presence>, &[u8]), Malformed> {
+    let mut cursor = Cursor::new(stored);
+    let present = Presence::get(&mut cursor)?;
+    let chunk = cursor.take(cursor.len())?;
+    Ok((present, chunk))
+}
+
+impl Window {
+    pub(crate) fn new(
+        serial: u64,
+        times: &[TimestampMs],
+        slots: Slots,
+        lens: Box<[u16]>,
+        samples: u64,
+        place: Place,
+    ) -> Self {
+        let mut encoded = Vec::new();
+        encode_times(times, &mut encoded);
+        Self {
+            serial,
+            first_t: times.first().copied().unwrap_or(TimestampMs::MAX),
+            last_t: times.last().copied().unwrap_or(TimestampMs::MIN),
+            ticks: times.len(),
+            times: encoded.into(),
+            slots,
+            lens,
+            samples,
+            place: Mutex::new(place),
+        }
+    }
+
+    pub(crate) fn first_t(&self) -> TimestampMs {
+        self.first_t
+    }
+
+    pub(crate) fn last_t(&self) -> TimestampMs {
+        self.last_t
+    }
+
+    pub(crate) fn ticks(&self) -> usize {
+        self.ticks
+    }
+
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    pub(crate) fn lens(&self) -> &[u16] {
+        &self.lens
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Bytes of all chunks.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lens.iter().map(|len| u64::from(*len)).sum()
+    }
+
+    /// The timestamps as a chunk.
+    pub(crate) fn encoded_times(&self) -> &[u8] {
+        &self.times
+    }
+
+    pub(crate) fn times(&self) -> Vec<TimestampMs> {
+        let mut times = Vec::with_capacity(self.ticks);
+        // They were encoded by this process.
+        decode_times(&self.times, self.ticks, &mut times).unwrap_or_default();
+        times
+    }
+
+    pub(crate) fn has(&self, t: TimestampMs) -> bool {
+        self.first_t <= t && t <= self.last_t && self.times().binary_search(&t).is_ok()
+    }
+
+    pub(crate) fn overlaps(&self, start: TimestampMs, end: TimestampMs) -> bool {
+        self.first_t <= end && self.last_t >= start
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its chunks have been written to a file: they need no memory any more.
+    pub(crate) fn set_place(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// The chunk of the member in a slot, if it has one.
+    pub(crate) fn sealed(self: &Arc<Self>, slot: u32) -> Option<Sealed> {
+        let rank = self.slots.rank(slot)?;
+        Some(Sealed { window: Arc::clone(self), rank: u32::try_from(rank).ok()? })
+    }
+
+    /// All members' chunks, with their slots.
+    pub(crate) fn all_sealed(self: &Arc<Self>) -> impl Iterator<Item = (u32, Sealed)> {
+        let ranked = self.slots.iter().zip(0u32..);
+        ranked.map(|(slot, rank)| (slot, Sealed { window: Arc::clone(self), rank }))
+    }
+
+    /// A chunk with its presence.
+    fn stored(&self, rank: usize) -> Result<Vec<u8>, BlockError> {
+        let len = usize::from(*self.lens.get(rank).ok_or(Malformed("no chunk of that number"))?);
+        let before: usize = self.lens.iter().take(rank).map(|len| usize::from(*len)).sum();
+        match self.place() {
+            Place::Memory(bytes) => {
+                let stored = bytes.get(before..before + len);
+                Ok(stored.ok_or(Malformed("chunk out of place"))?.to_vec())
+            }
+            Place::File { file, offset } => {
+                let at = offset + (before + rank * CRC_BYTES) as u64;
+                file.read_chunk(at, len)
+            }
+        }
+    }
+}
+
+/// One series' values in one sealed window.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) window: Arc<Window>,
+    /// Which of the window's chunks.
+    rank: u32,
+}
+
+/// Timestamps of windows that were read lately, so that the series of a group decode them once.
+#[derive(Debug, Default)]
+pub(crate) struct TimesCache(HashMap<u64, Arc<[TimestampMs]>>);
+
+/// Windows whose timestamps one query or one group of a block writer holds at most: 4 MiB.
+const TIMES_CACHED_MAX: usize = 2048;
+
+impl TimesCache {
+    fn get(&mut self, window: &Window) -> Arc<[TimestampMs]> {
+        if self.0.len() >= TIMES_CACHED_MAX {
+            self.0.clear();
+        }
+        Arc::clone(self.0.entry(window.serial).or_insert_with(|| window.times().into()))
+    }
+}
+
+impl Sealed {
+    /// Whether the series has a sample at `t`, and which one.
+    pub(crate) fn find(&self, t: TimestampMs) -> Result<Option<f64>, BlockError> {
+        let mut found = Vec::new();
+        self.decode(t, t, &mut TimesCache::default(), &mut found)?;
+        Ok(found.first().map(|(_, v)| *v))
+    }
+
+    /// Appends the samples in the range, both ends included. After an error `out` may hold some.
+    pub(crate) fn decode(
+        &self,
+        start: TimestampMs,
+        end: TimestampMs,
+        times: &mut TimesCache,
+        out: &mut Vec<(TimestampMs, f64)>,
+    ) -> Result<(), BlockError> {
+        let stored = self.window.stored(self.rank as usize)?;
+        let (present, chunk) = split_stored(&stored)?;
+        let times = times.get(&self.window);
+        let mut values = Vec::new();
+        let in_range = |(t, _): &(TimestampMs, f64)| start <= *t && *t <= end;
+        match present {
+            None => {
+                decode_values(chunk, times.len(), &mut values)?;
+                out.extend(times.iter().copied().zip(values).filter(in_range));
+            }
+            Some(present) => {
+                decode_values(chunk, present.count(), &mut values)?;
+                let times = present.ticks().filter_map(|tick| times.get(tick).copied());
+                out.extend(times.zip(values).filter(in_range));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, proptest};
+    use std::collections::BTreeSet;
+
+    use super::Slots;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn slots_are_a_set(given in proptest::collection::btree_set(0u32..400, 0..90)) {
+            let mut slots = Slots::default();
+            given.iter().rev().for_each(|slot| slots.insert(*slot));
+            assert!(slots.iter().eq(given.iter().copied()));
+            for slot in 0..450 {
+                let rank = given.contains(&slot).then(|| given.range(..slot).count());
+                assert_eq!(slots.rank(slot), rank);
+            }
+            let mut union = Slots::default();
+            union.insert(7);
+            union.add_all(&slots);
+            let expected: BTreeSet<u32> = given.iter().copied().chain([7]).collect();
+            assert!(union.iter().eq(expected));
+        }
+    }
+}
