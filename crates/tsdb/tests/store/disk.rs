@@ -321,7 +321,7 @@ fn appends_go_on_while_the_head_is_written_down() {
             }
         });
         let mut parts = 0;
-        while checkpoints.load(relaxed) < 5 && parts < 300 {
+        while parts < 20 || (checkpoints.load(relaxed) < 5 && parts < 300) {
             fill(&db, START + parts * 10_000, 10);
             db.sync().unwrap();
             parts += 1;
@@ -329,7 +329,7 @@ fn appends_go_on_while_the_head_is_written_down() {
         is_done.store(true, relaxed);
         parts
     });
-    assert!(checkpoints.into_inner() >= 5 && parts >= 5, "{parts}");
+    assert!(checkpoints.into_inner() >= 5, "{parts}");
     let expected = all(&db);
     assert_eq!(expected.len() as i64, parts * 80);
     drop(db);
