@@ -22,11 +22,11 @@ mod xor;
 use stoa_model::{is_stale, stale_nan};
 
 pub use self::codec::{Codec, Effort};
+pub(crate) use self::decimal::{join, scale_after, split_at};
 pub use self::histograms::{
     HISTOGRAM_CELLS_MAX, HISTOGRAMS_MAX, HistogramsError, decode_histograms, encode_histograms,
     holds_histograms,
 };
-pub(crate) use self::decimal::{join, scale_after, split_at};
 pub(crate) use self::scalar::{get_scalar, put_scalar};
 use crate::bytes::Cursor;
 pub use crate::bytes::Malformed;
