@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use stoa_daemon::log::LogOptions;
+use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
 
 use crate::sources::Roots;
@@ -56,7 +56,7 @@ struct Written {
     sampling: WrittenSampling,
     paths: WrittenPaths,
     spool: WrittenSpool,
-    log: WrittenLog,
+    log: LogSection,
 }
 
 impl Default for Written {
@@ -67,7 +67,7 @@ impl Default for Written {
             sampling: WrittenSampling::default(),
             paths: WrittenPaths::default(),
             spool: WrittenSpool::default(),
-            log: WrittenLog::default(),
+            log: LogSection::default(),
         }
     }
 }
@@ -120,30 +120,14 @@ impl Default for WrittenSpool {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenLog {
-    level: String,
-    otlp_endpoint: Option<String>,
-}
-
-impl Default for WrittenLog {
-    fn default() -> Self {
-        Self { level: "info".into(), otlp_endpoint: None }
-    }
-}
-
 impl Config {
     /// Reads a file; `None` reads [`CONFIG_PATH`] if it is there and takes the defaults otherwise.
     ///
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        match path {
-            Some(path) => Self::mean(path, stoa_daemon::read(path)?),
-            None if Path::new(CONFIG_PATH).exists() => Self::load(Some(Path::new(CONFIG_PATH))),
-            None => Self::mean(Path::new(CONFIG_PATH), Written::default()),
-        }
+        let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
+        Self::mean(&path, written)
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.
@@ -216,11 +200,7 @@ impl Config {
             spool_bytes_max,
             spool_age_max: written.spool.age_max.0,
             spool_keep_acked: written.spool.keep_acked.0,
-            log: LogOptions {
-                level: written.log.level,
-                otlp_endpoint: written.log.otlp_endpoint,
-                service: "stoa-agent",
-            },
+            log: written.log.options("stoa-agent"),
         })
     }
 }

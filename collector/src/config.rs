@@ -1,12 +1,17 @@
 //! The collector's configuration: the file as written, then the [`Config`] as meant.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use stoa_daemon::log::LogOptions;
+use serde::{Deserialize, Serialize};
+use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
+
+use crate::http::Scope;
+use crate::http::access::AddressBlock;
+
+mod shown;
 
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/collector.toml";
@@ -51,8 +56,14 @@ pub struct HttpConfig {
     pub host_names: Vec<String>,
     /// Certificate chain and key (PEM) to serve; the collector's own CA issues one when unset.
     pub tls: Option<TlsFiles>,
-    /// Proxies whose `Remote-User` headers are believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Ask for a credential on loopback too.
+    pub loopback_credentials: bool,
+    /// Where the proxies speak from whose `Remote-User` headers are believed.
+    pub trusted_proxies: Vec<AddressBlock>,
+    /// What a proxy's user holds; never [`Scope::Open`].
+    pub proxy_scope: Scope,
+    /// Users, or groups written `@group`, that hold admin when a proxy vouches for them.
+    pub proxy_admins: Vec<String>,
 }
 
 /// A certificate as files.
@@ -92,7 +103,7 @@ pub struct QueryConfig {
     pub concurrency_max: usize,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
     data_dir: PathBuf,
@@ -100,7 +111,7 @@ struct Written {
     http: WrittenHttp,
     storage: WrittenStorage,
     query: WrittenQuery,
-    log: WrittenLog,
+    log: LogSection,
 }
 
 impl Default for Written {
@@ -111,12 +122,12 @@ impl Default for Written {
             http: WrittenHttp::default(),
             storage: WrittenStorage::default(),
             query: WrittenQuery::default(),
-            log: WrittenLog::default(),
+            log: LogSection::default(),
         }
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenAgents {
     listen: SocketAddr,
@@ -129,7 +140,7 @@ impl Default for WrittenAgents {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenHttp {
     listen: SocketAddr,
@@ -137,7 +148,10 @@ struct WrittenHttp {
     host_names: Vec<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
-    trusted_proxies: Vec<IpAddr>,
+    loopback_credentials: bool,
+    trusted_proxies: Vec<AddressBlock>,
+    proxy_scope: Scope,
+    proxy_admins: Vec<String>,
 }
 
 impl Default for WrittenHttp {
@@ -148,12 +162,15 @@ impl Default for WrittenHttp {
             host_names: Vec::new(),
             tls_cert: None,
             tls_key: None,
+            loopback_credentials: false,
             trusted_proxies: Vec::new(),
+            proxy_scope: Scope::Read,
+            proxy_admins: Vec::new(),
         }
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenStorage {
     retention: Span,
@@ -175,7 +192,7 @@ impl Default for WrittenStorage {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenQuery {
     timeout: Span,
@@ -195,19 +212,6 @@ impl Default for WrittenQuery {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenLog {
-    level: String,
-    otlp_endpoint: Option<String>,
-}
-
-impl Default for WrittenLog {
-    fn default() -> Self {
-        Self { level: "info".into(), otlp_endpoint: None }
-    }
-}
-
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -218,11 +222,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        match path {
-            Some(path) => Self::mean(path, stoa_daemon::read(path)?),
-            None if Path::new(CONFIG_PATH).exists() => Self::load(Some(Path::new(CONFIG_PATH))),
-            None => Self::mean(Path::new(CONFIG_PATH), Written::default()),
-        }
+        let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
+        Self::mean(&path, written)
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.
@@ -269,6 +270,19 @@ impl Config {
         if agents.listen == http.listen && http.listen.port() != 0 {
             return wrong("http.listen", format!("{} is where agents connect", http.listen));
         }
+        if let Some(block) = http.trusted_proxies.iter().find(|block| block.is_everything()) {
+            let message = format!("{block} would let anyone name himself a user");
+            return wrong("http.trusted_proxies", message);
+        }
+        if http.proxy_scope == Scope::Open {
+            return wrong("http.proxy_scope", "it is one of read, write, admin".into());
+        }
+        if !http.proxy_admins.is_empty() && http.trusted_proxies.is_empty() {
+            return wrong("http.proxy_admins", "no proxy is trusted; set trusted_proxies".into());
+        }
+        if http.proxy_admins.iter().any(|name| name.strip_prefix('@').unwrap_or(name).is_empty()) {
+            return wrong("http.proxy_admins", "an empty name is nobody's".into());
+        }
         let tls = match (http.tls_cert, http.tls_key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,
@@ -283,7 +297,10 @@ impl Config {
                 insecure: http.insecure,
                 host_names: http.host_names,
                 tls,
+                loopback_credentials: http.loopback_credentials,
                 trusted_proxies: http.trusted_proxies,
+                proxy_scope: http.proxy_scope,
+                proxy_admins: http.proxy_admins,
             },
             storage: StorageConfig {
                 retention: storage.retention.0,
@@ -298,11 +315,7 @@ impl Config {
                 series_max: query.series_max,
                 concurrency_max: query.concurrency_max,
             },
-            log: LogOptions {
-                level: log.level,
-                otlp_endpoint: log.otlp_endpoint,
-                service: "stoa-collector",
-            },
+            log: log.options("stoa-collector"),
         })
     }
 }
@@ -327,12 +340,55 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_example_explains_every_key() {
+        let text = include_str!("../../deploy/collector.toml");
+        let defaults = Config::parse(Path::new("c.toml"), "").unwrap();
+        for (section, key) in defaults.keys() {
+            let head = if section.is_empty() { String::new() } else { format!("\n[{section}]\n") };
+            let (_, rest) = text.split_once(&head).unwrap();
+            let part = rest.split("\n[").next().unwrap();
+            let mut explained = false;
+            let found = part.lines().any(|line| {
+                let is_key = line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+                let found = is_key && explained;
+                explained = !line.is_empty() && (explained || line.starts_with("# "));
+                found
+            });
+            assert!(found, "{section}.{key} is not explained");
+        }
+    }
+
+    #[test]
+    fn proxies_are_blocks_and_their_users_hold_what_is_said() {
+        let text = "[http]\nloopback_credentials = true\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
+                    proxy_scope = \"write\"\nproxy_admins = [\"ann\", \"@ops\"]";
+        let http = Config::parse(Path::new("c.toml"), text).unwrap().http;
+        assert!(http.loopback_credentials);
+        assert_eq!(http.trusted_proxies[0], "10.0.0.0/8".parse().unwrap());
+        assert!(http.trusted_proxies[1].contains("::1".parse().unwrap()));
+        assert_eq!((http.proxy_scope, http.proxy_admins.len()), (Scope::Write, 2));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_key() {
         check("[storage]\nretention = \"1h\"", "storage.retention: 3600s is shorter than");
         check("[agents]\nseries_max = 0", "agents.series_max: 0 would refuse everything");
         check("[http]\nlisten = \"127.0.0.1:7443\"", "http.listen: 127.0.0.1:7443 is where agents");
         check("[http]\ntls_cert = \"a\"", "http.tls_key: missing beside tls_cert");
         check("[http]\nlisten = \"7480\"", "c.toml:2: invalid socket address syntax");
+        let proxy = |text: &str| format!("[http]\ntrusted_proxies = [\"10.0.0.1\"]\n{text}");
+        check("[http]\ntrusted_proxies = [\"proxy\"]", "c.toml:2: \"proxy\" is not an address");
+        check(
+            "[http]\ntrusted_proxies = [\"::/0\"]",
+            "http.trusted_proxies: ::/0 would let anyone",
+        );
+        check("[http]\nproxy_admins = [\"ann\"]", "http.proxy_admins: no proxy is trusted");
+        check(&proxy("proxy_admins = [\"@\"]"), "http.proxy_admins: an empty name is nobody's");
+        check(
+            &proxy("proxy_scope = \"open\""),
+            "http.proxy_scope: it is one of read, write, admin",
+        );
+        check(&proxy("proxy_scope = \"root\""), "c.toml:3: unknown variant `root`");
         check("[htttp]", "c.toml:1: unknown field `htttp`");
         check("[storage]\nretention_byte_max = 3", "did you mean \"retention_bytes_max\"?");
     }

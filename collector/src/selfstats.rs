@@ -10,6 +10,7 @@ use stoa_tsdb::Stats;
 
 use crate::http::access::Refusals;
 use crate::http::prometheus::GateFigures;
+use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
 use crate::members::MemberCounts;
 use crate::store::{COMMIT_BUCKETS_MS, StoreFigures};
@@ -35,6 +36,8 @@ pub struct Figures {
     pub hosts: (usize, usize),
     /// Requests not admitted.
     pub refusals: Refusals,
+    /// Connections of people and Grafana.
+    pub http: HttpFigures,
     /// Queries.
     pub queries: GateFigures,
 }
@@ -305,6 +308,16 @@ impl Page {
             "Connections ended because a host was revoked.",
             listener.cut,
         );
+        self.gauge(
+            "stoa_collector_agent_handshakes",
+            "Handshakes of agents under way now.",
+            wide(listener.handshakes),
+        );
+        self.counter(
+            "stoa_collector_agent_addresses_questioned_total",
+            "QUIC handshakes that were first asked to prove their address, because many were under way.",
+            listener.retries,
+        );
         let mut family = Family::new(
             "stoa_collector_agent_connections_refused_total",
             "Connections refused, by reason.",
@@ -349,6 +362,22 @@ impl Page {
                 (&[("reason", "origin")], figures.refusals.origin),
                 (&[("reason", "credential")], figures.refusals.credential),
                 (&[("reason", "scope")], figures.refusals.scope),
+            ],
+        );
+        self.gauge(
+            "stoa_collector_http_connections",
+            "HTTP connections now.",
+            figures.http.connections,
+        );
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_http_connections_ended_total",
+            "HTTP connections the collector ended or did not take, by why.",
+            &[
+                (&[("reason", "address_busy")], figures.http.crowded),
+                (&[("reason", "too_slow")], figures.http.slow),
+                (&[("reason", "tls")], figures.http.tls),
+                (&[("reason", "idle")], figures.http.idle),
             ],
         );
         let queries = &figures.queries;

@@ -28,6 +28,7 @@ use crate::http::front::{self, FrontFacts};
 use crate::http::health::{self, Ready, Trouble};
 use crate::http::metrics;
 use crate::http::prometheus::{self, Prometheus};
+use crate::http::serve::{Limits, Places};
 use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
 use crate::http::{Routes, serve};
 use crate::ingest::{Ingest, clocks};
@@ -111,6 +112,7 @@ pub struct Parts {
     pub(crate) presence: Arc<Mutex<Presence>>,
     listener: Arc<Listener>,
     access: Arc<Access>,
+    places: Arc<Places>,
     prometheus: Prometheus,
     pub(crate) watch: Arc<WatchFigures>,
 }
@@ -129,6 +131,7 @@ impl Parts {
             members: self.members.counts(),
             hosts: self.presence.lock().unwrap_or_else(PoisonError::into_inner).counts(),
             refusals: self.access.refusals(),
+            http: self.places.figures(),
             queries: self.prometheus.figures(),
         }
     }
@@ -214,6 +217,8 @@ impl Server {
             .local_addr()
             .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
         let prometheus = Prometheus::new(store.clone(), &config.query, Arc::clone(&clock));
+        let exempt = config.http.trusted_proxies.clone();
+        let places = Places::new(Limits { exempt, ..Limits::default() });
         let parts = Parts {
             store,
             members: Arc::clone(&members),
@@ -221,16 +226,19 @@ impl Server {
             presence,
             listener: Arc::clone(&listener),
             access: Arc::clone(&access),
+            places: Arc::clone(&places),
             prometheus,
             watch: Arc::default(),
         };
         let scheme = if needs_tls { "https" } else { "http" };
         let url = format!("{scheme}://{http}");
-        let router = routes(&parts, &ready, &url, &clock).into_router((), access);
+        let router = routes(&parts, &ready, &url, &clock)
+            .merge(prometheus::settings_routes(&config))
+            .into_router((), access);
         let tls = if needs_tls { Some(http_tls(&config, &members, clock())?) } else { None };
 
         let mut tasks = vec![
-            tokio::spawn(serve(http_listener, router, tls.clone(), stop.clone())),
+            tokio::spawn(serve(http_listener, router, tls.clone(), places, stop.clone())),
             tokio::spawn(agents_port::keep(
                 Arc::clone(&listener),
                 Arc::clone(&members),

@@ -40,6 +40,7 @@ pub use metadata::{Description, Metadata};
 pub use view::StoreView;
 pub(crate) use writer::described;
 
+use crate::clock::Clock;
 use crate::config::StorageConfig;
 use figures::Counters;
 use writer::{Job, Writer};
@@ -68,9 +69,6 @@ const COMPACTION_PACE: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the writer has ended.
 const FAILED_LOOK: Duration = Duration::from_secs(1);
-
-/// Tells the time in milliseconds since 1970; main hands it in.
-pub type Clock = Arc<dyn Fn() -> TimestampMs + Send + Sync>;
 
 /// What was done with a batch's samples; the four add up to what was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
-use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::clock::Clock;
+use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::http::access::{PeerAddress, REMOTE_USER};
 use stoa_collector::http::admin::{self, Admin};
 use stoa_collector::http::front::{self, FrontFacts};
@@ -22,7 +23,7 @@ use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
 use stoa_collector::members::Members;
-use stoa_collector::store::{Clock, Store};
+use stoa_collector::store::Store;
 use stoa_wal::disk::SimDisk;
 use tower::ServiceExt as _;
 
@@ -49,8 +50,11 @@ GET /api/v1/rules read: in; 401 in in in in
 GET /api/v1/series read: in; 401 in in in in
 POST /api/v1/series read: in; 401 in in in in
 GET /api/v1/status/buildinfo read: in; 401 in in in in
+GET /api/v1/status/config read: in; 401 in in in in
+GET /api/v1/status/flags read: in; 401 in in in in
 GET /api/v1/status/runtimeinfo read: in; 401 in in in in
 GET /api/v1/status/tsdb read: in; 401 in in in in
+GET /api/v1/status/walreplay read: in; 401 in in in in
 GET /api/v1/targets read: in; 401 in in in in
 GET /front.css read: in; 401 in in in in
 GET /metrics read: in; 401 in in in in
@@ -88,6 +92,7 @@ fn table(members: &Arc<Members>) -> Routes {
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
         .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
+        .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
         .merge(metrics::routes(Arc::new(Vec::new)))
 }
 

@@ -15,13 +15,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use serde_json::Value;
-use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::clock::Clock;
+use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::dashboard;
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
-use stoa_collector::store::{Clock, Store};
+use stoa_collector::store::Store;
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_tsdb::GroupId;
 use stoa_wal::disk::SimDisk;
@@ -85,7 +86,12 @@ async fn loaded() -> (Store, Router) {
         family.push(Labels::empty(), 1.0);
         vec![family]
     });
-    let table = prometheus::routes(prometheus).merge(metrics::routes(own));
+    let config =
+        "[http]\nproxy_scope = \"write\"\n[log]\notlp_endpoint = \"http://ann:hunter2@otlp.lan\"";
+    let config = Config::parse(Path::new("c.toml"), config).unwrap();
+    let table = prometheus::routes(prometheus)
+        .merge(prometheus::settings_routes(&config))
+        .merge(metrics::routes(own));
     let router = table.into_router((), Access::open());
     (store, router)
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stoa_daemon::error_chain;
 use stoa_proto::message::{Hello, Push, PushReply, Welcome};
 use stoa_proto::v1;
 use stoa_transport::{Class, Connection, DialError, Dialer, Refused};
@@ -111,7 +112,7 @@ impl Link {
 
 /// A dial that failed.
 fn failed(error: &DialError, collector: &str) -> Event {
-    let mut reason = chain(error);
+    let mut reason = error_chain(error);
     if let Some(advice) = advice(error, collector) {
         reason.push_str("; ");
         reason.push_str(&advice);
@@ -233,16 +234,4 @@ fn event_of(message: v1::CollectorMessage) -> Result<Option<Event>, String> {
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn status(status: tonic::Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

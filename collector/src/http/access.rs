@@ -98,7 +98,10 @@ impl AccessConfig {
         Self {
             names: config.host_names.clone(),
             insecure: config.insecure,
-            proxies: config.trusted_proxies.iter().copied().map(AddressBlock::from).collect(),
+            loopback_credentials: config.loopback_credentials,
+            proxies: config.trusted_proxies.clone(),
+            proxy_scope: config.proxy_scope,
+            proxy_admins: config.proxy_admins.clone(),
             ..Self::on(config.listen)
         }
     }
@@ -231,7 +234,8 @@ impl Access {
     fn proxy_principal(&self, user: &str, groups: Option<&str>) -> Principal {
         let in_group = |admin: &str| {
             let mut given = groups.unwrap_or_default().split(',').map(str::trim);
-            admin.strip_prefix('@').is_some_and(|group| given.any(|g| g == group))
+            let group = admin.strip_prefix('@').filter(|group| !group.is_empty());
+            group.is_some_and(|group| given.any(|g| g == group))
         };
         let admin = self.proxy_admins.iter().any(|admin| admin == user || in_group(admin));
         let scope = if admin { Scope::Admin } else { self.proxy_scope };

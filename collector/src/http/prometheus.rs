@@ -15,7 +15,9 @@ mod params;
 mod query;
 mod reply;
 mod series;
+mod settings;
 mod status;
+mod targets;
 mod value;
 
 use std::sync::Arc;
@@ -25,14 +27,16 @@ use stoa_model::TimestampMs;
 use stoa_promql::{Engine, Limits};
 
 use super::routes::{Routes, Scope};
+use crate::clock::Clock;
 use crate::config::QueryConfig;
-use crate::store::{Clock, Store};
+use crate::store::Store;
 
 pub use gate::{Gate, GateFigures, Stop};
 pub use params::{
     DurationError, Params, TIME_MAX_MS, TIME_MIN_MS, TimeError, duration, rfc3339, time,
 };
 pub use reply::{ApiError, ErrorKind, Success, TRUNCATED};
+pub use settings::settings_routes;
 
 /// The API over a store; clones are cheap and all the same.
 #[derive(Clone, Debug)]
@@ -105,7 +109,7 @@ pub fn routes(prometheus: Prometheus) -> Routes {
         .get("/api/v1/metadata", Scope::Read, series::metadata)
         .get("/api/v1/rules", Scope::Read, status::rules)
         .get("/api/v1/alerts", Scope::Read, status::alerts)
-        .get("/api/v1/targets", Scope::Read, status::targets)
+        .get("/api/v1/targets", Scope::Read, targets::targets)
         .get("/api/v1/status/buildinfo", Scope::Read, status::buildinfo)
         .get("/api/v1/status/runtimeinfo", Scope::Read, status::runtimeinfo)
         .get("/api/v1/status/tsdb", Scope::Read, status::tsdb);

@@ -1,12 +1,19 @@
 //! Connections: accepted within bounds, TLS spoken where asked for, each request handed to the
 //! router with the [`PeerAddress`] it came from.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] at once (further ones wait in the kernel's queue), each with a
-//! handshake and headers in time. At shutdown no new connection is taken, requests under way are
-//! finished, and what is not done within [`GRACE`] is dropped.
+//! Bounds: [`CONNECTIONS_MAX`] at once (further ones wait in the kernel's queue), of which an address
+//! has its share ([`Places`]), each with a handshake and headers in time. At shutdown no new
+//! connection is taken, requests under way are finished, and what is not done within [`GRACE`] is
+//! dropped.
 
+mod places;
+mod pulse;
+
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,17 +31,13 @@ use tower::ServiceExt as _;
 
 use super::access::PeerAddress;
 use super::tls::HttpTls;
+use places::Place;
+use pulse::{Held, Lapse, Pulse, Watched};
 
-/// Connections at once.
-pub const CONNECTIONS_MAX: usize = 1024;
+pub use places::{CONNECTIONS_MAX, HEADERS, HttpFigures, IDLE, Limits, PER_ADDRESS_MAX, Places};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long a connection may wait for the next request's headers. Longer than the 90 s after which
-/// Go's client, and so Grafana, gives up an idle connection, so that it is always the client that
-/// does.
-const IDLE: Duration = Duration::from_secs(120);
 
 /// How many bytes of headers and look-ahead an HTTP/1 connection buffers.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -44,6 +47,9 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
+
+/// How long an idle connection may take to say that it ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take at shutdown.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -57,27 +63,39 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<Arc<HttpTls>>,
+    places: Arc<Places>,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let gone = CancellationToken::new();
     loop {
-        let (stream, from, place) = tokio::select! {
+        let (stream, from, permit) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => match accepted {
+            accepted = accept(&listener, &permits) => match accepted {
                 Some(accepted) => accepted,
                 None => continue,
             },
         };
-        let door = Door { from, router: router.clone(), shutdown: shutdown.clone() };
+        let Some(place) = places.take(from.ip()) else {
+            tracing::debug!(%from, "too many HTTP connections from one address");
+            continue;
+        };
+        let door = Door {
+            from,
+            router: router.clone(),
+            pulse: Pulse::new(places.limits()),
+            places: Arc::clone(&places),
+            _place: place,
+            shutdown: shutdown.clone(),
+        };
         let (tls, gone) = (tls.clone(), gone.clone());
         connections.spawn(async move {
             tokio::select! {
                 () = gone.cancelled() => {}
                 () = door.open(stream, tls) => {}
             }
-            drop(place);
+            drop(permit);
         });
     }
     connections.close();
@@ -90,10 +108,10 @@ pub async fn serve(
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, from)) => Some((stream, from, place)),
+        Ok((stream, from)) => Some((stream, from, permit)),
         Err(error) => {
             tracing::warn!(%error, "accept an HTTP connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -106,6 +124,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
 struct Door {
     from: SocketAddr,
     router: Router,
+    pulse: Pulse,
+    places: Arc<Places>,
+    _place: Place,
     shutdown: CancellationToken,
 }
 
@@ -121,61 +142,82 @@ impl Door {
                 self.http2(stream).await;
             }
             Ok(Ok(stream)) => self.http1(stream).await,
-            Ok(Err(error)) => tracing::debug!(%error, from = %self.from, "HTTP TLS handshake"),
-            Err(_elapsed) => tracing::debug!(from = %self.from, "HTTP TLS handshake took too long"),
+            Ok(Err(error)) => {
+                self.places.tls.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%error, from = %self.from, "HTTP TLS handshake");
+            }
+            Err(_elapsed) => {
+                self.places.slow.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(from = %self.from, "HTTP TLS handshake took too long");
+            }
         }
     }
 
     async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let Self { from, router, shutdown } = self;
-        let service = service_fn(move |request| answer(router.clone(), from, request));
+        let service = service_fn(|request| answer(&self, request));
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER_BYTES_MAX);
-        let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, %from, "HTTP connection");
-        }
+        // The pulse sees to both, headers that come slowly and requests that do not come.
+        builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
+        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone() });
+        let connection = std::pin::pin!(builder.serve_connection(stream, service));
+        self.attend(connection, |connection| connection.graceful_shutdown()).await;
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let Self { from, router, shutdown } = self;
-        let service = service_fn(move |request| answer(router.clone(), from, request));
+        let service = service_fn(|request| answer(&self, request));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(IDLE)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_concurrent_streams(STREAMS_MAX);
-        let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        self.attend(connection, |connection| connection.graceful_shutdown()).await;
+    }
+
+    /// Serves until either side ends it, or it has done nothing for too long.
+    async fn attend<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        mut connection: Pin<&mut C>,
+        wind_up: impl Fn(Pin<&mut C>),
+    ) {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+            () = self.shutdown.cancelled() => {
+                wind_up(connection.as_mut());
                 connection.await
             }
+            lapse = self.pulse.ended() => match lapse {
+                Lapse::Slow => {
+                    self.places.slow.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(from = %self.from, "HTTP headers took too long");
+                    return;
+                }
+                Lapse::Idle => {
+                    self.places.idle.fetch_add(1, Ordering::Relaxed);
+                    wind_up(connection.as_mut());
+                    tokio::time::timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+                }
+            },
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, %from, "HTTP connection");
+            tracing::debug!(%error, from = %self.from, "HTTP connection");
         }
     }
 }
 
-async fn answer(
-    router: Router,
-    from: SocketAddr,
+/// Hands a request to the router; the future owns what it needs, as HTTP/2 runs it beside others.
+fn answer(
+    door: &Door,
     mut request: http::Request<Incoming>,
-) -> Result<axum::response::Response, std::convert::Infallible> {
-    request.extensions_mut().insert(PeerAddress(from));
-    router.oneshot(request).await
+) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> + use<> {
+    let under_way = door.pulse.request();
+    let router = door.router.clone();
+    request.extensions_mut().insert(PeerAddress(door.from));
+    async move {
+        let answer = router.oneshot(request).await?;
+        Ok(answer.map(|body| Held::around(body, under_way)))
+    }
 }
 
 #[cfg(test)]

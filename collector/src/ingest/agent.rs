@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use stoa_daemon::error_chain;
 use stoa_model::{HostId, Labels, TimestampMs};
 use stoa_proto::frame::FamilyText;
 use stoa_proto::message::{Hello, Push};
@@ -246,10 +247,12 @@ impl Task {
             // A series that was silent for long is gone from the head: calls begin anew, and resolve
             // theirs again.
             Err(error @ StoreError::Append(AppendError::UnknownSeries { .. })) => {
-                Outcome::Failed { reason: chain(&error) }
+                Outcome::Failed { reason: error_chain(&error) }
             }
-            Err(error @ StoreError::Append(_)) => Outcome::Impossible { reason: chain(&error) },
-            Err(error) => Outcome::Failed { reason: chain(&error) },
+            Err(error @ StoreError::Append(_)) => {
+                Outcome::Impossible { reason: error_chain(&error) }
+            }
+            Err(error) => Outcome::Failed { reason: error_chain(&error) },
         };
         self.machine.appended(outcome)
     }
@@ -323,16 +326,4 @@ impl Catalog for StoreCatalog<'_> {
     fn describe(&self, family: &FamilyText) {
         self.0.metadata().describe(&family.name, family.kind, &family.help, &family.unit);
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

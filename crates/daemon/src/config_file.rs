@@ -68,6 +68,20 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     read_str(path, &text)
 }
 
+/// Reads the file named; with none named, the one at `usual` if it is there, else the defaults.
+/// Beside it stands the path that errors about its values should name.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_or_default<T: DeserializeOwned + Default>(
+    named: Option<&Path>,
+    usual: &Path,
+) -> Result<(PathBuf, T), ConfigError> {
+    let path = named.unwrap_or(usual);
+    let written = if named.is_some() || path.exists() { read(path)? } else { T::default() };
+    Ok((path.to_path_buf(), written))
+}
+
 /// Reads a text as written; `path` is only named in errors.
 ///
 /// # Errors
@@ -116,7 +130,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[derive(Debug, Default, serde::Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
     struct File {
         data_dir: Option<String>,
@@ -144,6 +158,18 @@ mod tests {
     fn a_missing_file_is_named() {
         let error = read::<File>(Path::new("/nonexistent/x.toml")).unwrap_err();
         assert_eq!(error.to_string(), "read configuration /nonexistent/x.toml");
+    }
+
+    #[test]
+    fn a_file_not_named_may_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let usual = dir.path().join("x.toml");
+        let (path, file) = read_or_default::<File>(None, &usual).unwrap();
+        assert_eq!((path, file), (usual.clone(), File::default()));
+        assert!(read_or_default::<File>(Some(&usual), &usual).is_err());
+        std::fs::write(&usual, "interval = 3").unwrap();
+        let (_, file) = read_or_default::<File>(None, &usual).unwrap();
+        assert_eq!(file, File { data_dir: None, interval: Some(3) });
     }
 
     #[test]

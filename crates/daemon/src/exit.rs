@@ -46,6 +46,19 @@ fn is_misuse(error: &anyhow::Error) -> bool {
     })
 }
 
+/// An error with its causes, in one line: for a log line or a message to a peer.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 impl Termination for Exit {
     #[expect(clippy::print_stderr, reason = "the one place where an error is printed")]
     fn report(self) -> ExitCode {

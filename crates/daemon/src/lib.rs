@@ -14,7 +14,7 @@ pub mod quantity;
 pub mod signal;
 
 pub use clock::unix_ms;
-pub use config_file::{ConfigError, read, read_str};
+pub use config_file::{ConfigError, read, read_or_default, read_str};
 pub use data_dir::{DataDir, DataDirError};
-pub use exit::{Exit, Misuse};
+pub use exit::{Exit, Misuse, error_chain};
 pub use quantity::{Bytes, Span};

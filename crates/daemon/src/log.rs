@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
+use serde::{Deserialize, Serialize};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Writer};
@@ -25,6 +26,30 @@ pub struct LogOptions {
     pub otlp_endpoint: Option<String>,
     /// The `service.name` of those spans.
     pub service: &'static str,
+}
+
+/// The `[log]` section of a configuration file as written, the same in every program.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// See [`LogOptions::level`].
+    pub level: String,
+    /// See [`LogOptions::otlp_endpoint`].
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: "info".into(), otlp_endpoint: None }
+    }
+}
+
+impl LogSection {
+    /// What it means for the program whose spans are called `service`.
+    #[must_use]
+    pub fn options(self, service: &'static str) -> LogOptions {
+        LogOptions { level: self.level, otlp_endpoint: self.otlp_endpoint, service }
+    }
 }
 
 /// Why the log could not be opened.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A duration written as `"500ms"`, `"1s"`, `"5m"`, `"24h"`, `"14d"`, `"2w"`, `"1y"` or a sum of such
 /// (`"1h30m"`), largest unit first, as Prometheus writes them.
@@ -57,6 +57,45 @@ impl Bytes {
         }
         let (_, bytes) = BYTE_UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
         number.checked_mul(*bytes).map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    /// In days and what is smaller: `14d`, `1h30m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest_ms = self.0.as_millis();
+        if rest_ms == 0 {
+            return f.write_str("0s");
+        }
+        for (name, unit_ms) in SPAN_UNITS.iter().filter(|(name, _)| !matches!(*name, "y" | "w")) {
+            let unit_ms = u128::from(*unit_ms);
+            if rest_ms >= unit_ms {
+                write!(f, "{}{name}", rest_ms / unit_ms)?;
+                rest_ms %= unit_ms;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// In the largest unit that says it exactly: `512MiB`, `1000B`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, bytes): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(*bytes);
+        let (name, bytes) = BYTE_UNITS.iter().rev().find(fits).unwrap_or(&("B", 1));
+        write!(f, "{}{name}", self.0 / bytes)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -123,6 +162,16 @@ mod tests {
             ("99999999999y", None),
         ] {
             assert_eq!(Span::parse(text), ms.map(|ms| Span(Duration::from_millis(ms))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_the_same() {
+        for text in ["14d", "1h30m", "500ms", "0s", "400d1ms"] {
+            assert_eq!(Span::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["512MiB", "1000B", "0B", "3TiB", "1025KiB"] {
+            assert_eq!(Bytes::parse(text).unwrap().to_string(), text);
         }
     }
 

@@ -2,29 +2,32 @@
 //!
 //! Constraints
 //! * Nothing before authentication costs more than a handshake slot ([`ListenerConfig::handshakes_max`])
-//!   for at most [`ListenerConfig::handshake_timeout`]; under load QUIC clients must first prove
-//!   their address.
+//!   for at most [`ListenerConfig::handshake_timeout`], and one address has its share of those
+//!   ([`ListenerConfig::handshakes_per_address_max`]). Once half of either is taken, QUIC clients must
+//!   first prove their address, so that forged ones can fill neither.
 //! * Every refusal is counted by reason, and logged with who and why, at most
 //!   a few lines a second.
 //! * A revoked host is out at once: the check runs after a connection is registered, so that
 //!   a [`Listener::cut`] in between cannot miss it.
 
 mod admit;
+mod crowd;
 mod live;
 mod quic;
 mod tcp;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -32,6 +35,7 @@ use crate::tls::ServerTls;
 use crate::{Class, Peer, Refused, ResetKeys, ServerCredentials, ServerIo};
 
 use self::admit::Refusals;
+use self::crowd::{Crowd, Member};
 pub(crate) use self::live::Held;
 use self::live::Live;
 
@@ -68,6 +72,11 @@ pub struct ListenerConfig {
     pub connections_max: usize,
     /// Handshakes at once. Default 256.
     pub handshakes_max: usize,
+    /// Handshakes at once from one address. Default 32.
+    pub handshakes_per_address_max: usize,
+    /// Addresses for which that bound does not hold. Called for each handshake: it must not block.
+    /// Default: loopback.
+    pub is_exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     /// How long a handshake, and then a preamble, may take. Default 5 s.
     pub handshake_timeout: Duration,
 }
@@ -82,6 +91,8 @@ impl ListenerConfig {
             is_revoked: Arc::new(|_serial| false),
             connections_max: 1024,
             handshakes_max: 256,
+            handshakes_per_address_max: 32,
+            is_exempt: Arc::new(|address| address.to_canonical().is_loopback()),
             handshake_timeout: Duration::from_secs(5),
         }
     }
@@ -92,6 +103,7 @@ impl fmt::Debug for ListenerConfig {
         f.debug_struct("ListenerConfig")
             .field("connections_max", &self.connections_max)
             .field("handshakes_max", &self.handshakes_max)
+            .field("handshakes_per_address_max", &self.handshakes_per_address_max)
             .field("handshake_timeout", &self.handshake_timeout)
             .finish_non_exhaustive()
     }
@@ -126,6 +138,8 @@ pub struct ListenerStats {
     pub streams: usize,
     /// Handshakes under way.
     pub handshakes: usize,
+    /// QUIC handshakes answered with "prove your address first" since the start.
+    pub retries: u64,
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections ended by [`Listener::cut`] since the start.
@@ -146,6 +160,12 @@ pub struct Listener {
     shared: Arc<Shared>,
 }
 
+/// A handshake's place among all, and among its address's.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _member: Member,
+}
+
 /// What both accept loops and all connections refer to.
 struct Shared {
     local_addr: SocketAddr,
@@ -157,6 +177,10 @@ struct Shared {
     handshake_timeout: Duration,
     handshakes_max: usize,
     handshakes: Arc<Semaphore>,
+    handshakes_per_address_max: usize,
+    is_exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    crowd: Arc<Crowd>,
+    retries: AtomicU64,
     live: Arc<Live>,
     refusals: Refusals,
     streams: mpsc::Sender<ServerIo>,
@@ -200,6 +224,10 @@ impl Listener {
             handshake_timeout: config.handshake_timeout,
             handshakes_max: config.handshakes_max,
             handshakes: Arc::new(Semaphore::new(config.handshakes_max)),
+            handshakes_per_address_max: config.handshakes_per_address_max,
+            is_exempt: config.is_exempt,
+            crowd: Arc::default(),
+            retries: AtomicU64::new(0),
             live: Arc::new(Live::new(config.connections_max, JOINS_MAX)),
             refusals: Refusals::default(),
             streams,
@@ -250,6 +278,7 @@ impl Listener {
             connections: shared.live.connections(),
             streams: shared.live.streams(),
             handshakes: shared.handshakes_max.saturating_sub(shared.handshakes.available_permits()),
+            retries: shared.retries.load(Ordering::Relaxed),
             accepted: shared.live.accepted(),
             cut: shared.live.cut_total(),
             refused: shared.refusals.counts(),
@@ -297,6 +326,23 @@ impl fmt::Debug for Listener {
 impl Shared {
     fn tls(&self) -> Arc<ServerTls> {
         Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether half of the handshakes are taken, of all or of that address.
+    fn is_crowded(&self, address: IpAddr) -> bool {
+        self.handshakes.available_permits() < self.handshakes_max / 2
+            || (!(self.is_exempt)(address)
+                && self.crowd.of(address) >= self.handshakes_per_address_max.div_ceil(2))
+    }
+
+    /// A handshake's place, or why there is none.
+    fn enter(&self, address: IpAddr) -> Result<Slot, Refused> {
+        let permit =
+            Arc::clone(&self.handshakes).try_acquire_owned().map_err(|_none_free| Refused::Busy)?;
+        let max =
+            if (self.is_exempt)(address) { usize::MAX } else { self.handshakes_per_address_max };
+        let member = self.crowd.enter(address, max).ok_or(Refused::AddressBusy)?;
+        Ok(Slot { _permit: permit, _member: member })
     }
 
     /// Why a stream with that preamble cannot be had, if so.

@@ -45,12 +45,15 @@ pub enum Refused {
     NotTls = 15,
     /// The other side did not accept this side's certificate.
     PeerRefused = 16,
+    /// The address has too many handshakes under way; try again later. Told to nobody: there is no
+    /// connection yet to tell it over.
+    AddressBusy = 17,
     /// Anything else; the detail beside it says more.
     Other = 255,
 }
 
 impl Refused {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Busy,
         Self::Draining,
         Self::Revoked,
@@ -67,6 +70,7 @@ impl Refused {
         Self::TlsVersion,
         Self::NotTls,
         Self::PeerRefused,
+        Self::AddressBusy,
         Self::Other,
     ];
 
@@ -90,6 +94,7 @@ impl Refused {
             Self::TlsVersion => "tls_version",
             Self::NotTls => "not_tls",
             Self::PeerRefused => "peer_refused",
+            Self::AddressBusy => "address_busy",
             Self::Other => "other",
         }
     }
@@ -97,7 +102,10 @@ impl Refused {
     /// Whether dialling again, with nothing changed by a person, may help.
     #[must_use]
     pub const fn passes(self) -> bool {
-        matches!(self, Self::Busy | Self::Draining | Self::TooSlow | Self::Other)
+        matches!(
+            self,
+            Self::Busy | Self::AddressBusy | Self::Draining | Self::TooSlow | Self::Other
+        )
     }
 
     pub(crate) const fn byte(self) -> u8 {
@@ -199,6 +207,7 @@ impl fmt::Display for Refused {
             Self::TlsVersion => "TLS 1.3 is required, an older version was offered",
             Self::NotTls => "not a TLS handshake",
             Self::PeerRefused => "the other side did not accept our certificate",
+            Self::AddressBusy => "the address has too many handshakes under way",
             Self::Other => "refused",
         })
     }

@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// An address and how many of its leading bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AddressBlock {
     base: IpAddr,
     bits: u8,
@@ -20,6 +23,12 @@ pub struct AddressBlockError {
 }
 
 impl AddressBlock {
+    /// Whether every address of its kind lies in it.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether the address lies in the block. An IPv4 address written as IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -60,6 +69,20 @@ impl FromStr for AddressBlock {
             Some(bits) => bits.parse().ok().filter(|b| *b <= most).ok_or_else(error)?,
         };
         Ok(Self { base, bits })
+    }
+}
+
+impl TryFrom<String> for AddressBlock {
+    type Error = AddressBlockError;
+
+    fn try_from(text: String) -> Result<Self, AddressBlockError> {
+        text.parse()
+    }
+}
+
+impl From<AddressBlock> for String {
+    fn from(block: AddressBlock) -> Self {
+        block.to_string()
     }
 }
 

@@ -1,31 +1,23 @@
-//! What the server says about itself: `status/*`, `targets`, `rules`, `alerts`.
+//! What the server says about itself: `status/*`, `rules`, `alerts`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use stoa_model::{Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
-use stoa_promql::{Select, Storage as _};
+use stoa_model::{Labels, METRIC_NAME};
 
 use super::params::{Params, rfc3339};
-use super::reply::{ApiError, ErrorKind, Success};
+use super::reply::{ApiError, Success};
 use super::{Shared, json};
-use crate::store::described;
 
 /// The version Grafana is told: it decides by it what it may ask (label matching, `limit`).
 const COMPATIBLE_VERSION: &str = "2.50.1";
-
-/// How long after its last `up` a target is still shown: Prometheus's own look-back.
-const TARGET_MS: i64 = 5 * 60 * 1000;
 
 /// How many of the largest counts are shown when no limit is given.
 const TOP_DEFAULT: usize = 10;
 
 /// The range whose series are counted: a head's.
 const HEAD_MS: i64 = 2 * 3600 * 1000;
-
-/// Most targets listed.
-const TARGETS_MAX: usize = 10_000;
 
 /// `/api/v1/status/buildinfo`; without the key `features`, which would say Mimir.
 pub(super) async fn buildinfo() -> Success {
@@ -162,97 +154,6 @@ pub(super) async fn rules() -> Success {
 /// `/api/v1/alerts`: no rules, no alerts.
 pub(super) async fn alerts() -> Success {
     Success::data(|out| out.extend_from_slice(br#"{"alerts":[]}"#))
-}
-
-/// `/api/v1/targets`: everything that has said `up` of late, agents as well as what they scrape.
-pub(super) async fn targets(
-    State(prometheus): State<Arc<Shared>>,
-    params: Params,
-) -> Result<Success, ApiError> {
-    let wanted = !matches!(params.get("state"), Some("dropped"));
-    let pool = params.get("scrapePool").map(str::to_owned);
-    let now = prometheus.now_ms();
-    let asked = Arc::clone(&prometheus);
-    let work = move |_: &super::Stop| {
-        let mut list = if wanted { active(&asked, now)? } else { Vec::new() };
-        list.retain(|target| pool.as_deref().is_none_or(|pool| target.pool() == pool));
-        Ok(Success::data(|out| {
-            out.extend_from_slice(b"{\"activeTargets\":[");
-            for (i, target) in list.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                target.write(out);
-            }
-            out.extend_from_slice(b"],\"droppedTargets\":[],\"droppedTargetCounts\":{}}");
-        }))
-    };
-    prometheus.gate.run(prometheus.gate.timeout_max(), work).await
-}
-
-struct Target {
-    labels: Labels,
-    seen_ms: TimestampMs,
-    up: bool,
-}
-
-fn active(prometheus: &Shared, now: TimestampMs) -> Result<Vec<Target>, ApiError> {
-    let found = prometheus
-        .store
-        .view()
-        .select(&Select {
-            matchers: &[Matcher::equal(METRIC_NAME, "up")],
-            start_ms: now.saturating_sub(TARGET_MS),
-            end_ms: now,
-            series_max: TARGETS_MAX,
-            samples_max: prometheus.samples_max,
-        })
-        .map_err(|error| ApiError::new(ErrorKind::Execution, described(&error)))?;
-    let mut targets: Vec<Target> = found
-        .into_iter()
-        .filter_map(|series| {
-            let (&seen_ms, &value) = (series.timestamps.last()?, series.values.last()?);
-            let up = value > 0.0;
-            (!is_stale(value)).then(|| Target {
-                labels: series.labels.without(METRIC_NAME),
-                seen_ms,
-                up,
-            })
-        })
-        .collect();
-    targets.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(targets)
-}
-
-impl Target {
-    fn pool(&self) -> &str {
-        self.labels.get("job").unwrap_or("")
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"discoveredLabels\":{},\"labels\":");
-        json::labels(out, &self.labels);
-        let instance = self.labels.get("instance").unwrap_or("");
-        let seen = rfc3339(self.seen_ms);
-        let health = if self.up { "up" } else { "down" };
-        let error = if self.up { "" } else { "the target does not answer" };
-        for (key, text) in [
-            ("scrapePool", self.pool()),
-            ("scrapeUrl", instance),
-            ("globalUrl", instance),
-            ("lastError", error),
-            ("lastScrape", &seen),
-            ("health", health),
-            ("scrapeInterval", ""),
-            ("scrapeTimeout", ""),
-        ] {
-            out.push(b',');
-            json::string(out, key);
-            out.push(b':');
-            json::string(out, text);
-        }
-        out.extend_from_slice(b",\"lastScrapeDuration\":0}");
-    }
 }
 
 /// A member's value.

@@ -19,10 +19,14 @@ struct Server {
 }
 
 async fn start(router: Router, tls: Option<Arc<HttpTls>>) -> Server {
+    start_within(router, tls, Places::new(Limits::default())).await
+}
+
+async fn start_within(router: Router, tls: Option<Arc<HttpTls>>, places: Arc<Places>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let done = tokio::spawn(serve(listener, router, tls, shutdown.clone()));
+    let done = tokio::spawn(serve(listener, router, tls, places, shutdown.clone()));
     Server { address, shutdown, done }
 }
 
@@ -149,6 +153,99 @@ async fn headers_over_their_bound_end_the_connection() {
     let read = stream.read_to_end(&mut answer).await;
     assert!(sent.is_err() || read.is_err() || answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    server.shutdown.cancel();
+    server.done.await.unwrap();
+}
+
+/// A connection from one of loopback's many addresses.
+async fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Reads to the end, or the reset, of a connection that is expected to end.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest));
+    if let Err(error) = read.await.expect("the connection was not closed") {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    String::from_utf8(rest).unwrap()
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_places_of_others() {
+    let limits = Limits {
+        per_address_max: 3,
+        loopback_exempt: false,
+        exempt: vec!["127.0.0.9".parse().unwrap()],
+        ..Limits::default()
+    };
+    let places = Places::new(limits);
+    let server = start_within(router(), None, Arc::clone(&places)).await;
+    let mut hog = Vec::new();
+    for _ in 0..8 {
+        hog.push(connect_from("127.0.0.2", server.address).await);
+    }
+    // The kernel hands connections over in order: the first three stay, the others are closed.
+    for refused in hog.iter_mut().skip(3) {
+        assert_eq!(rest(refused).await, "");
+    }
+    assert_eq!((places.figures().connections, places.figures().crowded), (3, 5));
+    let mut proxy = Vec::new();
+    for _ in 0..8 {
+        proxy.push(connect_from("127.0.0.9", server.address).await);
+    }
+    for stream in hog.iter_mut().take(3).chain(&mut proxy) {
+        let answer = request(stream, "/from").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let mut other = connect_from("127.0.0.3", server.address).await;
+    assert!(request(&mut other, "/from").await.ends_with("127.0.0.3"));
+    drop((hog, proxy, other));
+    server.shutdown.cancel();
+    server.done.await.unwrap();
+    assert_eq!((places.figures().connections, places.figures().crowded), (0, 5));
+}
+
+#[tokio::test]
+async fn headers_in_drops_and_idle_connections_end_and_are_told_apart() {
+    let limits = Limits {
+        headers: Duration::from_millis(300),
+        idle: Duration::from_millis(1500),
+        ..Limits::default()
+    };
+    let places = Places::new(limits);
+    let server = start_within(router(), None, Arc::clone(&places)).await;
+
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let (mut reader, mut writer) = TcpStream::connect(server.address).await.unwrap().into_split();
+    let dribble = tokio::spawn(async move {
+        for byte in b"GET /from HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+            if writer.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    kept.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(rest(&mut silent).await, "");
+    let mut answer = Vec::new();
+    if let Err(error) = reader.read_to_end(&mut answer).await {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    assert_eq!(answer, b"");
+    dribble.await.unwrap();
+    assert_eq!((places.figures().slow, places.figures().idle), (2, 0));
+
+    // One that has asked before may rest longer than headers may take.
+    let answer = rest(&mut kept).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("slow"), "{answer}");
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert_eq!((places.figures().slow, places.figures().idle), (2, 1));
     server.shutdown.cancel();
     server.done.await.unwrap();
 }

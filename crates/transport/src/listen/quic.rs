@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, RecvStream, SendStream};
@@ -33,23 +34,27 @@ pub(super) async fn accept(shared: Arc<Shared>) {
             continue;
         }
         let remote = incoming.remote_address();
-        let Ok(permit) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
-            shared.refusals.note(&Refusal::new(remote, Via::Quic, Refused::Busy));
-            incoming.refuse();
-            continue;
-        };
-        let crowded = shared.handshakes.available_permits() < shared.handshakes_max / 2;
-        if crowded && incoming.may_retry() && !incoming.remote_address_validated() {
+        let proven = incoming.remote_address_validated();
+        if !proven && incoming.may_retry() && shared.is_crowded(remote.ip()) {
             // Addresses may be forged: from now on, whoever knocks must be reachable.
+            shared.retries.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = incoming.retry() {
                 error.into_incoming().refuse();
             }
             continue;
         }
+        let slot = match shared.enter(remote.ip()) {
+            Ok(slot) => slot,
+            Err(reason) => {
+                shared.refusals.note(&Refusal::new(remote, Via::Quic, reason));
+                incoming.refuse();
+                continue;
+            }
+        };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let entered = handshake(&shared, incoming, remote).await;
-            drop(permit);
+            drop(slot);
             match entered {
                 Ok(entered) => serve(&shared, entered).await,
                 Err(refusal) => shared.refusals.note(&refusal),

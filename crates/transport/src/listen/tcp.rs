@@ -40,19 +40,17 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        match Arc::clone(&shared.handshakes).try_acquire_owned() {
-            Ok(permit) => {
+        match shared.enter(remote.ip()) {
+            Ok(slot) => {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     if let Err(refusal) = handshake(&shared, stream, remote).await {
                         shared.refusals.note(&refusal);
                     }
-                    drop(permit);
+                    drop(slot);
                 });
             }
-            Err(_none_free) => {
-                shared.refusals.note(&Refusal::new(remote, Via::Tcp, Refused::Busy));
-            }
+            Err(reason) => shared.refusals.note(&Refusal::new(remote, Via::Tcp, reason)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Strangers, port scans, and too many at once.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -108,4 +110,126 @@ async fn a_crowd_that_arrives_at_once_is_served_whole() {
         let connection = agent.await.unwrap();
         assert!(call(&connection.channel(Class::Control), "Echo", "x").await.is_ok());
     }
+}
+
+/// How many refusals for that reason there were.
+fn refused(site: &Site, reason: Refused) -> u64 {
+    let counts = site.listener.stats().refused;
+    counts.iter().find(|(counted, _)| *counted == reason).map_or(0, |(_, count)| *count)
+}
+
+/// Waits until it is so.
+async fn until(what: impl Fn() -> bool) {
+    let waited = timeout(Duration::from_secs(10), async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "it did not come to that");
+}
+
+/// A listener at which an address may have four handshakes under way, loopback's too.
+fn strict(ca: &Ca) -> Site {
+    Site::with(ListenerConfig {
+        handshakes_per_address_max: 4,
+        is_exempt: Arc::new(|_address| false),
+        handshake_timeout: Duration::from_secs(20),
+        ..ListenerConfig::new(ca.server(), ResetKeys::generate().unwrap())
+    })
+}
+
+#[tokio::test]
+async fn silent_tcp_clients_of_one_address_do_not_keep_another_out() {
+    let ca = Ca::new();
+    let site = strict(&ca);
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        silent.push(socket.connect(site.addr()).await.unwrap());
+    }
+    until(|| refused(&site, Refused::AddressBusy) == 6).await;
+    assert_eq!(site.listener.stats().handshakes, 4);
+    // The kernel hands connections over in order: the first four are waited for.
+    for stream in silent.iter_mut().skip(4) {
+        let mut rest = Vec::new();
+        let read = timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok() && rest.is_empty(), "not hung up on");
+    }
+    let connection = ca.dialer(site.addr(), "pve1").connect().await.unwrap();
+    let reply = call(&connection.channel(Class::Control), "Echo", "still here").await;
+    assert_eq!(reply.unwrap(), "still here");
+    drop(silent);
+    until(|| site.listener.stats().handshakes == 0).await;
+}
+
+/// The first datagrams of `count` QUIC handshakes, as a real client sends them.
+async fn first_datagrams(count: usize) -> Vec<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![stoa_transport::ALPN.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut datagrams = Vec::new();
+    for _ in 0..count {
+        // One socket each: what is sent again would be taken for another's first.
+        let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = sink.local_addr().unwrap();
+        let connecting = endpoint.connect_with(config.clone(), to, "x").unwrap();
+        let mut datagram = vec![0; 2000];
+        let len = sink.recv(&mut datagram).await.unwrap();
+        datagram.truncate(len);
+        datagrams.push(datagram);
+        drop(connecting);
+    }
+    datagrams
+}
+
+#[tokio::test]
+async fn quic_clients_of_a_busy_address_must_prove_it_first() {
+    let ca = Ca::new();
+    let site = strict(&ca);
+    let udp = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    // As from forged addresses: never answered, so never past the first datagram.
+    for datagram in first_datagrams(10).await {
+        udp.send_to(&datagram, site.addr()).await.unwrap();
+    }
+    until(|| site.listener.stats().retries == 8).await;
+    let stats = site.listener.stats();
+    assert_eq!((stats.handshakes, refused(&site, Refused::AddressBusy)), (2, 0), "{stats:?}");
+    // Other addresses are not asked; those that are can still come in.
+    let other = ca.dialer(site.addr(), "pve1").connect().await.unwrap();
+    assert!(call(&other.channel(Class::Control), "Echo", "x").await.is_ok());
+    assert_eq!(site.listener.stats().retries, 8);
+}
+
+#[tokio::test]
+async fn agents_behind_one_address_all_come_in() {
+    let ca = Ca::new();
+    let site = strict(&ca);
+    let agents: Vec<_> = (0..12)
+        .map(|n| {
+            let dialer = ca.dialer(site.addr(), &format!("pve{n}"));
+            tokio::spawn(async move {
+                loop {
+                    match dialer.connect().await {
+                        Ok(connection) => break connection,
+                        Err(error) => assert!(error.passes(), "{error:?}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        })
+        .collect();
+    let mut connections = Vec::new();
+    for agent in agents {
+        connections.push(agent.await.unwrap());
+    }
+    assert_eq!(connections.len(), 12);
+    until(|| site.listener.stats().handshakes == 0).await;
 }

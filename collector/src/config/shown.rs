@@ -1,0 +1,145 @@
+//! The configuration as it is shown to whoever may read: every value in effect, secrets left out.
+
+use serde_json::Value;
+use stoa_daemon::log::{LogOptions, LogSection};
+use stoa_daemon::{Bytes, Span};
+
+use super::{
+    AgentsConfig, Config, HttpConfig, QueryConfig, StorageConfig, TlsFiles, Written, WrittenAgents,
+    WrittenHttp, WrittenQuery, WrittenStorage,
+};
+
+/// What stands for a secret, as in Prometheus.
+const SECRET: &str = "<secret>";
+
+impl Config {
+    /// The configuration as YAML, as `/api/v1/status/config` gives it: each key of the file with the
+    /// value in effect. A user and password in a URL are left out.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        let mut yaml = String::new();
+        let mut section = "";
+        let values = self.values();
+        for (in_section, key, value) in &values {
+            if in_section != section {
+                section = in_section;
+                yaml.push_str(&format!("{section}:\n"));
+            }
+            let indent = if section.is_empty() { "" } else { "  " };
+            // JSON's scalars and lists are YAML's too.
+            yaml.push_str(&format!("{indent}{key}: {value}\n"));
+        }
+        yaml
+    }
+
+    /// Every key: its section (empty at the top), its name, its value; those of the top first.
+    fn values(&self) -> Vec<(String, String, Value)> {
+        let mut top = Vec::new();
+        let mut below = Vec::new();
+        if let Ok(Value::Object(written)) = serde_json::to_value(Written::of(self)) {
+            for (name, value) in written {
+                match value {
+                    Value::Object(section) => below
+                        .extend(section.into_iter().map(|(key, value)| (name.clone(), key, value))),
+                    value => top.push((String::new(), name, value)),
+                }
+            }
+        }
+        top.append(&mut below);
+        top
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> Vec<(String, String)> {
+        self.values().into_iter().map(|(section, key, _)| (section, key)).collect()
+    }
+}
+
+impl Written {
+    /// The file that would say this; each field is taken apart so that none is forgotten.
+    fn of(config: &Config) -> Self {
+        let Config { data_dir, agents, http, storage, query, log } = config.clone();
+        let AgentsConfig { listen, series_max } = agents;
+        let agents = WrittenAgents { listen, series_max };
+        let HttpConfig {
+            listen,
+            insecure,
+            host_names,
+            tls,
+            loopback_credentials,
+            trusted_proxies,
+            proxy_scope,
+            proxy_admins,
+        } = http;
+        let (tls_cert, tls_key) = tls.map(|TlsFiles { cert, key }| (cert, key)).unzip();
+        let http = WrittenHttp {
+            listen,
+            insecure,
+            host_names,
+            tls_cert,
+            tls_key,
+            loopback_credentials,
+            trusted_proxies,
+            proxy_scope,
+            proxy_admins,
+        };
+        let StorageConfig {
+            retention,
+            retention_bytes_max,
+            out_of_order,
+            free_bytes_min,
+            series_max,
+        } = storage;
+        let storage = WrittenStorage {
+            retention: Span(retention),
+            retention_bytes_max: retention_bytes_max.map(Bytes),
+            out_of_order: Span(out_of_order),
+            free_bytes_min: Bytes(free_bytes_min),
+            series_max,
+        };
+        let QueryConfig { timeout, samples_max, series_max, concurrency_max } = query;
+        let query =
+            WrittenQuery { timeout: Span(timeout), samples_max, series_max, concurrency_max };
+        let LogOptions { level, otlp_endpoint, service: _ } = log;
+        let otlp_endpoint = otlp_endpoint.map(|url| without_user(&url));
+        Self { data_dir, agents, http, storage, query, log: LogSection { level, otlp_endpoint } }
+    }
+}
+
+/// A URL whose user and password are left out.
+fn without_user(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(authority_len).unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((_user, host)) => format!("{scheme}://{SECRET}@{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_value_in_effect_is_shown_and_no_secret() {
+        let text = "[log]\notlp_endpoint = \"https://ann:hunter2@otlp.lan:4317/v1\"\n\
+                    [http]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[storage]\nretention = \"90h\"";
+        let yaml = Config::parse(Path::new("c.toml"), text).unwrap().to_yaml();
+        assert!(yaml.starts_with("data_dir: \"/var/lib/stoa\"\nagents:\n  listen: "), "{yaml}");
+        for line in [
+            "  listen: \"127.0.0.1:7480\"\n",
+            "  trusted_proxies: [\"10.0.0.0/8\"]\n",
+            "  retention: \"3d18h\"\n",
+            "  free_bytes_min: \"512MiB\"\n",
+            "  tls_key: null\n",
+            "  proxy_scope: \"read\"\n",
+            "  otlp_endpoint: \"https://<secret>@otlp.lan:4317/v1\"\n",
+        ] {
+            assert!(yaml.contains(line), "{line} is not in\n{yaml}");
+        }
+        assert!(!yaml.contains("hunter2"));
+    }
+}
