@@ -6,16 +6,22 @@
 //!   turns out to have less than it acknowledged; but only those of the [`LEGS_KEPT`] newest legs, as
 //!   the collector does not remember all there ever were.
 //! - Every record that goes without being acknowledged becomes a drop record, durable here as well.
+//! - Few ticks at a time do not become a record each, which would name every series again: see
+//!   [`Tail`].
 //!
-//! Format: a [`Queue`] of three streams. A queue epoch is one leg: 12 bytes of the epoch, then the
+//! Format: a [`Queue`] of four streams. A queue epoch is one leg: 12 bytes of the epoch, then the
 //! leg's number (little endian). A queue sequence number is the process's **generation** (upper
 //! bits from 2^40; it counts starts) and the number within the leg. Every [`THIN_EVERY`]th record of
 //! ticks goes to a stream of its own, which is evicted last: so a spool that is full is thinned
 //! first, and only then loses its oldest. Payloads: a version byte; ticks: their count (4 bytes,
-//! little endian) and a wire payload that starts with a key frame; drop records: the wire's frame.
+//! little endian) and a wire payload that starts with a key frame; drop records: the wire's frame;
+//! increments: 1 when it begins a payload, else 0, then ticks as above, the payload's next part.
 //!
 //! Bounds: the queue's; [`RECORD_SAMPLES_MAX`]; [`KEEP_TICKS`] ticks being packed.
 //! It knows neither sockets nor clocks; calls block.
+
+mod pack;
+mod tail;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,12 +31,16 @@ use bytes::Bytes;
 use prost::Message as _;
 use stoa_model::TimestampMs;
 use stoa_proto::delivery::{DropReason, DropRecord, Epoch, LEGS_KEPT, Leg, Mark, Stream};
-use stoa_proto::frame::{Encoder, FrameError, TICKS_MAX};
 use stoa_proto::message::Push;
 use stoa_proto::tick::Tick;
 use stoa_proto::v1;
 use stoa_wal::queue::{self, Dropped, Item, Spooled, Stamp};
 use stoa_wal::{Disk, Queue, QueueError, QueueOptions};
+
+pub use tail::TAIL_TICKS;
+
+use pack::Pack;
+use tail::Tail;
 
 use crate::uplink::event::{
     Lane, Record, RecordBody, SpoolDone, SpoolJob, SpoolWorker, drop_record,
@@ -48,10 +58,11 @@ pub const KEEP_TICKS: usize = 60;
 const CRITICAL: u8 = 1;
 const DENSE: u8 = 2;
 const THIN: u8 = 3;
+/// Increments; never evicted, as there are [`TAIL_TICKS`] at most that wait.
+const TAIL: u8 = 4;
 
 /// The first byte of every payload.
 const VERSION: u8 = 1;
-const TICKS_HEADER_BYTES: usize = 5;
 
 const GENERATION_SHIFT: u32 = 40;
 const NUMBER_MASK: u64 = (1 << GENERATION_SHIFT) - 1;
@@ -105,6 +116,7 @@ pub struct Spool {
     /// Where reading goes on, and what was read ahead, of [`CRITICAL`], [`DENSE`] and [`THIN`].
     readers: [Reader; 3],
     keep: Option<Keep>,
+    tail: Option<Tail>,
     /// Lost by work whose answer cannot say so; the next answer that can does.
     lost: Vec<DropRecord>,
 }
@@ -128,17 +140,6 @@ impl std::fmt::Debug for Keep {
     }
 }
 
-/// Ticks as a payload that starts with a key frame.
-struct Pack {
-    encoder: Encoder,
-    payload: Vec<u8>,
-    seq_first: u64,
-    ticks: usize,
-    samples: usize,
-    t_first: TimestampMs,
-    t_last: TimestampMs,
-}
-
 impl Spool {
     /// Opens the spool in `dir` for a process. Damage is told, never fatal.
     ///
@@ -158,7 +159,7 @@ impl Spool {
             ..QueueOptions::default()
         };
         let (queue, recovery) = Queue::open(disk, dir, queue_options)?;
-        let generations = [CRITICAL, DENSE, THIN]
+        let generations = [CRITICAL, DENSE, THIN, TAIL]
             .into_iter()
             .flat_map(|stream| queue.newest(stream))
             .map(|stamp| stamp.seq_last >> GENERATION_SHIFT);
@@ -185,8 +186,11 @@ impl Spool {
             last: None,
             readers: [CRITICAL, DENSE, THIN].map(|stream| Reader { stream, from: 0, head: None }),
             keep: None,
+            tail: None,
             lost: Vec::new(),
         };
+        spool.recover_tail();
+        dropped.append(&mut spool.lost);
         let opened = Opened { recovered: spool.waiting_samples(), dropped };
         if !opened.dropped.is_empty() {
             spool.append_drops(&opened.dropped);
@@ -197,7 +201,8 @@ impl Spool {
     /// Samples that wait to be acknowledged.
     #[must_use]
     pub fn waiting_samples(&self) -> u64 {
-        [DENSE, THIN].map(|stream| self.queue.stream_totals(stream).in_spool.samples).iter().sum()
+        let waiting = |stream| self.queue.stream_totals(stream).in_spool.samples;
+        [DENSE, THIN, TAIL].map(waiting).iter().sum()
     }
 
     /// Bytes on disk.
@@ -208,6 +213,9 @@ impl Spool {
 
     /// Does what the uplink asks.
     pub fn run(&mut self, job: SpoolJob, now: TimestampMs) -> Option<SpoolDone> {
+        if !matches!(job, SpoolJob::Append { .. } | SpoolJob::AppendDrops(_)) {
+            self.seal();
+        }
         Some(match job {
             SpoolJob::Append { leg, seq_first, ticks } => self.append(leg, seq_first, &ticks),
             SpoolJob::AppendDrops(records) => {
@@ -234,6 +242,7 @@ impl Spool {
 
     /// Ends in good order: everything durable, and a mark that says so.
     pub fn close(mut self) {
+        self.seal();
         self.flush_keep();
         // What a failing disk drops now nobody can be told any more; the next opening finds it.
         let _outcome = self.queue.close();
@@ -244,19 +253,40 @@ impl Spool {
         let mut through = None;
         let mut rest: &[Arc<Tick>] = ticks;
         let mut seq = seq_first;
+        let follows = self.tail.as_ref().is_some_and(|tail| {
+            !tail.closed && tail.leg == leg && tail.pack.seq_last() + 1 == seq_first
+        });
+        if !follows && !self.seal() {
+            rest = &[];
+        }
         while !rest.is_empty() {
-            let Ok((pack, taken)) = Pack::of(seq, rest) else { break };
-            let stream = if self.appended.is_multiple_of(THIN_EVERY) { THIN } else { DENSE };
-            if !self.push_durably(stream, self.stamp(leg, &pack), &pack.payload()) {
-                break;
-            }
-            self.appended += 1;
+            let taken = match self.tail.take() {
+                None if rest.len() >= TAIL_TICKS => {
+                    let Ok((pack, taken)) = Pack::of(seq, rest) else { break };
+                    if !self.push_ticks(self.stamp(leg, &pack), &pack.payload()) {
+                        break;
+                    }
+                    taken
+                }
+                tail => match self.add_to_tail(tail, leg, seq, rest) {
+                    0 => break,
+                    taken => taken,
+                },
+            };
             seq += taken as u64;
             through = Some(seq - 1);
             self.last = Some((leg, seq - 1));
             rest = rest.get(taken..).unwrap_or_default();
         }
         SpoolDone::Appended { leg, through, dropped: std::mem::take(&mut self.lost) }
+    }
+
+    /// A record of ticks, durable.
+    fn push_ticks(&mut self, stamp: Stamp, payload: &[u8]) -> bool {
+        let stream = if self.appended.is_multiple_of(THIN_EVERY) { THIN } else { DENSE };
+        let durable = self.push_durably(stream, stamp, payload);
+        self.appended += u64::from(durable);
+        durable
     }
 
     /// Pushes and syncs; once more when that failed, as the queue opens a new segment then.
@@ -537,58 +567,6 @@ impl SpoolWorker for Spool {
 
     fn end(self) {
         self.close();
-    }
-}
-
-impl Pack {
-    fn new(seq_first: u64, t: TimestampMs) -> Result<Self, FrameError> {
-        Ok(Self {
-            encoder: Encoder::new()?,
-            payload: Vec::new(),
-            seq_first,
-            ticks: 0,
-            samples: 0,
-            t_first: t,
-            t_last: t,
-        })
-    }
-
-    /// As many ticks as fit into one record, at least one; and how many.
-    fn of(seq_first: u64, ticks: &[Arc<Tick>]) -> Result<(Self, usize), FrameError> {
-        let mut pack = Self::new(seq_first, ticks.first().map_or(0, |tick| tick.t))?;
-        for tick in ticks {
-            if pack.ticks > 0 && !pack.has_room(tick) {
-                break;
-            }
-            pack.add(tick)?;
-        }
-        let taken = pack.ticks;
-        Ok((pack, taken))
-    }
-
-    fn has_room(&self, tick: &Tick) -> bool {
-        self.ticks < TICKS_MAX && self.samples + tick.samples.len() <= RECORD_SAMPLES_MAX
-    }
-
-    fn add(&mut self, tick: &Tick) -> Result<(), FrameError> {
-        self.payload.extend(self.encoder.encode(&[tick])?);
-        self.ticks += 1;
-        self.samples += tick.samples.len();
-        self.t_first = self.t_first.min(tick.t);
-        self.t_last = self.t_last.max(tick.t);
-        Ok(())
-    }
-
-    fn seq_last(&self) -> u64 {
-        self.seq_first + self.ticks as u64 - 1
-    }
-
-    fn payload(&self) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.payload.len() + TICKS_HEADER_BYTES);
-        payload.push(VERSION);
-        payload.extend(u32::try_from(self.ticks).unwrap_or(u32::MAX).to_le_bytes());
-        payload.extend_from_slice(&self.payload);
-        payload
     }
 }
 

@@ -49,6 +49,17 @@ fn append(spool: &mut Spool, leg: Leg, seqs: std::ops::RangeInclusive<u64>) -> V
     }
 }
 
+/// The same, as a record of its own.
+fn append_record(
+    spool: &mut Spool,
+    leg: Leg,
+    seqs: std::ops::RangeInclusive<u64>,
+) -> Vec<DropRecord> {
+    let dropped = append(spool, leg, seqs);
+    assert!(spool.seal());
+    dropped
+}
+
 /// What is read back: legs and numbers, each payload as many ticks as it says.
 fn read(spool: &mut Spool) -> Vec<(u32, u64, u64)> {
     let mut read = Vec::new();
@@ -79,7 +90,7 @@ fn legs_come_back_in_order_over_restarts_and_through_thinning_streams() {
     let mut expected = Vec::new();
     for number in 0..3 {
         for seq in 0..7 {
-            append(&mut spool, leg(number), seq * 2 + 1..=seq * 2 + 2);
+            append_record(&mut spool, leg(number), seq * 2 + 1..=seq * 2 + 2);
             expected.push((number, seq * 2 + 1, seq * 2 + 2));
         }
     }
@@ -104,7 +115,7 @@ fn a_full_spool_is_thinned_before_it_loses_its_oldest() {
     let (mut spool, _) = open(&disk, options);
     let mut dropped = Vec::new();
     for seq in 1..=600 {
-        dropped.extend(append(&mut spool, leg(0), seq..=seq));
+        dropped.extend(append_record(&mut spool, leg(0), seq..=seq));
     }
     assert!(dropped.iter().all(|record| record.reason == DropReason::SpoolThinned), "{dropped:?}");
     let lost: u64 = dropped.iter().map(|record| record.samples).sum();
@@ -139,7 +150,7 @@ fn what_is_dropped_for_its_age_is_told_once_and_what_was_kept_still_comes_back()
     for seq in 1..=4 {
         spool.run(SpoolJob::Keep { leg: leg(0), seq, tick: tick(100_000) }, 0);
     }
-    append(&mut spool, leg(0), 5..=8);
+    append_record(&mut spool, leg(0), 5..=8);
     let next = SpoolJob::Next { lane: Lane::Backlog, except: None };
     let Some(SpoolDone::Next { record: None, dropped, .. }) = spool.run(next, 80_000) else {
         panic!("the record is too old");
@@ -160,15 +171,14 @@ fn what_is_dropped_for_its_age_is_told_once_and_what_was_kept_still_comes_back()
 fn what_is_kept_of_more_legs_than_the_collector_remembers_is_not_sent_again() {
     let disk = SimDisk::new(1);
     let legs = u32::try_from(stoa_proto::delivery::LEGS_REMEMBERED).unwrap() + 44;
+    let (mut spool, _) = open(&disk, SpoolOptions::default());
     let mut acknowledged = Vec::new();
-    // Every process ends in good order with one record acknowledged; each is a leg of its own.
-    for process in 0..legs {
-        let (mut spool, _) = open(&disk, SpoolOptions::default());
-        append(&mut spool, leg(process), 1..=1);
-        spool.run(SpoolJob::Acknowledge { leg: leg(process), seq: 1 }, 0);
-        acknowledged.push((process, 1));
-        spool.close();
+    for number in 0..legs {
+        append(&mut spool, leg(number), 1..=1);
+        spool.run(SpoolJob::Acknowledge { leg: leg(number), seq: 1 }, 0);
+        acknowledged.push((number, 1));
     }
+    spool.close();
     let (mut spool, opened) = open(&disk, SpoolOptions::default());
     assert_eq!(opened.recovered, 0);
     // The collector remembers as many as it can, and misses nothing.
@@ -179,4 +189,60 @@ fn what_is_kept_of_more_legs_than_the_collector_remembers_is_not_sent_again() {
     assert_eq!(survey(&mut spool, &[]), (0, u64::from(kept) * 20));
     let expected: Vec<_> = (legs - kept..legs).map(|number| (number, 1, 1)).collect();
     assert_eq!(read(&mut spool), expected);
+}
+
+#[test]
+fn ticks_that_come_one_by_one_are_durable_at_once_and_become_few_records() {
+    let disk = SimDisk::new(1);
+    let (mut spool, _) = open(&disk, SpoolOptions::default());
+    for seq in 1..=24 {
+        append(&mut spool, leg(0), seq..=seq);
+        assert_eq!(spool.waiting_samples(), seq * 20);
+    }
+    append(&mut spool, leg(0), 25..=26);
+    // Another leg does not continue it.
+    append(&mut spool, leg(1), 1..=2);
+    append(&mut spool, leg(1), 3..=3);
+    drop(spool);
+    disk.crash();
+    let (mut spool, opened) = open(&disk, SpoolOptions::default());
+    assert_eq!(opened.recovered, (26 + 3) * 20);
+    let expected = [(0, 1, 10), (0, 11, 20), (0, 21, 26), (1, 1, 3)];
+    assert_eq!(read(&mut spool), expected);
+    assert_eq!(survey(&mut spool, &[(0, 20)]), (20 * 20, 0));
+    spool.close();
+    let (mut spool, opened) = open(&disk, SpoolOptions::default());
+    assert_eq!(opened.recovered, 9 * 20);
+    assert_eq!(read(&mut spool), expected[2..]);
+}
+
+#[test]
+fn an_end_at_any_write_neither_loses_nor_doubles_a_tick_that_was_durable() {
+    for fails_at in 0..60 {
+        let disk = SimDisk::new(fails_at);
+        let (mut spool, _) = open(&disk, SpoolOptions::default());
+        disk.fail_at(fails_at, stoa_wal::disk::Fault::Eio);
+        let mut durable = 0;
+        for seq in 1..=24_u64 {
+            let ticks = vec![tick(i64::try_from(seq).unwrap() * 1000)];
+            let job = SpoolJob::Append { leg: leg(0), seq_first: seq, ticks };
+            let Some(SpoolDone::Appended { through, .. }) = spool.run(job, 0) else { panic!() };
+            if through != Some(seq) {
+                break;
+            }
+            durable = seq;
+            assert_eq!(spool.waiting_samples(), seq * 20, "disk operation {fails_at}");
+        }
+        drop(spool);
+        disk.clear_faults();
+        disk.crash();
+        let (mut spool, opened) = open(&disk, SpoolOptions::default());
+        assert_eq!(opened.recovered, durable * 20, "disk operation {fails_at}");
+        let mut next = 1;
+        for (_, first, last) in read(&mut spool) {
+            assert_eq!(first, next, "disk operation {fails_at}");
+            next = last + 1;
+        }
+        assert_eq!(next, durable + 1, "disk operation {fails_at}");
+    }
 }

@@ -39,7 +39,7 @@ pub const SPILL_AFTER_MS: i64 = 5_000;
 
 /// Ticks that go to the spool wait at most this long, milliseconds: what a crash costs while the
 /// collector is away; and the disk is asked to sync no more often.
-pub const SPILL_EVERY_MS: i64 = 5_000;
+pub const SPILL_EVERY_MS: i64 = 1_000;
 
 /// Without an acknowledgement for this long, a session is given up, milliseconds.
 pub const STALL_MS: i64 = 30_000;
