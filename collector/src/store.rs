@@ -366,10 +366,11 @@ impl Store {
         let ended = tokio::task::spawn_blocking(move || {
             let threads =
                 std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
-            // either fails only when its thread has ended already
             shared.db.interrupt_compaction();
-            drop((shared.maintenance.try_send(()), shared.compaction.try_send(())));
-            drop(shared.queue.send(Job::Close));
+            // each fails only when its thread has ended already
+            let _ended = shared.maintenance.try_send(());
+            let _ended = shared.compaction.try_send(());
+            let _ended = shared.queue.send(Job::Close);
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a thread of the store panicked");

@@ -2,6 +2,9 @@
 //!
 //! Lines on standard error carry a journald priority prefix (`<4>`) instead of a time when systemd
 //! reads them (it sets `JOURNAL_STREAM`), and a time and colour when a person does.
+//!
+//! The level is for the lines. Over OTLP go Stoa's own spans down to debug, with the events in them,
+//! whatever the level: who configures an endpoint wants to see what the time went to.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -11,7 +14,8 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use serde::{Deserialize, Serialize};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{EnvFilter, Layer as _};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -22,7 +26,8 @@ use tracing_subscriber::registry::LookupSpan;
 pub struct LogOptions {
     /// `error`, `warn`, `info`, `debug`, `trace`, or tracing's filter syntax per module.
     pub level: String,
-    /// Where spans go over OTLP/gRPC, as `http://host:4317`; none when unset.
+    /// Where spans go over OTLP/gRPC, as `http://host:4317`; none when unset. A receiver that is away
+    /// costs its spans: the exporter's queue is bounded and drops, saying so.
     pub otlp_endpoint: Option<String>,
     /// The `service.name` of those spans.
     pub service: &'static str,
@@ -121,15 +126,18 @@ pub fn open_to(
         .as_ref()
         .map(|endpoint| provider(endpoint, options.service))
         .transpose()?;
-    let spans = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("stoa")));
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("stoa"))
+            .with_filter(Targets::new().with_target("stoa", Level::DEBUG))
+    });
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || Line(Arc::clone(&sink)))
         .with_ansi(!journal && io::stderr().is_terminal())
-        .event_format(Lines { journal, person: Format::default().with_target(false) });
-    let subscriber = tracing_subscriber::registry().with(filter).with(spans).with(lines);
+        .event_format(Lines { journal, person: Format::default().with_target(false) })
+        .with_filter(filter);
+    let subscriber = tracing_subscriber::registry().with(spans).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(LogError::Twice)?;
     Ok(LogGuard(provider))
 }
