@@ -99,6 +99,7 @@ fn scaled(ms: TimestampMs, part: f64) -> TimestampMs {
 ///
 /// # Errors
 /// [`RenewError`]; the old identity stays in use.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn renew(
     current: &Identity,
     dialer: &Dialer,

@@ -180,7 +180,7 @@ impl Store {
         let state = Arc::new(Mutex::new(StoreState::Open));
         let (queue, jobs) = mpsc::sync_channel(BATCHES_WAITING_MAX + 1);
         let (maintenance, stop) = mpsc::sync_channel(1);
-        let compaction_clock = clock.clone();
+        let compaction_clock = Arc::clone(&clock);
 
         let writer = Writer::new(
             Arc::clone(&db),
@@ -422,6 +422,7 @@ fn maintain(
     stop: &mpsc::Receiver<()>,
 ) {
     while stop.recv_timeout(MAINTENANCE_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let _span = tracing::debug_span!("maintain").entered();
         if let Err(error) = db.maintain(clock()) {
             figures::add(&counters.maintenance_failures, 1);
             tracing::error!(error = described(&error), "maintenance failed, will try again");

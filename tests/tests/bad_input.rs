@@ -1,8 +1,6 @@
 //! What a broken, careless or hostile sender can do, and a full disk: a clear error, a counter, and
 //! nobody else harmed.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops there")]
-
 use std::time::Duration;
 
 use bytes::Bytes;

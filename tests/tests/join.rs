@@ -1,8 +1,6 @@
 //! A host joins, renews and is revoked: the agent's side against the collector's, over the real
 //! transport on loopback, with real files.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops there")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 

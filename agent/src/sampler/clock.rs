@@ -125,7 +125,8 @@ fn keep_time(mut sampler: Sampler, ticks: &Sender<Tick>, stop: &Stop) {
         if stop.within(Duration::from_micros(u64::try_from(until).unwrap_or(0))) {
             return;
         }
-        match ticks.try_send(sampler.tick(t_ms, now())) {
+        let tick = tracing::debug_span!("sample").in_scope(|| sampler.tick(t_ms, now()));
+        match ticks.try_send(tick) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => sampler.count_lost(0, 1),
             Err(TrySendError::Closed(_)) => return,

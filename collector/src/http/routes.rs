@@ -8,15 +8,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tower_http::compression::predicate::{DefaultPredicate, Predicate as _, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
+use tracing::Instrument as _;
 
 use super::access::{self, Access, Gate};
 
@@ -259,8 +260,19 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             .fallback(not_found)
             .layer(compression)
             .layer(from_fn_with_state(access, access::guard))
+            .layer(from_fn(traced))
             .with_state(state)
     }
+}
+
+/// A span per request, named by its route and never by its path, which may hold anything.
+async fn traced(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let method = request.method().as_str();
+    let span = tracing::debug_span!("http", method, route, status = tracing::field::Empty);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
+    response
 }
 
 async fn not_found() -> Response {

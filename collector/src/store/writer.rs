@@ -181,7 +181,9 @@ impl Writer {
     /// Makes everything appended durable and answers for it.
     fn commit(&mut self, now: fn() -> Instant) -> Result<(), String> {
         let Some(since) = self.unsynced_since else { return Ok(()) };
-        if let Err(error) = self.db.sync() {
+        let bytes = self.unsynced_bytes;
+        let span = tracing::debug_span!("commit", batches = self.unsynced.len(), bytes);
+        if let Err(error) = span.in_scope(|| self.db.sync()) {
             let full = matches!(error, DbError::DiskFull(_));
             if !full {
                 return Err(described(&error));

@@ -153,8 +153,9 @@ impl Gate {
         let outcome = tokio::time::timeout_at(deadline, async {
             let turn = turn.await.map_err(|_closed| stopped())?;
             let running = Running::new(&self.counters);
+            let span = tracing::debug_span!("evaluate");
             let task = tokio::task::spawn_blocking(move || {
-                let result = work(&stop);
+                let result = span.in_scope(|| work(&stop));
                 drop((running, turn, admitted));
                 result
             });
