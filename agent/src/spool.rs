@@ -17,7 +17,7 @@
 //! little endian) and a wire payload that starts with a key frame; drop records: the wire's frame;
 //! increments: 1 when it begins a payload, else 0, then ticks as above, the payload's next part.
 //!
-//! Bounds: the queue's; [`RECORD_SAMPLES_MAX`]; [`KEEP_TICKS`] ticks being packed.
+//! Bounds: the queue's; [`RECORD_SAMPLES_MAX`], [`RECORD_BYTES_MAX`]; [`KEEP_TICKS`] ticks being packed.
 //! It knows neither sockets nor clocks; calls block.
 
 mod pack;
@@ -51,6 +51,9 @@ pub const THIN_EVERY: u64 = 6;
 
 /// Samples of one record, at most: what is decoded at once on the other side.
 pub const RECORD_SAMPLES_MAX: usize = 1 << 16;
+
+/// Bytes of one record's payload, at most.
+pub const RECORD_BYTES_MAX: u32 = 1 << 20;
 
 /// Acknowledged ticks packed into one record: a minute at one a second.
 pub const KEEP_TICKS: usize = 60;
@@ -154,6 +157,7 @@ impl Spool {
     ) -> Result<(Self, Opened), QueueError> {
         let queue_options = QueueOptions {
             bytes_max: options.bytes_max,
+            record_bytes_max: RECORD_BYTES_MAX,
             free_bytes_min: options.free_bytes_min,
             evict: vec![DENSE, THIN],
             ..QueueOptions::default()
@@ -260,19 +264,14 @@ impl Spool {
             rest = &[];
         }
         while !rest.is_empty() {
-            let taken = match self.tail.take() {
-                None if rest.len() >= TAIL_TICKS => {
-                    let Ok((pack, taken)) = Pack::of(seq, rest) else { break };
-                    if !self.push_ticks(self.stamp(leg, &pack), &pack.payload()) {
-                        break;
-                    }
-                    taken
-                }
-                tail => match self.add_to_tail(tail, leg, seq, rest) {
-                    0 => break,
-                    taken => taken,
-                },
-            };
+            if self.tail.as_ref().is_some_and(|tail| tail.closed) && !self.seal() {
+                break;
+            }
+            let tail = self.tail.take();
+            let taken = self.add_to_tail(tail, leg, seq, rest);
+            if taken == 0 {
+                break;
+            }
             seq += taken as u64;
             through = Some(seq - 1);
             self.last = Some((leg, seq - 1));

@@ -1,12 +1,10 @@
 //! Ticks packed into one payload, and the parts it grows by.
 
-use std::sync::Arc;
-
 use stoa_model::TimestampMs;
 use stoa_proto::frame::{Encoder, FrameError, TICKS_MAX};
 use stoa_proto::tick::Tick;
 
-use super::{RECORD_SAMPLES_MAX, VERSION};
+use super::{RECORD_BYTES_MAX, RECORD_SAMPLES_MAX, VERSION};
 
 /// Of an increment; a record of ticks has one less.
 const HEADER_BYTES_MAX: usize = 6;
@@ -35,19 +33,6 @@ impl Pack {
         })
     }
 
-    /// As many ticks as fit into one record, at least one; and how many.
-    pub(super) fn of(seq_first: u64, ticks: &[Arc<Tick>]) -> Result<(Self, usize), FrameError> {
-        let mut pack = Self::new(seq_first, ticks.first().map_or(0, |tick| tick.t))?;
-        for tick in ticks {
-            if pack.ticks > 0 && !pack.has_room(tick) {
-                break;
-            }
-            pack.add(tick)?;
-        }
-        let taken = pack.ticks;
-        Ok((pack, taken))
-    }
-
     pub(super) fn has_room(&self, tick: &Tick) -> bool {
         self.ticks < TICKS_MAX && self.samples + tick.samples.len() <= RECORD_SAMPLES_MAX
     }
@@ -67,6 +52,12 @@ impl Pack {
 
     pub(super) fn payload(&self) -> Vec<u8> {
         with_header(&[VERSION], u32::try_from(self.ticks).unwrap_or(u32::MAX), &self.payload)
+    }
+
+    /// Whether the payload is over what a record may hold.
+    pub(super) fn is_too_long(&self) -> bool {
+        let bytes = self.payload.len().saturating_add(HEADER_BYTES_MAX);
+        u32::try_from(bytes).map_or(true, |bytes| bytes > RECORD_BYTES_MAX)
     }
 
     pub(super) fn extent(&self) -> Extent {

@@ -50,8 +50,15 @@ impl Spool {
         let before = tail.pack.extent();
         let mut times: Option<(TimestampMs, TimestampMs)> = None;
         for tick in ticks {
-            let full = tail.pack.ticks >= TAIL_TICKS || !tail.pack.has_room(tick);
-            if tail.pack.ticks > 0 && full || tail.pack.add(tick).is_err() {
+            let full = tail.pack.ticks > 0 && !tail.pack.has_room(tick);
+            let so_far = tail.pack.extent();
+            if full || tail.pack.add(tick).is_err() {
+                break;
+            }
+            if tail.pack.ticks > 1 && tail.pack.is_too_long() {
+                // The whole could not be written; alone, perhaps, it can.
+                tail.pack.cut(&so_far);
+                tail.closed = true;
                 break;
             }
             let (first, last) = times.unwrap_or((tick.t, tick.t));

@@ -246,3 +246,47 @@ fn an_end_at_any_write_neither_loses_nor_doubles_a_tick_that_was_durable() {
         assert_eq!(next, durable + 1, "disk operation {fails_at}");
     }
 }
+
+/// A tick whose series' labels do not compress: some 700 kB.
+fn large_tick(seq: u64) -> Arc<Tick> {
+    let info = FamilyInfo {
+        name: "m".into(),
+        help: String::new(),
+        unit: String::new(),
+        kind: MetricKind::Gauge,
+    };
+    let family = Arc::new(info);
+    let samples = (0..16_000_u32).map(|place| {
+        let id = place + 16_000 * u32::try_from(seq).unwrap();
+        let mixed = |n: u64| (u64::from(id) * 4 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let random: String =
+            (0..4).map(|n| format!("{:016x}", mixed(n) ^ mixed(n).rotate_right(29))).collect();
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", random)]).unwrap();
+        let value = f64::from_bits(mixed(7) >> 2);
+        (Arc::new(Series { id, family: Arc::clone(&family), labels }), value)
+    });
+    Arc::new(Tick { t: 1000, samples: samples.collect() })
+}
+
+#[test]
+fn ticks_too_large_for_one_record_become_two() {
+    let disk = SimDisk::new(1);
+    let (mut spool, _) = open(&disk, SpoolOptions::default());
+    let (one, two) = (large_tick(1), large_tick(2));
+    let mut pack = Pack::new(1, 0).unwrap();
+    pack.add(&one).unwrap();
+    assert!(!pack.is_too_long(), "one alone fits");
+    pack.add(&two).unwrap();
+    assert!(pack.is_too_long() && pack.samples <= RECORD_SAMPLES_MAX, "both do not");
+    for (seq_first, ticks) in [(1, vec![one]), (2, vec![two]), (3, vec![large_tick(3), tick(0)])] {
+        let through = seq_first + ticks.len() as u64 - 1;
+        let job = SpoolJob::Append { leg: leg(0), seq_first, ticks };
+        let Some(SpoolDone::Appended { through: done, .. }) = spool.run(job, 0) else { panic!() };
+        assert_eq!(done, Some(through));
+    }
+    let job =
+        SpoolJob::Append { leg: leg(1), seq_first: 1, ticks: vec![large_tick(1), large_tick(2)] };
+    let Some(SpoolDone::Appended { through, .. }) = spool.run(job, 0) else { panic!() };
+    assert_eq!(through, Some(2));
+    assert_eq!(read(&mut spool), [(0, 1, 1), (0, 2, 2), (0, 3, 4), (1, 1, 1), (1, 2, 2)]);
+}
