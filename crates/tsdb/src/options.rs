@@ -28,7 +28,7 @@ pub struct Options {
     /// Series the head holds; further ones are refused: 2 million.
     pub series_max: usize,
     /// Bytes of log after which the head is written to a checkpoint even though no block is due:
-    /// 1 GiB. It bounds what a start has to read.
+    /// 512 MiB, some 200 million samples. It bounds what a start has to read.
     pub log_bytes_max: u64,
     /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
     pub index_cache_bytes: usize,
@@ -46,7 +46,7 @@ impl Default for Options {
             out_of_order_ms: 24 * HOUR_MS,
             head_chunk_samples: 240,
             series_max: 2_000_000,
-            log_bytes_max: 1 << 30,
+            log_bytes_max: 512 << 20,
             index_cache_bytes: 64 << 20,
         }
     }

@@ -266,9 +266,10 @@ impl Group {
     fn fold(&mut self) {
         let first = self.live.folded();
         let Self { live, members, .. } = self;
+        let mut scratch = Vec::new();
         live.fold(|slot, ticks, values| {
             if let Some(Some(member)) = members.get_mut(slot as usize) {
-                member.live.extend(first, ticks, values);
+                member.live.extend(first, ticks, values, &mut scratch);
             }
         });
     }

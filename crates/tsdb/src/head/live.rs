@@ -212,7 +212,13 @@ impl Folded {
     }
 
     /// Adds values at ticks after all that are there.
-    pub(crate) fn extend(&mut self, first: usize, ticks: &[usize], values: &[f64]) {
+    pub(crate) fn extend(
+        &mut self,
+        first: usize,
+        ticks: &[usize],
+        values: &[f64],
+        scratch: &mut Vec<u8>,
+    ) {
         let Some(given) = u16::try_from(values.len()).ok().filter(|given| *given > 0) else {
             return;
         };
@@ -222,10 +228,10 @@ impl Folded {
             ticks.iter().for_each(|tick| present.set(first + tick));
             self.present = Some(Box::new(present));
         }
-        self.push(given, values);
+        self.push(given, values, scratch);
     }
 
-    fn push(&mut self, given: u16, values: &[f64]) {
+    fn push(&mut self, given: u16, values: &[f64], piece: &mut Vec<u8>) {
         let first = values.first().copied().unwrap_or_default();
         let is_same = |v: f64| values.iter().all(|value| value.to_bits() == v.to_bits());
         match &mut self.values {
@@ -242,11 +248,11 @@ impl Folded {
                 self.values = Values::Pieces(pieces.into());
             }
             Values::Pieces(pieces) => {
-                let mut piece = Vec::with_capacity(8 * values.len() + 16);
-                put_piece(&mut piece, values);
+                piece.clear();
+                put_piece(piece, values);
                 let mut all = Vec::from(std::mem::take(pieces));
                 all.reserve_exact(piece.len());
-                all.extend_from_slice(&piece);
+                all.extend_from_slice(piece);
                 *pieces = all.into();
             }
         }
@@ -402,7 +408,7 @@ mod tests {
             let fold = |live: &mut Live, folded: &mut Vec<Folded>| {
                 let first = live.folded();
                 live.fold(|slot, ticks, values| {
-                    folded[slot as usize].extend(first, ticks, values);
+                    folded[slot as usize].extend(first, ticks, values, &mut Vec::new());
                 });
             };
             for (tick, samples) in rows.iter().enumerate() {
