@@ -63,14 +63,12 @@ pub(crate) struct GroupImage {
 #[derive(Debug)]
 pub(crate) struct GroupSnapshot {
     pub(crate) id: GroupId,
-    pub(crate) last_t: TimestampMs,
     pub(crate) members: Vec<MemberSnapshot>,
 }
 
 /// A series' chunks on their way to a block.
 #[derive(Debug)]
 pub(crate) struct MemberSnapshot {
-    pub(crate) series: SeriesRef,
     pub(crate) labels: Labels,
     pub(crate) sealed: Vec<Sealed>,
 }

@@ -212,23 +212,30 @@ impl Head {
         }
     }
 
-    /// All groups that have windows `keep` says yes to, with the chunks of these.
-    pub(crate) fn snapshot(&self, keep: impl Fn(&Window) -> bool) -> Vec<GroupSnapshot> {
-        let group = |group: &Group| {
-            let mut chunks: BTreeMap<u32, Vec<Sealed>> = BTreeMap::new();
-            for window in group.windows().iter().filter(|window| keep(window)) {
-                for (slot, sealed) in window.all_sealed() {
-                    chunks.entry(slot).or_default().push(sealed);
-                }
+    /// The chunks of a group's windows that `keep` says yes to, if there are any.
+    pub(crate) fn snapshot(
+        &self,
+        id: GroupId,
+        keep: impl Fn(&Window) -> bool,
+    ) -> Option<GroupSnapshot> {
+        let group = self.group(id)?;
+        let mut chunks: BTreeMap<u32, Vec<Sealed>> = BTreeMap::new();
+        for window in group.windows().iter().filter(|window| keep(window)) {
+            for (slot, sealed) in window.all_sealed() {
+                chunks.entry(slot).or_default().push(sealed);
             }
-            let members = chunks.into_iter().filter_map(|(slot, sealed)| {
-                let member = group.member(slot)?;
-                let labels = self.labels_of(group.pairs(member));
-                Some(MemberSnapshot { series: member.series, labels, sealed })
-            });
-            GroupSnapshot { id: group.id, last_t: group.last_t, members: members.collect() }
-        };
-        self.groups().map(group).filter(|group| !group.members.is_empty()).collect()
+        }
+        let members = chunks.into_iter().filter_map(|(slot, sealed)| {
+            let labels = self.labels_of(group.pairs(group.member(slot)?));
+            Some(MemberSnapshot { labels, sealed })
+        });
+        let members: Vec<_> = members.collect();
+        (!members.is_empty()).then_some(GroupSnapshot { id, members })
+    }
+
+    /// The sealed windows of all groups.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = &Arc<Window>> {
+        self.groups().flat_map(Group::windows)
     }
 
     /// The groups there are.
@@ -260,8 +267,7 @@ impl Head {
     /// The windows whose chunks are in memory still.
     pub(crate) fn unsaved(&mut self) -> Vec<Arc<Window>> {
         self.shared.unsaved_bytes = 0;
-        let windows = self.groups().flat_map(Group::windows);
-        windows.filter(|w| matches!(w.place(), Place::Memory(_))).cloned().collect()
+        self.windows().filter(|w| matches!(w.place(), Place::Memory(_))).cloned().collect()
     }
 
     /// Bytes of chunks sealed since [`Self::unsaved`] was asked last.
@@ -271,7 +277,7 @@ impl Head {
 
     /// The numbers of the files that windows are in.
     pub(crate) fn files(&self) -> BTreeSet<u64> {
-        self.groups().flat_map(Group::windows).filter_map(|window| window.place().file()).collect()
+        self.windows().filter_map(|window| window.place().file()).collect()
     }
 
     /// Whether every series of the rows is known and belongs to the group.

@@ -1,10 +1,11 @@
 //! Writing a block from sealed chunks of the head.
 //!
-//! Memory: the labels of all series, the index, one series' samples, and the timestamps of up to
-//! [`SHARED_LANES_MAX`] lanes of one group.
+//! Memory: the index, the labels of one group's series, one series' samples, and the timestamps of up
+//! to [`SHARED_LANES_MAX`] lanes of one group.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use stoa_model::TimestampMs;
 use stoa_wal::Disk;
@@ -12,6 +13,7 @@ use stoa_wal::Disk;
 use super::sink::{Plan, Sink};
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError};
+use crate::GroupId;
 use crate::bytes::Malformed;
 use crate::checkpoint::GroupSnapshot;
 use crate::head::TimesCache;
@@ -20,28 +22,37 @@ use crate::head::TimesCache;
 /// that come and go have their own; these are not worth remembering.
 const SHARED_LANES_MAX: usize = 64;
 
-/// Writes a block of the chunks given, durable when this returns. Says also how many chunks
-/// could not be decoded. `None` when there is no sample. After an error the plan's
+/// Writes a block of the chunks `snapshot` gives for each group, durable when this returns. Each group
+/// is asked for twice, first for its texts, so that one at a time is in memory. Says also how many
+/// chunks could not be decoded. `None` when there is no sample. After an error the plan's
 /// [`leftovers`](super::leftovers) are to be removed: a block nobody knows of would hold the samples
 /// a second time.
 pub(crate) fn write(
     disk: &dyn Disk,
     blocks_dir: &Path,
     plan: &Plan,
-    groups: &[GroupSnapshot],
+    groups: &[GroupId],
+    snapshot: impl Fn(GroupId) -> Option<GroupSnapshot>,
 ) -> Result<(Option<Block>, u64), BlockError> {
-    let labels = groups.iter().flat_map(|group| &group.members).flat_map(|m| &m.labels);
-    let texts: BTreeSet<&str> =
-        labels.flat_map(|label| [label.name.as_ref(), label.value.as_ref()]).collect();
+    let mut texts: BTreeSet<Arc<str>> = BTreeSet::new();
+    for group in groups.iter().filter_map(|id| snapshot(*id)) {
+        for label in group.members.iter().flat_map(|member| &member.labels) {
+            for text in [&label.name, &label.value] {
+                if !texts.contains(text) {
+                    texts.insert(Arc::clone(text));
+                }
+            }
+        }
+    }
     let mut symbols = SymbolsBuilder::default();
     let mut numbers = HashMap::with_capacity(texts.len());
-    for text in texts {
-        numbers.insert(text, symbols.push(text.as_bytes())?);
+    for text in &texts {
+        numbers.insert(text.as_ref(), symbols.push(text.as_bytes())?);
     }
     let mut sink = Sink::create(disk, blocks_dir, plan, symbols)?;
     let mut damaged = 0;
-    for group in groups {
-        damaged += write_group(group, &numbers, &mut sink)?;
+    for group in groups.iter().filter_map(|id| snapshot(*id)) {
+        damaged += write_group(&group, &numbers, &mut sink)?;
     }
     Ok((sink.finish()?, damaged))
 }

@@ -12,10 +12,11 @@ use stoa_wal::disk::create_dir_durable;
 
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
-use crate::checkpoint::{self, GroupSnapshot, MemberSnapshot, Snapshot, segment_of_name};
+use crate::checkpoint::{self, Snapshot, segment_of_name};
+use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::recovery::Covered;
-use crate::{DbError, retention};
+use crate::{DbError, GroupId, retention};
 
 /// What one maintenance did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,20 +95,18 @@ impl Db {
         upkeep: &mut Upkeep,
     ) -> Result<u64, DbError> {
         let mut written = 0;
-        let (log_before, serial, groups) = {
+        let (log_before, serial, groups, starts) = {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
             let mut state = self.state_mut();
             let serial = state.head.seal_before(boundary);
-            (segment, serial, state.head.snapshot(|window| window.last_t() < boundary))
+            let windows = state.head.windows().filter(|window| window.last_t() < boundary);
+            let starts: BTreeSet<TimestampMs> = windows
+                .map(|window| self.options.block_start(window.first_t()))
+                .filter(|start| is_wanted(*start))
+                .collect();
+            (segment, serial, state.head.group_ids(), starts)
         };
-        let starts: BTreeSet<TimestampMs> = groups
-            .iter()
-            .flat_map(|group| &group.members)
-            .flat_map(|member| &member.sealed)
-            .map(|sealed| self.options.block_start(sealed.window.first_t()))
-            .filter(|start| is_wanted(*start))
-            .collect();
         for start in starts {
             let in_span = |t: TimestampMs| self.options.block_start(t) == start;
             let (sequence, end) =
@@ -122,8 +121,11 @@ impl Db {
                 covered: vec![Covered { start, end, log_before }],
                 parents: Vec::new(),
             };
-            let groups = within(&groups, in_span);
-            let block = self.write_block(&plan, &groups, upkeep)?;
+            // What is sealed in this span from here on came after the segment began.
+            let is_in_block = |window: &Window| {
+                window.serial <= serial && window.last_t() < boundary && in_span(window.first_t())
+            };
+            let block = self.write_block(&plan, &groups, is_in_block, upkeep)?;
             let mut state = self.state_mut();
             if let Some(block) = block {
                 written += 1;
@@ -131,9 +133,7 @@ impl Db {
                 blocks.push(Arc::new(block));
                 state.blocks = blocks.into();
             }
-            state.head.drop_sealed(|window| {
-                window.serial <= serial && window.last_t() < boundary && in_span(window.first_t())
-            });
+            state.head.drop_sealed(is_in_block);
             upkeep.checkpoint_due = true;
         }
         Ok(written)
@@ -142,13 +142,15 @@ impl Db {
     fn write_block(
         &self,
         plan: &Plan,
-        groups: &[GroupSnapshot],
+        groups: &[GroupId],
+        is_in_block: impl Fn(&Window) -> bool,
         upkeep: &mut Upkeep,
     ) -> Result<Option<Block>, DbError> {
         let dir = blocks_dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
         create_dir_durable(&*self.disk, &dir).map_err(error)?;
-        let written = block::write(&*self.disk, &dir, plan, groups);
+        let snapshot = |id| self.state().head.snapshot(id, &is_in_block);
+        let written = block::write(&*self.disk, &dir, plan, groups, snapshot);
         if written.is_err() {
             // The head still has the samples.
             self.discard(upkeep, &dir, plan);
@@ -285,22 +287,6 @@ impl Db {
         };
         remove().map_err(|error| remove_error(dir, error))
     }
-}
-
-/// The chunks of windows that begin in a span.
-fn within(groups: &[GroupSnapshot], in_span: impl Fn(TimestampMs) -> bool) -> Vec<GroupSnapshot> {
-    let member = |member: &MemberSnapshot| {
-        let sealed: Vec<_> =
-            member.sealed.iter().filter(|s| in_span(s.window.first_t())).cloned().collect();
-        let labels = member.labels.clone();
-        (!sealed.is_empty()).then_some(MemberSnapshot { series: member.series, labels, sealed })
-    };
-    let group = |group: &GroupSnapshot| GroupSnapshot {
-        id: group.id,
-        last_t: group.last_t,
-        members: group.members.iter().filter_map(member).collect(),
-    };
-    groups.iter().map(group).filter(|group| !group.members.is_empty()).collect()
 }
 
 fn remove_error(path: &Path, source: io::Error) -> DbError {
