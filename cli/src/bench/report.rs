@@ -17,7 +17,9 @@ pub(super) trait Report {
 /// The names flush left, the values behind them.
 pub(super) fn table(rows: &[(&'static str, String)]) -> String {
     let wide = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:wide$}  {value}\n")).collect()
+    let row =
+        |(name, value): &(&str, String)| format!("{name:wide$}  {value}").trim_end().to_owned();
+    rows.iter().map(|one| row(one) + "\n").collect()
 }
 
 /// Indented, with a line's end.
@@ -45,8 +47,8 @@ mod tests {
 
     #[test]
     fn values_stand_in_one_column() {
-        let rows = [("a", "1".to_owned()), ("µs of all", "2".to_owned())];
-        assert_eq!(table(&rows), "a          1\nµs of all  2\n");
+        let rows = [("a", "1".to_owned()), ("", String::new()), ("µs of all", "2".to_owned())];
+        assert_eq!(table(&rows), "a          1\n\nµs of all  2\n");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::super::latency::Latency;
 use super::super::load::{Asked, Load, Names, Replica, millis, ticks_in};
 use super::super::query::single_series;
 use super::super::{Teller, apart, fill, say};
-use super::peer::{Disk, Kind, Peer, blocks_of_prometheus, find};
+use super::peer::{Disk, Kind, Peer, blocks_of_prometheus, chunks_of_stoa, find};
 use super::table::line;
 use super::text;
 use super::{CompareArgs, Found};
@@ -44,8 +44,8 @@ pub(super) struct Day {
 struct Store {
     name: &'static str,
     disk_bytes_per_sample: f64,
-    /// Without labels and index, where it can be told apart.
-    disk_samples_only_bytes_per_sample: Option<f64>,
+    /// Without labels and index.
+    disk_samples_only_bytes_per_sample: f64,
     panels: Vec<Panels>,
     /// CPU of the store in answering all that, each query three times.
     query_cpu_s: f64,
@@ -93,6 +93,7 @@ pub(super) async fn measure(
     let end_s = end_ms / 1000 - i64::try_from(millis(interval).div_ceil(1000))?;
     let mut stores = Vec::new();
 
+    let chunks = chunks_of_stoa(&store_dir(&stoa_dir))?;
     say("a day: asking Stoa");
     let mut collector = Collector::start(&stoa_dir).await?;
     let asker = Asker::new(collector.url(), false)?;
@@ -100,6 +101,7 @@ pub(super) async fn measure(
     let answers = Answers::of(&asker, &queries, end_s).await?;
     stores.push(Store {
         disk_bytes_per_sample: disk.compacted.bytes_per_sample,
+        disk_samples_only_bytes_per_sample: chunks as f64 / samples.max(1) as f64,
         ..answers.store("Stoa", before, collector.cost()?)
     });
     collector.stop().await?;
@@ -134,7 +136,7 @@ pub(super) async fn measure(
         let Disk { samples: chunks, index } = disk;
         stores.push(Store {
             disk_bytes_per_sample: (chunks + index) as f64 / samples.max(1) as f64,
-            disk_samples_only_bytes_per_sample: Some(chunks as f64 / samples.max(1) as f64),
+            disk_samples_only_bytes_per_sample: chunks as f64 / samples.max(1) as f64,
             ..answers.store(name, before, peer.cost()?)
         });
         peer.stop().await?;
@@ -169,7 +171,7 @@ impl Answers {
         Store {
             name,
             disk_bytes_per_sample: 0.0,
-            disk_samples_only_bytes_per_sample: None,
+            disk_samples_only_bytes_per_sample: 0.0,
             panels: self.panels,
             query_cpu_s: after.cpu_since(&before).as_secs_f64(),
             single: self.single,
@@ -260,7 +262,7 @@ impl Day {
             (
                 "  without index",
                 line(stores, |store| {
-                    store.disk_samples_only_bytes_per_sample.map(|figure| format!("{figure:.3}"))
+                    Some(format!("{:.3}", store.disk_samples_only_bytes_per_sample))
                 }),
             ),
             ("queries (empty)", line(stores, |store| panel(store, 1, count))),

@@ -13,7 +13,7 @@ use super::super::collector::{Collector, store_dir};
 use super::super::cost::Cost;
 use super::super::load::{Asked, Load, Names, ticks_in};
 use super::super::{apart, fill, say};
-use super::peer::{Disk, Peer, Scrape};
+use super::peer::{Disk, Peer, Scrape, chunks_of_stoa};
 use super::replay::Replay;
 use super::table::line;
 use super::{CompareArgs, Found};
@@ -46,8 +46,8 @@ struct Store {
     rss_grown_bytes_per_series: f64,
     log_bytes_per_sample: Option<f64>,
     disk_bytes_per_sample: f64,
-    /// Without labels and index, where it can be told apart.
-    disk_samples_only_bytes_per_sample: Option<f64>,
+    /// Without labels and index.
+    disk_samples_only_bytes_per_sample: f64,
 }
 
 /// A store's counters at one moment.
@@ -130,7 +130,8 @@ pub(super) async fn measure(
     let mut stores = vec![Store {
         log_bytes_per_sample: Some(log_bytes / stored.max(1) as f64),
         disk_bytes_per_sample: disk.compacted.bytes_per_sample,
-        disk_samples_only_bytes_per_sample: None,
+        disk_samples_only_bytes_per_sample: chunks_of_stoa(&store_dir(&stoa_dir))? as f64
+            / disk.compacted.samples.max(1) as f64,
         ..Store::of("Stoa", pair()?, idle, measured_s, series)
     }];
     for (peer, idle) in peers {
@@ -140,7 +141,7 @@ pub(super) async fn measure(
         stores.push(Store {
             log_bytes_per_sample: log.map(|bytes| bytes as f64 / taken.max(1.0)),
             disk_bytes_per_sample: (samples + index) as f64 / taken.max(1.0),
-            disk_samples_only_bytes_per_sample: Some(samples as f64 / taken.max(1.0)),
+            disk_samples_only_bytes_per_sample: samples as f64 / taken.max(1.0),
             ..Store::of(peer.kind.name(), pair()?, idle, measured_s, series)
         });
         peer.stop().await?;
@@ -197,7 +198,7 @@ impl Store {
             rss_grown_bytes_per_series: grown as f64 / series.max(1.0),
             log_bytes_per_sample: None,
             disk_bytes_per_sample: 0.0,
-            disk_samples_only_bytes_per_sample: None,
+            disk_samples_only_bytes_per_sample: 0.0,
         }
     }
 }
@@ -222,7 +223,7 @@ impl Live {
             ("disk, B/sample", line(stores, |store| Some(two(store.disk_bytes_per_sample)))),
             (
                 "  without index",
-                line(stores, |store| store.disk_samples_only_bytes_per_sample.map(two)),
+                line(stores, |store| Some(two(store.disk_samples_only_bytes_per_sample))),
             ),
             (
                 "",

@@ -48,15 +48,25 @@ impl Kind {
         })
     }
 
-    /// What it says of its version.
+    /// The version of its package, or what it says itself.
     pub(super) fn version(self, program: &Path) -> String {
-        let output = Command::new(program).arg("--version").output();
-        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let mut words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
-        let version = words.find(|word| word.matches('.').count() >= 2);
-        version.unwrap_or("of unknown version").to_owned()
+        let package = program.file_name().unwrap_or_default();
+        let query = ["-W", "-f", "${Version}"];
+        let packaged = Command::new("dpkg-query").args(query).arg(package).output();
+        let said = || Command::new(program).arg("--version").output();
+        let of = |output: std::process::Output| {
+            let text = [output.stdout, output.stderr].concat();
+            number(&String::from_utf8_lossy(&text))
+        };
+        let version = packaged.ok().and_then(of).or_else(|| said().ok().and_then(of));
+        version.unwrap_or_else(|| "of unknown version".to_owned())
     }
+}
+
+/// The first thing like `2.42.0` in a text.
+fn number(text: &str) -> Option<String> {
+    let mut words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+    words.find(|word| word.matches('.').count() >= 2).map(str::to_owned)
 }
 
 /// The first program of a name in `PATH`.
@@ -248,6 +258,14 @@ pub(super) fn blocks_of_prometheus(dir: &Path) -> anyhow::Result<Disk> {
     })
 }
 
+/// What samples take in the blocks of a store of ours.
+///
+/// # Errors
+/// When they cannot be read.
+pub(super) fn chunks_of_stoa(store: &Path) -> anyhow::Result<u64> {
+    bytes(&store.join("blocks"), &|path| path.ends_with("chunks"))
+}
+
 /// Bytes of the files below a directory that `counts` says yes to.
 fn bytes(dir: &Path, counts: &dyn Fn(&Path) -> bool) -> anyhow::Result<u64> {
     let mut sum = 0;
@@ -294,6 +312,17 @@ mod tests {
             scrape_config(Some(&scrape)),
             "global: {scrape_interval: 1000ms, scrape_timeout: 1000ms}\nscrape_configs:\n- job_name: node\n  static_configs:\n  - targets: ['127.0.0.1:9']\n    labels: {__metrics_path__: /t/0/metrics, host: bench-0, instance: bench-0}\n  - targets: ['127.0.0.1:9']\n    labels: {__metrics_path__: /t/1/metrics, host: bench-1, instance: bench-1}\n"
         );
+    }
+
+    #[test]
+    fn a_version_is_found_in_a_text() {
+        for (text, want) in [
+            ("2.42.0+ds-5+b5", Some("2.42.0")),
+            ("prometheus, version 2.42.0 (branch: x)", Some("2.42.0")),
+            ("no packages found", None),
+        ] {
+            assert_eq!(number(text).as_deref(), want, "{text}");
+        }
     }
 
     #[test]
