@@ -171,7 +171,7 @@ pub(super) fn open(dir: &Path) -> anyhow::Result<Db> {
     Ok(db)
 }
 
-/// Fills a store with a load whose last tick is before `end_ms`, and cuts the blocks that are due.
+/// Fills a store with a load whose last tick is before `end_ms`; blocks are as they would be then.
 ///
 /// # Errors
 /// When the store does not take it; `tell` ends it early.
@@ -206,7 +206,8 @@ pub(super) fn times(load: &Load, end_ms: TimestampMs) -> impl Iterator<Item = Ti
     (0..ticks).map(move |number| begin_ms + number * interval_ms)
 }
 
-/// Lets the store do all that is due at a time, and says how much CPU of this process that took.
+/// Lets the store cut and merge all blocks that are due at a time, and says how much CPU of this
+/// process that took.
 ///
 /// # Errors
 /// When it cannot.
@@ -216,6 +217,7 @@ pub(super) fn maintain_fully(db: &Db, now_ms: TimestampMs) -> anyhow::Result<Dur
         let sizes = |stats: &Stats| (stats.blocks, stats.block_bytes, stats.head_samples);
         let was = sizes(&db.stats());
         db.maintain(now_ms).context("maintain the store")?;
+        db.compact(now_ms).context("merge blocks")?;
         if sizes(&db.stats()) == was {
             break;
         }

@@ -79,32 +79,35 @@ pub(super) async fn measure(
         seed: args.seed,
     };
     say("a day: filling Stoa");
-    let (load, samples, disk) = apart(&store_dir(&stoa_dir), move |dir, stop| {
+    let (load, samples) = apart(&store_dir(&stoa_dir), move |dir, stop| {
         let load = Load::open(&asked)?;
         let mut teller = Teller::new(load.ticks);
         let samples = fill::backfill(dir, &load, end_ms, &mut |number| {
             teller.tell(number, String::new);
             stop.check()
         })?;
-        let disk = fill::compact(&fill::open(dir)?, end_ms)?;
-        Ok((load, samples, disk))
+        Ok((load, samples))
     })
     .await?;
     let end_s = end_ms / 1000 - i64::try_from(millis(interval).div_ceil(1000))?;
     let mut stores = Vec::new();
 
-    let chunks = chunks_of_stoa(&store_dir(&stoa_dir))?;
     say("a day: asking Stoa");
     let mut collector = Collector::start(&stoa_dir).await?;
     let asker = Asker::new(collector.url(), false)?;
     let before = collector.cost()?;
     let answers = Answers::of(&asker, &queries, end_s).await?;
+    let after = collector.cost()?;
+    collector.stop().await?;
+    // As it would be at rest; asked it was as it is at the end of a day, with a part in the head.
+    let disk = apart(&store_dir(&stoa_dir), move |dir, _| fill::compact(&fill::open(dir)?, end_ms))
+        .await?;
+    let chunks = chunks_of_stoa(&store_dir(&stoa_dir))?;
     stores.push(Store {
         disk_bytes_per_sample: disk.compacted.bytes_per_sample,
         disk_samples_only_bytes_per_sample: chunks as f64 / samples.max(1) as f64,
-        ..answers.store("Stoa", before, collector.cost()?)
+        ..answers.store("Stoa", before, after)
     });
-    collector.stop().await?;
 
     for one in found {
         let name = one.kind.name();
