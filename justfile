@@ -35,6 +35,10 @@ long: side-by-side kill
 side-by-side:
     bash tests/side-by-side/run
 
+# History to Prometheus's tools and back.
+exchange:
+    bash tests/exchange/run
+
 # kill -9 of either side at random; no acknowledged sample lost, none stored twice.
 kill count="200":
     bash tests/kill/run {{count}}

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stoa_exchange::exposition;
 use stoa_model::Family;
-use stoa_proto::exposition;
 
 use crate::sampler::{INTERVAL, Sampler};
 use crate::sources::settings::{HostSettings, PatternError};

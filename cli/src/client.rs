@@ -24,6 +24,9 @@ const TOKEN_ENV: &str = "STOA_TOKEN";
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an import may take in all: a day's worth of reading a slow disk.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// How long an answer may take in all: the longest query the collector runs, and then some.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
 
@@ -204,6 +207,37 @@ impl Client {
             Err(_not_ours) => {
                 Err(ClientError::Foreign { server: self.server.clone(), status }.into())
             }
+        }
+    }
+
+    /// Sends history to be stored; the answer's text.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn import(
+        &self,
+        parameters: &[(&str, String)],
+        content_type: &str,
+        is_gzip: bool,
+        body: reqwest::Body,
+    ) -> Result<String, ClientError> {
+        let mut request = self
+            .http
+            .post(self.url("/api/v1/import/prometheus"))
+            .query(parameters)
+            .header("content-type", content_type)
+            .timeout(IMPORT_TIMEOUT)
+            .body(body);
+        if is_gzip {
+            request = request.header("content-encoding", "gzip");
+        }
+        let (status, text) = self.send(request).await?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        match serde_json::from_str::<OwnError>(&text) {
+            Ok(OwnError { error }) => Err(ClientError::Refused(crate::table::printable(&error))),
+            Err(_not_ours) => Err(ClientError::Foreign { server: self.server.clone(), status }),
         }
     }
 

@@ -5,7 +5,9 @@ mod chart;
 mod client;
 mod completions;
 mod corpus;
+mod export;
 mod host;
+mod import;
 mod local;
 mod progress;
 mod query;
@@ -43,6 +45,8 @@ enum Command {
     Query(query::QueryArgs),
     Token(token::TokenArgs),
     Host(host::HostArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Test(test::TestArgs),
     Record(record::RecordArgs),
     Bench(bench::BenchArgs),
@@ -56,6 +60,8 @@ async fn main() -> Exit {
         Command::Query(args) => query::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Host(args) => host::run(args).await,
+        Command::Import(args) => import::run(args).await,
+        Command::Export(args) => export::run(args).await,
         Command::Test(args) => test::run(&args),
         Command::Record(args) => record::run(args).await,
         Command::Bench(args) => bench::run(args).await,

@@ -246,7 +246,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stderr, reason = "notices go beside the answer")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 

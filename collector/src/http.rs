@@ -21,6 +21,8 @@ pub mod metrics;
 
 pub mod prometheus;
 
+pub mod import;
+
 pub mod admin;
 
 pub use access::{Access, AccessConfig, Principal};

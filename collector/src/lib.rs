@@ -24,6 +24,8 @@ pub mod store;
 
 pub mod ingest;
 
+pub mod import;
+
 pub mod http;
 
 pub mod dashboard;

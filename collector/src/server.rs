@@ -26,6 +26,7 @@ use crate::http::access::{Access, AccessConfig};
 use crate::http::admin::{self, Admin};
 use crate::http::front::{self, FrontFacts};
 use crate::http::health::{self, Ready, Trouble};
+use crate::http::import::{self, Importer};
 use crate::http::metrics;
 use crate::http::prometheus::{self, Prometheus};
 use crate::http::serve::{Limits, Places};
@@ -366,6 +367,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(front::routes(facts))
         .merge(prometheus::routes(parts.prometheus.clone()))
         .merge(metrics::routes(metrics))
+        .merge(import::routes(Importer::new(parts.store.clone(), Arc::clone(clock))))
         .merge(admin::routes(Admin {
             members: Arc::clone(&parts.members),
             clock: Arc::clone(clock),

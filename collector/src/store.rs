@@ -30,7 +30,8 @@ use std::time::Duration;
 
 use stoa_model::{Labels, TimestampMs};
 use stoa_tsdb::{
-    AppendError, Batch, Db, DbError, GroupId, Mark, Options, Recovery, Row, SeriesRef,
+    AppendError, Batch, Bulk, BulkWritten, Db, DbError, GroupId, Mark, Options, Recovery, Row,
+    SeriesRef,
 };
 use stoa_wal::Disk;
 use tokio::sync::{Semaphore, oneshot};
@@ -301,6 +302,20 @@ impl Store {
             figures::add(&self.0.counters.refused_series, 1);
             StoreError::Append(error)
         })
+    }
+
+    /// A place for history, beside head and log: see [`Db::bulk`].
+    #[must_use]
+    pub fn bulk(&self, now_ms: TimestampMs) -> Bulk {
+        self.0.db.bulk(now_ms)
+    }
+
+    /// Writes history to blocks and waits until it is durable; call it from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Db::write_bulk`].
+    pub fn write_bulk(&self, bulk: Bulk, now_ms: TimestampMs) -> Result<BulkWritten, DbError> {
+        self.0.db.write_bulk(bulk, now_ms, |_, _| {})
     }
 
     /// The marks whose keys begin with `prefix`, in order of their keys. Waits for the store's locks:

@@ -11,8 +11,6 @@ pub mod frame;
 pub mod message;
 pub mod tick;
 
-pub mod exposition;
-
 /// The messages and services of `stoa/v1/*.proto`, as generated.
 pub mod v1 {
     #![expect(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
+use stoa_exchange::exposition;
 use stoa_model::Family;
-use stoa_proto::exposition;
 
 use super::routes::{Routes, Scope};
 

@@ -60,14 +60,14 @@ pub(crate) struct GroupImage {
 }
 
 /// A group's chunks on their way to a block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupSnapshot {
     pub(crate) id: GroupId,
     pub(crate) members: Vec<MemberSnapshot>,
 }
 
 /// A series' chunks on their way to a block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MemberSnapshot {
     pub(crate) labels: Labels,
     pub(crate) sealed: Vec<Sealed>,

@@ -10,6 +10,7 @@
 //! An append writes the log first and the head after, so the head never knows what the log does not.
 //! What was appended is durable when [`Db::sync`] has returned; nothing may be acknowledged before.
 
+mod bulk;
 mod compact;
 mod delete;
 mod maintain;

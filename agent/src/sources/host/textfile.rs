@@ -10,8 +10,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use stoa_exchange::exposition;
 use stoa_model::{Family, Labels, Metric};
-use stoa_proto::exposition;
 
 use crate::sources::settings::HostSettings;
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use stoa_exchange::exposition::value_text;
 use stoa_model::{Labels, METRIC_NAME, TimestampMs, is_stale};
-use stoa_proto::exposition::value_text;
 use stoa_proto::tick::{FamilyInfo, Tick};
 
 /// The names of one host's series, each made once.
@@ -81,8 +81,8 @@ fn name(labels: &Labels) -> String {
 
 #[cfg(test)]
 mod tests {
+    use stoa_exchange::exposition;
     use stoa_model::{MetricKind, stale_nan};
-    use stoa_proto::exposition;
     use stoa_proto::tick::Series;
 
     use super::*;

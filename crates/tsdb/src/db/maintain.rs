@@ -12,7 +12,7 @@ use stoa_wal::disk::create_dir_durable;
 
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
-use crate::checkpoint::{self, Snapshot, segment_of_name};
+use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
 use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::recovery::Covered;
@@ -125,7 +125,8 @@ impl Db {
             let is_in_block = |window: &Window| {
                 window.serial <= serial && window.last_t() < boundary && in_span(window.first_t())
             };
-            let block = self.write_block(&plan, &groups, is_in_block, upkeep)?;
+            let snapshot = |id| self.state().head.snapshot(id, is_in_block);
+            let block = self.write_block(&plan, &groups, snapshot, upkeep)?;
             let mut state = self.state_mut();
             if let Some(block) = block {
                 written += 1;
@@ -143,13 +144,12 @@ impl Db {
         &self,
         plan: &Plan,
         groups: &[GroupId],
-        is_in_block: impl Fn(&Window) -> bool,
+        snapshot: impl Fn(GroupId) -> Option<GroupSnapshot>,
         upkeep: &mut Upkeep,
     ) -> Result<Option<Block>, DbError> {
         let dir = blocks_dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
         create_dir_durable(&*self.disk, &dir).map_err(error)?;
-        let snapshot = |id| self.state().head.snapshot(id, &is_in_block);
         let written = block::write(&*self.disk, &dir, plan, groups, snapshot);
         if written.is_err() {
             // The head still has the samples.
@@ -163,6 +163,20 @@ impl Db {
             Err(block::BlockError::Io(source)) => Err(error(source)),
             Err(malformed) => Err(error(io::Error::other(malformed))),
         }
+    }
+
+    /// Writes a block of samples that are neither in head nor log, and shows it to queries.
+    pub(super) fn add_block(
+        &self,
+        plan: &Plan,
+        group: &GroupSnapshot,
+        upkeep: &mut Upkeep,
+    ) -> Result<Option<Arc<Block>>, DbError> {
+        let written = self.write_block(plan, &[group.id], |_| Some(group.clone()), upkeep)?;
+        let Some(block) = written.map(Arc::new) else { return Ok(None) };
+        let mut state = self.state_mut();
+        state.blocks = state.blocks.iter().chain([&block]).cloned().collect();
+        Ok(Some(block))
     }
 
     /// A number no block has had while one of its parents or children was there.

@@ -1,0 +1,210 @@
+//! `stoa export`: what is stored, in formats that others read.
+//!
+//! Memory: the labels of all series that match, and one series' samples of one day.
+
+mod blocks;
+mod source;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use stoa_collector::http::prometheus::{duration, rfc3339, time};
+use stoa_daemon::{Misuse, unix_ms};
+use stoa_exchange::exposition::{Format, Printer, value_text};
+use stoa_model::{Labels, is_stale};
+
+use self::source::Source;
+use crate::client::ServerArgs;
+use crate::query::say;
+
+/// Hand out what is stored: OpenMetrics, Prometheus's blocks, CSV
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  stoa export '{host=\"pve1\"}' --start -7d > pve1.om
+  stoa export '{__name__=~\"node_.+\"}' --start 2026-01-01T00:00:00Z --format prometheus-block --out data
+  stoa export 'node_load1' --start -1d --format csv --out load.csv
+
+promtool tsdb create-blocks-from openmetrics reads the first, Prometheus the second: put the blocks
+into its data directory and restart it. Staleness markers have no word in text and are left out.
+Exits with 1 when it failed, with 2 when used wrongly.")]
+pub(crate) struct ExportArgs {
+    /// Which series, as a PromQL selector
+    matchers: String,
+    /// From when: seconds since 1970, RFC 3339, or how long ago (-7d)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    start: String,
+    /// Until when, that instant included [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    end: Option<String>,
+    /// In which format
+    #[arg(long, value_enum, default_value_t = ExportFormat::Openmetrics)]
+    format: ExportFormat,
+    /// Where to: a file, or for blocks the directory to put them in [default: standard output]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// Read this data directory, whose collector must be stopped, instead of asking over HTTP
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["server", "token", "token_file", "ca"])]
+    data_dir: Option<PathBuf>,
+    /// The collector to ask.
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ExportFormat {
+    /// OpenMetrics text
+    Openmetrics,
+    /// Blocks of two hours as Prometheus keeps them
+    PrometheusBlock,
+    /// series,time,value
+    Csv,
+}
+
+/// What was handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Exported {
+    samples: u64,
+    series: u64,
+    blocks: u64,
+    stale: u64,
+}
+
+/// Runs `stoa export`; writes to standard output or `--out`, a summary to standard error.
+///
+/// # Errors
+/// With [`Misuse`] in the chain when an argument is wrong; else when something was not handed out.
+pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
+    let now_ms = unix_ms();
+    let start = moment("--start", &args.start, now_ms)?;
+    let end = args.end.as_deref().map_or(Ok(now_ms), |text| moment("--end", text, now_ms))?;
+    if end < start {
+        return Err(Misuse("--end is before --start".to_owned()).into());
+    }
+    let source = Source::open(args.data_dir.as_deref(), &args.server, &args.matchers)?;
+    let exported = if args.format == ExportFormat::PrometheusBlock {
+        let out = args.out.as_deref().ok_or_else(|| {
+            Misuse("blocks are directories; say where to put them with --out DIR".to_owned())
+        })?;
+        blocks::write(&source, start, end, out, now_ms).await?
+    } else {
+        let mut out = open(args.out.as_deref())?;
+        let exported = text(&source, start, end, args.format, &mut out).await?;
+        match out.flush() {
+            // A reader that has gone away (`| head`) is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            flushed => flushed.context("write the output")?,
+        }
+        exported
+    };
+    let Exported { samples, series, blocks, stale } = exported;
+    let blocks = if blocks > 0 { format!(" in {blocks} blocks") } else { String::new() };
+    let stale =
+        if stale > 0 { format!("; left out {stale} staleness markers") } else { String::new() };
+    say(&format!("exported {samples} samples of {series} series{blocks}{stale}"));
+    Ok(())
+}
+
+fn open(path: Option<&Path>) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
+    let out: Box<dyn Write + Send> = match path {
+        None => Box::new(io::stdout()),
+        Some(path) => {
+            let context = || format!("create {}", path.display());
+            Box::new(File::create(path).with_context(context)?)
+        }
+    };
+    Ok(BufWriter::new(out))
+}
+
+async fn text(
+    source: &Source,
+    start: i64,
+    end: i64,
+    format: ExportFormat,
+    out: &mut (impl Write + Send),
+) -> anyhow::Result<Exported> {
+    let mut exported = Exported::default();
+    let mut series = source.series(start, end).await?;
+    // A family's lines stand together in OpenMetrics.
+    series.sort_by(|a, b| (a.metric_name(), a).cmp(&(b.metric_name(), b)));
+    if format == ExportFormat::Csv {
+        line(writeln!(out, "series,time,value"))?;
+    }
+    for labels in series {
+        let front = Printer::<Vec<u8>>::series_text(&labels);
+        let mut count = 0u64;
+        for (from, to) in source::windows(start, end) {
+            for (t, v) in source.samples(&labels, from, to).await? {
+                if is_stale(v) {
+                    exported.stale += 1;
+                    continue;
+                }
+                count += 1;
+                let written = match format {
+                    ExportFormat::Csv => csv(&mut *out, &labels, t, v),
+                    _ => Printer::new(&mut *out, Format::OpenMetrics).sample_of(&front, v, t),
+                };
+                if !line(written)? {
+                    return Ok(exported);
+                }
+            }
+        }
+        exported.samples += count;
+        exported.series += u64::from(count > 0);
+    }
+    if format == ExportFormat::Openmetrics {
+        line(Printer::new(out, Format::OpenMetrics).finish().map(drop))?;
+    }
+    Ok(exported)
+}
+
+/// Whether somebody still reads what is written.
+fn line(written: io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("write the output"),
+    }
+}
+
+/// RFC 4180: the series is quoted, its quotes doubled.
+fn csv(out: &mut impl Write, labels: &Labels, t_ms: i64, value: f64) -> io::Result<()> {
+    let series = labels.to_string().replace('"', "\"\"");
+    writeln!(out, "\"{series}\",{},{}", rfc3339(t_ms), value_text(value))
+}
+
+fn moment(flag: &str, text: &str, now_ms: i64) -> Result<i64, Misuse> {
+    if let Some(ago) = text.strip_prefix('-')
+        && let Ok(ago) = duration(ago)
+        && ago >= 0
+        && text.ends_with(|c: char| c.is_ascii_alphabetic())
+    {
+        return Ok(now_ms.saturating_sub(ago));
+    }
+    time(text).map_err(|error| Misuse(format!("{flag}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_in_csv_is_one_field() {
+        let labels = Labels::from_pairs([("__name__", "x"), ("a", "b,\"c\"")]).unwrap();
+        let mut out = Vec::new();
+        csv(&mut out, &labels, 1_700_000_000_000, 0.5).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"x{a=\"\"b,\\\"\"c\\\"\"\"\"}\",2023-11-14T22:13:20Z,0.5\n"
+        );
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_how_long_ago() {
+        assert_eq!(moment("--start", "-1h", 7_200_000).unwrap(), 3_600_000);
+        assert_eq!(moment("--start", "1700000000", 0).unwrap(), 1_700_000_000_000);
+        assert!(moment("--start", "soon", 0).unwrap_err().0.starts_with("--start: "));
+    }
+}

@@ -1,0 +1,188 @@
+//! Where samples are handed out from: a collector that runs, or the directory of one that does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use stoa_daemon::{DataDir, Misuse, unix_ms};
+use stoa_exchange::exposition::Printer;
+use stoa_model::{Labels, Matcher};
+use stoa_promql::parse_selector;
+use stoa_tsdb::{Db, Options};
+use stoa_wal::disk::RealDisk;
+
+use crate::client::{Client, ServerArgs};
+use crate::query::say;
+use crate::table::printable;
+
+/// What is asked for at once, of one series: a day, 86,400 samples at one a second.
+const WINDOW_MS: i64 = 86_400_000;
+
+/// More samples of one series in one window than this are refused by an offline source.
+const SAMPLES_MAX: usize = 100_000_000;
+
+/// More series than this that have all labels of one, and others besides, are refused.
+const SERIES_MAX: usize = 1_000_000;
+
+/// A source and which of its series are wanted.
+#[derive(Debug)]
+pub(super) enum Source {
+    Directory { db: Box<Db>, matchers: Vec<Matcher>, _held: DataDir },
+    Collector { client: Box<Client>, selector: String },
+}
+
+impl Source {
+    pub(super) fn open(
+        data_dir: Option<&Path>,
+        server: &ServerArgs,
+        selector: &str,
+    ) -> anyhow::Result<Self> {
+        let matchers = parse_selector(selector)
+            .map_err(|error| Misuse(printable(&format!("matchers: {error}"))))?;
+        let Some(dir) = data_dir else {
+            let client = Box::new(Client::new(server)?);
+            return Ok(Self::Collector { client, selector: selector.to_owned() });
+        };
+        if !dir.join("metrics").is_dir() {
+            return Err(
+                Misuse(format!("{} is no collector's data directory", dir.display())).into()
+            );
+        }
+        let held = DataDir::open(dir)?;
+        let (db, recovery) =
+            Db::open(Arc::new(RealDisk), &dir.join("metrics"), Options::default(), unix_ms())?;
+        for damage in &recovery.damage {
+            say(&format!("warning: {damage}"));
+        }
+        Ok(Self::Directory { db: Box::new(db), matchers, _held: held })
+    }
+
+    /// The series wanted with samples near the range, sorted.
+    pub(super) async fn series(&self, start: i64, end: i64) -> anyhow::Result<Vec<Labels>> {
+        match self {
+            Self::Directory { db, matchers, .. } => {
+                Ok(db.series(&[matchers], start, end, usize::MAX))
+            }
+            Self::Collector { client, selector } => {
+                let form = [
+                    ("match[]", selector.clone()),
+                    ("start", seconds(start)),
+                    ("end", seconds(end)),
+                ];
+                let answer = client.prometheus("/api/v1/series", &form).await?;
+                if let Some(warning) = answer.warnings.first() {
+                    anyhow::bail!("the collector cut its answer short: {}", printable(warning));
+                }
+                let list: List = serde_json::from_str(&answer.text).context("read the answer")?;
+                let mut series: Vec<Labels> =
+                    list.data.into_iter().map(Labels::from_pairs_last_wins).collect();
+                series.sort_unstable();
+                Ok(series)
+            }
+        }
+    }
+
+    /// The samples of exactly this series, both ends included, in order of time.
+    pub(super) async fn samples(
+        &self,
+        labels: &Labels,
+        start: i64,
+        end: i64,
+    ) -> anyhow::Result<Vec<(i64, f64)>> {
+        match self {
+            Self::Directory { db, .. } => {
+                let exact: Vec<Matcher> = labels
+                    .iter()
+                    .map(|label| Matcher::equal(&*label.name, &*label.value))
+                    .collect();
+                let found = db.select(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
+                let series = found.into_iter().find(|series| series.labels == *labels);
+                Ok(series.map_or_else(Vec::new, |series| {
+                    series.timestamps.into_iter().zip(series.values).collect()
+                }))
+            }
+            Self::Collector { client, .. } => {
+                let front = Printer::<Vec<u8>>::series_text(labels);
+                let front = String::from_utf8_lossy(&front);
+                // A range leaves its beginning out.
+                let range = end.saturating_sub(start).saturating_add(1);
+                let form = [("query", format!("{front}[{range}ms]")), ("time", seconds(end))];
+                let answer = client.prometheus("/api/v1/query", &form).await?;
+                let matrix: Matrix =
+                    serde_json::from_str(&answer.text).context("read the answer")?;
+                let of_it =
+                    |series: &Range| Labels::from_pairs_last_wins(series.metric.clone()) == *labels;
+                let Some(series) = matrix.data.result.into_iter().find(of_it) else {
+                    return Ok(Vec::new());
+                };
+                let sample = |(t, value): (f64, String)| {
+                    let value = value.parse().with_context(|| format!("a value is {value:?}"))?;
+                    anyhow::Ok((millis(t), value))
+                };
+                series.values.into_iter().map(sample).collect()
+            }
+        }
+    }
+}
+
+/// A range cut into windows, each with both its ends.
+pub(super) fn windows(start: i64, end: i64) -> impl Iterator<Item = (i64, i64)> {
+    spans(start, end, WINDOW_MS)
+}
+
+/// A range cut at multiples of `span_ms`.
+pub(super) fn spans(start: i64, end: i64, span_ms: i64) -> impl Iterator<Item = (i64, i64)> {
+    let first = start.div_euclid(span_ms);
+    (first..=end.div_euclid(span_ms)).map(move |number| {
+        let from = number.saturating_mul(span_ms);
+        (from.max(start), from.saturating_add(span_ms - 1).min(end))
+    })
+}
+
+fn seconds(millis: i64) -> String {
+    let sign = if millis < 0 { "-" } else { "" };
+    format!("{sign}{}.{:03}", millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a time the collector printed fits; as saturates"
+)]
+fn millis(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct Matrix {
+    data: Found,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    result: Vec<Range>,
+}
+
+#[derive(Deserialize)]
+struct Range {
+    metric: BTreeMap<String, String>,
+    values: Vec<(f64, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_meet_and_do_not_overlap() {
+        let cut: Vec<_> = spans(-5, 25, 10).collect();
+        assert_eq!(cut, [(-5, -1), (0, 9), (10, 19), (20, 25)]);
+        assert_eq!(spans(3, 3, 10).collect::<Vec<_>>(), [(3, 3)]);
+    }
+}

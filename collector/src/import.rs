@@ -1,0 +1,192 @@
+//! History from elsewhere, read into a bulk of the store's: text and Prometheus's blocks.
+//!
+//! A text names the same series over and over; what it calls them is remembered, so that labels are
+//! understood once. Memory beside the bulk's: [`TEXTS_MAX`] such names. Knows neither HTTP nor files:
+//! a request and a command line import alike.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+
+use serde::{Deserialize, Serialize};
+use stoa_exchange::exposition::{Format, Line, ReadError, Reader};
+use stoa_exchange::prometheus_block::{BlockError, BlockReader};
+use stoa_model::{Labels, TimestampMs};
+use stoa_tsdb::{Bulk, BulkError, BulkSeries, BulkWritten};
+
+/// Names of series remembered as a text writes them; with more, the memory begins anew.
+const TEXTS_MAX: usize = 500_000;
+
+/// How many samples are read between two tellings of progress.
+const PROGRESS_SAMPLES: u64 = 1 << 16;
+
+/// Why an import stopped. Nothing of it is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The text is not in its format, or cannot be read.
+    #[error(transparent)]
+    Text(#[from] ReadError),
+    /// The block is damaged, or cannot be read.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The samples cannot be taken.
+    #[error(transparent)]
+    Bulk(#[from] BulkError),
+}
+
+/// What a person is told about an import, in JSON too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportSummary {
+    /// Series named.
+    pub series: u64,
+    /// Samples now stored.
+    pub samples: u64,
+    /// Samples left out: what was imported had their instant twice.
+    pub duplicate: u64,
+    /// Samples left out: older than the retention keeps.
+    pub too_old: u64,
+    /// Samples left out: more than five minutes in the future.
+    pub too_new: u64,
+    /// Exemplars left out: Stoa keeps none.
+    pub exemplars: u64,
+    /// Chunks of native histograms left out.
+    pub histogram_chunks: u64,
+    /// Chunks left out because they are damaged or of an unknown kind.
+    pub damaged_chunks: u64,
+    /// Blocks written.
+    pub blocks: u64,
+    /// Bytes of those.
+    pub block_bytes: u64,
+    /// The first and last instant, milliseconds since 1970; absent while there is none.
+    pub first_ms: Option<TimestampMs>,
+    /// The last one.
+    pub last_ms: Option<TimestampMs>,
+}
+
+impl ImportSummary {
+    /// Adds what a bulk came to.
+    pub fn add_written(&mut self, written: &BulkWritten) {
+        let counts = written.counts;
+        self.series += counts.series;
+        self.samples += written.written;
+        self.duplicate += written.duplicate;
+        self.too_old += counts.too_old;
+        self.too_new += counts.too_new;
+        self.blocks += written.blocks;
+        self.block_bytes += written.block_bytes;
+        if counts.taken > 0 {
+            self.first_ms = Some(self.first_ms.map_or(counts.first_t, |t| t.min(counts.first_t)));
+            self.last_ms = Some(self.last_ms.map_or(counts.last_t, |t| t.max(counts.last_t)));
+        }
+    }
+
+    /// Adds another import's.
+    pub fn add(&mut self, other: &Self) {
+        self.series += other.series;
+        self.samples += other.samples;
+        self.duplicate += other.duplicate;
+        self.too_old += other.too_old;
+        self.too_new += other.too_new;
+        self.exemplars += other.exemplars;
+        self.histogram_chunks += other.histogram_chunks;
+        self.damaged_chunks += other.damaged_chunks;
+        self.blocks += other.blocks;
+        self.block_bytes += other.block_bytes;
+        let both = [self.first_ms, other.first_ms];
+        self.first_ms = both.into_iter().flatten().min();
+        self.last_ms = self.last_ms.max(other.last_ms);
+    }
+}
+
+/// Reads into a bulk.
+#[derive(Debug)]
+pub struct Import<'a> {
+    bulk: &'a mut Bulk,
+    extra: &'a [(String, String)],
+    summary: &'a mut ImportSummary,
+}
+
+impl<'a> Import<'a> {
+    /// An import that gives every series `extra` labels, in place of its own of that name.
+    pub fn new(
+        bulk: &'a mut Bulk,
+        extra: &'a [(String, String)],
+        summary: &'a mut ImportSummary,
+    ) -> Self {
+        Self { bulk, extra, summary }
+    }
+
+    /// Reads a text; samples without a timestamp are of `now_ms`. `progress` is told the samples read
+    /// so far, now and then.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub fn text(
+        &mut self,
+        source: impl Read,
+        format: Format,
+        now_ms: TimestampMs,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), ImportError> {
+        let mut reader = Reader::new(source, format);
+        let mut known: HashMap<String, BulkSeries> = HashMap::new();
+        let mut samples = 0u64;
+        while let Some(line) = reader.next_line()? {
+            let Line::Sample(sample) = line else { continue };
+            let series = match known.get(sample.series.as_str()) {
+                Some(series) => *series,
+                None => {
+                    let labels = sample.series.labels().map_err(ReadError::Syntax)?;
+                    let series = self.bulk.series(&labelled(labels, self.extra))?;
+                    if known.len() >= TEXTS_MAX {
+                        known.clear();
+                    }
+                    known.insert(sample.series.as_str().to_owned(), series);
+                    series
+                }
+            };
+            self.summary.exemplars += u64::from(sample.exemplar.is_some());
+            self.bulk.push(series, sample.t_ms.unwrap_or(now_ms), sample.value)?;
+            samples += 1;
+            if samples.is_multiple_of(PROGRESS_SAMPLES) {
+                progress(samples);
+            }
+        }
+        progress(samples);
+        Ok(())
+    }
+
+    /// Reads a block; `progress` as for a text.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub fn block<R: Read + Seek>(
+        &mut self,
+        block: &mut BlockReader<R>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), ImportError> {
+        let (mut samples, mut read) = (Vec::new(), 0u64);
+        while let Some(labels) = block.next_series(&mut samples)? {
+            let series = self.bulk.series(&labelled(labels, self.extra))?;
+            for (t, v) in &samples {
+                self.bulk.push(series, *t, *v)?;
+            }
+            let before = read / PROGRESS_SAMPLES;
+            read += samples.len() as u64;
+            if read / PROGRESS_SAMPLES != before {
+                progress(read);
+            }
+        }
+        progress(read);
+        let left_out = block.left_out();
+        self.summary.histogram_chunks += left_out.histogram_chunks;
+        self.summary.damaged_chunks += left_out.damaged_chunks + left_out.unknown_chunks;
+        Ok(())
+    }
+}
+
+/// Labels with some put in their place.
+#[must_use]
+pub fn labelled(labels: Labels, extra: &[(String, String)]) -> Labels {
+    extra.iter().fold(labels, |labels, (name, value)| labels.with(name, value))
+}

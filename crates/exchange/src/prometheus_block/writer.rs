@@ -1,0 +1,105 @@
+//! A block, written series by series.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use stoa_model::Labels;
+
+use super::chunks::{ChunksWriter, ENCODING_XOR};
+use super::index::{ChunkAt, IndexWriter};
+use super::meta::{Compaction, Meta, Stats};
+use super::{BlockError, xor};
+
+/// Samples of one chunk, as Prometheus cuts them.
+pub const CHUNK_SAMPLES: usize = 120;
+
+/// Writes a block: an index of format 2 and float chunks.
+///
+/// `next_segment` is called with 1, 2 … for the files `chunks/000001` and so on; what it returns is
+/// flushed when it is full. The caller makes files durable, writes the [`Meta`] that
+/// [`Self::finish`] returns, and moves the directory into its place.
+#[derive(Debug)]
+pub struct BlockWriter<W, F> {
+    index: IndexWriter<W>,
+    chunks: ChunksWriter<W, F>,
+    meta: Meta,
+    last: Option<Labels>,
+    entries: Vec<ChunkAt>,
+}
+
+impl<W: Write, F: FnMut(u32) -> io::Result<W>> BlockWriter<W, F> {
+    /// Begins a block named `ulid`. `symbols` are the names and values of all labels of all series
+    /// to come.
+    ///
+    /// # Errors
+    /// [`BlockError`]; so of all others.
+    pub fn new(
+        ulid: String,
+        symbols: BTreeSet<Arc<str>>,
+        index: W,
+        next_segment: F,
+    ) -> Result<Self, BlockError> {
+        let compaction = Compaction { level: 1, sources: vec![ulid.clone()] };
+        let meta = Meta {
+            ulid,
+            min_time: i64::MAX,
+            max_time: i64::MIN,
+            stats: Stats::default(),
+            compaction,
+            version: 1,
+        };
+        Ok(Self {
+            index: IndexWriter::new(index, symbols)?,
+            chunks: ChunksWriter::new(next_segment),
+            meta,
+            last: None,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Writes a series. Series come in order of labels, samples in order of time.
+    ///
+    /// # Errors
+    /// [`BlockError::Misuse`] when they do not; [`BlockError::Io`].
+    pub fn series(&mut self, labels: &Labels, samples: &[(i64, f64)]) -> Result<(), BlockError> {
+        if self.last.as_ref().is_some_and(|last| last >= labels) {
+            return Err(BlockError::Misuse("series come out of order"));
+        }
+        if samples.is_empty() || !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err(BlockError::Misuse("a series without samples, or with them out of order"));
+        }
+        self.entries.clear();
+        for part in samples.chunks(CHUNK_SAMPLES) {
+            let (Some((first_t, _)), Some((last_t, _))) = (part.first(), part.last()) else {
+                continue;
+            };
+            let reference = self
+                .chunks
+                .put(ENCODING_XOR, &xor::encode(part))
+                .map_err(BlockError::io("write a chunk segment"))?;
+            self.entries.push(ChunkAt { first_t: *first_t, last_t: *last_t, reference });
+            self.meta.min_time = self.meta.min_time.min(*first_t);
+            self.meta.max_time = self.meta.max_time.max(last_t.saturating_add(1));
+        }
+        self.index.series(labels, &self.entries)?;
+        self.meta.stats.num_series += 1;
+        self.meta.stats.num_samples += samples.len() as u64;
+        self.meta.stats.num_chunks += self.entries.len() as u64;
+        self.last = Some(labels.clone());
+        Ok(())
+    }
+
+    /// Ends the block and says what its `meta.json` is to hold.
+    ///
+    /// # Errors
+    /// [`BlockError::Misuse`] when it has no series.
+    pub fn finish(self) -> Result<Meta, BlockError> {
+        if self.last.is_none() {
+            return Err(BlockError::Misuse("it has no series"));
+        }
+        self.chunks.finish().map_err(BlockError::io("write a chunk segment"))?;
+        self.index.finish()?;
+        Ok(self.meta)
+    }
+}

@@ -1,0 +1,398 @@
+//! Samples of any age on their way to blocks of their own, past head and log.
+//!
+//! The head takes what is new; history comes in bulk, in any order, and is due only once all of it
+//! has been read. A [`Bulk`] keeps an open column per series; a column that is full, or whose next
+//! sample lies in another span, is compressed and put with the others of its span. At the end
+//! [`Db::write_bulk`](crate::Db::write_bulk) makes a block of each span; before that no query sees any
+//! of it, and nothing is left of it when it is dropped.
+//!
+//! Memory: the labels of all series, [`OPEN_SAMPLES_MAX`] open samples, [`HELD_BYTES_MAX`] bytes of
+//! compressed ones. What is more goes to files in a directory that the next start removes. Writing
+//! takes one block's compressed samples at a time, [`BLOCK_BYTES_MAX`] at most.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use stoa_model::{Labels, TimestampMs};
+use stoa_wal::Disk;
+
+use crate::GroupId;
+use crate::bytes::{Cursor, Malformed, put_bytes, put_varint};
+use crate::checkpoint::{GroupSnapshot, MemberSnapshot};
+use crate::chunk::{decode_times, encode_times, encode_values};
+use crate::head::{Sealed, WindowBuilder};
+
+/// Samples in open columns together, over all series: 128 MiB.
+const OPEN_SAMPLES_MAX: usize = 8 << 20;
+
+/// Samples of one column before it is compressed.
+const COLUMN_SAMPLES: usize = 1024;
+
+/// Compressed samples held before they go to files.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Compressed samples that make one block; of more in one span there are several.
+const BLOCK_BYTES_MAX: u64 = 256 << 20;
+
+/// The group of imported series: they share no sender.
+const GROUP: GroupId = GroupId(u64::MAX);
+
+/// Tells the directories of one process apart.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A series of a [`Bulk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BulkSeries(u32);
+
+/// What a bulk holds and what it refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkCounts {
+    /// Samples taken.
+    pub taken: u64,
+    /// Samples refused: older than the retention keeps.
+    pub too_old: u64,
+    /// Samples refused: later than they may be.
+    pub too_new: u64,
+    /// Series named.
+    pub series: u64,
+    /// The first and last instant taken; meaningless while nothing is.
+    pub first_t: TimestampMs,
+    /// The last one.
+    pub last_t: TimestampMs,
+}
+
+/// What became of a bulk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkWritten {
+    /// What it held.
+    pub counts: BulkCounts,
+    /// Samples that are in blocks now.
+    pub written: u64,
+    /// Samples left out because the bulk had their instant already; the first one stays.
+    pub duplicate: u64,
+    /// Blocks written.
+    pub blocks: u64,
+    /// Bytes of those.
+    pub block_bytes: u64,
+}
+
+/// Why a bulk does not take a sample.
+#[derive(Debug, thiserror::Error)]
+pub enum BulkError {
+    /// There are too many series.
+    #[error("there are {max} series already; import in parts")]
+    TooManySeries {
+        /// [`Options::series_max`](crate::Options::series_max).
+        max: usize,
+    },
+    /// What does not fit memory could not be written.
+    #[error("cannot write {}", path.display())]
+    Spill {
+        /// Where.
+        path: PathBuf,
+        /// What the disk said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Samples on their way to blocks; made by [`Db::bulk`](crate::Db::bulk).
+#[derive(Debug)]
+pub struct Bulk {
+    disk: Arc<dyn Disk>,
+    /// Made when first needed.
+    dir: PathBuf,
+    has_dir: bool,
+    span_ms: i64,
+    keep: (TimestampMs, TimestampMs),
+    series_max: usize,
+    open_samples_max: usize,
+    held_bytes_max: usize,
+    block_bytes_max: u64,
+    by_labels: HashMap<Labels, u32>,
+    labels: Vec<Labels>,
+    columns: Vec<Column>,
+    open_samples: usize,
+    held: BTreeMap<TimestampMs, Vec<u8>>,
+    held_bytes: usize,
+    /// Bytes of each span's file.
+    spilled: BTreeMap<TimestampMs, u64>,
+    counts: BulkCounts,
+    times: Vec<u8>,
+    values: Vec<u8>,
+}
+
+/// The samples of one series and span that are not compressed yet.
+#[derive(Debug, Default)]
+struct Column {
+    start: TimestampMs,
+    samples: Vec<(TimestampMs, f64)>,
+}
+
+impl Bulk {
+    /// A bulk for blocks of `span_ms` that takes samples between the ends of `keep`, both included.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        db_dir: &Path,
+        span_ms: i64,
+        keep: (TimestampMs, TimestampMs),
+        series_max: usize,
+    ) -> Self {
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let (first_t, last_t) = (TimestampMs::MAX, TimestampMs::MIN);
+        Self {
+            disk,
+            dir: db_dir.join(format!("bulk-{number}.tmp")),
+            has_dir: false,
+            span_ms,
+            keep,
+            series_max,
+            open_samples_max: OPEN_SAMPLES_MAX,
+            held_bytes_max: HELD_BYTES_MAX,
+            block_bytes_max: BLOCK_BYTES_MAX,
+            by_labels: HashMap::new(),
+            labels: Vec::new(),
+            columns: Vec::new(),
+            open_samples: 0,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            spilled: BTreeMap::new(),
+            counts: BulkCounts { first_t, last_t, ..BulkCounts::default() },
+            times: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// The number of a series. Hold on to it: this hashes the labels, [`Self::push`] does not.
+    ///
+    /// # Errors
+    /// [`BulkError::TooManySeries`].
+    pub fn series(&mut self, labels: &Labels) -> Result<BulkSeries, BulkError> {
+        if let Some(number) = self.by_labels.get(labels) {
+            return Ok(BulkSeries(*number));
+        }
+        let too_many = BulkError::TooManySeries { max: self.series_max };
+        let number = u32::try_from(self.labels.len()).ok();
+        let Some(number) = number.filter(|_| self.labels.len() < self.series_max) else {
+            return Err(too_many);
+        };
+        self.by_labels.insert(labels.clone(), number);
+        self.labels.push(labels.clone());
+        self.columns.push(Column::default());
+        self.counts.series += 1;
+        Ok(BulkSeries(number))
+    }
+
+    /// Takes a sample, in whatever order they come; one out of the range that is kept is counted and
+    /// left out.
+    ///
+    /// # Errors
+    /// [`BulkError::Spill`]: the bulk is of no more use.
+    pub fn push(&mut self, series: BulkSeries, t: TimestampMs, v: f64) -> Result<(), BulkError> {
+        if t < self.keep.0 {
+            self.counts.too_old += 1;
+            return Ok(());
+        }
+        if t > self.keep.1 {
+            self.counts.too_new += 1;
+            return Ok(());
+        }
+        let Some(column) = self.columns.get_mut(series.0 as usize) else { return Ok(()) };
+        let in_column = column.start <= t && t.saturating_sub(column.start) < self.span_ms;
+        if column.samples.is_empty() {
+            column.start = t.div_euclid(self.span_ms).saturating_mul(self.span_ms);
+        } else if !in_column || column.samples.len() >= COLUMN_SAMPLES {
+            self.seal(series.0);
+            if let Some(column) = self.columns.get_mut(series.0 as usize) {
+                column.start = t.div_euclid(self.span_ms).saturating_mul(self.span_ms);
+            }
+        }
+        if let Some(column) = self.columns.get_mut(series.0 as usize) {
+            column.samples.push((t, v));
+        }
+        self.open_samples += 1;
+        self.counts.taken += 1;
+        self.counts.first_t = self.counts.first_t.min(t);
+        self.counts.last_t = self.counts.last_t.max(t);
+        if self.open_samples >= self.open_samples_max {
+            self.seal_all();
+        }
+        if self.held_bytes >= self.held_bytes_max { self.spill() } else { Ok(()) }
+    }
+
+    /// What it holds and refused so far.
+    #[must_use]
+    pub fn counts(&self) -> BulkCounts {
+        self.counts
+    }
+
+    fn seal_all(&mut self) {
+        for number in 0..self.columns.len() {
+            self.seal(u32::try_from(number).unwrap_or(u32::MAX));
+        }
+        // Columns give their memory back: of many series most have few samples.
+        self.columns.iter_mut().for_each(|column| column.samples = Vec::new());
+    }
+
+    /// Compresses an open column: series, count, times, values, each with its length.
+    fn seal(&mut self, number: u32) {
+        let Some(column) = self.columns.get_mut(number as usize) else { return };
+        if column.samples.is_empty() {
+            return;
+        }
+        self.open_samples -= column.samples.len();
+        let samples = &mut column.samples;
+        if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+            // Stable: of one instant the sample that came first stays.
+            samples.sort_by_key(|(t, _)| *t);
+            samples.dedup_by_key(|(t, _)| *t);
+        }
+        let (times, values): (Vec<TimestampMs>, Vec<f64>) = samples.drain(..).unzip();
+        self.times.clear();
+        self.values.clear();
+        encode_times(&times, &mut self.times);
+        encode_values(&values, &mut self.values);
+        let held = self.held.entry(column.start).or_default();
+        let before = held.len();
+        put_varint(held, u64::from(number));
+        put_varint(held, values.len() as u64);
+        put_bytes(held, &self.times);
+        put_bytes(held, &self.values);
+        self.held_bytes += held.len() - before;
+    }
+
+    /// Moves what is compressed to one file per span: runs, each with its length in front.
+    fn spill(&mut self) -> Result<(), BulkError> {
+        let error = |path: &Path, source| BulkError::Spill { path: path.to_owned(), source };
+        if !self.has_dir {
+            let made = self.disk.create_dir_all(&self.dir);
+            made.map_err(|source| error(&self.dir, source))?;
+            self.has_dir = true;
+        }
+        for (start, bytes) in std::mem::take(&mut self.held) {
+            let path = self.path(start);
+            let length = (bytes.len() as u64).to_le_bytes();
+            let append = || {
+                let mut file = self.disk.append(&path)?;
+                file.write_all(&length)?;
+                file.write_all(&bytes)
+            };
+            append().map_err(|source| error(&path, source))?;
+            *self.spilled.entry(start).or_default() += 8 + bytes.len() as u64;
+        }
+        self.held_bytes = 0;
+        Ok(())
+    }
+
+    fn path(&self, start: TimestampMs) -> PathBuf {
+        self.dir.join(format!("{start}"))
+    }
+
+    /// Compresses what is open and says the spans there are, each by its start and end.
+    pub(crate) fn spans(&mut self) -> Vec<(TimestampMs, TimestampMs)> {
+        self.seal_all();
+        let mut starts: Vec<TimestampMs> =
+            self.held.keys().chain(self.spilled.keys()).copied().collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts.into_iter().map(|start| (start, start.saturating_add(self.span_ms))).collect()
+    }
+
+    /// Hands a span's samples to `write`, as many at once as one block holds.
+    pub(crate) fn take_span<E: From<io::Error>>(
+        &mut self,
+        start: TimestampMs,
+        mut write: impl FnMut(GroupSnapshot) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut runs: Vec<Vec<u8>> = Vec::new();
+        let mut bytes = 0;
+        if let Some(len) = self.spilled.remove(&start) {
+            let path = self.path(start);
+            let file = self.disk.open(&path)?;
+            let mut at = 0;
+            while at < len {
+                let mut length = [0; 8];
+                file.read_exact_at(&mut length, at)?;
+                let length = u64::from_le_bytes(length);
+                let mut run = vec![0; usize::try_from(length).unwrap_or(0)];
+                file.read_exact_at(&mut run, at + 8)?;
+                at += 8 + length;
+                bytes += length;
+                runs.push(run);
+                if bytes >= self.block_bytes_max {
+                    write(self.group(&std::mem::take(&mut runs))?)?;
+                    bytes = 0;
+                }
+            }
+            drop(file);
+            self.disk.remove_file(&path)?;
+        }
+        runs.extend(self.held.remove(&start));
+        if runs.is_empty() { Ok(()) } else { write(self.group(&runs)?) }
+    }
+
+    /// The samples of runs as the head would hand them over.
+    fn group(&self, runs: &[Vec<u8>]) -> io::Result<GroupSnapshot> {
+        let mut members: BTreeMap<u32, Vec<Sealed>> = BTreeMap::new();
+        // Series read at the same instants share them, here as in the block.
+        let mut serials = HashMap::new();
+        for run in runs {
+            let mut cursor = Cursor::new(run);
+            while cursor.len() > 0 {
+                let (number, sealed) = get_column(&mut cursor, &mut serials)
+                    .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
+                members.entry(number).or_default().push(sealed);
+            }
+        }
+        let member = |(number, sealed): (u32, Vec<Sealed>)| {
+            let labels = self.labels.get(number as usize).cloned().unwrap_or_default();
+            MemberSnapshot { labels, sealed }
+        };
+        let members = members.into_iter().map(member).collect();
+        Ok(GroupSnapshot { id: GROUP, members })
+    }
+}
+
+/// Timestamps, by how they are encoded and how many they are, each with a number of their own.
+type Serials<'a> = HashMap<(&'a [u8], usize), (u64, Arc<[TimestampMs]>)>;
+
+/// Reads one column; columns of equal timestamps get the same serial number, under which a block
+/// writer remembers what it has decoded.
+fn get_column<'a>(
+    cursor: &mut Cursor<'a>,
+    serials: &mut Serials<'a>,
+) -> Result<(u32, Sealed), Malformed> {
+    let number = cursor.varint_u32()?;
+    let count = usize::try_from(cursor.varint()?).ok().ok_or(Malformed("count too large"))?;
+    let (times, values) = (cursor.bytes()?, cursor.bytes()?);
+    let next = serials.len() as u64;
+    let (serial, times) = match serials.entry((times, count)) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let mut decoded = Vec::new();
+            decode_times(times, count, &mut decoded)?;
+            new.insert((next, decoded.into()))
+        }
+    };
+    let mut window = WindowBuilder::default();
+    window.push(0, count, None, |out| out.extend_from_slice(values));
+    let sealed = Arc::new(window.finish(*serial, times)).sealed(0);
+    Ok((number, sealed.ok_or(Malformed("column over 64 KiB"))?))
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        if self.has_dir {
+            // What cannot be removed now is by the next start.
+            drop(self.disk.remove_dir_all(&self.dir));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use stoa_model::Matcher;
+use stoa_wal::disk::{Disk as _, SimDisk};
+
+use super::*;
+use crate::{Batch, Db, Options, Row};
+
+const DIR: &str = "/db";
+const NOW: TimestampMs = 1_700_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+fn open(disk: &SimDisk) -> Db {
+    let options = Options { retention_ms: 400 * DAY_MS, ..Options::default() };
+    Db::open(Arc::new(disk.clone()), Path::new(DIR), options, NOW).unwrap().0
+}
+
+fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", name), ("job", "old")]).unwrap()
+}
+
+/// Everything there is, by metric name and instant.
+fn all(db: &Db) -> BTreeMap<(String, TimestampMs), u64> {
+    let matchers = [Matcher::equal("job", "old")];
+    let found = db.select(&matchers, i64::MIN, i64::MAX, 1000, 10_000_000).unwrap();
+    let mut samples = BTreeMap::new();
+    for series in found {
+        let name = series.labels.metric_name().unwrap().to_owned();
+        for (t, v) in series.timestamps.iter().zip(&series.values) {
+            assert!(samples.insert((name.clone(), *t), v.to_bits()).is_none());
+        }
+    }
+    samples
+}
+
+/// Pushes samples, writes, and compares what the database then holds, before and after a restart.
+fn check(samples: &[(usize, TimestampMs, f64)], limits: (usize, usize, u64)) -> BulkWritten {
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    let mut bulk = db.bulk(NOW);
+    (bulk.open_samples_max, bulk.held_bytes_max, bulk.block_bytes_max) = limits;
+    let mut expected = BTreeMap::new();
+    for (name, t, v) in samples {
+        let name = format!("m{name}");
+        let series = bulk.series(&labels(&name)).unwrap();
+        bulk.push(series, *t, *v).unwrap();
+        expected.entry((name, *t)).or_insert(v.to_bits());
+    }
+    let dir = bulk.dir.clone();
+    let written = db.write_bulk(bulk, NOW, |_, _| {}).unwrap();
+    assert_eq!(all(&db), expected);
+    assert!(!disk.exists(&dir).unwrap(), "what was spilled is removed");
+    drop(db);
+    assert_eq!(all(&open(&disk)), expected);
+    written
+}
+
+const LARGE: (usize, usize, u64) = (OPEN_SAMPLES_MAX, HELD_BYTES_MAX, BLOCK_BYTES_MAX);
+
+#[test]
+fn a_year_becomes_a_block_a_day() {
+    let samples: Vec<_> = (0..365 * 4)
+        .flat_map(|n: i64| (0..3).map(move |m| (m, NOW - n * DAY_MS / 4, n as f64)))
+        .collect();
+    let written = check(&samples, LARGE);
+    assert_eq!(written.written, 3 * 4 * 365);
+    assert!((365..=366).contains(&written.blocks), "{written:?}");
+    // The same when hardly anything fits memory, and when a span is more than a block.
+    assert_eq!(check(&samples, (10, 50, 100)).written, written.written);
+    assert!(check(&samples, (10, 50, 1)).blocks > written.blocks);
+}
+
+#[test]
+fn of_one_instant_the_first_sample_stays() {
+    let written = check(&[(0, NOW, 1.0), (0, NOW, 2.0), (0, NOW - 1, 3.0)], LARGE);
+    assert_eq!((written.counts.taken, written.written, written.duplicate), (3, 2, 1));
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_and_counted() {
+    let db = open(&SimDisk::new(1));
+    let mut bulk = db.bulk(NOW);
+    let series = bulk.series(&labels("m")).unwrap();
+    let oldest = NOW - 400 * DAY_MS;
+    for t in [i64::MIN, oldest - 1, oldest, NOW + 300_000, NOW + 300_001, i64::MAX] {
+        bulk.push(series, t, 1.0).unwrap();
+    }
+    let counts = bulk.counts();
+    assert_eq!((counts.taken, counts.too_old, counts.too_new), (2, 2, 2));
+    assert_eq!((counts.first_t, counts.last_t), (oldest, NOW + 300_000));
+}
+
+#[test]
+fn nothing_is_left_of_a_bulk_that_is_dropped() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    let mut bulk = db.bulk(NOW);
+    bulk.held_bytes_max = 1;
+    let series = bulk.series(&labels("m")).unwrap();
+    (0..3000).for_each(|n| bulk.push(series, NOW - n, 1.0).unwrap());
+    let dir = bulk.dir.clone();
+    assert!(disk.exists(&dir).unwrap());
+    drop(bulk);
+    assert!(!disk.exists(&dir).unwrap());
+    assert!(all(&db).is_empty());
+}
+
+#[test]
+fn what_the_log_has_survives_a_bulk_and_a_restart() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    let group = GroupId(1);
+    let series = db.resolve(group, &labels("live")).unwrap();
+    let rows = vec![Row { t_ms: NOW, samples: vec![(series, 1.0)] }];
+    db.append(&Batch { group, rows, marks: vec![] }).unwrap();
+    db.sync().unwrap();
+    let mut bulk = db.bulk(NOW);
+    let old = bulk.series(&labels("old")).unwrap();
+    bulk.push(old, NOW - 1, 2.0).unwrap();
+    db.write_bulk(bulk, NOW, |_, _| {}).unwrap();
+    assert_eq!(all(&db).len(), 2);
+    drop(db);
+    assert_eq!(all(&open(&disk)).len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_samples_in_any_order_are_found(
+        samples in proptest::collection::vec((0usize..4, 0i64..3 * DAY_MS, any::<f64>()), 1..300),
+        open in 1usize..50, held in 1usize..300, block in 1u64..2000,
+    ) {
+        let samples: Vec<_> = samples.into_iter().map(|(m, t, v)| (m, NOW - t, v)).collect();
+        check(&samples, (open, held, block));
+    }
+}
