@@ -656,7 +656,7 @@ fn textfile() {
     let [problem] = reading.problems.as_slice() else { panic!("{:?}", reading.problems) };
     let cause = std::error::Error::source(problem).unwrap().to_string();
     assert!(problem.to_string().ends_with("textfile/broken.prom"), "{problem}");
-    assert_eq!(cause, "line 1, column 3: expected a number");
+    assert_eq!(cause, "line 1, column 4: expected a number");
     assert!(!reading.failed);
 }
 
