@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod corpus;
 mod export;
+mod fsck;
 mod host;
 mod import;
 mod local;
@@ -50,6 +51,7 @@ enum Command {
     Test(test::TestArgs),
     Record(record::RecordArgs),
     Bench(bench::BenchArgs),
+    Fsck(fsck::FsckArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -65,6 +67,7 @@ async fn main() -> Exit {
         Command::Test(args) => test::run(&args),
         Command::Record(args) => record::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Fsck(args) => fsck::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };
     Exit::from(result)

@@ -12,6 +12,7 @@
 //!
 //! What is deleted is marked in a small file of its own, `tombstones`, until the block is merged.
 
+mod check;
 mod chunks;
 mod index;
 mod index_writer;
@@ -31,6 +32,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskRead};
 
+pub(crate) use self::check::{BlockFault, Loss, check};
 use self::chunks::Span;
 pub(crate) use self::index::{Index, IndexCache};
 pub(crate) use self::merge::{MergeError, merge};
@@ -41,8 +43,8 @@ pub(crate) use self::tombstones::Tombstones;
 pub(crate) use self::writer::write;
 
 /// The file names within a block's directory.
-const META: &str = "meta";
-const INDEX: &str = "index";
+pub(crate) const META: &str = "meta";
+pub(crate) const INDEX: &str = "index";
 const CHUNKS: &str = "chunks";
 pub(crate) const TOMBSTONES: &str = "tombstones";
 

@@ -55,6 +55,14 @@ pub enum DbError {
         /// What went wrong.
         source: io::Error,
     },
+    /// A copy of the database could not be made.
+    #[error("cannot copy the database to {}", path.display())]
+    Snapshot {
+        /// Where to.
+        path: PathBuf,
+        /// What the disk said; that something of that name is there already, for one.
+        source: io::Error,
+    },
     /// Something no longer needed could not be removed. Tried again by the next maintenance.
     #[error("cannot remove {}", path.display())]
     Remove {

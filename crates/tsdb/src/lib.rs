@@ -21,6 +21,7 @@ pub mod chunk;
 mod compact;
 mod db;
 mod error;
+mod fsck;
 mod head;
 mod head_file;
 mod log;
@@ -30,6 +31,7 @@ mod record;
 mod recovery;
 mod retention;
 mod select;
+mod snapshot;
 
 pub use batch::{
     Appended, BATCH_SAMPLES_MAX, Batch, GroupId, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
@@ -38,6 +40,7 @@ pub use batch::{
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten};
 pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
 pub use error::{AppendError, DbError, SelectError};
+pub use fsck::{Damage, Report as FsckReport, fsck};
 pub use options::Options;
 pub use recovery::Recovery;
 pub use select::SeriesData;

@@ -18,6 +18,8 @@ mod formats;
 mod lifecycle;
 #[path = "store/matching.rs"]
 mod matching;
+#[path = "store/mutations.rs"]
+mod mutations;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -55,6 +55,24 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(bytes)
     }
 
+    /// Gives a file that is never changed again a second name; where that cannot be, copies it
+    /// durably. The new name is durable once its directory is synced.
+    fn link_or_copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        const PIECE_BYTES: u64 = 1 << 20;
+        let source = self.open(from)?;
+        let mut target = self.create(to)?;
+        let (mut at, end) = (0, source.size()?);
+        let mut piece = Vec::new();
+        while at < end {
+            let bytes = PIECE_BYTES.min(end - at);
+            piece.resize(usize::try_from(bytes).unwrap_or_default(), 0);
+            source.read_exact_at(&mut piece, at)?;
+            target.write_all(&piece)?;
+            at += bytes;
+        }
+        target.sync_data()
+    }
+
     /// Writes a file whole and durably: a temporary file, synced, renamed, the directory synced.
     /// After a crash the name holds the old bytes or the new ones.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -183,6 +201,15 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn link_or_copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if fs::hard_link(from, to).is_ok() {
+            return Ok(());
+        }
+        // Another file system, or one without links.
+        fs::copy(from, to)?;
+        fs::File::open(to)?.sync_all()
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

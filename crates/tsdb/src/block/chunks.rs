@@ -8,8 +8,8 @@ use super::bound_crc;
 use super::reader::BlockError;
 use crate::bytes::{Cursor, Malformed};
 
-const MAGIC: [u8; 8] = *b"STOACHK\0";
-const VERSION: u16 = 1;
+/// Magic, version 1, six bytes of nothing.
+pub(super) const HEADER: [u8; 16] = *b"STOACHK\0\x01\0\0\0\0\0\0\0";
 /// Bytes in front of each chunk: its checksum.
 pub(super) const CRC_BYTES: u64 = 4;
 /// What is written to the disk at once.
@@ -28,9 +28,7 @@ pub(super) struct ChunksWriter {
 impl ChunksWriter {
     pub(super) fn new(file: Box<dyn DiskFile>, sequence: u64) -> Self {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-        buffer.extend_from_slice(&MAGIC);
-        buffer.extend_from_slice(&VERSION.to_le_bytes());
-        buffer.extend_from_slice(&[0; 6]);
+        buffer.extend_from_slice(&HEADER);
         Self { file, sequence, written: 0, buffer }
     }
 

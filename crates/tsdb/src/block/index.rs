@@ -3,7 +3,7 @@
 //! Five sections, each with a checksum, and a footer that says where they are. Numbers within are
 //! of fixed width where they are searched, so that an index is used as it lies in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -165,6 +165,31 @@ impl Index {
             lanes.push(Lane { offset, windows });
         }
         Ok(lanes)
+    }
+
+    /// Whether the first bytes are those every index begins with.
+    pub(super) fn header_is_plain(&self) -> bool {
+        let mut header = MAGIC.to_vec();
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.resize(HEADER_BYTES, 0);
+        self.bytes.starts_with(&header)
+    }
+
+    /// Whether the labels and postings are exactly these.
+    pub(super) fn postings_are(
+        &self,
+        expected: &BTreeMap<(u32, u32), RoaringBitmap>,
+    ) -> Result<bool, Malformed> {
+        if self.label_count as usize != expected.len() {
+            return Ok(false);
+        }
+        for (at, (pair, bitmap)) in (0u32..).zip(expected) {
+            let label = self.label(at)?;
+            if (label.name, label.value) != *pair || self.bitmap(label)? != *bitmap {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The groups in order of their place: number outside, and the numbers of their series.

@@ -4,7 +4,7 @@
 //! start after a crash counts either it or them. Neither appends nor queries nor other maintenance
 //! wait while it is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,11 +13,11 @@ use std::sync::{Arc, PoisonError};
 use stoa_model::TimestampMs;
 
 use super::maintain::Upkeep;
-use super::{Db, blocks_dir, set_block_aside};
-use crate::DbError;
+use super::{Db, Maintenance, blocks_dir, set_block_aside};
 use crate::block::{self, Block, BlockError, MergeError, Plan};
 use crate::compact::{Candidate, Job, due};
 use crate::recovery::Covered;
+use crate::{DbError, snapshot};
 
 /// What one compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,45 @@ impl Db {
     /// a process that is about to end.
     pub fn interrupt_compaction(&self) {
         self.interrupted.store(true, Relaxed);
+    }
+
+    /// Sets blocks aside and writes others anew, without their damaged chunks; by sequence number.
+    pub(crate) fn repair(
+        &self,
+        now_ms: TimestampMs,
+        lost: &BTreeSet<u64>,
+        partly: &BTreeSet<u64>,
+    ) -> Result<(), DbError> {
+        for block in self.state().blocks.iter() {
+            if lost.contains(&block.meta.sequence) {
+                block.set_damaged();
+            }
+        }
+        self.set_damaged_aside(&mut Maintenance::default())?;
+        let _one = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        for block in self.live_blocks().iter() {
+            if partly.contains(&block.meta.sequence) {
+                let level = block.meta.level;
+                self.merge(now_ms, level, &[Arc::clone(block)], &mut Compaction::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the database to a directory that is not there yet, which then opens as one with
+    /// everything that was appended before this call. On the same file system blocks are linked, not
+    /// copied. Appends wait while the log is cut; maintenance waits to the end.
+    ///
+    /// # Errors
+    /// [`DbError::Snapshot`]; [`DbError::DiskFull`] and [`DbError::Stopped`] when the log could not be
+    /// made durable. The database is as it was.
+    pub fn snapshot(&self, to: &Path) -> Result<(), DbError> {
+        let _no_compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep = self.upkeep();
+        self.settle(&mut upkeep)?;
+        let segment = self.writer().log.cut()?;
+        snapshot::copy(&*self.disk, &self.dir, to, segment)
+            .map_err(|source| DbError::Snapshot { path: to.to_owned(), source })
     }
 
     fn live_blocks(&self) -> Vec<Arc<Block>> {

@@ -259,7 +259,7 @@ impl Db {
     }
 
     /// Moves blocks that turned out to be damaged to `quarantine/`.
-    fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
+    pub(super) fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
         let blocks = Arc::clone(&self.state().blocks);
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             set_block_aside(&*self.disk, &self.dir, &block.dir)

@@ -225,3 +225,85 @@ fn no_merge_is_begun_on_a_disk_without_room_and_one_can_be_interrupted() {
     assert_eq!(db.compact(minute(5)).unwrap().merges, 0);
     assert_eq!(all(&db), expected);
 }
+
+#[test]
+fn a_snapshot_opens_with_everything_appended_before_it() {
+    let disk = SimDisk::new(3);
+    image(&disk, 4);
+    let (db, _) = open_with(&disk, merging());
+    db.compact(minute(5)).unwrap();
+    fill(&db, minute(5), 30);
+    let expected = all(&db);
+    let to = Path::new("/backup/one");
+    db.snapshot(to).unwrap();
+    assert!(db.snapshot(to).is_err(), "it is there already");
+    // Life goes on, in other files.
+    fill(&db, minute(6), 80);
+    delete(&db, "m0", i64::MIN, i64::MAX);
+    db.maintain(minute(9)).unwrap();
+    db.compact(minute(9)).unwrap();
+    let later = all(&db);
+    drop(db);
+    disk.crash();
+    let copy = std::sync::Arc::new(disk.clone());
+    let (db, recovery) = Db::open(copy, to, merging(), minute(9)).unwrap();
+    assert_eq!((recovery.damaged, recovery.torn), (0, 0), "{:?}", recovery.damage);
+    assert_eq!(all(&db), expected);
+    assert!(db.mark(b"g\0").is_some());
+    drop(db);
+    let (db, _) = open_with(&disk, merging());
+    assert!(all(&db).len() <= later.len());
+}
+
+#[test]
+fn a_snapshot_that_fails_leaves_the_database_and_no_copy() {
+    let disk = SimDisk::new(3);
+    let expected = image(&disk, 3);
+    let snapshot = disk.snapshot();
+    for fault in [Fault::Eio, Fault::Enospc, Fault::Halt] {
+        for step in 0.. {
+            disk.restore(&snapshot);
+            let (db, _) = open_with(&disk, merging());
+            let before = disk.ops();
+            disk.fail_at(step, fault);
+            let failed = db.snapshot(Path::new("/backup/one")).is_err();
+            if disk.ops() - before <= step {
+                assert!(!failed && step > 20, "{step}");
+                break;
+            }
+            drop(db);
+            disk.crash();
+            assert_eq!(all(&open_with(&disk, merging()).0), expected, "{fault:?} at {step}");
+            if disk.exists(Path::new("/backup/one")).unwrap() {
+                let copy = std::sync::Arc::new(disk.clone());
+                let (db, _) = Db::open(copy, Path::new("/backup/one"), merging(), 0).unwrap();
+                assert_eq!(all(&db), expected, "{fault:?} at {step}: whole or not there");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_real_disk_links_what_it_copies() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = std::sync::Arc::new(stoa_wal::disk::RealDisk);
+    let (db, _) = Db::open(
+        std::sync::Arc::<stoa_wal::disk::RealDisk>::clone(&disk),
+        &dir.path().join("db"),
+        merging(),
+        0,
+    )
+    .unwrap();
+    fill(&db, minute(0), 200);
+    db.maintain(minute(3)).unwrap();
+    db.compact(minute(3)).unwrap();
+    let to = dir.path().join("copy");
+    db.snapshot(&to).unwrap();
+    let expected = all(&db);
+    let block = std::fs::read_dir(to.join("blocks")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::metadata(block.join("chunks")).unwrap().nlink(), 2);
+    drop(db);
+    let (db, _) = Db::open(disk, &to, merging(), 0).unwrap();
+    assert_eq!(all(&db), expected);
+}

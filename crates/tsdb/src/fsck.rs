@@ -1,0 +1,260 @@
+//! Looking at every byte of a database that nobody has open, and setting aside what is damaged.
+//!
+//! Looking changes nothing. Repairing is what the start does, and more: blocks with damaged chunks are
+//! written anew without them. Whatever is taken out is kept under `quarantine/`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stoa_model::TimestampMs;
+use stoa_wal::{Disk, DiskFile, DiskRead, Entry, Reader};
+
+use crate::block::{Block, BlockFault, INDEX, Loss, META, check};
+use crate::checkpoint::{checkpoint_dir, segment_of_name};
+use crate::recovery::{Covered, Recovery, Replay};
+use crate::{Db, DbError, Options};
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Blocks read, damaged ones included.
+    pub blocks: u64,
+    /// Chunks of blocks read.
+    pub chunks: u64,
+    /// Samples of blocks, by their indexes.
+    pub samples: u64,
+    /// Records of checkpoint and log read.
+    pub records: u64,
+    /// Places where a crash cut off what was not durable: no damage, nothing of it was promised.
+    pub torn: u64,
+    /// Files and directories an unfinished write left; removed by the next start.
+    pub unfinished: u64,
+    /// What is not as it was written.
+    pub damage: Vec<Damage>,
+}
+
+/// One damaged place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file, or the directory when a file is missing.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes; 0 when that is not known.
+    pub bytes: u64,
+    /// What is wrong.
+    pub what: String,
+    /// What it costs.
+    pub cost: String,
+    /// Whether it was repaired; what was taken out is under `quarantine/`.
+    pub repaired: bool,
+}
+
+/// Checks the database in `dir`, which no process may have open: every section and chunk of every
+/// block against its checksum, its index and its sums, every record of checkpoint and log. With
+/// `repair_now_ms`, the time now, damaged blocks are set aside, blocks with damaged chunks are written
+/// anew without them, and damaged records are copied aside.
+///
+/// # Errors
+/// [`DbError::Open`] when the directory cannot be read; what is damaged is in the report. When
+/// repairing any [`DbError`]; nothing is lost by it, call again.
+pub fn fsck(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    repair_now_ms: Option<TimestampMs>,
+) -> Result<Report, DbError> {
+    let open_error = |source| DbError::Open { path: dir.to_owned(), source };
+    let mut report = Report::default();
+    let names = disk.list(dir).map_err(open_error)?;
+    report.unfinished += names.iter().filter(|name| name.ends_with(".tmp")).count() as u64;
+    let blocks_dir = dir.join("blocks");
+    let mut covered = Vec::new();
+    // What the start does not find by itself: blocks to set aside, and to write anew.
+    let (mut lost, mut partly) = (BTreeSet::new(), BTreeSet::new());
+    if disk.exists(&blocks_dir).map_err(open_error)? {
+        let mut opened = Vec::new();
+        for name in disk.list(&blocks_dir).map_err(open_error)? {
+            let path = blocks_dir.join(&name);
+            if name.ends_with(".tmp") {
+                report.unfinished += 1;
+                continue;
+            }
+            report.blocks += 1;
+            match Block::open(&**disk, &path) {
+                Ok(block) => opened.push(block),
+                Err(error) => report.damage.push(Damage {
+                    path: path.join(META),
+                    offset: 0,
+                    bytes: 0,
+                    what: format!("block does not open: {error:?}"),
+                    cost: "the block".to_owned(),
+                    repaired: false,
+                }),
+            }
+        }
+        let replaced: BTreeSet<u64> =
+            opened.iter().flat_map(|block| block.meta.parents.iter().copied()).collect();
+        for block in opened {
+            let sequence = block.meta.sequence;
+            if replaced.contains(&sequence) {
+                report.unfinished += 1;
+                continue;
+            }
+            let (checked, faults) = check(&block);
+            report.chunks += checked.chunks;
+            report.samples += checked.samples;
+            for fault in faults {
+                let names = if fault.loss == Loss::All { &mut lost } else { &mut partly };
+                names.insert(sequence);
+                report.damage.push(damage(&block, fault));
+            }
+            covered.extend(block.meta.covered.iter().copied());
+        }
+    }
+    read_log(disk, dir, &names, &covered, &mut report);
+    if let Some(now_ms) = repair_now_ms.filter(|_| !report.damage.is_empty()) {
+        let (db, _recovery) = Db::open(Arc::clone(disk), dir, Options::default(), now_ms)?;
+        db.repair(now_ms, &lost, &partly)?;
+        db.close()?;
+        for damage in &mut report.damage {
+            damage.repaired = true;
+        }
+    }
+    Ok(report)
+}
+
+fn damage(block: &Block, fault: BlockFault) -> Damage {
+    let cost = match fault.loss {
+        Loss::Nothing => "nothing: it is not needed to read".to_owned(),
+        Loss::Samples(samples) => format!("at most {samples} samples"),
+        Loss::All => format!("the block: {} samples", block.meta.samples),
+        Loss::Deletions => "samples that were deleted are seen again".to_owned(),
+    };
+    let what = match fault.file {
+        INDEX => format!("index: {}", fault.what),
+        _ => fault.what,
+    };
+    Damage {
+        path: block.dir.join(fault.file),
+        offset: fault.offset,
+        bytes: fault.bytes,
+        what,
+        cost,
+        repaired: false,
+    }
+}
+
+/// Reads checkpoint and log as the start does, and changes nothing.
+fn read_log(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    names: &[String],
+    covered: &[Covered],
+    report: &mut Report,
+) {
+    const COST: &str = "its records; who sent them and still has them sends them again";
+    let disk: Arc<dyn Disk> = Arc::new(ReadOnly(Arc::clone(disk)));
+    let log_dir = dir.join("wal");
+    let checkpoint = names.iter().filter_map(|name| segment_of_name(name)).max();
+    let checkpoint = checkpoint.map(|segment| (segment, checkpoint_dir(dir, segment)));
+    let mut told = BTreeSet::new();
+    let logs = checkpoint.iter().map(|(_, dir)| (dir.as_path(), 0));
+    let from_segment = checkpoint.as_ref().map_or(0, |(segment, _)| *segment);
+    for (log, from) in logs.chain([(log_dir.as_path(), from_segment)]) {
+        // What cannot be opened is said by the replay.
+        let Ok(reader) = Reader::open(Arc::clone(&disk), log, from) else { continue };
+        for entry in reader {
+            match entry {
+                Entry::Record { .. } => report.records += 1,
+                Entry::Damage { segment, offset, bytes, reason, synced } => {
+                    if !synced && log == log_dir {
+                        report.torn += 1;
+                        continue;
+                    }
+                    told.insert(format!("{segment}:{offset}, {bytes} bytes"));
+                    report.damage.push(Damage {
+                        path: log.join(format!("{segment:016x}.wal")),
+                        offset,
+                        bytes,
+                        what: format!("{reason:?}"),
+                        cost: COST.to_owned(),
+                        repaired: false,
+                    });
+                }
+            }
+        }
+    }
+    // Records whose checksums hold and which do not say what they should.
+    let options = Options::default();
+    let mut replay = Replay::new(&disk, dir, &options, covered, Recovery::default());
+    let from_segment = replay.checkpoint(names);
+    replay.log(&log_dir, from_segment);
+    for what in replay.recovery.damage {
+        if !told.iter().any(|place| what.contains(place.as_str())) {
+            report.damage.push(Damage {
+                path: dir.to_owned(),
+                offset: 0,
+                bytes: 0,
+                what,
+                cost: COST.to_owned(),
+                repaired: false,
+            });
+        }
+    }
+}
+
+/// A disk that is only read.
+#[derive(Debug)]
+struct ReadOnly(Arc<dyn Disk>);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnly {
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        refused()
+    }
+
+    fn append(&self, _path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        refused()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
+        self.0.open(path)
+    }
+
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove_file(&self, _path: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.0.free_bytes(path)
+    }
+}
