@@ -1,6 +1,6 @@
 //! A consistent copy of a running database.
 //!
-//! Blocks, checkpoint and closed log segments are never changed once they are written, so the copy
+//! Blocks, checkpoint, ended files of the head and closed log segments are never changed once they are written, so the copy
 //! holds the same files by a second name where the file system can, else their bytes. It is written
 //! under a temporary name and opens as any database does.
 
@@ -56,6 +56,10 @@ fn copy_into(disk: &dyn Disk, dir: &Path, to: &Path, segment: u64) -> io::Result
     if let Some(checkpoint) = checkpoint {
         let (from, to) = (checkpoint_dir(dir, checkpoint), checkpoint_dir(to, checkpoint));
         copy_files(disk, &from, &to, |_| true)?;
+    }
+    let head = dir.join("head");
+    if disk.exists(&head)? {
+        copy_files(disk, &head, &to.join("head"), |name| name.ends_with(".chunks"))?;
     }
     let first = format!("{:016x}.wal", checkpoint.unwrap_or(0));
     let end = format!("{segment:016x}.wal");

@@ -13,7 +13,7 @@ use super::index::{Lane, Window};
 use super::index_writer::IndexBuilder;
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError, CHUNKS, INDEX, META, Meta};
-use crate::chunk::{encode_times, encode_values};
+use crate::chunk::{Effort, encode_times, encode_values_with};
 use crate::recovery::Covered;
 
 /// Entries of one chunk in a block cut from the head: enough that its directory entry weighs little,
@@ -42,8 +42,8 @@ impl Plan {
     }
 
     /// The one place where it is decided how hard values are compressed.
-    fn encode_values(values: &[f64], out: &mut Vec<u8>) {
-        encode_values(values, out);
+    fn effort(&self) -> Effort {
+        if self.level == super::LEVEL_HEAD { Effort::Fresh } else { Effort::Compacted }
     }
 }
 
@@ -55,6 +55,7 @@ pub(super) struct Sink<'a> {
     tmp: PathBuf,
     meta: Meta,
     chunk_ticks: usize,
+    effort: Effort,
     index: IndexBuilder,
     chunks: ChunksWriter,
     /// Those of the group that ends next.
@@ -99,6 +100,7 @@ impl<'a> Sink<'a> {
             tmp,
             meta,
             chunk_ticks: plan.chunk_ticks(),
+            effort: plan.effort(),
             index: IndexBuilder::new(symbols),
             chunks,
             lanes: Vec::new(),
@@ -145,7 +147,7 @@ impl<'a> Sink<'a> {
         let mut chunk_bytes = Vec::new();
         for window in values.chunks(self.chunk_ticks) {
             self.scratch.clear();
-            Plan::encode_values(window, &mut self.scratch);
+            encode_values_with(self.effort, window, &mut self.scratch);
             chunk_bytes.push(self.scratch.len() as u64);
             self.chunks.put(&self.scratch)?;
         }

@@ -135,6 +135,7 @@ impl Db {
         let mut upkeep = self.upkeep();
         self.settle(&mut upkeep)?;
         let segment = self.writer().log.cut()?;
+        self.files().end();
         snapshot::copy(&*self.disk, &self.dir, to, segment)
             .map_err(|source| DbError::Snapshot { path: to.to_owned(), source })
     }
