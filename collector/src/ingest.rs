@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use figures::IngestFigures;
 pub use service::{Sessions, Telemetry};
-pub use session::group_of;
+pub use session::{FUTURE_MAX_MS, group_of};
 
 use crate::clock::{Clock, Steady};
 use crate::presence::Presence;

@@ -10,6 +10,7 @@ use stoa_tsdb::Stats;
 
 use crate::http::access::Refusals;
 use crate::http::prometheus::GateFigures;
+use crate::http::remote_write::RemoteWriteFigures;
 use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
 use crate::members::MemberCounts;
@@ -40,6 +41,8 @@ pub struct Figures {
     pub http: HttpFigures,
     /// Queries.
     pub queries: GateFigures,
+    /// What came by remote write.
+    pub remote_write: RemoteWriteFigures,
 }
 
 /// The figures as families.
@@ -61,6 +64,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
         figures.own_samples_held,
     );
     page.listener(&figures.listener);
+    page.remote_write(&figures.remote_write);
     page.people(figures);
     page.0
 }
@@ -328,6 +332,64 @@ impl Page {
             family.push(labels, *count as f64);
         }
         self.0.push(family);
+    }
+
+    fn remote_write(&mut self, remote: &RemoteWriteFigures) {
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_remote_write_requests_total",
+            "Requests of remote write, by how they were answered.",
+            &[
+                (&[("outcome", "accepted")], remote.accepted),
+                (&[("outcome", "partial")], remote.partial),
+                (&[("outcome", "unreadable")], remote.unreadable),
+                (&[("outcome", "deferred")], remote.deferred),
+            ],
+        );
+        let samples = &remote.samples;
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_remote_write_samples_total",
+            "Samples that came by remote write, by what became of them.",
+            &[
+                (&[("outcome", "stored")], samples.stored),
+                (&[("outcome", "duplicate")], samples.duplicate),
+                (&[("outcome", "conflicting")], samples.conflicting),
+                (&[("outcome", "too_old")], samples.too_old),
+                (&[("outcome", "too_far_ahead")], samples.ahead),
+                (&[("outcome", "bad_labels")], samples.labels),
+                (&[("outcome", "over_limit")], samples.limit),
+            ],
+        );
+        for (name, help, value) in [
+            (
+                "stoa_collector_remote_write_received_bytes_total",
+                "Compressed bytes that came by remote write.",
+                remote.bytes,
+            ),
+            (
+                "stoa_collector_remote_write_histograms_refused_total",
+                "Native histograms that came by remote write and were refused.",
+                remote.histograms_refused,
+            ),
+            (
+                "stoa_collector_remote_write_exemplars_ignored_total",
+                "Exemplars that came by remote write and were not kept.",
+                remote.exemplars_ignored,
+            ),
+        ] {
+            self.counter(name, help, value);
+        }
+        self.gauge(
+            "stoa_collector_remote_write_senders",
+            "Senders of remote write known now.",
+            remote.senders,
+        );
+        self.gauge(
+            "stoa_collector_remote_write_series",
+            "Series of these senders known now.",
+            remote.series,
+        );
     }
 
     fn people(&mut self, figures: &Figures) {

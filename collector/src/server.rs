@@ -29,6 +29,7 @@ use crate::http::health::{self, Ready, Trouble};
 use crate::http::import::{self, Importer};
 use crate::http::metrics;
 use crate::http::prometheus::{self, Prometheus};
+use crate::http::remote_write::{self, RemoteWrite, SERIES_PER_SENDER_MAX};
 use crate::http::serve::{Limits, Places};
 use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
 use crate::http::{Routes, serve};
@@ -115,6 +116,7 @@ pub struct Parts {
     access: Arc<Access>,
     places: Arc<Places>,
     prometheus: Prometheus,
+    remote_write: RemoteWrite,
     pub(crate) watch: Arc<WatchFigures>,
 }
 
@@ -134,6 +136,7 @@ impl Parts {
             refusals: self.access.refusals(),
             http: self.places.figures(),
             queries: self.prometheus.figures(),
+            remote_write: self.remote_write.figures(),
         }
     }
 
@@ -218,6 +221,12 @@ impl Server {
             .local_addr()
             .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
         let prometheus = Prometheus::new(store.clone(), &config.query, Arc::clone(&clock));
+        let remote_write = {
+            let ingest = Arc::clone(&ingest);
+            let doubt = move || ingest.clock_standing() == clocks::Standing::Behind;
+            let (store, clock) = (store.clone(), Arc::clone(&clock));
+            RemoteWrite::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
+        };
         let exempt = config.http.trusted_proxies.clone();
         let places = Places::new(Limits { exempt, ..Limits::default() });
         let parts = Parts {
@@ -229,6 +238,7 @@ impl Server {
             access: Arc::clone(&access),
             places: Arc::clone(&places),
             prometheus,
+            remote_write,
             watch: Arc::default(),
         };
         let scheme = if needs_tls { "https" } else { "http" };
@@ -366,6 +376,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(health::routes(ready.clone(), trouble(parts.store.clone())))
         .merge(front::routes(facts))
         .merge(prometheus::routes(parts.prometheus.clone()))
+        .merge(remote_write::routes(parts.remote_write.clone()))
         .merge(metrics::routes(metrics))
         .merge(import::routes(Importer::new(parts.store.clone(), Arc::clone(clock))))
         .merge(admin::routes(Admin {

@@ -21,6 +21,7 @@ use stoa_collector::http::front::{self, FrontFacts};
 use stoa_collector::http::health::{self, Ready};
 use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::remote_write::{self, RemoteWrite};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
 use stoa_collector::members::Members;
 use stoa_collector::store::Store;
@@ -56,6 +57,7 @@ GET /api/v1/status/runtimeinfo read: in; 401 in in in in
 GET /api/v1/status/tsdb read: in; 401 in in in in
 GET /api/v1/status/walreplay read: in; 401 in in in in
 GET /api/v1/targets read: in; 401 in in in in
+POST /api/v1/write write: in; 401 403 in in 403
 GET /front.css read: in; 401 in in in in
 GET /metrics read: in; 401 in in in in
 GET /ready open: in; in in in in in
@@ -88,11 +90,14 @@ fn table(members: &Arc<Members>) -> Routes {
         series_max: 1000,
         concurrency_max: 2,
     };
+    let doubt = Arc::new(|| false);
+    let remote_write = RemoteWrite::new(store.clone(), 10, Arc::clone(&clock), doubt);
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
         .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
+        .merge(remote_write::routes(remote_write))
         .merge(metrics::routes(Arc::new(Vec::new)))
 }
 

@@ -1,0 +1,188 @@
+//! The messages of Prometheus remote write, versions 1 and 2, after decompression.
+//!
+//! Sources: `prompb/remote.proto` and `prompb/types.proto` for version 1,
+//! `prompb/io/prometheus/write/v2/types.proto` for version 2, both of prometheus/prometheus.
+//!
+//! [`read`] walks a message without copying it and hands each series to a [`Visitor`]. Fields may
+//! come in any order and unknown ones are skipped, as protobuf asks. Bounds: [`SAMPLES_MAX`],
+//! [`SYMBOLS_MAX`], [`LABELS_MAX`]; what is kept while reading is a list of one series' labels and
+//! samples and, in version 2, of the places of the symbols.
+//!
+//! Native histograms and exemplars are counted, not read.
+//!
+//! ```
+//! use stoa_exchange::remote_write::{self, Series, Metadata, Version, Visitor};
+//!
+//! struct Names(Vec<String>);
+//! impl Visitor for Names {
+//!     fn series(&mut self, series: &Series<'_>) {
+//!         if let Ok(labels) = series.labels {
+//!             self.0.extend(labels.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()));
+//!         }
+//!     }
+//!     fn metadata(&mut self, _metadata: &Metadata<'_>) {}
+//! }
+//!
+//! let mut writer = remote_write::Writer::new(Version::Two);
+//! writer.series(&[("__name__", "up")], &[(1000, 1.0)]);
+//! let mut names = Names(Vec::new());
+//! remote_write::read(Version::Two, &writer.finish(), &mut names)?;
+//! assert_eq!(names.0, ["__name__"]);
+//! # Ok::<(), remote_write::ReadError>(())
+//! ```
+
+mod v1;
+mod v2;
+mod wire;
+mod write;
+
+use stoa_model::{MetricKind, TimestampMs};
+
+pub use write::Writer;
+
+/// Most samples of one message; Prometheus sends 2000 at a time, vmagent 10,000.
+pub const SAMPLES_MAX: usize = 1 << 19;
+
+/// Most symbols of one message of version 2.
+pub const SYMBOLS_MAX: usize = 1 << 20;
+
+/// Most labels of one series; one with more is handed over as [`LabelsFault::TooMany`].
+pub const LABELS_MAX: usize = 64;
+
+/// Which message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `prometheus.WriteRequest`.
+    One,
+    /// `io.prometheus.write.v2.Request`.
+    Two,
+}
+
+/// Takes what a message holds, in its order.
+pub trait Visitor {
+    /// A series.
+    fn series(&mut self, series: &Series<'_>);
+    /// What is said about a metric. In version 2 it follows the series it stands in.
+    fn metadata(&mut self, metadata: &Metadata<'_>);
+}
+
+/// A label's name and value, as sent: UTF-8 is not checked yet.
+pub type RawLabel<'a> = (&'a [u8], &'a [u8]);
+
+/// One series of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series<'a> {
+    /// The labels in the sender's order.
+    pub labels: Result<&'a [RawLabel<'a>], LabelsFault>,
+    /// Times in milliseconds and values, in the sender's order.
+    pub samples: &'a [(TimestampMs, f64)],
+    /// How many native histograms stood beside them.
+    pub histograms: u64,
+    /// How many exemplars.
+    pub exemplars: u64,
+}
+
+/// What is said about a metric, as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata<'a> {
+    /// The metric family's name; in version 2 the name of a series of it.
+    pub name: &'a [u8],
+    /// What it measures; what Stoa has no word for is `Untyped` or its nearest kin.
+    pub kind: MetricKind,
+    /// What it means.
+    pub help: &'a [u8],
+    /// Its unit.
+    pub unit: &'a [u8],
+}
+
+/// Why a series' labels cannot be read; the rest of the message can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelsFault {
+    /// More than [`LABELS_MAX`].
+    #[error("more than {LABELS_MAX} labels")]
+    TooMany,
+    /// A reference to a symbol that is not there.
+    #[error("label reference {reference} points beyond the {symbols} symbols")]
+    NoSymbol {
+        /// As sent.
+        reference: u64,
+        /// How many there are.
+        symbols: usize,
+    },
+    /// A name without a value.
+    #[error("an odd number of label references")]
+    Odd,
+}
+
+/// Why a message cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is not protobuf, or ends too early.
+    #[error("not a message of the protocol: {0}")]
+    Malformed(#[from] Malformed),
+    /// More than [`SAMPLES_MAX`] samples, histograms and exemplars together.
+    #[error("more than {SAMPLES_MAX} samples in one message: send fewer at a time")]
+    TooManySamples,
+    /// More than [`SYMBOLS_MAX`] symbols.
+    #[error("more than {SYMBOLS_MAX} symbols in one message: send fewer series at a time")]
+    TooManySymbols,
+}
+
+/// Why bytes are no protobuf message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A field ends beyond its message.
+    #[error("it ends within a field")]
+    Truncated,
+    /// A number of more than 64 bits.
+    #[error("a number is too long")]
+    Number,
+    /// A field number or type that there is not.
+    #[error("field {field} of wire type {wire_type} cannot be")]
+    Field {
+        /// Its number.
+        field: u64,
+        /// Its wire type.
+        wire_type: u8,
+    },
+    /// A known field of another type than it must have.
+    #[error("field {field} has the wrong wire type")]
+    Type {
+        /// Its number.
+        field: u64,
+    },
+}
+
+/// Reads a message and hands what is in it to `visitor`.
+///
+/// # Errors
+/// [`ReadError`]; what was before the fault has been handed over by then.
+pub fn read(version: Version, message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
+    match version {
+        Version::One => v1::read(message, visitor),
+        Version::Two => v2::read(message, visitor),
+    }
+}
+
+/// Samples, histograms and exemplars of a message so far.
+#[derive(Debug, Default)]
+struct Budget(usize);
+
+impl Budget {
+    fn take(&mut self) -> Result<(), ReadError> {
+        self.0 += 1;
+        if self.0 > SAMPLES_MAX { Err(ReadError::TooManySamples) } else { Ok(()) }
+    }
+}
+
+/// `MetricType` of both versions' `.proto` files, which agree in their numbers.
+fn kind(number: u64) -> MetricKind {
+    match number {
+        1 => MetricKind::Counter,
+        // Info and state sets are gauges of 0 and 1.
+        2 | 6 | 7 => MetricKind::Gauge,
+        3 | 4 => MetricKind::Histogram,
+        5 => MetricKind::Summary,
+        _ => MetricKind::Untyped,
+    }
+}

@@ -1,0 +1,127 @@
+//! `io.prometheus.write.v2.Request`: text stands once, in a table of symbols.
+
+use stoa_model::METRIC_NAME;
+
+use super::wire::{Fields, Value, sample};
+use super::{
+    Budget, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError, SYMBOLS_MAX, Series,
+    Visitor, kind,
+};
+
+const SYMBOLS: u64 = 4;
+const SERIES: u64 = 5;
+
+/// The symbols' places are found first: nothing says that they stand before the series.
+pub(super) fn read(message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
+    let mut symbols = Vec::new();
+    let mut fields = Fields(message);
+    while let Some((field, value)) = fields.next()? {
+        if field == SYMBOLS {
+            if symbols.len() == SYMBOLS_MAX {
+                return Err(ReadError::TooManySymbols);
+            }
+            symbols.push(value.bytes(field)?);
+        }
+    }
+    let mut reading = Reading { symbols: &symbols, ..Reading::default() };
+    let mut fields = Fields(message);
+    while let Some((field, value)) = fields.next()? {
+        if field == SERIES {
+            reading.series(value.bytes(field)?, visitor)?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Reading<'a> {
+    symbols: &'a [&'a [u8]],
+    budget: Budget,
+    /// The pairs complete so far, a name that waits for its value, and what is wrong with them.
+    labels: Vec<RawLabel<'a>>,
+    name: Option<&'a [u8]>,
+    fault: Option<LabelsFault>,
+    samples: Vec<(i64, f64)>,
+}
+
+impl<'a> Reading<'a> {
+    fn series(&mut self, message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
+        self.labels.clear();
+        self.samples.clear();
+        (self.name, self.fault) = (None, None);
+        let (mut histograms, mut exemplars) = (0, 0);
+        let mut said = None;
+        let mut fields = Fields(message);
+        while let Some((field, value)) = fields.next()? {
+            match (field, value) {
+                (1, Value::Bytes(packed)) => {
+                    let mut packed = Fields(packed);
+                    while !packed.0.is_empty() {
+                        self.reference(packed.number()?);
+                    }
+                }
+                (1, value) => self.reference(value.number(field)?),
+                (2, value) => {
+                    self.budget.take()?;
+                    self.samples.push(sample(value.bytes(field)?)?);
+                }
+                (3, _) => {
+                    self.budget.take()?;
+                    histograms += 1;
+                }
+                (4, _) => {
+                    self.budget.take()?;
+                    exemplars += 1;
+                }
+                (5, value) => said = Some(self.metadata(value.bytes(field)?)?),
+                _ => {}
+            }
+        }
+        let odd = self.name.map(|_lone| LabelsFault::Odd);
+        let labels = self.fault.or(odd).map_or(Ok(self.labels.as_slice()), Err);
+        visitor.series(&Series { labels, samples: &self.samples, histograms, exemplars });
+        if let (Ok(labels), Some(said)) = (labels, said)
+            && let Some((_, name)) = labels.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes())
+        {
+            visitor.metadata(&Metadata { name, ..said });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn reference(&mut self, reference: u64) {
+        if self.fault.is_some() {
+            return;
+        }
+        let Some(symbol) = self.symbol(reference) else {
+            let symbols = self.symbols.len();
+            self.fault = Some(LabelsFault::NoSymbol { reference, symbols });
+            return;
+        };
+        match self.name.take() {
+            None if self.labels.len() == LABELS_MAX => self.fault = Some(LabelsFault::TooMany),
+            None => self.name = Some(symbol),
+            Some(name) => self.labels.push((name, symbol)),
+        }
+    }
+
+    #[inline]
+    fn symbol(&self, reference: u64) -> Option<&'a [u8]> {
+        self.symbols.get(usize::try_from(reference).ok()?).copied()
+    }
+
+    /// Without its name, which stands among the labels.
+    fn metadata(&self, message: &[u8]) -> Result<Metadata<'a>, Malformed> {
+        let mut fields = Fields(message);
+        let mut said = Metadata { name: &[], kind: kind(0), help: &[], unit: &[] };
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                1 => said.kind = kind(value.number(field)?),
+                3 => said.help = self.symbol(value.number(field)?).unwrap_or_default(),
+                4 => said.unit = self.symbol(value.number(field)?).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        Ok(said)
+    }
+}

@@ -1,0 +1,146 @@
+//! Messages being written.
+
+use std::collections::HashMap;
+
+use stoa_model::{MetricKind, TimestampMs};
+
+use super::Version;
+
+/// A message under construction. The caller bounds what goes into one.
+#[derive(Debug)]
+pub struct Writer {
+    version: Version,
+    /// Series, and metadata in version 1.
+    body: Vec<u8>,
+    symbols: Vec<u8>,
+    references: HashMap<String, u64>,
+    /// A message within the body before its length is known.
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty message.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        let mut writer = Self {
+            version,
+            body: Vec::new(),
+            symbols: Vec::new(),
+            references: HashMap::new(),
+            scratch: Vec::new(),
+        };
+        // The first symbol is the empty one, so that 0 means "not said".
+        writer.reference("");
+        writer
+    }
+
+    /// Adds a series: labels sorted by name, samples in order of time.
+    pub fn series(&mut self, labels: &[(&str, &str)], samples: &[(TimestampMs, f64)]) {
+        self.described(labels, samples, None);
+    }
+
+    /// Adds a series with, in version 2, what is said about its metric: kind, help, unit.
+    pub fn described(
+        &mut self,
+        labels: &[(&str, &str)],
+        samples: &[(TimestampMs, f64)],
+        metadata: Option<(MetricKind, &str, &str)>,
+    ) {
+        let mut message = std::mem::take(&mut self.scratch);
+        message.clear();
+        match self.version {
+            Version::One => {
+                for (name, value) in labels {
+                    let mut label = Vec::with_capacity(4 + name.len() + value.len());
+                    put_bytes(&mut label, 1, name.as_bytes());
+                    put_bytes(&mut label, 2, value.as_bytes());
+                    put_bytes(&mut message, 1, &label);
+                }
+            }
+            Version::Two => {
+                let mut packed = Vec::new();
+                for (name, value) in labels {
+                    put_varint(&mut packed, self.reference(name));
+                    put_varint(&mut packed, self.reference(value));
+                }
+                put_bytes(&mut message, 1, &packed);
+            }
+        }
+        for (t, v) in samples {
+            let mut sample = Vec::with_capacity(20);
+            sample.push(1 << 3 | 1);
+            sample.extend_from_slice(&v.to_le_bytes());
+            put_number(&mut sample, 2, t.cast_unsigned());
+            put_bytes(&mut message, 2, &sample);
+        }
+        if let (Version::Two, Some((kind, help, unit))) = (self.version, metadata) {
+            let mut said = Vec::new();
+            put_number(&mut said, 1, number(kind));
+            put_number(&mut said, 3, self.reference(help));
+            put_number(&mut said, 4, self.reference(unit));
+            put_bytes(&mut message, 5, &said);
+        }
+        put_bytes(&mut self.body, if self.version == Version::One { 1 } else { 5 }, &message);
+        self.scratch = message;
+    }
+
+    /// Adds what is said about a metric, to a message of version 1; version 2 says it beside series.
+    pub fn metadata(&mut self, name: &str, kind: MetricKind, help: &str, unit: &str) {
+        if self.version == Version::One {
+            let mut said = Vec::new();
+            put_number(&mut said, 1, number(kind));
+            put_bytes(&mut said, 2, name.as_bytes());
+            put_bytes(&mut said, 4, help.as_bytes());
+            put_bytes(&mut said, 5, unit.as_bytes());
+            put_bytes(&mut self.body, 3, &said);
+        }
+    }
+
+    /// The whole message, not compressed.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        match self.version {
+            Version::One => self.body,
+            Version::Two => [self.symbols, self.body].concat(),
+        }
+    }
+
+    fn reference(&mut self, text: &str) -> u64 {
+        if let Some(reference) = self.references.get(text) {
+            return *reference;
+        }
+        let reference = self.references.len() as u64;
+        self.references.insert(text.to_owned(), reference);
+        put_bytes(&mut self.symbols, 4, text.as_bytes());
+        reference
+    }
+}
+
+fn number(kind: MetricKind) -> u64 {
+    match kind {
+        MetricKind::Untyped => 0,
+        MetricKind::Counter => 1,
+        MetricKind::Gauge => 2,
+        MetricKind::Histogram => 3,
+        MetricKind::Summary => 5,
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
+    put_varint(out, field << 3);
+    put_varint(out, number);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while let Some(low) = u8::try_from(number & 0x7f).ok().filter(|_| number >= 0x80) {
+        out.push(low | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or(0));
+}
