@@ -23,6 +23,9 @@ use crate::corpus::{Changes, CorpusReader, Cursor};
 /// Made-up hosts move once in this time, however seldom they are read.
 const MOVE_MS: u64 = 1000;
 
+/// Ticks that are looked at to say what readings are like.
+const LOOK_TICKS: TimestampMs = 60;
+
 /// How much is wanted of what.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -56,6 +59,8 @@ pub(super) struct Load {
     pub(super) ticks: u64,
     seed: u64,
     series: usize,
+    /// Readings of the first host's first ticks that equal the one before, percent.
+    equal_percent: f64,
 }
 
 #[derive(Clone)]
@@ -89,7 +94,9 @@ impl Load {
                 (Kind::MadeUp(shape), series, ticks)
             }
         };
-        Ok(Self { kind, hosts, interval, ticks, seed, series })
+        let mut load = Self { kind, hosts, interval, ticks, seed, series, equal_percent: 0.0 };
+        load.equal_percent = equal_percent(load.replica(0));
+        Ok(load)
     }
 
     /// Series of one host.
@@ -104,16 +111,17 @@ impl Load {
 
     /// What the readings are, for whoever reads the figures.
     pub(super) fn said(&self) -> String {
+        let equal = format!("{:.0} % of readings equal the one before", self.equal_percent);
         match &self.kind {
             Kind::MadeUp(_) => format!(
-                "made up from seed {}, never looped: integer counters and gauges, about 75 % of readings equal the one before",
+                "made up from seed {}, never looped: integer counters and gauges, {equal}",
                 self.seed
             ),
             Kind::Recorded { corpus, shift, .. } if self.hosts > 1 => format!(
-                "{}, not looped; {} replicas of one recording, {shift} ticks apart: B/sample is that of one replica and says nothing of hosts that differ",
+                "{}, not looped, {equal}; {} replicas of one recording, {shift} ticks apart: B/sample is that of one replica and says nothing of hosts that differ",
                 corpus.name, self.hosts
             ),
-            Kind::Recorded { corpus, .. } => format!("{}, not looped", corpus.name),
+            Kind::Recorded { corpus, .. } => format!("{}, not looped, {equal}", corpus.name),
         }
     }
 
@@ -217,6 +225,23 @@ fn recorded(path: &Path, asked: &Asked) -> anyhow::Result<(Kind, usize, u64)> {
     Ok((Kind::Recorded { corpus, thin, shift }, count, run))
 }
 
+/// Of the first ticks of a host, how many readings equal the one before, percent.
+fn equal_percent(mut replica: Replica) -> f64 {
+    let ticks: Vec<Tick> = (0..LOOK_TICKS).map_while(|t| replica.tick(t)).collect();
+    let (mut equal, mut all) = (0_u32, 0_u32);
+    for (before, now) in ticks.iter().zip(ticks.iter().skip(1)) {
+        let mut old = before.samples.iter().peekable();
+        for (series, value) in &now.samples {
+            while old.next_if(|(other, _)| other.id < series.id).is_some() {}
+            if let Some((_, was)) = old.next_if(|(other, _)| other.id == series.id) {
+                all += 1;
+                equal += u32::from(was.to_bits() == value.to_bits());
+            }
+        }
+    }
+    f64::from(equal) / f64::from(all.max(1)) * 100.0
+}
+
 /// One reading of this machine by the agent's own sources.
 fn this_machine() -> anyhow::Result<Tick> {
     let config = Config::defaults()?;
@@ -296,6 +321,7 @@ mod tests {
         let file = corpus(20);
         let load = Load::open(&asked(file.path(), 3, 1, 10)).unwrap();
         assert_eq!(values(&load, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+        assert!(load.equal_percent.abs() < 1e-9, "a count never stays");
         assert_eq!(values(&load, 2), (10..20).map(f64::from).collect::<Vec<_>>());
         let load = Load::open(&asked(file.path(), 1, 5, 100)).unwrap();
         assert_eq!(values(&load, 0), [0.0, 5.0, 10.0, 15.0]);
@@ -304,6 +330,15 @@ mod tests {
         assert_eq!(values(&load, 4).last(), Some(&19.0));
         let mut replica = load.replica(4);
         assert_eq!((0..20).filter_map(|t| replica.tick(t)).count(), 16, "it ends with the corpus");
+    }
+
+    #[test]
+    fn what_is_made_up_says_how_much_of_it_stays() {
+        let mut asked = asked(Path::new(""), 1, 1, 10);
+        (asked.corpus, asked.names) = (None, Names::MadeUp(550));
+        let load = Load::open(&asked).unwrap();
+        assert!((70.0..80.0).contains(&load.equal_percent), "{}", load.equal_percent);
+        assert!(load.said().contains("seed 1, never looped"));
     }
 
     #[test]
