@@ -24,12 +24,13 @@ use stoa_proto::delivery::Epoch;
 use stoa_proto::tick::Tick;
 use stoa_transport::Dialer;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use figures::UplinkFigures;
 pub use session::UplinkConfig;
 
-use event::{Action, Event, SpoolWorker};
+use event::{Action, Event, Moment, SpoolWorker};
 use link::Link;
 use outage::Outage;
 use session::Uplink;
@@ -40,10 +41,11 @@ const FRAMES_WAITING_MAX: usize = 256;
 /// Replies that wait for the machine, at most; streams wait beyond.
 const EVENTS_WAITING_MAX: usize = 64;
 
-/// The longest sleep, so that a clock that jumps is noticed.
+/// The longest sleep: the machine may have nothing to wait for.
 const NAP: Duration = Duration::from_secs(5);
 
-/// Tells the time in milliseconds since 1970; main hands it in.
+/// Tells the time in milliseconds since 1970, as the host has it, which may leap; main hands it in.
+/// Nothing waits by it.
 pub type Clock = Arc<dyn Fn() -> TimestampMs + Send + Sync>;
 
 /// A random epoch for a process that begins.
@@ -75,17 +77,18 @@ pub async fn run<S: SpoolWorker>(
 ) {
     let (replies_tx, mut replies) = mpsc::channel(EVENTS_WAITING_MAX);
     let mut driver = Driver {
-        machine: Uplink::new(config, clock()),
+        machine: Uplink::new(config, 0),
         link: Link::new(dialer, replies_tx),
         outage: Outage::default(),
         was_up: false,
         spool: Some(spool),
         clock,
+        began: Instant::now(),
     };
     driver.handle(Event::Timer).await;
     let mut more_ticks = true;
     loop {
-        let wait = u64::try_from(driver.machine.deadline().saturating_sub((driver.clock)()));
+        let wait = u64::try_from(driver.machine.deadline().saturating_sub(driver.now().steady_ms));
         let nap = Duration::from_millis(wait.unwrap_or(0)).min(NAP);
         let event = tokio::select! {
             biased;
@@ -135,9 +138,16 @@ struct Driver<S> {
     /// Away while a blocking thread works with it; lost if that panics.
     spool: Option<S>,
     clock: Clock,
+    /// Where the steady clock begins.
+    began: Instant,
 }
 
 impl<S: SpoolWorker> Driver<S> {
+    fn now(&self) -> Moment {
+        let steady_ms = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Moment { steady_ms, wall_ms: (self.clock)() }
+    }
+
     async fn handle(&mut self, event: Event) {
         let mut actions = std::collections::VecDeque::from(self.step(event));
         while let Some(action) = actions.pop_front() {
@@ -190,12 +200,12 @@ impl<S: SpoolWorker> Driver<S> {
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let now = (self.clock)();
+        let now = self.now();
         self.was_up = self.machine.is_up() || matches!(event, Event::Stop);
         match &event {
             Event::Welcomed { welcome, .. } => {
                 self.outage.end();
-                let skew_ms = now.saturating_sub(welcome.now_ms);
+                let skew_ms = now.wall_ms.saturating_sub(welcome.now_ms);
                 tracing::info!(session = welcome.session, skew_ms, "the collector is there");
             }
             Event::Fenced { reason } => {

@@ -34,9 +34,18 @@ impl Feed {
         Self::start_in(sandbox, &dir, uplink::boot_id()).await
     }
 
+    /// The uplink of a new host whose clock is `clock`.
+    pub async fn with_clock(sandbox: &Sandbox, host: &str, clock: Clock) -> Self {
+        let dir = sandbox.join(host).await;
+        Self::run_in(sandbox, &dir, uplink::boot_id(), clock)
+    }
+
     /// The uplink of the host that has joined in `dir`, on a machine with this boot id.
     pub async fn start_in(sandbox: &Sandbox, dir: &Path, boot_id: Vec<u8>) -> Self {
-        let clock: Clock = Arc::new(stoa_daemon::unix_ms);
+        Self::run_in(sandbox, dir, boot_id, Arc::new(stoa_daemon::unix_ms))
+    }
+
+    fn run_in(sandbox: &Sandbox, dir: &Path, boot_id: Vec<u8>, clock: Clock) -> Self {
         let identity = identity::load(dir).unwrap();
         let epoch = uplink::draw_epoch();
         let (spool, opened) = Spool::open(

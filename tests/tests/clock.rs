@@ -1,4 +1,5 @@
-//! A collector whose own clock is wrong: nothing of what agents send is lost by it.
+//! Clocks that are wrong and are set, the collector's and an agent's: nothing of what agents send is
+//! lost by it, and nobody stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,6 +9,7 @@ use stoa_tests::sandbox::{Point, Sandbox, until};
 use stoa_tests::{Feed, feed::named};
 
 const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
 
 /// One feed, and what it sent.
 struct Sender {
@@ -90,4 +92,34 @@ async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
         assert_eq!(sandbox.points(sender.name).await, sender.sent);
     }
     assert_eq!(figures().store.samples.too_old, 0);
+}
+
+/// A host that starts an hour ahead has its clock set right while the collector is away, and later
+/// set forward again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_clock_is_set_while_the_collector_is_away_comes_back() {
+    let skew_ms = Arc::new(AtomicI64::new(HOUR_MS));
+    let clock: Clock = {
+        let skew_ms = Arc::clone(&skew_ms);
+        Arc::new(move || stoa_daemon::unix_ms() + skew_ms.load(Ordering::SeqCst))
+    };
+    let mut sandbox = Sandbox::start().await;
+    let mut feed = Feed::with_clock(&sandbox, "pve1", clock).await;
+    let mut sent = vec![(feed.say("set", 0.0).await, 0.0)];
+    feed.settled(1).await;
+    for (round, skew) in [(1_u8, 0), (2, HOUR_MS)] {
+        sandbox.stop().await;
+        skew_ms.store(skew, Ordering::SeqCst);
+        let value = f64::from(round);
+        sent.push((feed.say("set", value).await, value));
+        until("a dial has failed", async || {
+            let figures = feed.figures();
+            (figures.hang_ups > figures.sessions && figures.in_spool == 1).then_some(())
+        })
+        .await;
+        sandbox.restart(|_| {}).await;
+        feed.settled(sent.len() as u64).await;
+        assert_eq!(feed.figures().sessions, u64::from(round) + 1);
+        assert_eq!(sandbox.points("set").await, sent);
+    }
 }

@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep};
 /// enough for a dozen dials.
 const OUTAGE: Duration = Duration::from_secs(16);
 
-/// How soon after the collector listens again a reading is to be there.
-const BACK: Duration = Duration::from_millis(1500);
+/// Later than this is broken: a wait that grew with the outage, or a session left to fall silent.
+/// How soon exactly is for tests in virtual time; here it is printed, and a busy machine is slow.
+const LATE: Duration = Duration::from_secs(10);
 
 /// How often a feed is given a tick.
 const PACE: Duration = Duration::from_millis(100);
@@ -90,7 +91,7 @@ async fn an_outage_of_the_collector_leaves_no_gap() {
     }
     let took = listens.elapsed();
     println!("a new reading is there {took:?} after the collector listens");
-    assert!(took < BACK, "a new reading is there only {took:?} after the collector listens");
+    assert!(took < LATE, "a new reading is there only {took:?} after the collector listens");
     let figures = feed.settled(sent.len() as u64).await;
     assert!(figures.legs > 0, "live ticks have not overtaken the backlog: {figures:?}");
     assert_eq!(figures.dropped.iter().chain(&figures.lost).sum::<u64>(), 0, "{figures:?}");
@@ -135,7 +136,8 @@ async fn a_revoked_host_is_cut_off_and_stays_out() {
     until("the revoked host's session ends", async || (feed.figures().hang_ups > 0).then_some(()))
         .await;
     let took = revoked_at.elapsed();
-    assert!(took < Duration::from_millis(1500), "cut off after {took:?}");
+    println!("a revoked host is cut off after {took:?}");
+    assert!(took < LATE, "cut off only after {took:?}");
     feed.say("after", 1.0).await;
     other.say("after", 2.0).await;
     other.settled(2).await;

@@ -8,6 +8,20 @@ use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Mark};
 use stoa_proto::message::{Hello, Push, PushReply, Welcome};
 use stoa_proto::tick::Tick;
 
+/// Milliseconds by a clock that nobody sets, from any beginning: only how far two instants are apart
+/// means something. Not a [`TimestampMs`].
+pub type SteadyMs = i64;
+
+/// The agent's two clocks, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What every wait runs by.
+    pub steady_ms: SteadyMs,
+    /// What the host's clock says, which may be set at any time and by any amount: told to the
+    /// collector, and waited for by nothing.
+    pub wall_ms: TimestampMs,
+}
+
 /// A Push call of the session; there is at most one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Call {

@@ -1,4 +1,4 @@
-//! The uplink as a state machine: `event + now → actions`, no socket, no file, no clock.
+//! The uplink as a state machine: `event + moment → actions`, no socket, no file, no clock.
 //!
 //! Constraints
 //! - A tick is in memory, or durable in the spool, or acknowledged, or dropped and counted.
@@ -11,8 +11,12 @@
 //! Operation: down → dialing → surveying (the spool compares with the collector's marks) → up.
 //! Once a dial has failed, or when no acknowledgement comes for [`SPILL_AFTER_MS`], ticks go to the
 //! spool, at most every [`SPILL_EVERY_MS`] (docs/decisions/0007); after [`STALL_MS`] without one the
-//! session is given up. How long it waits between dials: docs/decisions/0006. The driver hands in every event with the time, does the
-//! actions in order, and calls [`Uplink::deadline`] to know when to hand in a timer event.
+//! session is given up. How long it waits between dials: docs/decisions/0006. The driver hands in
+//! every event with the moment, does the actions in order, and calls [`Uplink::deadline`] to know
+//! when to hand in a timer event.
+//!
+//! Clocks: every wait runs by the steady clock, which nobody sets. The host's clock is only told to
+//! the collector: it may leap by hours, either way, and neither a dial nor a spill moves.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -20,13 +24,14 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use stoa_model::TimestampMs;
 use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Stream};
 use stoa_proto::frame::Encoder;
 use stoa_proto::message::{Data, Hello, Push, PushReply, WIRE_VERSION, Welcome};
 use stoa_proto::tick::Tick;
 
-use super::event::{Action, Call, Event, Lane, SpoolDone, SpoolJob, Until, drop_record};
+use super::event::{
+    Action, Call, Event, Lane, Moment, SpoolDone, SpoolJob, SteadyMs, Until, drop_record,
+};
 use super::figures::{UplinkFigures, add, take};
 use super::lane::{LaneAck, Sender};
 
@@ -107,15 +112,15 @@ pub struct Uplink {
     /// Whether the last dial failed: then ticks go to the spool at once.
     away: bool,
     /// When ticks were last handed to the spool.
-    spilled_at: TimestampMs,
+    spilled_at: SteadyMs,
     /// When something was last acknowledged, a session was last welcomed, or memory ceased to be
     /// empty: a session's patience runs from then.
-    progress_at: TimestampMs,
+    progress_at: SteadyMs,
     /// The same without welcomes: a collector that lets us in and takes nothing is no reason to
     /// keep ticks in memory only.
-    acknowledged_at: TimestampMs,
+    acknowledged_at: SteadyMs,
     /// The collector told us to wait until then.
-    not_before: TimestampMs,
+    not_before: SteadyMs,
     /// Whether the disk refused lately; then the next try waits for more ticks.
     spool_refused: bool,
     figures: UplinkFigures,
@@ -126,7 +131,7 @@ pub struct Uplink {
 struct Held {
     seq: u64,
     tick: Arc<Tick>,
-    since: TimestampMs,
+    since: SteadyMs,
     place: Place,
 }
 
@@ -141,8 +146,8 @@ enum Place {
 }
 
 enum Link {
-    Down { retry_at: TimestampMs },
-    Greeting { since: TimestampMs },
+    Down { retry_at: SteadyMs },
+    Greeting { since: SteadyMs },
     Surveying { welcome: Welcome },
     Up(Box<Up>),
 }
@@ -155,14 +160,14 @@ struct Up {
     begins: u32,
     backlog: Sender,
     critical: Sender,
-    heard_at: TimestampMs,
-    pinged_at: TimestampMs,
+    heard_at: SteadyMs,
+    pinged_at: SteadyMs,
 }
 
 impl Uplink {
-    /// A machine that wants to dial at once.
+    /// A machine that wants to dial at once; `now` is by the steady clock.
     #[must_use]
-    pub fn new(config: UplinkConfig, now: TimestampMs) -> Self {
+    pub fn new(config: UplinkConfig, now: SteadyMs) -> Self {
         let leg = Leg { epoch: config.epoch, stream: Stream::Metrics, number: 0 };
         let rng = StdRng::seed_from_u64(config.seed);
         let figures = UplinkFigures {
@@ -209,9 +214,9 @@ impl Uplink {
         self.memory.is_empty() && self.figures.in_spool == 0
     }
 
-    /// When [`Event::Timer`] is next of use.
+    /// When [`Event::Timer`] is next of use, by the steady clock; `i64::MAX` is never.
     #[must_use]
-    pub fn deadline(&self) -> TimestampMs {
+    pub fn deadline(&self) -> SteadyMs {
         let link = match &self.link {
             Link::Down { retry_at } => *retry_at,
             Link::Greeting { since } => since + GREETING_MS,
@@ -229,7 +234,8 @@ impl Uplink {
     }
 
     /// Takes an event; what it returns is to be done in order.
-    pub fn handle(&mut self, event: Event, now: TimestampMs) -> Vec<Action> {
+    pub fn handle(&mut self, event: Event, at: Moment) -> Vec<Action> {
+        let now = at.steady_ms;
         match event {
             Event::Tick(tick) => self.take_tick(tick, now),
             Event::Welcomed { welcome, fresh } => self.welcomed(welcome, fresh, now),
@@ -257,11 +263,11 @@ impl Uplink {
                 self.hang_up("stopping", now);
             }
         }
-        self.on_time(now);
+        self.on_time(at);
         std::mem::take(&mut self.actions)
     }
 
-    fn take_tick(&mut self, tick: Arc<Tick>, now: TimestampMs) {
+    fn take_tick(&mut self, tick: Arc<Tick>, now: SteadyMs) {
         if tick.samples.is_empty() {
             return;
         }
@@ -317,7 +323,7 @@ impl Uplink {
 
     /// Over the bound, spilled ticks leave memory, and others are spilled, or dropped when the
     /// disk refuses.
-    fn bound_memory(&mut self, now: TimestampMs) {
+    fn bound_memory(&mut self, now: SteadyMs) {
         if self.memory.len() <= MEMORY_TICKS_MAX {
             return;
         }
@@ -344,7 +350,7 @@ impl Uplink {
     }
 
     /// Hands the ticks that are only in memory to the spool.
-    fn spill(&mut self, now: TimestampMs) {
+    fn spill(&mut self, now: SteadyMs) {
         let mut seq_first = 0;
         let mut ticks = Vec::new();
         for held in self.memory.iter_mut().filter(|held| held.place == Place::Memory) {
@@ -362,12 +368,12 @@ impl Uplink {
     }
 
     /// When a tick that is only in memory is to be spilled.
-    fn spill_at(&self, first: &Held) -> TimestampMs {
+    fn spill_at(&self, first: &Held) -> SteadyMs {
         let next = first.since.max(self.spilled_at + SPILL_EVERY_MS);
         if self.away { next } else { next.max(self.acknowledged_at + SPILL_AFTER_MS) }
     }
 
-    fn welcomed(&mut self, welcome: Welcome, fresh: Epoch, now: TimestampMs) {
+    fn welcomed(&mut self, welcome: Welcome, fresh: Epoch, now: SteadyMs) {
         if !matches!(self.link, Link::Greeting { .. }) {
             return;
         }
@@ -420,7 +426,7 @@ impl Uplink {
         }
     }
 
-    fn surveyed(&mut self, live_leg_waits: bool, now: TimestampMs) {
+    fn surveyed(&mut self, live_leg_waits: bool, now: SteadyMs) {
         let Link::Surveying { welcome } =
             std::mem::replace(&mut self.link, Link::Down { retry_at: now })
         else {
@@ -458,7 +464,7 @@ impl Uplink {
         self.figures.legs += 1;
     }
 
-    fn replied(&mut self, call: Call, reply: PushReply, now: TimestampMs) {
+    fn replied(&mut self, call: Call, reply: PushReply, now: SteadyMs) {
         self.heard(now);
         let Link::Up(up) = &mut self.link else { return };
         let (begin, seq) = match reply {
@@ -508,7 +514,7 @@ impl Uplink {
         }
     }
 
-    fn spooled(&mut self, done: SpoolDone, now: TimestampMs) {
+    fn spooled(&mut self, done: SpoolDone, now: SteadyMs) {
         match done {
             SpoolDone::Appended { leg, through, dropped } => {
                 self.appended(leg, through);
@@ -611,7 +617,7 @@ impl Uplink {
         }
     }
 
-    fn hang_up(&mut self, reason: &str, now: TimestampMs) {
+    fn hang_up(&mut self, reason: &str, now: SteadyMs) {
         if let Link::Down { retry_at } = &mut self.link {
             if self.stopped {
                 *retry_at = i64::MAX;
@@ -635,7 +641,7 @@ impl Uplink {
         self.memory.retain(|held| held.place != Place::Spool);
     }
 
-    fn heard(&mut self, now: TimestampMs) {
+    fn heard(&mut self, now: SteadyMs) {
         if let Link::Up(up) = &mut self.link {
             up.heard_at = now;
         }
@@ -651,9 +657,8 @@ impl Uplink {
     }
 
     /// Does what is due.
-    fn on_time(&mut self, now: TimestampMs) {
-        // A clock that was set back must not keep ticks from the spool.
-        self.spilled_at = self.spilled_at.min(now);
+    fn on_time(&mut self, at: Moment) {
+        let now = at.steady_ms;
         let stalled = self.waits_for_ack() && self.progress_at + STALL_MS <= now;
         match &mut self.link {
             Link::Down { retry_at } if *retry_at <= now => {
@@ -663,7 +668,7 @@ impl Uplink {
                     agent_version: self.config.agent_version.clone(),
                     boot_id: self.config.boot_id.clone(),
                     epoch: self.config.epoch,
-                    now_ms: now,
+                    now_ms: at.wall_ms,
                 }));
             }
             Link::Greeting { since } if *since + GREETING_MS <= now => {

@@ -27,8 +27,10 @@ use super::session::FUTURE_MAX_MS;
 /// five seconds, and who is refused comes again within thirty.
 const RECENT_MS: i64 = 60_000;
 
-/// How long after its start the collector waits for senders before it judges, milliseconds: they
-/// redial at least every thirty seconds.
+/// How long after its start the collector waits for senders before it judges, milliseconds. Who
+/// found nobody dials again within a second, and who was let in for nothing within thirty. Those that
+/// were fenced (60 s) or refused (4 to 6 min) may come later, and have no say until then
+/// (docs/decisions/0006).
 pub const SETTLING_MS: i64 = 60_000;
 
 /// How long senders that all fell silent are still believed about the collector's clock,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stoa_agent::spool::{Spool, SpoolOptions};
-use stoa_agent::uplink::event::{Action, Event};
+use stoa_agent::uplink::event::{Action, Event, Moment};
 use stoa_agent::uplink::session::{Uplink, UplinkConfig};
 use stoa_proto::delivery::Epoch;
 use stoa_wal::disk::SimDisk;
@@ -26,7 +26,7 @@ impl Agent {
         disk: &SimDisk,
         plan: &Plan,
         random: [u8; 12],
-        now: i64,
+        at: Moment,
     ) -> Option<(Self, u64)> {
         let epoch = Epoch::from_random(random);
         let options = SpoolOptions {
@@ -36,27 +36,30 @@ impl Agent {
             ..SpoolOptions::default()
         };
         let disk = Arc::new(disk.clone());
-        let (spool, opened) = Spool::open(disk, Path::new(DIR), options, epoch, now).ok()?;
+        let (spool, opened) = Spool::open(disk, Path::new(DIR), options, epoch, at.wall_ms).ok()?;
         let config = UplinkConfig {
             epoch,
             boot_id: vec![1; 16],
             agent_version: "0".into(),
-            seed: now.cast_unsigned(),
+            seed: at.wall_ms.cast_unsigned(),
             recovered: opened.recovered,
         };
         let dropped = opened.dropped.iter().map(|record| record.samples).sum();
-        Some((Self { machine: Uplink::new(config, now), spool, connection: None }, dropped))
+        Some((
+            Self { machine: Uplink::new(config, at.steady_ms), spool, connection: None },
+            dropped,
+        ))
     }
 
     /// Hands in an event; does the spool's work as the driver does, and gives the rest.
-    pub(crate) fn handle(&mut self, event: Event, now: i64) -> Vec<Action> {
-        let mut todo = std::collections::VecDeque::from(self.machine.handle(event, now));
+    pub(crate) fn handle(&mut self, event: Event, at: Moment) -> Vec<Action> {
+        let mut todo = std::collections::VecDeque::from(self.machine.handle(event, at));
         let mut rest = Vec::new();
         while let Some(action) = todo.pop_front() {
             match action {
                 Action::Spool(job) => {
-                    if let Some(done) = self.spool.run(job, now) {
-                        todo.extend(self.machine.handle(Event::Spool(done), now));
+                    if let Some(done) = self.spool.run(job, at.wall_ms) {
+                        todo.extend(self.machine.handle(Event::Spool(done), at));
                     }
                 }
                 other => rest.push(other),

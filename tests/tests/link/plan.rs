@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) spool_age_max_ms: i64,
     /// One tick in so many is ten minutes ahead; 0: none.
     pub(crate) future_every: u64,
+    /// The agent's host's clock is set at these times, to be so many milliseconds off.
+    pub(crate) clock_set: Vec<(i64, i64)>,
 }
 
 impl Plan {
@@ -87,6 +89,7 @@ impl Plan {
             spool_bytes_max: if rng.random_ratio(1, 8) { 24 << 10 } else { 8 << 20 },
             spool_age_max_ms: if rng.random_ratio(1, 8) { 15_000 } else { 86_400_000 },
             future_every: if rng.random_ratio(1, 4) { 7 } else { 0 },
+            clock_set: clock_set(seed),
         }
     }
 
@@ -111,4 +114,16 @@ impl Plan {
     pub(crate) fn rolls_back_agent(&self) -> bool {
         self.mishaps.iter().any(|(_, mishap)| matches!(mishap, Mishap::RollBackAgent))
     }
+}
+
+/// In every fourth life. Forward by less than the spool keeps what was acknowledged.
+fn clock_set(seed: u64) -> Vec<(i64, i64)> {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0xc10c);
+    if !rng.random_ratio(1, 4) {
+        return Vec::new();
+    }
+    let offs_ms = [-3_600_000, -600_000, 0, 1_200_000];
+    (0..rng.random_range(1..4))
+        .map(|_| (rng.random_range(0..LIFE_MS), offs_ms[rng.random_range(0..offs_ms.len())]))
+        .collect()
 }

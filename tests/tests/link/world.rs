@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use stoa_agent::uplink::event::{Action as Wish, Call, Event};
+use stoa_agent::uplink::event::{Action as Wish, Call, Event, Moment};
 use stoa_collector::ingest::event::Action;
 use stoa_collector::ingest::session::Outcome;
 use stoa_model::{Labels, MetricKind};
@@ -38,6 +38,7 @@ enum Next {
     Mishap(Mishap),
     SnapshotAgent,
     SnapshotCollector,
+    SetAgentClock { off_ms: i64 },
     StartAgent,
     StartCollector,
     Heal,
@@ -79,6 +80,8 @@ pub(crate) struct World {
     what: HashMap<u64, Next>,
     agent_disk: SimDisk,
     collector_disk: SimDisk,
+    /// By how much the clock of the agent's host is off; samples are dated by the true one.
+    agent_clock_off_ms: i64,
     agent: Option<Agent>,
     collector: Option<Collector>,
     agent_snapshot: Option<SimSnapshot>,
@@ -140,6 +143,7 @@ impl World {
             what: HashMap::new(),
             agent_disk: SimDisk::new(seed),
             collector_disk: SimDisk::new(seed + 1),
+            agent_clock_off_ms: 0,
             agent: None,
             collector: None,
             agent_snapshot: None,
@@ -168,6 +172,9 @@ impl World {
         self.at(self.plan.snapshot_collector_at, Next::SnapshotCollector);
         for (at, mishap) in self.plan.mishaps.clone() {
             self.at(at, Next::Mishap(mishap));
+        }
+        for (at, off_ms) in self.plan.clock_set.clone() {
+            self.at(at, Next::SetAgentClock { off_ms });
         }
         self.at(LIFE_MS + 30_000, Next::Heal);
         let end = T0 + LIFE_MS + DRAIN_MS;
@@ -213,6 +220,7 @@ impl World {
             Next::SnapshotCollector => {
                 self.collector_snapshot = Some(self.collector_disk.snapshot());
             }
+            Next::SetAgentClock { off_ms } => self.agent_clock_off_ms = off_ms,
             Next::StartAgent => self.start_agent(),
             Next::StartCollector => self.start_collector(),
             Next::Heal => self.heal(),
@@ -247,11 +255,16 @@ impl World {
     }
 
     fn tell_agent(&mut self, event: Event) {
+        let at = self.agent_moment();
         let Some(agent) = &mut self.agent else { return };
-        let wishes = agent.handle(event, self.now);
+        let wishes = agent.handle(event, at);
         for wish in wishes {
             self.wish(wish);
         }
+    }
+
+    fn agent_moment(&self) -> Moment {
+        Moment { steady_ms: self.now - T0, wall_ms: self.now + self.agent_clock_off_ms }
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -495,7 +508,8 @@ impl World {
         if self.agent.is_some() {
             return;
         }
-        match Agent::start(&self.agent_disk, &self.plan, self.rng.random(), self.now) {
+        let at = self.agent_moment();
+        match Agent::start(&self.agent_disk, &self.plan, self.rng.random(), at) {
             Some((agent, dropped)) => {
                 self.books.dropped += dropped;
                 self.agent = Some(agent);
@@ -587,7 +601,7 @@ impl World {
 
     fn arm_timer(&mut self) {
         let Some(agent) = &self.agent else { return };
-        let at = agent.machine.deadline().max(self.now + 1);
+        let at = agent.machine.deadline().saturating_add(T0).max(self.now + 1);
         if at < self.timer_at && at < i64::MAX / 2 {
             self.timer_at = at;
             self.at(at - T0, Next::AgentTimer);
