@@ -87,7 +87,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// An ingest that appends to `store` and tells `presence` who is heard; no agent may have more
+    /// An ingest that appends to `store` and tells `presence` who is heard, by `steady`; no agent may have more
     /// than `series_max` series. Everything ends when `draining` is cancelled.
     #[must_use]
     pub fn new(
@@ -139,11 +139,17 @@ impl Ingest {
         self.clocks().standing(self.moment((self.clock)()))
     }
 
-    /// Whether the collector may write samples of its own at `now_ms`; `expected` says whether there
-    /// are hosts that may speak.
+    /// Whether the collector may write samples of its own at `now_ms`; `expected` says how many hosts
+    /// may speak.
     #[must_use]
-    pub fn clock_vouched(&self, now_ms: TimestampMs, expected: bool) -> bool {
+    pub fn clock_vouched(&self, now_ms: TimestampMs, expected: usize) -> bool {
         self.clocks().vouch(self.moment(now_ms), expected)
+    }
+
+    /// Milliseconds since the collector began, by the clock that nobody sets: what `presence` goes by.
+    #[must_use]
+    pub fn steady_ms(&self) -> i64 {
+        (self.steady)()
     }
 
     /// A host says what time it is.
@@ -158,6 +164,10 @@ impl Ingest {
 
     fn moment(&self, now_ms: TimestampMs) -> Moment {
         Moment { now_ms, steady_ms: (self.steady)() }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn clocks(&self) -> MutexGuard<'_, Clocks> {

@@ -2,8 +2,9 @@
 //!
 //! A scrape that fails writes `up 0` and ends the target's series with stale markers; a host that
 //! pushes cannot say that it is gone, so the collector says it. This is the pure part: it is told who
-//! was heard when, and answers what is due. It never knows how series are stored, and takes `now_ms`
-//! as an argument.
+//! was heard when, and answers what is due. It never knows how series are stored. `steady_ms` is the
+//! time since the collector began by a clock that nobody sets: setting the machine's clock makes no
+//! silence and hides none.
 //!
 //! Bounds: one entry per enrolled host.
 
@@ -21,6 +22,10 @@ const SILENCE_MIN_MS: i64 = 10_000;
 /// How often a silent host is said to be down: as often as Prometheus scrapes by default.
 const DOWN_EVERY_MS: i64 = 15_000;
 
+/// A host whose ticks were refused because the collector's clock is in doubt is not judged for this
+/// long after: it comes again within thirty seconds, and what it keeps must be stored then.
+const REFUSED_MS: i64 = 60_000;
+
 /// What is due for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
@@ -32,12 +37,15 @@ pub struct Silent {
 
 #[derive(Debug)]
 struct Entry {
-    heard_ms: TimestampMs,
+    /// By the steady clock, as are the others but for the tick's.
+    heard_ms: i64,
+    /// Not judged before; 0 when it may be.
+    excused_until_ms: i64,
     /// Between its last two ticks.
     interval_ms: i64,
     last_tick_ms: Option<TimestampMs>,
     /// When `up 0` was last said; `None` while it is not silent.
-    down_said_ms: Option<TimestampMs>,
+    down_said_ms: Option<i64>,
 }
 
 /// Who was heard when.
@@ -48,9 +56,10 @@ pub struct Presence {
 
 impl Presence {
     /// Begins to expect a host: at start-up every enrolled one, later each that joins.
-    pub fn expect(&mut self, host: HostId, now_ms: TimestampMs) {
+    pub fn expect(&mut self, host: HostId, steady_ms: i64) {
         self.hosts.entry(host).or_insert(Entry {
-            heard_ms: now_ms,
+            heard_ms: steady_ms,
+            excused_until_ms: 0,
             interval_ms: 0,
             last_tick_ms: None,
             down_said_ms: None,
@@ -62,15 +71,18 @@ impl Presence {
         self.hosts.remove(host).is_some()
     }
 
-    /// A live tick of a host was stored. Returns whether it had been silent until now.
-    pub fn heard(&mut self, host: &HostId, tick_ms: TimestampMs, now_ms: TimestampMs) -> bool {
-        self.expect(host.clone(), now_ms);
+    /// A live tick of a host, of `tick_ms` by its own clock, was stored. Returns whether it had been
+    /// silent until now.
+    pub fn heard(&mut self, host: &HostId, tick_ms: TimestampMs, steady_ms: i64) -> bool {
+        self.expect(host.clone(), steady_ms);
         let Some(entry) = self.hosts.get_mut(host) else { return false };
-        entry.heard_ms = now_ms;
+        entry.heard_ms = steady_ms;
+        let was_excused = std::mem::take(&mut entry.excused_until_ms) > 0;
         // The time it was away is no interval of its own.
         if let Some(last) = entry.last_tick_ms
             && tick_ms > last
             && entry.down_said_ms.is_none()
+            && !was_excused
         {
             entry.interval_ms = tick_ms - last;
         }
@@ -78,25 +90,36 @@ impl Presence {
         entry.down_said_ms.take().is_some()
     }
 
+    /// A tick of a host was refused because the collector's clock is in doubt: the host is there, and
+    /// it is no fault of its that nothing is stored. Who was silent stays so until a tick is stored,
+    /// but is not said down again meanwhile.
+    pub fn refused(&mut self, host: &HostId, steady_ms: i64) {
+        self.expect(host.clone(), steady_ms);
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.excused_until_ms = steady_ms.saturating_add(REFUSED_MS);
+        }
+    }
+
     /// Nobody was listened to until now: whoever had not fallen silent before has as much time as if
     /// just heard.
-    pub fn resume(&mut self, now_ms: TimestampMs) {
+    pub fn resume(&mut self, steady_ms: i64) {
         for entry in self.hosts.values_mut().filter(|entry| entry.down_said_ms.is_none()) {
-            entry.heard_ms = now_ms;
+            entry.heard_ms = steady_ms;
         }
     }
 
     /// The hosts that are silent and for which something is due now.
-    pub fn due(&mut self, now_ms: TimestampMs) -> Vec<Silent> {
+    pub fn due(&mut self, steady_ms: i64) -> Vec<Silent> {
         let mut due = Vec::new();
         for (host, entry) in &mut self.hosts {
             let patience = SILENCE_MIN_MS.max(INTERVALS_MISSED * entry.interval_ms);
-            if now_ms - entry.heard_ms <= patience {
+            if steady_ms - entry.heard_ms <= patience || steady_ms < entry.excused_until_ms {
                 continue;
             }
             let just_now = entry.down_said_ms.is_none();
-            if just_now || entry.down_said_ms.is_some_and(|said| now_ms - said >= DOWN_EVERY_MS) {
-                entry.down_said_ms = Some(now_ms);
+            if just_now || entry.down_said_ms.is_some_and(|said| steady_ms - said >= DOWN_EVERY_MS)
+            {
+                entry.down_said_ms = Some(steady_ms);
                 due.push(Silent { host: host.clone(), just_now });
             }
         }
@@ -127,18 +150,25 @@ mod tests {
         HostId::parse(name).unwrap()
     }
 
-    /// One word a second: `h`: a tick is heard, `.`: nothing. Returns what is due each second:
+    /// Between the steady clock and the sender's.
+    const SENDER_MS: TimestampMs = 1_700_000_000_000;
+
+    /// One word a second: `h`: a tick is heard, `r`: one is refused, `.`: nothing. Returns what is due each second:
     /// `!` just fell silent, `d` still down, `.` nothing.
     fn play(script: &str, seconds_per_word: i64) -> String {
         let mut presence = Presence::default();
         presence.expect(host("a"), 0);
         let mut said = String::new();
         for (i, word) in (0_i64..).zip(script.chars()) {
-            let now_ms = i * seconds_per_word * 1000;
-            if word == 'h' {
-                presence.heard(&host("a"), now_ms, now_ms);
+            let steady_ms = i * seconds_per_word * 1000;
+            match word {
+                'h' => {
+                    presence.heard(&host("a"), SENDER_MS + steady_ms, steady_ms);
+                }
+                'r' => presence.refused(&host("a"), steady_ms),
+                _ => {}
             }
-            said.push(match presence.due(now_ms).as_slice() {
+            said.push(match presence.due(steady_ms).as_slice() {
                 [] => '.',
                 [Silent { just_now: true, .. }] => '!',
                 _ => 'd',
@@ -161,6 +191,19 @@ mod tests {
     #[test]
     fn a_slow_host_is_given_three_of_its_intervals() {
         check("hhh....", 15, "......!");
+    }
+
+    #[test]
+    fn who_is_refused_for_the_clock_is_not_silent() {
+        // Every five seconds a word: refused every thirty, then heard, then not at all.
+        check("hr.....r.....r.....h......", 5, "......................!..d");
+        // Refused once and never again.
+        check("hr..............", 5, ".............!..");
+        // Down already: not said again while it is refused.
+        check("h...r............h...", 5, "...!............d...!");
+        let mut presence = Presence::default();
+        presence.refused(&host("a"), 0);
+        assert_eq!(presence.counts(), (1, 0), "nothing of it is stored");
     }
 
     #[test]

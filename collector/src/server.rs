@@ -184,11 +184,12 @@ impl Server {
         let listener_config = agents_port::listener_config(&members, reset_keys, clock())?;
         let (listener, incoming) = Listener::bind(config.agents.listen, listener_config)?;
         let listener = Arc::new(listener);
-        let presence = Arc::new(Mutex::new(expected(&members, clock())));
+        let steady = clock::steady();
+        let presence = Arc::new(Mutex::new(expected(&members, steady())));
         let ingest = Arc::new(Ingest::new(
             store.clone(),
             Arc::clone(&clock),
-            clock::steady(),
+            steady,
             Arc::clone(&presence),
             config.agents.series_max,
             listener.draining(),
@@ -351,13 +352,13 @@ async fn open(
     .await?
 }
 
-fn expected(members: &Members, now_ms: TimestampMs) -> Presence {
+fn expected(members: &Members, steady_ms: i64) -> Presence {
     let mut presence = Presence::default();
     for (name, host) in members.hosts() {
         if host.standing == Standing::Active
             && let Ok(host) = HostId::parse(&name)
         {
-            presence.expect(host, now_ms);
+            presence.expect(host, steady_ms);
         }
     }
     presence

@@ -6,8 +6,9 @@
 //!
 //! While senders do not vouch for the collector's clock ([`crate::ingest::clocks`]) nothing is written
 //! and no host is found silent: a sample of a wrong time ahead would move the end of what is stored,
-//! and all that agents send after would be too old. What is held back so is counted; who fell silent
-//! or was revoked meanwhile is dealt with after.
+//! and all that agents send after would be too old; one of a time past would stand amid what hosts
+//! sent then. What is held back so is counted; who fell silent or was revoked meanwhile is dealt with
+//! after.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -93,9 +94,13 @@ impl Watch {
             say(standing);
             self.standing = standing;
         }
-        let expected = parts.presence.lock().unwrap_or_else(PoisonError::into_inner).counts().0 > 0;
+        let expected = parts.presence.lock().unwrap_or_else(PoisonError::into_inner).counts().0;
         if !parts.ingest.clock_vouched(now_ms, expected) {
-            self.holding = true;
+            if !std::mem::replace(&mut self.holding, true) {
+                tracing::info!(
+                    "nothing of the collector's own is written until hosts' clocks agree"
+                );
+            }
             if figures_due {
                 let held = own_readings(parts).await.len();
                 let held = u64::try_from(held).unwrap_or(u64::MAX);
@@ -103,12 +108,13 @@ impl Watch {
             }
             return;
         }
+        let steady_ms = parts.ingest.steady_ms();
         let due = {
             let mut presence = parts.presence.lock().unwrap_or_else(PoisonError::into_inner);
             if std::mem::take(&mut self.holding) {
-                presence.resume(now_ms);
+                presence.resume(steady_ms);
             }
-            presence.due(now_ms)
+            presence.due(steady_ms)
         };
         // All of it is handed over before any of it is awaited: one sync for many hosts.
         let mut pending = Vec::new();
@@ -137,7 +143,7 @@ fn say(standing: ClockStanding) {
         ClockStanding::Fine => tracing::info!("senders agree with the collector's clock"),
         ClockStanding::Behind => tracing::error!(
             "the collector's clock is behind most senders': what they read now is refused and they \
-             keep it; set the clock right"
+             keep it, its own series and silent hosts are not written; set the clock right"
         ),
         ClockStanding::Ahead => tracing::error!(
             "the collector's clock is ahead of most senders': its own series and silent hosts are \
@@ -158,7 +164,7 @@ async fn follow_books(parts: &Parts, now_ms: TimestampMs) -> Vec<Pending> {
         for (name, host) in hosts {
             let Ok(id) = HostId::parse(&name) else { continue };
             match host.standing {
-                Standing::Active => presence.expect(id, now_ms),
+                Standing::Active => presence.expect(id, parts.ingest.steady_ms()),
                 Standing::Revoked { .. } if presence.forget(&id) => gone.push(id),
                 Standing::Locked { .. } | Standing::Revoked { .. } => {}
             }

@@ -14,7 +14,8 @@ const SECRET: &str = "<secret>";
 
 impl Config {
     /// The configuration as YAML, as `/api/v1/status/config` gives it: each key of the file with the
-    /// value in effect. A user and password in a URL are left out.
+    /// value in effect. A user, a password and the query of a URL are left
+    /// out.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         let mut yaml = String::new();
@@ -101,19 +102,23 @@ impl Written {
         let query =
             WrittenQuery { timeout: Span(timeout), samples_max, series_max, concurrency_max };
         let LogOptions { level, otlp_endpoint, service: _ } = log;
-        let otlp_endpoint = otlp_endpoint.map(|url| without_user(&url));
+        let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));
         Self { data_dir, agents, http, storage, query, log: LogSection { level, otlp_endpoint } }
     }
 }
 
-/// A URL whose user and password are left out.
-fn without_user(url: &str) -> String {
+/// A URL whose user, password and query, where some receivers want a key, are left out.
+fn without_secrets(url: &str) -> String {
+    let (url, query) = match url.split_once(['?', '#']) {
+        Some((url, _query)) => (url, format!("?{SECRET}")),
+        None => (url, String::new()),
+    };
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority_len = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(authority_len).unwrap_or((rest, ""));
     match authority.rsplit_once('@') {
-        Some((_user, host)) => format!("{scheme}://{SECRET}@{host}{path}"),
-        None => url.to_owned(),
+        Some((_user, host)) => format!("{scheme}://{SECRET}@{host}{path}{query}"),
+        None => format!("{url}{query}"),
     }
 }
 
@@ -141,5 +146,16 @@ mod tests {
             assert!(yaml.contains(line), "{line} is not in\n{yaml}");
         }
         assert!(!yaml.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_url_is_shown_without_user_and_query() {
+        let check = |url, expected| assert_eq!(without_secrets(url), expected);
+        check("http://otlp.lan:4317", "http://otlp.lan:4317");
+        check("http://otlp.lan/v1/a@b", "http://otlp.lan/v1/a@b");
+        check("http://otlp.lan/v1?api-key=hunter2", "http://otlp.lan/v1?<secret>");
+        check("http://otlp.lan?key=a@b", "http://otlp.lan?<secret>");
+        check("http://ann:x@otlp.lan?key=hunter2#3", "http://<secret>@otlp.lan?<secret>");
+        check("http://otlp.lan/#hunter2", "http://otlp.lan/?<secret>");
     }
 }

@@ -232,12 +232,16 @@ impl Access {
     }
 
     fn proxy_principal(&self, user: &str, groups: Option<&str>) -> Principal {
-        let in_group = |admin: &str| {
+        let in_group = |group: &str| {
             let mut given = groups.unwrap_or_default().split(',').map(str::trim);
-            let group = admin.strip_prefix('@').filter(|group| !group.is_empty());
-            group.is_some_and(|group| given.any(|g| g == group))
+            !group.is_empty() && given.any(|g| g == group)
         };
-        let admin = self.proxy_admins.iter().any(|admin| admin == user || in_group(admin));
+        // A user whose name begins with `@` is in no group by that.
+        let listed = |entry: &String| match entry.strip_prefix('@') {
+            Some(group) => in_group(group),
+            None => entry == user,
+        };
+        let admin = self.proxy_admins.iter().any(listed);
         let scope = if admin { Scope::Admin } else { self.proxy_scope };
         Principal { name: user.chars().take(128).collect(), scope }
     }

@@ -25,9 +25,6 @@ use super::session::{AgentIngest, Outcome};
 use super::{EVENTS_WAITING_MAX, FRAMES_WAITING_MAX, Ingest, legs};
 use crate::store::{Store, StoreError, Stored};
 
-/// A tick at most this old when it is durable says that the host is there now; the backlog does not.
-const LIVE_MS: i64 = 30_000;
-
 /// Where answers of a stream go.
 pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
 
@@ -115,8 +112,8 @@ struct Task {
     machine: AgentIngest,
     sessions: HashMap<SessionId, Out<v1::CollectorMessage>>,
     calls: HashMap<CallId, Out<v1::Ack>>,
-    /// The one batch under way, and the newest instant in it.
-    append: Option<(Appending, Option<TimestampMs>)>,
+    /// The one batch under way.
+    append: Option<Appending>,
     /// Whether it was said in this session that the sender's clock is ahead.
     warned: bool,
     figures: Arc<Mutex<IngestFigures>>,
@@ -133,7 +130,7 @@ impl Task {
         loop {
             let appending = async {
                 match &mut self.append {
-                    Some((append, _)) => append.await,
+                    Some(append) => append.await,
                     None => std::future::pending().await,
                 }
             };
@@ -222,7 +219,12 @@ impl Task {
             Frame::Push { call, push } => {
                 let catalog = StoreCatalog(&self.ingest.store);
                 self.machine.clocks_judged(self.ingest.clock_odd(&self.host, now));
-                self.machine.push(call, push, &catalog, now)
+                let refused = self.machine.figures().clock_refused_calls;
+                let actions = self.machine.push(call, push, &catalog, now);
+                if self.machine.figures().clock_refused_calls > refused {
+                    self.ingest.presence().refused(&self.host, self.ingest.steady_ms());
+                }
+                actions
             }
             Frame::Ended(call) => {
                 self.calls.remove(&call);
@@ -232,7 +234,8 @@ impl Task {
     }
 
     fn appended(&mut self, done: Result<Stored, StoreError>) -> Vec<Action> {
-        let newest = self.append.take().and_then(|(_, newest)| newest);
+        self.append = None;
+        let newest = self.machine.live_under_way();
         let outcome = match done {
             Ok(stored) => {
                 if let Some(newest) = newest {
@@ -258,12 +261,8 @@ impl Task {
     }
 
     fn heard(&self, newest: TimestampMs) {
-        let now = self.now();
-        if now.saturating_sub(newest) > LIVE_MS {
-            return;
-        }
-        let mut presence = self.ingest.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        if presence.heard(&self.host, newest, now) {
+        let again = self.ingest.presence().heard(&self.host, newest, self.ingest.steady_ms());
+        if again {
             tracing::info!(host = %self.host, "the host is heard again");
         }
     }
@@ -294,9 +293,8 @@ impl Task {
     }
 
     fn begin_append(&mut self, batch: Batch) {
-        let newest = batch.rows.iter().map(|row| row.t_ms).max();
         let store = self.ingest.store.clone();
-        self.append = Some((Box::pin(async move { store.append(batch).await }), newest));
+        self.append = Some(Box::pin(async move { store.append(batch).await }));
     }
 
     fn say(&mut self, session: SessionId, kind: v1::collector_message::Kind) {

@@ -10,10 +10,14 @@
 //!   well: then the collector's clock is behind. Its call is refused and the sender keeps what it has.
 //! - In the first [`SETTLING_MS`] not everybody has spoken. Whose clock is ahead is refused, and
 //!   judged after.
-//! - While more than half of the senders say that the collector's clock is far ahead, it writes
-//!   nothing of its own: that would move the end of what is stored, and what agents send after would
-//!   be too old. Senders that have fallen silent are believed for another [`ALONE_MS`]. When none has
+//! - While more than half of the senders, two at least, say that the collector's clock is far off, it
+//!   writes nothing of its own. Ahead, that would move the end of what is stored, and what agents send
+//!   after would be too old; behind, hosts whose frames are refused would be said down, amid what they
+//!   sent before. Senders that have fallen silent are believed for another [`ALONE_MS`]. When none has
 //!   spoken since the start although there are hosts, nothing is written for [`SETTLING_MS`].
+//! - One sender alone may be the one that is wrong. It holds the collector back too while others may
+//!   still come, in the first [`SETTLING_MS`], and where it is the only host; no longer than
+//!   [`ALONE_MS`] since it began, however long it speaks on.
 //!
 //! Bounds: one entry per host heard within [`RECENT_MS`] before the last that was heard.
 
@@ -33,8 +37,8 @@ const RECENT_MS: i64 = 60_000;
 /// (docs/decisions/0006).
 pub const SETTLING_MS: i64 = 60_000;
 
-/// How long senders that all fell silent are still believed about the collector's clock,
-/// milliseconds: their hosts may all be restarting.
+/// How long senders that all fell silent, or one alone that speaks on, are believed about the
+/// collector's clock, milliseconds: hosts may all be restarting.
 pub const ALONE_MS: i64 = 3_600_000;
 
 /// A sender's clock is ahead from here, milliseconds: less than what is quarantined, because what it
@@ -87,6 +91,8 @@ pub struct Clocks {
     hosts: HashMap<HostId, Said>,
     /// When any of them was last heard, by the steady clock.
     heard_ms: Option<i64>,
+    /// Since when one sender alone holds the collector back, by the steady clock.
+    alone_since_ms: Option<i64>,
 }
 
 impl Clocks {
@@ -104,8 +110,7 @@ impl Clocks {
     /// Whose clock is wrong when this host sends a sample that is too far ahead.
     #[must_use]
     pub fn odd(&self, host: &HostId, at: Moment) -> Odd {
-        let ahead = |said: &Said| said.ahead_ms(at) > AHEAD_MS;
-        if !self.hosts.get(host).is_some_and(ahead) {
+        if !self.hosts.get(host).is_some_and(|said| said.is_ahead(at)) {
             return Odd::Sender;
         }
         match self.standing(at) {
@@ -119,32 +124,53 @@ impl Clocks {
     #[must_use]
     pub fn standing(&self, at: Moment) -> Standing {
         let most = |count: usize| 2 * count > self.hosts.len();
-        let ahead = self.hosts.values().filter(|said| said.ahead_ms(at) > AHEAD_MS).count();
-        let behind = self.hosts.values().filter(|said| said.ahead_ms(at) < -FUTURE_MAX_MS).count();
+        let ahead = self.hosts.values().filter(|said| said.is_ahead(at)).count();
+        let behind = self.hosts.values().filter(|said| said.is_behind(at)).count();
         if ahead >= 2 && most(ahead) {
             Standing::Behind
-        } else if most(behind) {
+        } else if behind >= 2 && most(behind) {
             Standing::Ahead
         } else {
             Standing::Fine
         }
     }
 
-    /// Whether the collector may write samples of its own as of now; `expected` says whether there
-    /// are hosts that may speak.
+    /// Whether the collector may write samples of its own as of now; `expected` says how many hosts
+    /// may speak. To be asked again and again: how long one sender alone is believed counts from when
+    /// it was first found here to disagree.
     #[must_use]
-    pub fn vouch(&self, at: Moment, expected: bool) -> bool {
-        match self.heard_ms {
-            None => !expected || at.steady_ms >= SETTLING_MS,
-            Some(heard_ms) => {
-                self.standing(at) != Standing::Ahead
-                    || at.steady_ms.saturating_sub(heard_ms) >= ALONE_MS
-            }
-        }
+    pub fn vouch(&mut self, at: Moment, expected: usize) -> bool {
+        let Some(heard_ms) = self.heard_ms else {
+            return expected == 0 || at.steady_ms >= SETTLING_MS;
+        };
+        let since_ms = if self.standing(at) != Standing::Fine {
+            self.alone_since_ms = None;
+            heard_ms
+        } else if self.one_disagrees(at) && (expected <= 1 || at.steady_ms < SETTLING_MS) {
+            *self.alone_since_ms.get_or_insert(at.steady_ms)
+        } else {
+            self.alone_since_ms = None;
+            return true;
+        };
+        at.steady_ms.saturating_sub(since_ms) >= ALONE_MS
+    }
+
+    /// Whether a single sender has been heard lately, and the collector's clock is far from its.
+    fn one_disagrees(&self, at: Moment) -> bool {
+        let far = |said: &Said| said.is_ahead(at) || said.is_behind(at);
+        self.hosts.len() == 1 && self.hosts.values().all(far)
     }
 }
 
 impl Said {
+    fn is_ahead(&self, at: Moment) -> bool {
+        self.ahead_ms(at) > AHEAD_MS
+    }
+
+    fn is_behind(&self, at: Moment) -> bool {
+        self.ahead_ms(at) < -FUTURE_MAX_MS
+    }
+
     /// How far the sender's clock is ahead of the collector's.
     fn ahead_ms(&self, at: Moment) -> i64 {
         self.lead_ms.saturating_add(at.steady_ms).saturating_sub(at.now_ms)
@@ -226,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_leap_shows_before_anybody_speaks_again() {
-        let clocks = clocks(&[0, 10, -10], LATER);
+        let mut clocks = clocks(&[0, 10, -10], LATER);
         for (leap_ms, expected) in [
             (0, Standing::Fine),
             (FUTURE_MAX_MS - 100, Standing::Fine),
@@ -236,28 +262,74 @@ mod tests {
         ] {
             let at = at(NOW + 3000 + leap_ms, LATER + 3000);
             assert_eq!(clocks.standing(at), expected, "{leap_ms}");
-            assert_eq!(clocks.vouch(at, true), expected != Standing::Ahead, "{leap_ms}");
+            assert_eq!(clocks.vouch(at, 3), expected == Standing::Fine, "{leap_ms}");
         }
     }
 
     #[test]
     fn one_odd_sender_neither_vouches_nor_holds() {
-        let ahead = clocks(&[DAY_MS, 0, 0], LATER);
-        assert!(!ahead.vouch(at(NOW + DAY_MS, LATER), true), "two of three say no");
-        let behind = clocks(&[-DAY_MS, 0, 0], LATER);
-        assert!(behind.vouch(at(NOW, LATER), true));
-        assert!(clocks(&[-DAY_MS, 0], LATER).vouch(at(NOW, LATER), true), "half is not most");
+        let mut ahead = clocks(&[DAY_MS, 0, 0], LATER);
+        assert!(!ahead.vouch(at(NOW + DAY_MS, LATER), 3), "two of three say no");
+        assert!(!ahead.vouch(at(NOW - DAY_MS, LATER), 3), "all say no");
+        for skews_ms in [&[-DAY_MS, 0, 0] as &[i64], &[DAY_MS, 0, 0], &[-DAY_MS, 0], &[DAY_MS, 0]] {
+            assert!(clocks(skews_ms, LATER).vouch(at(NOW, LATER), skews_ms.len()), "{skews_ms:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_that_talks_does_not_hold_where_others_are_expected() {
+        for skew_ms in [-DAY_MS, DAY_MS] {
+            let mut clocks = clocks(&[skew_ms, 0, 0], LATER);
+            for minute in 1..120 {
+                let passed_ms = minute * 60_000;
+                clocks.heard(&host(0), NOW + skew_ms + passed_ms, LATER + passed_ms);
+                let at = at(NOW + passed_ms, LATER + passed_ms);
+                assert_eq!(clocks.standing(at), Standing::Fine);
+                assert!(clocks.vouch(at, 3), "{skew_ms} {minute}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_only_host_holds_for_a_while_and_speaks_on() {
+        for skew_ms in [-DAY_MS, DAY_MS] {
+            let mut clocks = Clocks::default();
+            let mut say = |passed_ms: i64, skew_ms: i64| {
+                clocks.heard(&host(0), NOW + skew_ms + passed_ms, passed_ms);
+                clocks.vouch(at(NOW + passed_ms, passed_ms), 1)
+            };
+            assert!(say(0, 0));
+            for passed_ms in (60_000..60_000 + ALONE_MS).step_by(60_000) {
+                assert!(!say(passed_ms, skew_ms), "{skew_ms} {passed_ms}");
+            }
+            for passed_ms in (60_000 + ALONE_MS..3 * ALONE_MS).step_by(60_000) {
+                assert!(say(passed_ms, skew_ms), "{skew_ms} {passed_ms}");
+            }
+            // It was set right, and is wrong once more.
+            assert!(say(3 * ALONE_MS, 0));
+            assert!(!say(3 * ALONE_MS + 1, skew_ms));
+        }
+    }
+
+    #[test]
+    fn the_first_that_speaks_after_a_start_holds_until_others_may_have_come() {
+        let mut clocks = clocks(&[-DAY_MS], 1000);
+        assert!(!clocks.vouch(at(NOW, 1000), 3));
+        assert!(!clocks.vouch(at(NOW, SETTLING_MS - 1), 3));
+        assert!(clocks.vouch(at(NOW, SETTLING_MS), 3));
     }
 
     #[test]
     fn silence_holds_the_collector_back_for_a_while_only() {
-        let nobody = Clocks::default();
-        assert!(nobody.vouch(at(NOW, 0), false), "there is nobody to wait for");
-        assert!(!nobody.vouch(at(NOW, SETTLING_MS - 1), true));
-        assert!(nobody.vouch(at(NOW, SETTLING_MS), true));
-        let silent = clocks(&[0, 0], LATER);
-        assert!(silent.vouch(at(NOW + 1_800_000, LATER + 1_800_000), true), "no leap");
-        assert!(!silent.vouch(at(NOW + DAY_MS, LATER + ALONE_MS - 1), true));
-        assert!(silent.vouch(at(NOW + DAY_MS, LATER + ALONE_MS), true));
+        let mut nobody = Clocks::default();
+        assert!(nobody.vouch(at(NOW, 0), 0), "there is nobody to wait for");
+        assert!(!nobody.vouch(at(NOW, SETTLING_MS - 1), 1));
+        assert!(nobody.vouch(at(NOW, SETTLING_MS), 1));
+        let mut silent = clocks(&[0, 0], LATER);
+        assert!(silent.vouch(at(NOW + 1_800_000, LATER + 1_800_000), 2), "no leap");
+        for leap_ms in [DAY_MS, -DAY_MS] {
+            assert!(!silent.vouch(at(NOW + leap_ms, LATER + ALONE_MS - 1), 2));
+            assert!(silent.vouch(at(NOW + leap_ms, LATER + ALONE_MS), 2));
+        }
     }
 }

@@ -136,6 +136,8 @@ struct Call {
 /// A frame that has been read.
 struct Unit {
     begin: u32,
+    /// Whether it came on a call that carries what is read now.
+    live: bool,
     mark: Mark,
     rows: Vec<Row>,
     samples: u64,
@@ -147,6 +149,8 @@ struct UnderWay {
     /// The legs once the batch is durable.
     legs: Legs,
     batch: Batch,
+    /// The newest instant in it that came live.
+    live: Option<TimestampMs>,
     samples: u64,
     acks: Vec<Ack>,
 }
@@ -198,6 +202,14 @@ impl AgentIngest {
     pub fn has_room(&self) -> bool {
         let frames: usize = self.calls.values().map(|call| call.queue.len()).sum();
         self.queued_samples < QUEUE_SAMPLES_MAX && frames < QUEUE_FRAMES_MAX
+    }
+
+    /// The newest instant of the batch under way that came on a call of live ticks, as the sender's
+    /// clock has it: once the batch is durable it says that the host is there. What comes out of a
+    /// backlog does not, however new, and a tick that comes live does, however slow the clock.
+    #[must_use]
+    pub fn live_under_way(&self) -> Option<TimestampMs> {
+        self.under_way.as_ref().and_then(|under_way| under_way.live)
     }
 
     /// A process introduces itself on a new control session; it takes over from any other.
@@ -322,6 +334,7 @@ impl AgentIngest {
                     let samples = done.batch.rows.iter().map(|row| row.samples.len() as u64).sum();
                     done.lose(samples, &reason);
                     done.batch.rows.clear();
+                    done.live = None;
                     self.actions.push(Action::Append(done.batch.clone()));
                     self.under_way = Some(done);
                 }
@@ -407,6 +420,7 @@ impl AgentIngest {
 
         let mut unit = Unit {
             begin,
+            live: !call.backlog,
             mark: Mark { leg, seq: data.seq },
             rows: Vec::new(),
             samples: 0,
@@ -468,6 +482,7 @@ impl AgentIngest {
         *accepted = seq.max(*accepted);
         call.queue.push_back(Unit {
             begin,
+            live: !call.backlog,
             mark: Mark { leg, seq },
             rows: Vec::new(),
             samples: 0,
@@ -488,6 +503,7 @@ impl AgentIngest {
             let mut under_way = UnderWay {
                 legs: Legs::default(),
                 batch: Batch { group: self.group, rows: Vec::new(), marks: Vec::new() },
+                live: None,
                 samples: 0,
                 acks: Vec::new(),
             };
@@ -595,6 +611,9 @@ impl UnderWay {
 
     fn take(&mut self, call: CallId, unit: Unit) {
         self.samples += unit.samples;
+        if unit.live {
+            self.live = self.live.max(unit.rows.iter().map(|row| row.t_ms).max());
+        }
         self.batch.rows.extend(unit.rows);
         match self.acks.last_mut() {
             Some(ack) if ack.call == call && ack.begin == unit.begin => {

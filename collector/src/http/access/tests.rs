@@ -147,6 +147,8 @@ async fn a_listed_proxy_vouches_for_its_users() {
     door.check(Method::DELETE, "/admin/7", &["remote-user: ann", groups], 200).await;
     door.check(Method::DELETE, "/admin/7", &["remote-user: ann", "remote-groups: wheels"], 403)
         .await;
+    door.check(Method::DELETE, "/admin/7", &["remote-user: @wheel"], 403).await;
+    door.check(Method::DELETE, "/admin/7", &["remote-user: ann", "remote-groups: root"], 403).await;
     door.check(Method::GET, "/read", &["remote-user: ann", "remote-user: root"], 401).await;
     door.check(Method::GET, "/read", &["remote-user: "], 401).await;
     door.check(Method::GET, "/read", &["authorization: Bearer read-secret"], 200).await;

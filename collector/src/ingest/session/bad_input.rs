@@ -111,6 +111,13 @@ impl Door {
         replies
     }
 
+    /// Reads a frame of one tick and says what it tells of the host's presence.
+    fn live(&mut self, t: TimestampMs) -> Option<TimestampMs> {
+        let data = self.data(&tick(t, 0..1, "a"));
+        self.ingest.push(LIVE, Push::Data(data), &self.names, NOW);
+        self.ingest.live_under_way()
+    }
+
     fn data(&mut self, tick: &Tick) -> Data {
         self.seq += 1;
         Data {
@@ -311,4 +318,15 @@ fn the_newest_of_two_processes_wins_and_a_clone_is_noticed() {
         let mut ingest = AgentIngest::new(host.clone(), 100, &[]);
         check(&mut ingest, sessions, expected);
     }
+}
+
+#[test]
+fn a_slow_clocks_live_tick_is_live_and_a_backlogs_is_not() {
+    let day_ms = 86_400_000;
+    assert_eq!(Door::open(10).live(NOW), Some(NOW));
+    assert_eq!(Door::open(10).live(NOW - day_ms), Some(NOW - day_ms));
+    assert_eq!(Door::open(10).live(NOW + day_ms), None, "nothing of it is stored");
+    let mut backlog = Door::open(10);
+    backlog.push(Push::Begin { session: 1, leg: leg(1), backlog: true });
+    assert_eq!(backlog.live(NOW), None);
 }
