@@ -167,6 +167,16 @@ impl Page {
             ("stoa_collector_tsdb_head_series", "Series in the head.", tsdb.series),
             ("stoa_collector_tsdb_head_samples", "Samples in the head.", tsdb.head_samples),
             ("stoa_collector_tsdb_head_bytes", "Bytes of samples in the head.", tsdb.head_bytes),
+            (
+                "stoa_collector_tsdb_head_file_bytes",
+                "Bytes of the head's files of chunks.",
+                tsdb.head_file_bytes,
+            ),
+            (
+                "stoa_collector_tsdb_tombstones",
+                "Stretches of series marked as deleted and still on disk.",
+                tsdb.tombstones,
+            ),
             ("stoa_collector_tsdb_marks", "Marks kept beside the samples.", tsdb.marks),
             ("stoa_collector_tsdb_blocks", "Blocks.", tsdb.blocks),
             ("stoa_collector_tsdb_block_samples", "Samples in blocks.", tsdb.block_samples),
@@ -185,6 +195,11 @@ impl Page {
                 "stoa_collector_tsdb_chunks_damaged_total",
                 "Damaged chunks met; their samples are missing from answers.",
                 tsdb.chunks_damaged,
+            ),
+            (
+                "stoa_collector_tsdb_head_file_failures_total",
+                "Times chunks could not be written to a file of the head; they stay in memory and in the log.",
+                tsdb.head_file_failures,
             ),
             (
                 "stoa_collector_tsdb_blocks_quarantined_total",
