@@ -171,6 +171,7 @@ impl Store {
             retention_bytes: config.retention_bytes_max,
             out_of_order_ms: millis(config.out_of_order),
             series_max: config.series_max,
+            free_bytes_min: config.free_bytes_min,
             ..Options::default()
         };
         let (db, recovery) =

@@ -80,11 +80,15 @@ impl Block {
             )));
         }
         let path = dir.join(TOMBSTONES);
-        let tombstones = if disk.exists(&path)? {
-            Tombstones::decode(&disk.read(&path)?, meta.sequence).ok()
-        } else {
-            Some(Tombstones::default())
+        let read = || -> Result<Tombstones, BlockError> {
+            if disk.exists(&path)? {
+                Ok(Tombstones::decode(&disk.read(&path)?, meta.sequence)?)
+            } else {
+                Ok(Tombstones::default())
+            }
         };
+        // The block has its samples whatever becomes of what was deleted.
+        let tombstones = read().or_else(|_once_more| read()).ok();
         Ok(Self {
             dir: dir.to_owned(),
             meta,

@@ -40,7 +40,7 @@ use crate::head::{Head, Refused};
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_BATCH, KIND_SERIES, SERIES_PER_RECORD};
-use crate::recovery::quarantine_dir;
+use crate::recovery::set_aside;
 use crate::{AppendError, Appended, Batch, DbError, GroupId, Mark, Options, SeriesRef};
 
 /// Beyond this many bytes of chunks in memory an append writes them to a file of the head itself and
@@ -280,21 +280,7 @@ fn blocks_dir(dir: &Path) -> PathBuf {
 /// Moves a block's directory to `quarantine/`; says where to.
 fn set_block_aside(disk: &dyn Disk, dir: &Path, block: &Path) -> io::Result<PathBuf> {
     let name = block.file_name().unwrap_or_default().to_string_lossy();
-    set_aside(disk, dir, block, &name)
-}
-
-/// Moves something of a block to `quarantine/`, under a name that is not taken; says where to.
-fn set_aside(disk: &dyn Disk, dir: &Path, path: &Path, name: &str) -> io::Result<PathBuf> {
-    let quarantine = quarantine_dir(dir);
-    disk.create_dir_all(&quarantine)?;
-    let mut to = quarantine.join(format!("block-{name}"));
-    let mut copy = 1;
-    while disk.exists(&to)? {
-        copy += 1;
-        to = quarantine.join(format!("block-{name}-{copy}"));
-    }
-    disk.rename(path, &to)?;
-    Ok(to)
+    set_aside(disk, dir, block, &format!("block-{name}"))
 }
 
 fn check_mark(mark: &Mark) -> Result<(), AppendError> {

@@ -442,10 +442,16 @@ impl Head {
         }
     }
 
-    /// Seals every window with a tick before `boundary`; says the serial of the last sealed one.
-    pub(crate) fn seal_before(&mut self, boundary: TimestampMs) -> u64 {
+    /// Seals every window with a tick before `boundary` that is wanted; says the serial of the last
+    /// sealed one.
+    pub(crate) fn seal_before(
+        &mut self,
+        boundary: TimestampMs,
+        is_wanted: impl Fn(TimestampMs) -> bool,
+    ) -> u64 {
+        let is_wanted = |t: TimestampMs| t < boundary && is_wanted(t);
         for group in self.groups.iter_mut().flatten() {
-            group.seal_before(boundary, &self.options, &mut self.shared);
+            group.seal_if(is_wanted, &self.options, &mut self.shared);
         }
         self.shared.serials
     }

@@ -22,6 +22,7 @@ use stoa_wal::{Disk, DiskFile, DiskRead};
 use crate::block::BlockError;
 use crate::bytes::Malformed;
 use crate::head::{Place, Window};
+use crate::recovery::set_aside;
 
 const MAGIC: [u8; 8] = *b"STOAHED\0";
 const VERSION: u16 = 1;
@@ -50,7 +51,7 @@ impl HeadFile {
     /// The chunk whose checksum stands at `offset`.
     pub(crate) fn read_chunk(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, BlockError> {
         let mut read = vec![0; CRC_BYTES + bytes];
-        self.reader.read_exact_at(&mut read, offset)?;
+        read_twice(&*self.reader, &mut read, offset)?;
         let chunk = check(self.number, offset, &read)?.len();
         read.drain(..read.len() - chunk);
         Ok(read)
@@ -63,6 +64,23 @@ impl HeadFile {
         self.reader.read_exact_at(&mut read, offset)?;
         Ok(read)
     }
+}
+
+/// Fills `buf`; a read that failed is tried once more. A file that is too short is damaged, not
+/// unreadable.
+pub(crate) fn read_twice(
+    reader: &dyn DiskRead,
+    buf: &mut [u8],
+    offset: u64,
+) -> Result<(), BlockError> {
+    let mut read = reader.read_exact_at(buf, offset);
+    if read.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
+        read = reader.read_exact_at(buf, offset);
+    }
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Malformed("file ends early").into(),
+        _ => error.into(),
+    })
 }
 
 /// The chunk behind a checksum, if that holds.
@@ -114,6 +132,8 @@ pub(crate) struct HeadFiles {
     current: Option<Current>,
     /// Lengths of the files that are there, the current one's left out.
     ended: Vec<(u64, u64)>,
+    /// Files that hold something that could not be read: set aside where others are removed.
+    spared: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -129,7 +149,14 @@ struct Current {
 impl HeadFiles {
     /// Goes on after the files that are there.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
-        let mut files = Self { disk, dir: dir.to_owned(), next: 1, current: None, ended: vec![] };
+        let mut files = Self {
+            disk,
+            dir: dir.to_owned(),
+            next: 1,
+            current: None,
+            ended: vec![],
+            spared: BTreeSet::new(),
+        };
         for number in files.numbers()? {
             let bytes = files.disk.open(&path(dir, number)).and_then(|file| file.size());
             files.ended.push((number, bytes.unwrap_or(0)));
@@ -209,6 +236,18 @@ impl HeadFiles {
         }
     }
 
+    /// Files that hold something that could not be read: the disk may give it another day, so they go
+    /// to `quarantine/` once nothing refers to them.
+    pub(crate) fn spare(&mut self, files: impl IntoIterator<Item = u64>) {
+        self.spared.extend(files);
+    }
+
+    /// Spares all files that are there but those that are used.
+    pub(crate) fn spare_all_but(&mut self, used: &BTreeSet<u64>) {
+        let unused = self.ended.iter().map(|(number, _)| *number);
+        self.spared.extend(unused.filter(|number| !used.contains(number)));
+    }
+
     /// Removes the files nothing refers to.
     pub(crate) fn keep_only(&mut self, used: &BTreeSet<u64>) -> io::Result<()> {
         let current = self.current.as_ref().map(|current| current.number);
@@ -217,7 +256,14 @@ impl HeadFiles {
             if used.contains(&number) || Some(number) == current {
                 continue;
             }
-            self.disk.remove_file(&path(&self.dir, number))?;
+            let path = path(&self.dir, number);
+            if self.spared.contains(&number) {
+                let name = format!("head-{number:016x}.chunks");
+                set_aside(&*self.disk, &self.dir, &path, &name)?;
+                self.spared.remove(&number);
+            } else {
+                self.disk.remove_file(&path)?;
+            }
             self.ended.retain(|(ended, _)| *ended != number);
             removed = true;
         }

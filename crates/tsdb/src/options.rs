@@ -30,6 +30,9 @@ pub struct Options {
     /// Bytes of log after which the head is written to a checkpoint even though no block is due:
     /// 512 MiB, some 200 million samples. It bounds what a start has to read.
     pub log_bytes_max: u64,
+    /// Bytes that are to stay free on the disk: blocks are merged only while there is room for twice
+    /// what they take beyond these. 0.
+    pub free_bytes_min: u64,
     /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
     pub index_cache_bytes: usize,
 }
@@ -47,6 +50,7 @@ impl Default for Options {
             head_chunk_samples: 240,
             series_max: 2_000_000,
             log_bytes_max: 512 << 20,
+            free_bytes_min: 0,
             index_cache_bytes: 64 << 20,
         }
     }

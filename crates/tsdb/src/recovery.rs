@@ -27,6 +27,9 @@ use crate::{GroupId, Options, Row, SeriesRef};
 const DAMAGE_LISTED_MAX: usize = 100;
 /// Places copied aside at one start: more is a disk that is gone, not a damaged one.
 const QUARANTINED_MAX: usize = 1000;
+/// References left out where it is not known which ones were given: more than a head ever gives between
+/// two checkpoints.
+const REFS_GAP: u32 = 1 << 26;
 /// Damaged bytes copied aside per place.
 const QUARANTINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -89,6 +92,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) sequence: u64,
     /// Marks are not believed until the log says all of them again.
     marks_frozen: bool,
+    /// Something of the checkpoint, or of the files it names, could not be read or was damaged.
+    pub(crate) checkpoint_damaged: bool,
     /// The newest tick of what the checkpoint holds, which may be more than it is to know.
     checkpoint_max_t: TimestampMs,
     head_seen: bool,
@@ -123,6 +128,7 @@ impl<'a> Replay<'a> {
             recovery,
             sequence: 0,
             marks_frozen: false,
+            checkpoint_damaged: false,
             checkpoint_max_t: TimestampMs::MIN,
             head_seen: false,
             windows: BTreeMap::new(),
@@ -143,6 +149,7 @@ impl<'a> Replay<'a> {
             return 0;
         };
         let path = checkpoint_dir(self.dir, segment);
+        let damaged_before = self.recovery.damaged;
         self.read(&path, 0, Some(segment));
         if !self.end_seen {
             self.recovery.damage(format!("checkpoint {segment:016x}: its end is missing"));
@@ -156,6 +163,7 @@ impl<'a> Replay<'a> {
         if !self.head_seen {
             self.head.raise_max_t(self.checkpoint_max_t);
         }
+        self.checkpoint_damaged = self.recovery.damaged > damaged_before;
         segment
     }
 
@@ -169,6 +177,11 @@ impl<'a> Replay<'a> {
     /// Applies the log from a segment on.
     pub(crate) fn log(&mut self, log_dir: &Path, from_segment: u64) {
         self.read(log_dir, from_segment, None);
+        if self.checkpoint_damaged && !self.head_seen {
+            // The references it says are taken may be known again to the next start.
+            let last = self.head.next_ref().saturating_add(REFS_GAP);
+            self.head.reserve_ref(SeriesRef(last));
+        }
         self.recovery.marks_held_back = self.marks_frozen;
         self.recovery.series = self.head.series_count() as u64;
         self.recovery.samples = self.head.footprint().0;
@@ -371,8 +384,7 @@ impl<'a> Replay<'a> {
     fn place(&mut self, group: GroupId, place: &PlaceRecord, file: Option<&Arc<HeadFile>>) {
         let lens = place.members.iter().map(|(_, len)| CRC_BYTES + usize::from(*len));
         let bytes = lens.clone().sum();
-        let read = file.map(|file| file.read(place.offset, bytes));
-        let (Some(file), Some(Ok(read))) = (file, read) else {
+        let Some(file) = file else {
             self.recovery.chunks_damaged += place.members.len() as u64;
             self.recovery.damage(format!(
                 "file {:016x} of the head: a window at {} cannot be read",
@@ -380,6 +392,17 @@ impl<'a> Replay<'a> {
             ));
             return;
         };
+        // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
+        let read = file.read(place.offset, bytes).unwrap_or_else(|_unread| {
+            let mut read = Vec::with_capacity(bytes);
+            for len in lens.clone() {
+                let at = place.offset + read.len() as u64;
+                let end = read.len() + len;
+                read.extend(file.read(at, len).or_else(|_| file.read(at, len)).unwrap_or_default());
+                read.resize(end, 0);
+            }
+            read
+        });
         let mut whole = Vec::with_capacity(place.members.len());
         let mut rest = read.as_slice();
         let mut at = place.offset;
@@ -493,4 +516,23 @@ fn is_covered(covered: &[Covered], segment: u64, t: TimestampMs) -> bool {
 /// Where damaged things go.
 pub(crate) fn quarantine_dir(dir: &Path) -> PathBuf {
     dir.join("quarantine")
+}
+
+/// Moves something to `quarantine/`, under a name that is not taken; says where to.
+pub(crate) fn set_aside(
+    disk: &dyn Disk,
+    dir: &Path,
+    path: &Path,
+    name: &str,
+) -> std::io::Result<PathBuf> {
+    let quarantine = quarantine_dir(dir);
+    disk.create_dir_all(&quarantine)?;
+    let mut to = quarantine.join(name);
+    let mut copy = 1;
+    while disk.exists(&to)? {
+        copy += 1;
+        to = quarantine.join(format!("{name}-{copy}"));
+    }
+    disk.rename(path, &to)?;
+    Ok(to)
 }

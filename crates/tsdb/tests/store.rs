@@ -20,6 +20,8 @@ mod lifecycle;
 mod matching;
 #[path = "store/mutations.rs"]
 mod mutations;
+#[path = "store/sectors.rs"]
+mod sectors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

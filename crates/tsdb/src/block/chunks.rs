@@ -7,6 +7,7 @@ use stoa_wal::{DiskFile, DiskRead};
 use super::bound_crc;
 use super::reader::BlockError;
 use crate::bytes::{Cursor, Malformed};
+use crate::head_file::read_twice;
 
 /// Magic, version 1, six bytes of nothing.
 pub(super) const HEADER: [u8; 16] = *b"STOACHK\0\x01\0\0\0\0\0\0\0";
@@ -79,7 +80,7 @@ impl Span {
             return Err(Malformed("chunks beyond their file").into());
         }
         let mut read = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        file.read_exact_at(&mut read, offset)?;
+        read_twice(file, &mut read, offset)?;
         Ok(Self { sequence, offset, bytes: read })
     }
 

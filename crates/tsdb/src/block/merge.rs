@@ -22,6 +22,10 @@ use super::{Block, BlockError};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_times, decode_values};
 
+/// Beyond this many places the disk did not give, and more than it gave, a merge fails: it is a disk
+/// that is gone and may come back, not a sector.
+const UNREAD_MAX: u64 = 256;
+
 /// Timestamps kept decoded; more are decoded again.
 const TIMES_MAX: usize = 4 << 20;
 
@@ -78,7 +82,8 @@ pub(crate) fn merge(
     }
     let symbols = merge_symbols(&mut sources)?;
     let mut sink = Sink::create(disk, blocks_dir, plan, symbols)?;
-    let mut merge = Merge { sources, damaged: BTreeMap::new(), samples_dropped: 0 };
+    let damaged = Damaged::default();
+    let mut merge = Merge { sources, damaged, samples_dropped: 0 };
     let mut groups: BTreeMap<u64, Vec<(usize, u32, Range<u32>)>> = BTreeMap::new();
     for (at, source) in merge.sources.iter().enumerate() {
         let own = source.index.groups().map_err(|malformed| MergeError::Parent(at, malformed))?;
@@ -92,6 +97,7 @@ pub(crate) fn merge(
     }
     let Merge { damaged, samples_dropped, .. } = merge;
     let damaged = damaged
+        .places
         .into_iter()
         .map(|((parent, offset), bytes)| DamagedChunk { parent, offset, bytes })
         .collect();
@@ -182,8 +188,43 @@ type LaneKey = Vec<(usize, u32, Vec<Stretch>)>;
 
 struct Merge<'a> {
     sources: Vec<Source<'a>>,
-    damaged: BTreeMap<(usize, u64), u64>,
+    damaged: Damaged,
     samples_dropped: u64,
+}
+
+/// Places that are left out.
+#[derive(Default)]
+struct Damaged {
+    /// Their bytes, by parent and offset.
+    places: BTreeMap<(usize, u64), u64>,
+    /// Places the disk did not give, and all others.
+    unread: u64,
+    read: u64,
+}
+
+impl Damaged {
+    /// Takes what was read of a place; `None` when it is to be left out.
+    fn read<T>(
+        &mut self,
+        (at, offset, bytes): (usize, u64, u64),
+        read: Result<T, BlockError>,
+    ) -> Result<Option<T>, BlockError> {
+        let error = match read {
+            Ok(read) => {
+                self.read += 1;
+                return Ok(Some(read));
+            }
+            Err(error) => error,
+        };
+        self.places.insert((at, offset), bytes);
+        if matches!(error, BlockError::Io(_)) {
+            self.unread += 1;
+            if self.unread > UNREAD_MAX && self.unread > self.read {
+                return Err(error);
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Timestamps of the group at hand.
@@ -272,14 +313,8 @@ impl Merge<'_> {
         let Some(lane) = lanes.get(head.entry.lane as usize) else { return Ok(true) };
         let offsets = offsets(head.entry.offset, &head.entry.chunk_bytes);
         let (Some(from), Some(to)) = (offsets.first(), offsets.last()) else { return Ok(true) };
-        let span = match block.span(*from, to.saturating_sub(*from)) {
-            Ok(span) => span,
-            Err(BlockError::Malformed(_)) => {
-                damaged.insert((at, *from), to.saturating_sub(*from));
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
+        let all = block.span(*from, to.saturating_sub(*from)).ok();
         let mut is_whole = true;
         let chunks = offsets.iter().zip(&head.entry.chunk_bytes).enumerate();
         for (window, (offset, bytes)) in chunks {
@@ -289,11 +324,16 @@ impl Merge<'_> {
                 continue;
             };
             let mut values = Vec::new();
-            let decoded = span
-                .chunk(*offset, *bytes)
-                .and_then(|chunk| decode_values(chunk, window_times.len(), &mut values));
-            if decoded.is_err() {
-                damaged.insert((at, *offset), CRC_BYTES + u64::from(*bytes));
+            let stored_bytes = CRC_BYTES + u64::from(*bytes);
+            let mut decode = |span: &Span| {
+                let chunk = span.chunk(*offset, *bytes)?;
+                Ok(decode_values(chunk, window_times.len(), &mut values)?)
+            };
+            let decoded = match &all {
+                Some(span) => decode(span),
+                None => block.span(*offset, stored_bytes).and_then(|span| decode(&span)),
+            };
+            if damaged.read((at, *offset, stored_bytes), decoded)?.is_none() {
                 is_whole = false;
                 continue;
             }
@@ -314,21 +354,14 @@ impl Times {
         block: &Block,
         lane: &Lane,
         (number, window): (u32, usize),
-        damaged: &mut BTreeMap<(usize, u64), u64>,
+        damaged: &mut Damaged,
     ) -> Result<WindowTimes, MergeError> {
         if let Some(known) = self.known.get(&(at, number, window)) {
             return Ok(known.clone());
         }
         let (offset, bytes) = lane.place(window)?;
         let read = block.span(offset, bytes).and_then(|span| Ok(lane.decode(&span, window)?));
-        let times = match read {
-            Ok(times) => Some(Arc::new(times)),
-            Err(BlockError::Malformed(_)) => {
-                damaged.insert((at, offset), bytes);
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let times = damaged.read((at, offset, bytes), read)?.map(Arc::new);
         if self.count > TIMES_MAX {
             *self = Self::default();
         }

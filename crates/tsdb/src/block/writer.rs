@@ -4,6 +4,7 @@
 //! to [`SHARED_LANES_MAX`] lanes of one group.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,18 +23,35 @@ use crate::head::TimesCache;
 /// that come and go have their own; these are not worth remembering.
 const SHARED_LANES_MAX: usize = 64;
 
+/// Beyond this many chunks the disk did not give, and more than it gave, no block is written: it is a
+/// disk that is gone and may come back, not a sector.
+const UNREAD_MAX: u64 = 256;
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// `None` when there is no sample.
+    pub(crate) block: Option<Block>,
+    /// Chunks left out because they could not be read or decoded.
+    pub(crate) damaged: u64,
+    /// The files of the head that did not give some of them.
+    pub(crate) files_unread: BTreeSet<u64>,
+    /// Chunks a file did not give, and all others.
+    unread: u64,
+    read: u64,
+}
+
 /// Writes a block of the chunks `snapshot` gives for each group, durable when this returns. Each group
-/// is asked for twice, first for its texts, so that one at a time is in memory. Says also how many
-/// chunks could not be decoded. `None` when there is no sample. After an error the plan's
-/// [`leftovers`](super::leftovers) are to be removed: a block nobody knows of would hold the samples
-/// a second time.
+/// is asked for twice, first for its texts, so that one at a time is in memory. A chunk that cannot be
+/// read or decoded is left out. After an error the plan's [`leftovers`](super::leftovers) are to be
+/// removed: a block nobody knows of would hold the samples a second time.
 pub(crate) fn write(
     disk: &dyn Disk,
     blocks_dir: &Path,
     plan: &Plan,
     groups: &[GroupId],
     snapshot: impl Fn(GroupId) -> Option<GroupSnapshot>,
-) -> Result<(Option<Block>, u64), BlockError> {
+) -> Result<Written, BlockError> {
     let mut texts: BTreeSet<Arc<str>> = BTreeSet::new();
     for group in groups.iter().filter_map(|id| snapshot(*id)) {
         for label in group.members.iter().flat_map(|member| &member.labels) {
@@ -50,36 +68,35 @@ pub(crate) fn write(
         numbers.insert(text.as_ref(), symbols.push(text.as_bytes())?);
     }
     let mut sink = Sink::create(disk, blocks_dir, plan, symbols)?;
-    let mut damaged = 0;
+    let mut written = Written::default();
     for group in groups.iter().filter_map(|id| snapshot(*id)) {
-        damaged += write_group(&group, &numbers, &mut sink)?;
+        write_group(&group, &numbers, &mut sink, &mut written)?;
     }
-    Ok((sink.finish()?, damaged))
+    written.block = sink.finish()?;
+    Ok(written)
 }
 
 fn write_group(
     group: &GroupSnapshot,
     numbers: &HashMap<&str, u32>,
     sink: &mut Sink<'_>,
-) -> Result<u64, BlockError> {
+    written: &mut Written,
+) -> Result<(), BlockError> {
     let mut members: Vec<_> = group.members.iter().collect();
     members.sort_by(|a, b| a.labels.cmp(&b.labels));
     // Compared one by one: unlike ones mostly differ in length or at once.
     let mut shared: Vec<(Vec<TimestampMs>, u32)> = Vec::new();
     let mut times = TimesCache::default();
     let mut samples = Vec::new();
-    let mut damaged = 0;
     for member in members {
         samples.clear();
         for sealed in &member.sealed {
             let before = samples.len();
             match sealed.decode(TimestampMs::MIN, TimestampMs::MAX, &mut times, &mut samples) {
-                Ok(()) => {}
-                // The disk may give it next time; the head keeps it until then.
-                Err(BlockError::Io(error)) => return Err(error.into()),
-                Err(BlockError::Malformed(_)) => {
+                Ok(()) => written.read += 1,
+                Err(error) => {
                     samples.truncate(before);
-                    damaged += 1;
+                    written.leave_out(sealed.window.place().file(), error)?;
                 }
             }
         }
@@ -110,5 +127,20 @@ fn write_group(
         sink.series(&pairs?, lane, &values)?;
     }
     sink.end_group(group.id.0);
-    Ok(damaged)
+    Ok(())
+}
+
+impl Written {
+    /// Counts a chunk that was left out; fails when it is one too many.
+    fn leave_out(&mut self, file: Option<u64>, error: BlockError) -> io::Result<()> {
+        self.damaged += 1;
+        if let BlockError::Io(error) = error {
+            self.unread += 1;
+            self.files_unread.extend(file);
+            if self.unread > UNREAD_MAX && self.unread > self.read {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }

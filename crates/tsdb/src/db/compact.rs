@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError};
 
 use stoa_model::TimestampMs;
 
-use super::maintain::Upkeep;
-use super::{Db, Maintenance, blocks_dir, set_block_aside};
+use super::maintain::{Maintenance, Upkeep};
+use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, BlockError, MergeError, Plan};
 use crate::compact::{Candidate, Job, due};
 use crate::recovery::Covered;
@@ -87,7 +87,12 @@ impl Db {
     pub fn clean_tombstones(&self, now_ms: TimestampMs) -> Result<Compaction, DbError> {
         let _one = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Compaction::default();
-        self.settle(&mut self.upkeep())?;
+        {
+            let mut upkeep = self.upkeep();
+            self.settle(&mut upkeep)?;
+            // A block with nothing left goes only when the log it had is gone.
+            self.checkpoint_if_due(&mut upkeep, &mut Maintenance::default())?;
+        }
         for block in self.live_blocks().iter().filter(|block| !block.tombstones.is_empty()) {
             self.merge(now_ms, block.meta.level, &[Arc::clone(block)], &mut done)?;
         }
@@ -156,7 +161,7 @@ impl Db {
         let bytes_in: u64 = parents.iter().map(|block| block.bytes()).sum();
         let dir = blocks_dir(&self.dir);
         let free = self.disk.free_bytes(&dir).unwrap_or(u64::MAX);
-        if free < bytes_in.saturating_mul(2) {
+        if free < bytes_in.saturating_mul(2).saturating_add(self.options.free_bytes_min) {
             // The log needs the rest more.
             done.put_off += 1;
             return Ok(false);

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use stoa_model::{Matcher, TimestampMs};
 
 use super::Db;
-use super::maintain::Upkeep;
+use super::maintain::{Maintenance, Upkeep};
 use crate::DbError;
 use crate::block::{Block, BlockError, BlockQuery, TOMBSTONES};
 use crate::bytes::Malformed;
@@ -49,6 +49,9 @@ impl Db {
                 self.mark_deleted(block, matchers, (start_ms, end_ms), &mut done)?;
             }
         }
+        // What was sent again while blocks were cut is in the log behind what these have of it, and
+        // would be taken for new by the next start.
+        self.checkpoint_if_due(&mut upkeep, &mut Maintenance::default())?;
         Ok(done)
     }
 

@@ -15,7 +15,7 @@ use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
 use crate::head::Window;
 use crate::head_file::head_dir;
-use crate::recovery::Covered;
+use crate::recovery::{Covered, set_aside};
 use crate::{DbError, GroupId, retention};
 
 /// What one maintenance did.
@@ -41,6 +41,10 @@ pub(super) struct Upkeep {
     pub(super) cut_to: Option<TimestampMs>,
     /// The head has changed by more than appends since it was written down.
     pub(super) checkpoint_due: bool,
+    /// Something of the last checkpoint could not be read: it is set aside by the next one.
+    pub(super) checkpoint_damaged: bool,
+    /// The segment of the log from which the last checkpoint that is durable goes on.
+    pub(super) checkpoint_segment: u64,
     /// Directories of blocks that do not count and must be gone before another is written.
     pub(super) unsettled: Vec<PathBuf>,
 }
@@ -58,7 +62,7 @@ impl Db {
         let mut done = Maintenance::default();
         // First what makes room.
         let settled = self.settle(&mut upkeep);
-        let retained = self.retain(now_ms, &mut done);
+        let retained = self.retain(now_ms, &mut upkeep, &mut done);
         let set_aside = self.set_damaged_aside(&mut done);
         let cut = settled.and_then(|()| self.cut_blocks(now_ms, &mut upkeep, &mut done));
         let saved = self
@@ -99,7 +103,8 @@ impl Db {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
             let mut state = self.state_mut();
-            let serial = state.head.seal_before(boundary);
+            let in_wanted = |t| is_wanted(self.options.block_start(t));
+            let serial = state.head.seal_before(boundary, in_wanted);
             let windows = state.head.windows().filter(|window| window.last_t() < boundary);
             let starts: BTreeSet<TimestampMs> = windows
                 .map(|window| self.options.block_start(window.first_t()))
@@ -156,9 +161,10 @@ impl Db {
             self.discard(upkeep, &dir, plan);
         }
         match written {
-            Ok((block, damaged)) => {
-                self.counters.damaged_chunks(damaged);
-                Ok(block)
+            Ok(written) => {
+                self.counters.damaged_chunks(written.damaged);
+                self.files().spare(written.files_unread);
+                Ok(written.block)
             }
             Err(block::BlockError::Io(source)) => Err(error(source)),
             Err(malformed) => Err(error(io::Error::other(malformed))),
@@ -184,14 +190,14 @@ impl Db {
         self.sequences.fetch_add(1, Relaxed) + 1
     }
 
-    fn checkpoint_if_due(
+    pub(super) fn checkpoint_if_due(
         &self,
         upkeep: &mut Upkeep,
         done: &mut Maintenance,
     ) -> Result<(), DbError> {
         let log_bytes = self.writer().log.bytes();
         if upkeep.checkpoint_due || log_bytes.is_some_and(|n| n > self.options.log_bytes_max) {
-            self.checkpoint(done)?;
+            self.checkpoint(upkeep, done)?;
             upkeep.checkpoint_due = false;
             done.checkpointed = true;
         }
@@ -199,7 +205,7 @@ impl Db {
     }
 
     /// Writes the head down and removes the log before.
-    fn checkpoint(&self, done: &mut Maintenance) -> Result<(), DbError> {
+    fn checkpoint(&self, upkeep: &mut Upkeep, done: &mut Maintenance) -> Result<(), DbError> {
         let (snapshot, groups) = {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
@@ -225,12 +231,21 @@ impl Db {
             Some(image)
         });
         checkpoint::write(&self.disk, &self.dir, &snapshot, images)?;
+        upkeep.checkpoint_segment = snapshot.segment;
         let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
         for name in names {
-            if segment_of_name(&name).is_some_and(|segment| segment < snapshot.segment) {
-                self.remove_dir(&self.dir.join(&name))?;
+            if segment_of_name(&name).is_none_or(|segment| segment >= snapshot.segment) {
+                continue;
+            }
+            let path = self.dir.join(&name);
+            if upkeep.checkpoint_damaged {
+                set_aside(&*self.disk, &self.dir, &path, &name)
+                    .map_err(|error| remove_error(&path, error))?;
+            } else {
+                self.remove_dir(&path)?;
             }
         }
+        upkeep.checkpoint_damaged = false;
         let removed = self.writer().log.remove_before(snapshot.segment);
         removed.map_err(|error| remove_error(&self.dir.join("wal"), io::Error::other(error)))?;
         let mut files = self.files();
@@ -239,8 +254,14 @@ impl Db {
         files.keep_only(&named).map_err(|error| remove_error(&head_dir(&self.dir), error))
     }
 
-    /// Deletes blocks by age and by size.
-    fn retain(&self, now_ms: TimestampMs, done: &mut Maintenance) -> Result<(), DbError> {
+    /// Deletes blocks by age and by size. One that says which part of the log it has goes once a
+    /// checkpoint is past that part: the log would bring its samples back.
+    fn retain(
+        &self,
+        now_ms: TimestampMs,
+        upkeep: &mut Upkeep,
+        done: &mut Maintenance,
+    ) -> Result<(), DbError> {
         let (blocks, max_t) = {
             let state = self.state();
             (Arc::clone(&state.blocks), state.head.max_t())
@@ -250,8 +271,23 @@ impl Db {
         let newest = now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)));
         let head_bytes = self.files().bytes();
         let log_bytes = self.writer().log.bytes().unwrap_or(0) + head_bytes;
-        for block in retention::expired(&blocks, newest, log_bytes, &self.options) {
-            self.forget_block(&block);
+        let expired = retention::expired(&blocks, newest, log_bytes, &self.options);
+        let (needed, free): (Vec<_>, Vec<_>) = expired.into_iter().partition(|block| {
+            let covered = &block.meta.covered;
+            covered.iter().any(|covered| covered.log_before > upkeep.checkpoint_segment)
+        });
+        self.delete_blocks(&free, done)?;
+        if !needed.is_empty() {
+            upkeep.checkpoint_due = true;
+            self.checkpoint_if_due(upkeep, done)?;
+            self.delete_blocks(&needed, done)?;
+        }
+        Ok(())
+    }
+
+    fn delete_blocks(&self, blocks: &[Arc<Block>], done: &mut Maintenance) -> Result<(), DbError> {
+        for block in blocks {
+            self.forget_block(block);
             self.remove_dir(&block.dir)?;
             done.blocks_deleted += 1;
         }

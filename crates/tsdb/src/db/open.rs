@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -11,13 +11,13 @@ use stoa_wal::Disk;
 use super::compact::Retries;
 use super::maintain::Upkeep;
 use super::stats::Counters;
-use super::{Db, State, Writer, blocks_dir, set_aside, set_block_aside};
-use crate::block::{Block, IndexCache, TOMBSTONES};
+use super::{Db, State, Writer, blocks_dir, set_block_aside};
+use crate::block::{Block, BlockError, IndexCache, TOMBSTONES};
 use crate::checkpoint::segment_of_name;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
-use crate::recovery::{Covered, Replay};
+use crate::recovery::{Covered, Replay, set_aside};
 use crate::{DbError, Options, Recovery};
 
 impl Db {
@@ -41,7 +41,8 @@ impl Db {
         for name in names.iter().filter(|name| name.ends_with(".tmp")) {
             recovery.unfinished_removed += u64::from(remove(&*disk, &dir.join(name)));
         }
-        let blocks = open_blocks(&*disk, dir, &mut recovery).map_err(open_error)?;
+        let mut unsettled = Vec::new();
+        let blocks = open_blocks(&*disk, dir, &mut recovery, &mut unsettled).map_err(open_error)?;
         let covered: Vec<Covered> =
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
@@ -57,9 +58,14 @@ impl Db {
         let checkpoint_due = covered.iter().any(|covered| covered.log_before > from_segment);
         let named = replay.files_named();
         let mut files = HeadFiles::open(Arc::clone(&disk), dir).map_err(open_error)?;
-        // What cannot be removed is removed by the next start or checkpoint.
-        drop(files.keep_only(&named));
-        let Replay { head, recovery, sequence, .. } = replay;
+        if replay.checkpoint_damaged {
+            // What names them may only be unreadable today: the next start may still find them.
+            files.spare_all_but(&replay.head.files());
+        } else {
+            // What cannot be removed is removed by the next start or checkpoint.
+            drop(files.keep_only(&named));
+        }
+        let Replay { head, recovery, sequence, checkpoint_damaged, .. } = replay;
         log.continue_after(sequence, recovery.damaged + recovery.torn > 0);
         if recovery.damaged > 0 {
             // From here on marks are believed again.
@@ -84,7 +90,10 @@ impl Db {
             maintenance: Mutex::new(Upkeep {
                 // What was damaged is not to be met again by the next start.
                 checkpoint_due: checkpoint_due || recovery.damaged > 0,
-                ..Upkeep::default()
+                checkpoint_damaged,
+                checkpoint_segment: from_segment,
+                unsettled,
+                cut_to: None,
             }),
             // One more than any group's: each is defined again with its first batch.
             files: Mutex::new(files),
@@ -110,6 +119,7 @@ fn open_blocks(
     disk: &dyn Disk,
     dir: &Path,
     recovery: &mut Recovery,
+    unsettled: &mut Vec<PathBuf>,
 ) -> io::Result<Vec<Arc<Block>>> {
     let blocks_dir = blocks_dir(dir);
     let mut blocks = Vec::new();
@@ -130,7 +140,7 @@ fn open_blocks(
             }
         }
     }
-    let mut blocks = without_parents(disk, dir, blocks, recovery);
+    let mut blocks = without_parents(disk, dir, blocks, recovery, unsettled);
     blocks.sort_by_key(|block| block.meta.sequence);
     // A block that was copied by hand holds nothing that the one it was copied from does not.
     blocks.dedup_by_key(|block| block.meta.sequence);
@@ -138,7 +148,8 @@ fn open_blocks(
     for block in blocks.iter().filter(|block| block.tombstones_damaged) {
         let path = block.dir.join(TOMBSTONES);
         recovery.damage(format!("{}: deleted samples are back", path.display()));
-        if let Ok(to) = set_aside(disk, dir, &path, &format!("{}-tombstones", name_of(block))) {
+        if let Ok(to) = set_aside(disk, dir, &path, &format!("block-{}-tombstones", name_of(block)))
+        {
             recovery.quarantined.push(to);
         }
     }
@@ -151,12 +162,15 @@ fn name_of(block: &Block) -> String {
 }
 
 /// Leaves out the blocks that were merged into another one that is there, and removes them: a crash
-/// came between.
+/// came between. Those that cannot be removed are put with `unsettled`. Where the merged block does not
+/// hold what it promises its parents count, if all are there; where that cannot be known now, both do,
+/// and nothing is removed.
 fn without_parents(
     disk: &dyn Disk,
     dir: &Path,
     mut blocks: Vec<Arc<Block>>,
     recovery: &mut Recovery,
+    unsettled: &mut Vec<PathBuf>,
 ) -> Vec<Arc<Block>> {
     // From the newest on: what is merged again is a parent itself.
     blocks.sort_by_key(|block| std::cmp::Reverse(block.meta.sequence));
@@ -165,22 +179,36 @@ fn without_parents(
     let there: BTreeSet<u64> = blocks.iter().map(|block| block.meta.sequence).collect();
     for block in blocks {
         if replaced.contains(&block.meta.sequence) {
-            // What is left of it is met again by the next start.
             let gone = block.dir.with_extension("tmp");
-            let blocks = blocks_dir(dir);
-            let removed = disk
-                .rename(&block.dir, &gone)
-                .and_then(|()| disk.sync_dir(&blocks))
-                .and_then(|()| disk.remove_dir_all(&gone));
-            recovery.unfinished_removed += u64::from(removed.is_ok());
+            let renamed = disk.rename(&block.dir, &gone).and_then(|()| {
+                disk.sync_dir(&blocks_dir(dir)).inspect_err(|_not_durable| {
+                    // To be renamed again: a second sync alone would make nothing durable.
+                    drop(disk.rename(&gone, &block.dir));
+                })
+            });
+            match renamed {
+                // What is left of it is met again by the next start.
+                Ok(()) => {
+                    let removed = disk.remove_dir_all(&gone);
+                    recovery.unfinished_removed += u64::from(removed.is_ok());
+                }
+                Err(_not_gone) => unsettled.push(block.dir.clone()),
+            }
             continue;
         }
-        let has_parents = block.meta.parents.iter().any(|parent| there.contains(parent));
-        if has_parents && let Err(error) = block.check_index() {
-            // They still have everything.
+        let parents = &block.meta.parents;
+        if parents.iter().any(|parent| there.contains(parent))
+            && let Err(error) = block.check_index()
+        {
             recovery.damage(format!("block {}: {error:?}", name_of(&block)));
-            if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
-                recovery.quarantined.push(to);
+            let is_damaged = matches!(error, BlockError::Malformed(_));
+            if is_damaged && parents.iter().all(|parent| there.contains(parent)) {
+                // They still have everything.
+                if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
+                    recovery.quarantined.push(to);
+                }
+            } else {
+                kept.push(block);
             }
             continue;
         }

@@ -386,17 +386,18 @@ impl Group {
         self.windows.push(Arc::new(window));
     }
 
-    /// Seals what is open and has a tick before `boundary`.
-    pub(crate) fn seal_before(
+    /// Seals what is open and has a wanted tick; of ticks of one span all before a boundary are, or none.
+    pub(crate) fn seal_if(
         &mut self,
-        boundary: TimestampMs,
+        is_wanted: impl Fn(TimestampMs) -> bool,
         options: &Options,
         shared: &mut Shared,
     ) {
-        if self.live.times.first().is_some_and(|t| *t < boundary) {
+        // It lies within one span.
+        if self.live.times.first().is_some_and(|t| is_wanted(*t)) {
             self.seal_live(shared);
         }
-        if self.late.iter().any(|t| *t < boundary) {
+        if self.late.iter().any(|t| is_wanted(*t)) {
             self.seal_late(options, shared);
         }
     }
@@ -489,6 +490,10 @@ impl Group {
                 taken.push(removed);
             }
         }
+        if !taken.is_empty() {
+            let Self { fresh, members, .. } = self;
+            fresh.retain(|slot| members.get(*slot as usize).is_some_and(Option::is_some));
+        }
         if self.pairs_unused > self.pairs.len() / 2 {
             self.compact_pairs();
         }
@@ -503,7 +508,6 @@ impl Group {
             entry.remove();
         }
         self.pairs_unused += pairs.len();
-        self.fresh.retain(|fresh| *fresh != slot);
         self.free.push(slot);
         Some(Removed { series: member.series, pairs })
     }
@@ -561,7 +565,22 @@ impl Group {
         end: TimestampMs,
     ) -> bool {
         self.windows.iter().any(|w| w.overlaps(start, end) && w.slots().has(slot))
-            || !self.open_samples(slot, member, start, end).is_empty()
+            || self.has_open(slot, member, start, end)
+    }
+
+    /// Whether a member has an open sample in a range; decodes nothing.
+    fn has_open(&self, slot: u32, member: &Member, start: TimestampMs, end: TimestampMs) -> bool {
+        let in_range = |t: &TimestampMs| start <= *t && *t <= end;
+        let (times, late) = (&self.live.times, &self.late);
+        let is_near =
+            times.first().is_some_and(|t| *t <= end) && times.last().is_some_and(|t| *t >= start);
+        let at = |times: &[TimestampMs], present: Presence| {
+            present.ticks().any(|tick| times.get(tick).is_some_and(in_range))
+        };
+        (is_near
+            && (self.live.row_values(slot).any(|(t, _)| in_range(&t))
+                || at(times, member.live.present())))
+            || member.late.as_ref().is_some_and(|column| at(late, column.present()))
     }
 
     /// Samples and bytes of open columns and chunks, those in files included.

@@ -1,0 +1,233 @@
+//! Reads that fail: a bad sector costs the chunks that lie in it, what cannot be opened today is not
+//! thrown away.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use stoa_tsdb::{Db, Options, Recovery};
+use stoa_wal::disk::SimDisk;
+use stoa_wal::{Disk, DiskFile, DiskRead};
+
+use crate::{DIR, MINUTE_MS, START, Samples, all, append, files, fill, options, series};
+
+/// A disk of which some bytes cannot be read and some files cannot be opened.
+#[derive(Clone, Debug)]
+struct BadDisk {
+    disk: SimDisk,
+    bad: Arc<Mutex<Bad>>,
+}
+
+#[derive(Debug, Default)]
+struct Bad {
+    /// A part of a path, and the bytes from and to.
+    sectors: Vec<(String, u64, u64)>,
+    /// Parts of paths.
+    closed: Vec<String>,
+}
+
+#[derive(Debug)]
+struct BadRead {
+    path: String,
+    file: Box<dyn DiskRead>,
+    bad: Arc<Mutex<Bad>>,
+}
+
+impl DiskRead for BadRead {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let bad = self.bad.lock().unwrap();
+        let end = offset + buf.len() as u64;
+        let is_bad = |(part, from, to): &(String, u64, u64)| {
+            self.path.contains(part.as_str()) && offset < *to && end > *from
+        };
+        if bad.sectors.iter().any(is_bad) {
+            return Err(io::Error::other("simulated: bad sector"));
+        }
+        drop(bad);
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+}
+
+impl Disk for BadDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(path)
+    }
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.append(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
+        let name = path.display().to_string();
+        if self.bad.lock().unwrap().closed.iter().any(|part| name.contains(part.as_str())) {
+            return Err(io::Error::other("simulated: too many open files"));
+        }
+        let file = self.disk.open(path)?;
+        Ok(Box::new(BadRead { path: name, file, bad: Arc::clone(&self.bad) }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.exists(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+}
+
+impl BadDisk {
+    fn new() -> Self {
+        Self { disk: SimDisk::new(17), bad: Arc::default() }
+    }
+
+    fn open_db(&self, options: Options) -> (Db, Recovery) {
+        Db::open(Arc::new(self.clone()), Path::new(DIR), options, START).unwrap()
+    }
+
+    fn spoil(&self, part: &str, from: u64, to: u64) {
+        self.bad.lock().unwrap().sectors.push((part.to_owned(), from, to));
+    }
+
+    fn close(&self, part: &str) {
+        self.bad.lock().unwrap().closed.push(part.to_owned());
+    }
+
+    fn heal(&self) {
+        *self.bad.lock().unwrap() = Bad::default();
+    }
+
+    fn names(&self, dir: &str) -> Vec<PathBuf> {
+        files(&self.disk, &Path::new(DIR).join(dir))
+    }
+}
+
+/// Long blocks, and a checkpoint with each maintenance.
+fn long_blocks() -> Options {
+    Options { block_ms: 60 * MINUTE_MS, log_bytes_max: 0, ..options() }
+}
+
+fn missing(expected: &Samples, db: &Db) -> usize {
+    let found = all(db);
+    assert!(found.iter().all(|(key, v)| expected.get(key) == Some(v)));
+    expected.len() - found.len()
+}
+
+#[test]
+fn a_bad_sector_of_the_head_costs_its_chunks_and_blocks_are_cut_all_the_same() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(long_blocks());
+    fill(&db, START, 100);
+    db.maintain(START).unwrap();
+    db.sync().unwrap();
+    let expected = all(&db);
+    // The checksum of the first chunk of the file.
+    disk.spoil("/head/", 16, 18);
+    drop(db);
+    let image = disk.disk.snapshot();
+    // Met by a start: the chunk is left out, its window and the file are not.
+    let (db, recovery) = disk.open_db(long_blocks());
+    assert_eq!((recovery.chunks_damaged, recovery.damaged), (1, 1), "{:?}", recovery.damage);
+    let lost = missing(&expected, &db);
+    assert!((8..=16).contains(&lost), "{lost}");
+    drop(db);
+    // Met by the cut of a block.
+    disk.heal();
+    disk.disk.restore(&image);
+    let (db, _) = disk.open_db(long_blocks());
+    disk.spoil("/head/", 16, 18);
+    assert_eq!(db.maintain(START + 70 * MINUTE_MS).unwrap().blocks_written, 1);
+    assert_eq!((missing(&expected, &db), db.stats().chunks_damaged), (lost, 1));
+    // The disk may give it another day.
+    let aside = disk.names("quarantine");
+    assert!(aside.iter().any(|path| path.to_string_lossy().contains("head-")), "{aside:?}");
+    assert!(disk.names("head").is_empty());
+    // A file that ends early is damaged at once.
+    disk.heal();
+    disk.disk.restore(&image);
+    let (db, _) = disk.open_db(long_blocks());
+    let file = disk.names("head").pop().unwrap();
+    disk.disk.corrupt(&file, |bytes| bytes.truncate(bytes.len() - 1)).unwrap();
+    assert_eq!(db.maintain(START + 70 * MINUTE_MS).unwrap().blocks_written, 1);
+    assert_eq!(db.stats().chunks_damaged, 1);
+}
+
+#[test]
+fn a_bad_sector_of_a_block_costs_its_chunks_and_the_merge_is_done_once() {
+    let disk = BadDisk::new();
+    let options = Options { compaction_ms: vec![3 * MINUTE_MS], ..options() };
+    let (db, _) = disk.open_db(options.clone());
+    fill(&db, START, 6 * 60);
+    db.maintain(START + 6 * MINUTE_MS).unwrap();
+    let expected = all(&db);
+    db.close().unwrap();
+    let (db, _) = disk.open_db(options);
+    let mut chunks = disk.names("blocks").into_iter().filter(|path| path.ends_with("chunks"));
+    let inner = chunks.nth(2).unwrap();
+    let bytes = disk.disk.open(&inner).unwrap().size().unwrap();
+    // Of the last series.
+    disk.spoil(&inner.display().to_string(), bytes - 2, bytes);
+    let done = db.compact(START + 30 * MINUTE_MS).unwrap();
+    assert!(done.merges >= 1 && done.chunks_damaged == 1, "{done:?}");
+    let lost = missing(&expected, &db);
+    assert!((1..=60).contains(&lost), "{lost}");
+    let again = db.compact(START + 60 * MINUTE_MS).unwrap();
+    assert_eq!((again.merges, missing(&expected, &db)), (0, lost));
+    let aside = disk.names("quarantine");
+    assert!(aside.iter().any(|path| path.ends_with("chunks")), "{aside:?}");
+}
+
+#[test]
+fn what_a_checkpoint_names_survives_a_start_that_cannot_read_it() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(long_blocks());
+    fill(&db, START, 100);
+    db.maintain(START).unwrap();
+    let expected = all(&db);
+    db.close().unwrap();
+    let head = disk.names("head");
+    assert!(!head.is_empty());
+    disk.close("/checkpoint-");
+    let (db, recovery) = disk.open_db(long_blocks());
+    assert!(recovery.damaged > 0 && missing(&expected, &db) > 0);
+    // What is taken by such a start is there after it.
+    let a = series(&db, 9, "__name__=a");
+    append(&db, 9, START + 200_000, &[(a, 1.0)]);
+    db.close().unwrap();
+    disk.heal();
+    assert_eq!(disk.names("head"), head);
+    let (db, recovery) = disk.open_db(long_blocks());
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+    assert_eq!(all(&db).len(), expected.len() + 1);
+    db.close().unwrap();
+    // A maintenance after such a start keeps both aside.
+    disk.close("/checkpoint-");
+    let (db, _) = disk.open_db(long_blocks());
+    disk.heal();
+    assert!(db.maintain(START).unwrap().checkpointed);
+    let aside: Vec<String> =
+        disk.names("quarantine").iter().map(|path| path.display().to_string()).collect();
+    for part in ["/head-", "/checkpoint-"] {
+        assert!(aside.iter().any(|path| path.contains(part)), "{part} in {aside:?}");
+    }
+    db.close().unwrap();
+    let (_, recovery) = disk.open_db(long_blocks());
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+}
