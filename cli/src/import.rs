@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
+use stoa_collector::config::FREE_BYTES_MIN;
 use stoa_collector::http::prometheus::{duration, rfc3339};
 use stoa_collector::import::{Import, ImportSummary};
 use stoa_daemon::{DataDir, Misuse, unix_ms};
@@ -110,7 +111,7 @@ fn into_directory(
     for damage in &recovery.damage {
         say(&format!("warning: {damage}"));
     }
-    let mut bulk = db.bulk(now_ms);
+    let mut bulk = db.bulk(now_ms, FREE_BYTES_MIN);
     let mut summary = ImportSummary::default();
     let mut progress = Progress::new(inputs.iter().map(Input::bytes).sum());
     for input in inputs {
@@ -167,6 +168,7 @@ fn told(summary: &ImportSummary, seconds: f64) -> String {
         (summary.duplicate, "samples: there were two of their instant"),
         (summary.too_old, "samples: older than the retention keeps"),
         (summary.too_new, "samples: more than five minutes in the future"),
+        (summary.over_limits, "samples: their series has over 64 labels, or one over 1 KiB"),
         (summary.exemplars, "exemplars: Stoa keeps none"),
         (summary.histogram_chunks, "chunks of native histograms"),
         (summary.damaged_chunks, "chunks: damaged, or of an unknown kind"),

@@ -16,6 +16,9 @@ mod shown;
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/collector.toml";
 
+/// Space below which nothing more is accepted, unless the file says otherwise.
+pub const FREE_BYTES_MIN: u64 = 512 << 20;
+
 /// The shortest retention: one block and the one being filled.
 const RETENTION_MIN: Duration = Duration::from_secs(4 * 3600);
 
@@ -186,7 +189,7 @@ impl Default for WrittenStorage {
             retention: Span(Duration::from_secs(14 * 86_400)),
             retention_bytes_max: None,
             out_of_order: Span(Duration::from_secs(86_400)),
-            free_bytes_min: Bytes(512 << 20),
+            free_bytes_min: Bytes(FREE_BYTES_MIN),
             series_max: 2_000_000,
         }
     }

@@ -1,8 +1,8 @@
 //! History from elsewhere, read into a bulk of the store's: text and Prometheus's blocks.
 //!
 //! A text names the same series over and over; what it calls them is remembered, so that labels are
-//! understood once. Memory beside the bulk's: [`TEXTS_MAX`] such names. Knows neither HTTP nor files:
-//! a request and a command line import alike.
+//! understood once. Memory beside the bulk's: [`TEXT_BYTES_MAX`] of such names. Labels are held to the
+//! limits agents are held to. Knows neither HTTP nor files: a request and a command line import alike.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek};
@@ -11,15 +11,19 @@ use serde::{Deserialize, Serialize};
 use stoa_exchange::exposition::{Format, Line, ReadError, Reader};
 use stoa_exchange::prometheus_block::{BlockError, BlockReader};
 use stoa_model::{Labels, TimestampMs};
+use stoa_proto::convert::{LABEL_BYTES_MAX, LABELS_MAX};
 use stoa_tsdb::{Bulk, BulkError, BulkSeries, BulkWritten};
 
-/// Names of series remembered as a text writes them; with more, the memory begins anew.
-const TEXTS_MAX: usize = 500_000;
+/// Names of series remembered as a text writes them, in bytes; with more, the memory begins anew.
+const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// What a remembered name takes beside its characters.
+const TEXT_BYTES: usize = 64;
 
 /// How many samples are read between two tellings of progress.
 const PROGRESS_SAMPLES: u64 = 1 << 16;
 
-/// Why an import stopped. Nothing of it is stored.
+/// Why reading stopped. The bulk has not been written then: nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The text is not in its format, or cannot be read.
@@ -35,7 +39,7 @@ pub enum ImportError {
 
 /// What a person is told about an import, in JSON too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct ImportSummary {
     /// Series named.
     pub series: u64,
@@ -47,6 +51,8 @@ pub struct ImportSummary {
     pub too_old: u64,
     /// Samples left out: more than five minutes in the future.
     pub too_new: u64,
+    /// Samples left out: their series has more than 64 labels, or one over 1 KiB.
+    pub over_limits: u64,
     /// Exemplars left out: Stoa keeps none.
     pub exemplars: u64,
     /// Chunks of native histograms left out.
@@ -87,6 +93,7 @@ impl ImportSummary {
         self.duplicate += other.duplicate;
         self.too_old += other.too_old;
         self.too_new += other.too_new;
+        self.over_limits += other.over_limits;
         self.exemplars += other.exemplars;
         self.histogram_chunks += other.histogram_chunks;
         self.damaged_chunks += other.damaged_chunks;
@@ -129,24 +136,28 @@ impl<'a> Import<'a> {
         mut progress: impl FnMut(u64),
     ) -> Result<(), ImportError> {
         let mut reader = Reader::new(source, format);
-        let mut known: HashMap<String, BulkSeries> = HashMap::new();
+        let mut known = Known::new(TEXT_BYTES_MAX);
         let mut samples = 0u64;
         while let Some(line) = reader.next_line()? {
             let Line::Sample(sample) = line else { continue };
             let series = match known.get(sample.series.as_str()) {
-                Some(series) => *series,
+                Some(series) => Some(series),
                 None => {
                     let labels = sample.series.labels().map_err(ReadError::Syntax)?;
-                    let series = self.bulk.series(&labelled(labels, self.extra))?;
-                    if known.len() >= TEXTS_MAX {
-                        known.clear();
+                    let series = self.series(labels)?;
+                    if let Some(series) = series {
+                        known.insert(sample.series.as_str(), series);
                     }
-                    known.insert(sample.series.as_str().to_owned(), series);
                     series
                 }
             };
-            self.summary.exemplars += u64::from(sample.exemplar.is_some());
-            self.bulk.push(series, sample.t_ms.unwrap_or(now_ms), sample.value)?;
+            match series {
+                Some(series) => {
+                    self.summary.exemplars += u64::from(sample.exemplar.is_some());
+                    self.bulk.push(series, sample.t_ms.unwrap_or(now_ms), sample.value)?;
+                }
+                None => self.summary.over_limits += 1,
+            }
             samples += 1;
             if samples.is_multiple_of(PROGRESS_SAMPLES) {
                 progress(samples);
@@ -167,9 +178,13 @@ impl<'a> Import<'a> {
     ) -> Result<(), ImportError> {
         let (mut samples, mut read) = (Vec::new(), 0u64);
         while let Some(labels) = block.next_series(&mut samples)? {
-            let series = self.bulk.series(&labelled(labels, self.extra))?;
-            for (t, v) in &samples {
-                self.bulk.push(series, *t, *v)?;
+            match self.series(labels)? {
+                Some(series) => {
+                    for (t, v) in &samples {
+                        self.bulk.push(series, *t, *v)?;
+                    }
+                }
+                None => self.summary.over_limits += samples.len() as u64,
             }
             let before = read / PROGRESS_SAMPLES;
             read += samples.len() as u64;
@@ -185,8 +200,51 @@ impl<'a> Import<'a> {
     }
 }
 
+impl Import<'_> {
+    /// The series of these labels and the extra ones; `None` when they pass the limits.
+    fn series(&mut self, labels: Labels) -> Result<Option<BulkSeries>, BulkError> {
+        let labels = labelled(labels, self.extra);
+        let fits = labels.len() <= LABELS_MAX
+            && labels
+                .iter()
+                .all(|label| label.name.len().max(label.value.len()) <= LABEL_BYTES_MAX);
+        if fits { self.bulk.series(&labels).map(Some) } else { Ok(None) }
+    }
+}
+
+/// Series by what a text calls them.
+#[derive(Debug)]
+struct Known {
+    by_text: HashMap<String, BulkSeries>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Known {
+    fn new(bytes_max: usize) -> Self {
+        Self { by_text: HashMap::new(), bytes: 0, bytes_max }
+    }
+
+    fn get(&self, text: &str) -> Option<BulkSeries> {
+        self.by_text.get(text).copied()
+    }
+
+    fn insert(&mut self, text: &str, series: BulkSeries) {
+        let bytes = text.len() + TEXT_BYTES;
+        if self.bytes.saturating_add(bytes) > self.bytes_max {
+            self.by_text.clear();
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.by_text.insert(text.to_owned(), series);
+    }
+}
+
 /// Labels with some put in their place.
 #[must_use]
 pub fn labelled(labels: Labels, extra: &[(String, String)]) -> Labels {
     extra.iter().fold(labels, |labels, (name, value)| labels.with(name, value))
 }
+
+#[cfg(test)]
+mod tests;

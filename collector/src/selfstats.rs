@@ -9,6 +9,7 @@ use stoa_transport::ListenerStats;
 use stoa_tsdb::Stats;
 
 use crate::http::access::Refusals;
+use crate::http::import::ImportFigures;
 use crate::http::prometheus::GateFigures;
 use crate::http::remote_write::RemoteWriteFigures;
 use crate::http::serve::HttpFigures;
@@ -43,6 +44,8 @@ pub struct Figures {
     pub queries: GateFigures,
     /// What came by remote write.
     pub remote_write: RemoteWriteFigures,
+    /// Imports.
+    pub imports: ImportFigures,
 }
 
 /// The figures as families.
@@ -66,6 +69,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.listener(&figures.listener);
     page.remote_write(&figures.remote_write);
     page.people(figures);
+    page.imports(&figures.imports);
     page.0
 }
 
@@ -404,6 +408,32 @@ impl Page {
             "stoa_collector_remote_write_series",
             "Series of these senders known now.",
             remote.series,
+        );
+    }
+
+    fn imports(&mut self, imports: &ImportFigures) {
+        self.counter("stoa_collector_imports_total", "Imports asked for.", imports.requests);
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_imports_failed_total",
+            "Imports that failed, by what was in the way.",
+            &[
+                (&[("reason", "busy")], imports.failed_busy),
+                (&[("reason", "request")], imports.failed_request),
+                (&[("reason", "store")], imports.failed_store),
+            ],
+        );
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_import_samples_total",
+            "Samples of imports that succeeded, by what became of them.",
+            &[
+                (&[("outcome", "stored")], imports.stored),
+                (&[("outcome", "duplicate")], imports.duplicate),
+                (&[("outcome", "too_old")], imports.too_old),
+                (&[("outcome", "too_new")], imports.too_new),
+                (&[("outcome", "over_limits")], imports.over_limits),
+            ],
         );
     }
 

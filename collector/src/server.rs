@@ -117,6 +117,7 @@ pub struct Parts {
     places: Arc<Places>,
     prometheus: Prometheus,
     remote_write: RemoteWrite,
+    importer: Importer,
     pub(crate) watch: Arc<WatchFigures>,
 }
 
@@ -137,6 +138,7 @@ impl Parts {
             http: self.places.figures(),
             queries: self.prometheus.figures(),
             remote_write: self.remote_write.figures(),
+            imports: self.importer.figures(),
         }
     }
 
@@ -230,6 +232,7 @@ impl Server {
         };
         let exempt = config.http.trusted_proxies.clone();
         let places = Places::new(Limits { exempt, ..Limits::default() });
+        let importer = Importer::new(store.clone(), Arc::clone(&clock));
         let parts = Parts {
             store,
             members: Arc::clone(&members),
@@ -240,6 +243,7 @@ impl Server {
             places: Arc::clone(&places),
             prometheus,
             remote_write,
+            importer,
             watch: Arc::default(),
         };
         let scheme = if needs_tls { "https" } else { "http" };
@@ -379,7 +383,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(prometheus::routes(parts.prometheus.clone()))
         .merge(remote_write::routes(parts.remote_write.clone()))
         .merge(metrics::routes(metrics))
-        .merge(import::routes(Importer::new(parts.store.clone(), Arc::clone(clock))))
+        .merge(import::routes(parts.importer.clone()))
         .merge(admin::routes(Admin {
             members: Arc::clone(&parts.members),
             clock: Arc::clone(clock),

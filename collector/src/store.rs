@@ -150,6 +150,7 @@ struct Shared {
     maintenance: SyncSender<()>,
     compaction: SyncSender<()>,
     retention: Duration,
+    free_bytes_min: u64,
     /// Taken by the first to close.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -215,6 +216,7 @@ impl Store {
             maintenance,
             compaction,
             retention: config.retention,
+            free_bytes_min: config.free_bytes_min,
             threads: Mutex::new(vec![append, maintain, compact]),
         };
         Ok((Self(Arc::new(shared)), recovery))
@@ -305,10 +307,11 @@ impl Store {
         })
     }
 
-    /// A place for history, beside head and log: see [`Db::bulk`].
+    /// A place for history, beside head and log, that keeps `storage.free_bytes_min` free: see
+    /// [`Db::bulk`].
     #[must_use]
     pub fn bulk(&self, now_ms: TimestampMs) -> Bulk {
-        self.0.db.bulk(now_ms)
+        self.0.db.bulk(now_ms, self.0.free_bytes_min)
     }
 
     /// Writes history to blocks and waits until it is durable; call it from a thread that may block.

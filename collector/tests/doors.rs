@@ -19,6 +19,7 @@ use stoa_collector::http::access::{PeerAddress, REMOTE_USER};
 use stoa_collector::http::admin::{self, Admin};
 use stoa_collector::http::front::{self, FrontFacts};
 use stoa_collector::http::health::{self, Ready};
+use stoa_collector::http::import::{self, Importer};
 use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
 use stoa_collector::http::remote_write::{self, RemoteWrite};
@@ -37,6 +38,7 @@ GET / read: in; 401 in in in in
 GET /-/healthy open: in; in in in in in
 GET /-/ready open: in; in in in in in
 GET /api/v1/alerts read: in; 401 in in in in
+POST /api/v1/import/prometheus write: in; 401 403 in in 403
 GET /api/v1/label/{name}/values read: in; 401 in in in in
 GET /api/v1/labels read: in; 401 in in in in
 POST /api/v1/labels read: in; 401 in in in in
@@ -95,6 +97,7 @@ fn table(members: &Arc<Members>) -> Routes {
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
+        .merge(import::routes(Importer::new(store.clone(), Arc::clone(&clock))))
         .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
         .merge(remote_write::routes(remote_write))

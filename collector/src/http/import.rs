@@ -3,12 +3,16 @@
 //! The body is exposition text of any length, read as it comes in bounded memory: the text format, or
 //! OpenMetrics when the `Content-Type` says so; gzip when the `Content-Encoding` does. Parameters, as
 //! VictoriaMetrics has them: `extra_label=name=value` (several), `timestamp=<milliseconds>` for
-//! samples without one. All of a request is stored, or nothing: what was read becomes visible when
-//! the answer is given, a summary in JSON. A second import at the same time is told to come again.
+//! samples without one. What cannot be read to its end stores nothing. What was read is stored a day
+//! at a time before the answer, a summary in JSON: a disk that fails or fills meanwhile may leave whole
+//! days of it, which sending it again completes. A second import at the same time is told to come
+//! again; so that none waits for long, the sender must keep a pace.
 
-use std::io::{self, Read};
+mod figures;
+mod pace;
+
+use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -18,18 +22,19 @@ use flate2::read::MultiGzDecoder;
 use http::{HeaderMap, header};
 use stoa_exchange::exposition::Format;
 use stoa_model::TimestampMs;
+use stoa_proto::convert::LABEL_BYTES_MAX;
+use stoa_tsdb::BulkError;
 use tokio::sync::Semaphore;
-use tokio_stream::StreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use self::figures::Counters;
+pub use self::figures::ImportFigures;
+use self::pace::{Paced, WAIT_MAX};
 use super::prometheus::{ApiError, ErrorKind, Success};
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::import::{Import, ImportError, ImportSummary};
 use crate::store::{Store, StoreState};
-
-/// An import whose sender says nothing for this long ends, and the next may begin.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What the route needs.
 #[derive(Clone)]
@@ -38,13 +43,20 @@ pub struct Importer {
     clock: Clock,
     /// One at a time: each may use a few hundred megabytes.
     turn: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 impl Importer {
     /// An importer into a store.
     #[must_use]
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, turn: Arc::new(Semaphore::new(1)) }
+        Self { store, clock, turn: Arc::new(Semaphore::new(1)), counters: Arc::default() }
+    }
+
+    /// What imports have come to so far.
+    #[must_use]
+    pub fn figures(&self) -> ImportFigures {
+        self.counters.read()
     }
 }
 
@@ -65,23 +77,34 @@ async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let busy = "another import is running; come again when it is done";
+    importer.counters.began();
+    let ask = query
+        .map_err(|wrong| ApiError::bad_data(wrong.body_text()))
+        .and_then(|Query(pairs)| Ask::of(pairs, &headers));
+    let ask = match ask {
+        Ok(ask) => ask,
+        Err(error) => {
+            importer.counters.failed(error.kind());
+            return error.into_response();
+        }
+    };
     let Ok(turn) = Arc::clone(&importer.turn).try_acquire_owned() else {
+        importer.counters.busy();
+        let busy = "another import is running; come again when it is done";
         return ApiError::new(ErrorKind::Unavailable, busy).into_response();
     };
-    let ask = query.map_err(|wrong| ApiError::bad_data(wrong.body_text()));
-    let ask = match ask.and_then(|Query(pairs)| Ask::of(pairs, &headers)) {
-        Ok(ask) => ask,
-        Err(error) => return error.into_response(),
-    };
-    let chunks = body.into_data_stream().timeout(SILENCE_MAX).map(|chunk| match chunk {
-        Ok(chunk) => chunk.map_err(io::Error::other),
-        Err(_silent) => Err(io::Error::new(io::ErrorKind::TimedOut, "the sender is silent")),
-    });
-    let source = SyncIoBridge::new(StreamReader::new(Box::pin(chunks)));
+    let parts = Paced::new(body.into_data_stream(), WAIT_MAX);
+    let source = SyncIoBridge::new(StreamReader::new(Box::pin(parts)));
+    let counters = Arc::clone(&importer.counters);
+    // It goes on to its end, and is counted, even if the sender goes away.
     let work = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        importer.run(source, &ask)
+        let done = importer.run(source, &ask);
+        match &done {
+            Ok(summary) => importer.counters.done(summary),
+            Err(error) => importer.counters.failed(error.kind()),
+        }
+        done
     });
     match work.await {
         Ok(Ok(summary)) => {
@@ -93,6 +116,7 @@ async fn import(
         }
         Ok(Err(error)) => error.into_response(),
         Err(_panicked) => {
+            counters.failed(ErrorKind::Internal);
             let why = "the import failed inside the collector; its log says more";
             ApiError::new(ErrorKind::Internal, why).into_response()
         }
@@ -132,6 +156,10 @@ impl Ask {
         for (name, value) in pairs {
             match name.as_str() {
                 "extra_label" => match value.split_once('=') {
+                    Some((name, value)) if name.len().max(value.len()) > LABEL_BYTES_MAX => {
+                        let why = format!("over {LABEL_BYTES_MAX} bytes");
+                        return Err(ApiError::invalid("extra_label", why));
+                    }
                     Some((name, value)) if !name.is_empty() => {
                         ask.extra.push((name.to_owned(), value.to_owned()));
                     }
@@ -165,7 +193,8 @@ impl Importer {
         self.check_room()?;
         let written = self.store.write_bulk(bulk, now_ms).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "write imported blocks");
-            ApiError::new(ErrorKind::Unavailable, told(&error))
+            let partly = "whole days of this request may be stored; send it again";
+            ApiError::new(ErrorKind::Unavailable, format!("{}; {partly}", told(&error)))
         })?;
         summary.add_written(&written);
         tracing::info!(?summary, "imported");
@@ -184,12 +213,15 @@ impl Importer {
 }
 
 fn failure(error: ImportError) -> ApiError {
-    let told = told(&error);
+    let told = format!("{}; nothing of this request was stored", told(&error));
     match error {
-        ImportError::Bulk(_) => ApiError::new(ErrorKind::Unavailable, told),
-        ImportError::Text(_) | ImportError::Block(_) => {
-            ApiError::bad_data(format!("{told}; nothing of this request was stored"))
+        ImportError::Bulk(BulkError::NoRoom(_) | BulkError::Spill { .. }) => {
+            tracing::error!(error = told, "put imported samples aside");
+            ApiError::new(ErrorKind::Unavailable, told)
         }
+        ImportError::Bulk(BulkError::TooManySeries { .. } | BulkError::LabelBytes { .. })
+        | ImportError::Text(_)
+        | ImportError::Block(_) => ApiError::bad_data(told),
     }
 }
 
@@ -204,3 +236,6 @@ fn told(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,10 @@
 //! [`Db::write_bulk`](crate::Db::write_bulk) makes a block of each span; before that no query sees any
 //! of it, and nothing is left of it when it is dropped.
 //!
-//! Memory: the labels of all series, [`OPEN_SAMPLES_MAX`] open samples, [`HELD_BYTES_MAX`] bytes of
-//! compressed ones. What is more goes to files in a directory that the next start removes. Writing
-//! takes one block's compressed samples at a time, [`BLOCK_BYTES_MAX`] at most.
+//! Memory: the labels of all series, [`LABEL_BYTES_MAX`] at most; [`OPEN_SAMPLES_MAX`] open samples;
+//! [`HELD_BYTES_MAX`] bytes of compressed ones. What is more goes to files in a directory that the
+//! next start removes, as long as the disk keeps the room it was told to. Writing takes one block's
+//! compressed samples at a time, [`BLOCK_BYTES_MAX`] at most.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +28,7 @@ use crate::checkpoint::{GroupSnapshot, MemberSnapshot};
 use crate::chunk::{decode_times, encode_times, encode_values};
 use crate::head::{Sealed, WindowBuilder};
 
-/// Samples in open columns together, over all series: 128 MiB.
+/// Samples in open columns together, over all series: 128 MiB, twice that with what columns grow by.
 const OPEN_SAMPLES_MAX: usize = 8 << 20;
 
 /// Samples of one column before it is compressed.
@@ -38,6 +39,15 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Compressed samples that make one block; of more in one span there are several.
 const BLOCK_BYTES_MAX: u64 = 256 << 20;
+
+/// Labels of all series, in bytes of memory: some 400 000 series of ten labels.
+const LABEL_BYTES_MAX: usize = 512 << 20;
+
+/// What a series takes beside its labels' text: its place in table and list, its column.
+const SERIES_BYTES: usize = 160;
+
+/// What a label takes beside its text: two counted strings and how they are found.
+const LABEL_BYTES: usize = 80;
 
 /// The group of imported series: they share no sender.
 const GROUP: GroupId = GroupId(u64::MAX);
@@ -81,6 +91,21 @@ pub struct BulkWritten {
     pub block_bytes: u64,
 }
 
+/// The disk has too little room left for what is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk is full: {free_bytes} bytes are free, {bytes} are to be written and \
+     {free_bytes_min} must stay free; make room, then import again"
+)]
+pub struct NoRoom {
+    /// Free now.
+    pub free_bytes: u64,
+    /// To be written next.
+    pub bytes: u64,
+    /// The floor given to [`Db::bulk`](crate::Db::bulk).
+    pub free_bytes_min: u64,
+}
+
 /// Why a bulk does not take a sample.
 #[derive(Debug, thiserror::Error)]
 pub enum BulkError {
@@ -90,6 +115,17 @@ pub enum BulkError {
         /// [`Options::series_max`](crate::Options::series_max).
         max: usize,
     },
+    /// The labels of all series take too much memory.
+    #[error("the labels of {series} series take more than {max} bytes; import in parts")]
+    LabelBytes {
+        /// Series there are.
+        series: usize,
+        /// The most their labels may take.
+        max: usize,
+    },
+    /// What does not fit memory must not be written, or the disk would be full.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// What does not fit memory could not be written.
     #[error("cannot write {}", path.display())]
     Spill {
@@ -101,10 +137,34 @@ pub enum BulkError {
     },
 }
 
+/// Looks whether the disk keeps enough room.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    disk: Arc<dyn Disk>,
+    db_dir: PathBuf,
+    free_bytes_min: u64,
+}
+
+impl Room {
+    pub(crate) fn new(disk: Arc<dyn Disk>, db_dir: &Path, free_bytes_min: u64) -> Self {
+        Self { disk, db_dir: db_dir.to_owned(), free_bytes_min }
+    }
+
+    /// Whether `bytes` can be written; a disk that does not say what is free will say so by itself.
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), NoRoom> {
+        let free_bytes = self.disk.free_bytes(&self.db_dir).unwrap_or(u64::MAX);
+        if free_bytes >= self.free_bytes_min.saturating_add(bytes) {
+            return Ok(());
+        }
+        Err(NoRoom { free_bytes, bytes, free_bytes_min: self.free_bytes_min })
+    }
+}
+
 /// Samples on their way to blocks; made by [`Db::bulk`](crate::Db::bulk).
 #[derive(Debug)]
 pub struct Bulk {
     disk: Arc<dyn Disk>,
+    room: Room,
     /// Made when first needed.
     dir: PathBuf,
     has_dir: bool,
@@ -114,6 +174,8 @@ pub struct Bulk {
     open_samples_max: usize,
     held_bytes_max: usize,
     block_bytes_max: u64,
+    label_bytes_max: usize,
+    label_bytes: usize,
     by_labels: HashMap<Labels, u32>,
     labels: Vec<Labels>,
     columns: Vec<Column>,
@@ -137,8 +199,7 @@ struct Column {
 impl Bulk {
     /// A bulk for blocks of `span_ms` that takes samples between the ends of `keep`, both included.
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        db_dir: &Path,
+        room: Room,
         span_ms: i64,
         keep: (TimestampMs, TimestampMs),
         series_max: usize,
@@ -146,8 +207,9 @@ impl Bulk {
         let number = NUMBER.fetch_add(1, Relaxed);
         let (first_t, last_t) = (TimestampMs::MAX, TimestampMs::MIN);
         Self {
-            disk,
-            dir: db_dir.join(format!("bulk-{number}.tmp")),
+            disk: Arc::clone(&room.disk),
+            dir: room.db_dir.join(format!("bulk-{number}.tmp")),
+            room,
             has_dir: false,
             span_ms,
             keep,
@@ -155,6 +217,8 @@ impl Bulk {
             open_samples_max: OPEN_SAMPLES_MAX,
             held_bytes_max: HELD_BYTES_MAX,
             block_bytes_max: BLOCK_BYTES_MAX,
+            label_bytes_max: LABEL_BYTES_MAX,
+            label_bytes: 0,
             by_labels: HashMap::new(),
             labels: Vec::new(),
             columns: Vec::new(),
@@ -171,7 +235,7 @@ impl Bulk {
     /// The number of a series. Hold on to it: this hashes the labels, [`Self::push`] does not.
     ///
     /// # Errors
-    /// [`BulkError::TooManySeries`].
+    /// [`BulkError::TooManySeries`] and [`BulkError::LabelBytes`].
     pub fn series(&mut self, labels: &Labels) -> Result<BulkSeries, BulkError> {
         if let Some(number) = self.by_labels.get(labels) {
             return Ok(BulkSeries(*number));
@@ -181,6 +245,12 @@ impl Bulk {
         let Some(number) = number.filter(|_| self.labels.len() < self.series_max) else {
             return Err(too_many);
         };
+        let bytes = labels.text_bytes() + labels.len() * LABEL_BYTES + SERIES_BYTES;
+        if self.label_bytes.saturating_add(bytes) > self.label_bytes_max {
+            let (series, max) = (self.labels.len(), self.label_bytes_max);
+            return Err(BulkError::LabelBytes { series, max });
+        }
+        self.label_bytes += bytes;
         self.by_labels.insert(labels.clone(), number);
         self.labels.push(labels.clone());
         self.columns.push(Column::default());
@@ -192,7 +262,7 @@ impl Bulk {
     /// left out.
     ///
     /// # Errors
-    /// [`BulkError::Spill`]: the bulk is of no more use.
+    /// [`BulkError::Spill`] and [`BulkError::NoRoom`]: the bulk is of no more use.
     pub fn push(&mut self, series: BulkSeries, t: TimestampMs, v: f64) -> Result<(), BulkError> {
         if t < self.keep.0 {
             self.counts.too_old += 1;
@@ -235,8 +305,6 @@ impl Bulk {
         for number in 0..self.columns.len() {
             self.seal(u32::try_from(number).unwrap_or(u32::MAX));
         }
-        // Columns give their memory back: of many series most have few samples.
-        self.columns.iter_mut().for_each(|column| column.samples = Vec::new());
     }
 
     /// Compresses an open column: series, count, times, values, each with its length.
@@ -246,13 +314,15 @@ impl Bulk {
             return;
         }
         self.open_samples -= column.samples.len();
-        let samples = &mut column.samples;
+        // The column gives its memory back: of many series most have few samples, and what an empty
+        // one kept would be counted by nobody.
+        let mut samples = std::mem::take(&mut column.samples);
         if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
             // Stable: of one instant the sample that came first stays.
             samples.sort_by_key(|(t, _)| *t);
             samples.dedup_by_key(|(t, _)| *t);
         }
-        let (times, values): (Vec<TimestampMs>, Vec<f64>) = samples.drain(..).unzip();
+        let (times, values): (Vec<TimestampMs>, Vec<f64>) = samples.into_iter().unzip();
         self.times.clear();
         self.values.clear();
         encode_times(&times, &mut self.times);
@@ -269,6 +339,7 @@ impl Bulk {
     /// Moves what is compressed to one file per span: runs, each with its length in front.
     fn spill(&mut self) -> Result<(), BulkError> {
         let error = |path: &Path, source| BulkError::Spill { path: path.to_owned(), source };
+        self.room.check(self.held_bytes as u64)?;
         if !self.has_dir {
             let made = self.disk.create_dir_all(&self.dir);
             made.map_err(|source| error(&self.dir, source))?;
@@ -303,11 +374,17 @@ impl Bulk {
         starts.into_iter().map(|start| (start, start.saturating_add(self.span_ms))).collect()
     }
 
-    /// Hands a span's samples to `write`, as many at once as one block holds.
+    /// What tells whether there is room for its blocks.
+    pub(crate) fn room(&self) -> Room {
+        self.room.clone()
+    }
+
+    /// Hands a span's samples to `write`, as many at once as one block holds, and how many bytes
+    /// they are.
     pub(crate) fn take_span<E: From<io::Error>>(
         &mut self,
         start: TimestampMs,
-        mut write: impl FnMut(GroupSnapshot) -> Result<(), E>,
+        mut write: impl FnMut(GroupSnapshot, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut runs: Vec<Vec<u8>> = Vec::new();
         let mut bytes = 0;
@@ -325,15 +402,15 @@ impl Bulk {
                 bytes += length;
                 runs.push(run);
                 if bytes >= self.block_bytes_max {
-                    write(self.group(&std::mem::take(&mut runs))?)?;
+                    write(self.group(&std::mem::take(&mut runs))?, bytes)?;
                     bytes = 0;
                 }
             }
             drop(file);
             self.disk.remove_file(&path)?;
         }
-        runs.extend(self.held.remove(&start));
-        if runs.is_empty() { Ok(()) } else { write(self.group(&runs)?) }
+        runs.extend(self.held.remove(&start).inspect(|held| bytes += held.len() as u64));
+        if runs.is_empty() { Ok(()) } else { write(self.group(&runs)?, bytes) }
     }
 
     /// The samples of runs as the head would hand them over.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use stoa_wal::WalError;
 
-use crate::{GroupId, SeriesRef};
+use crate::{GroupId, NoRoom, SeriesRef};
 
 /// Why a database could not be opened, made durable, or looked after.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub enum DbError {
         /// What the disk said; that something of that name is there already, for one.
         source: io::Error,
     },
+    /// A block of history was not written, as the disk would have less room than it must keep.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// Something no longer needed could not be removed. Tried again by the next maintenance.
     #[error("cannot remove {}", path.display())]
     Remove {

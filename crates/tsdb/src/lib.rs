@@ -37,7 +37,7 @@ pub use batch::{
     Appended, BATCH_SAMPLES_MAX, Batch, GroupId, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
     MARKS_MAX, Mark, Row, SeriesRef,
 };
-pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten};
+pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
 pub use error::{AppendError, DbError, SelectError};
 pub use fsck::{Damage, Report as FsckReport, fsck};

@@ -5,7 +5,7 @@ use stoa_model::Matcher;
 use stoa_wal::disk::{Disk as _, SimDisk};
 
 use super::*;
-use crate::{Batch, Db, Options, Row};
+use crate::{Batch, Db, DbError, Options, Row};
 
 const DIR: &str = "/db";
 const NOW: TimestampMs = 1_700_000_000_000;
@@ -38,7 +38,7 @@ fn all(db: &Db) -> BTreeMap<(String, TimestampMs), u64> {
 fn check(samples: &[(usize, TimestampMs, f64)], limits: (usize, usize, u64)) -> BulkWritten {
     let disk = SimDisk::new(1);
     let db = open(&disk);
-    let mut bulk = db.bulk(NOW);
+    let mut bulk = db.bulk(NOW, 0);
     (bulk.open_samples_max, bulk.held_bytes_max, bulk.block_bytes_max) = limits;
     let mut expected = BTreeMap::new();
     for (name, t, v) in samples {
@@ -80,7 +80,7 @@ fn of_one_instant_the_first_sample_stays() {
 #[test]
 fn what_is_out_of_range_is_refused_and_counted() {
     let db = open(&SimDisk::new(1));
-    let mut bulk = db.bulk(NOW);
+    let mut bulk = db.bulk(NOW, 0);
     let series = bulk.series(&labels("m")).unwrap();
     let oldest = NOW - 400 * DAY_MS;
     for t in [i64::MIN, oldest - 1, oldest, NOW + 300_000, NOW + 300_001, i64::MAX] {
@@ -95,7 +95,7 @@ fn what_is_out_of_range_is_refused_and_counted() {
 fn nothing_is_left_of_a_bulk_that_is_dropped() {
     let disk = SimDisk::new(1);
     let db = open(&disk);
-    let mut bulk = db.bulk(NOW);
+    let mut bulk = db.bulk(NOW, 0);
     bulk.held_bytes_max = 1;
     let series = bulk.series(&labels("m")).unwrap();
     (0..3000).for_each(|n| bulk.push(series, NOW - n, 1.0).unwrap());
@@ -115,13 +115,76 @@ fn what_the_log_has_survives_a_bulk_and_a_restart() {
     let rows = vec![Row { t_ms: NOW, samples: vec![(series, 1.0)] }];
     db.append(&Batch { group, rows, marks: vec![] }).unwrap();
     db.sync().unwrap();
-    let mut bulk = db.bulk(NOW);
+    let mut bulk = db.bulk(NOW, 0);
     let old = bulk.series(&labels("old")).unwrap();
     bulk.push(old, NOW - 1, 2.0).unwrap();
     db.write_bulk(bulk, NOW, |_, _| {}).unwrap();
     assert_eq!(all(&db).len(), 2);
     drop(db);
     assert_eq!(all(&open(&disk)).len(), 2);
+}
+
+/// Five days of samples on a disk that has `room` bytes beside those it must keep free: what it says,
+/// and how many samples are found afterwards.
+fn with_room(room: u64) -> (Option<NoRoom>, usize) {
+    const FLOOR: u64 = 1 << 20;
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    let used = disk.used_bytes();
+    disk.set_capacity(Some(used + FLOOR + room));
+    let mut bulk = db.bulk(NOW, FLOOR);
+    bulk.held_bytes_max = 500;
+    let wrote = pushed(&mut bulk).and_then(|()| match db.write_bulk(bulk, NOW, |_, _| {}) {
+        Ok(_) => Ok(()),
+        Err(DbError::NoRoom(full)) => Err(full),
+        Err(other) => panic!("{other}"),
+    });
+    assert!(disk.used_bytes() <= used + room, "the floor was passed with {room}");
+    if let Err(full) = wrote {
+        assert_eq!(full.free_bytes_min, FLOOR);
+        assert!(full.free_bytes >= FLOOR && full.free_bytes < FLOOR + full.bytes, "{full}");
+    }
+    (wrote.err(), all(&db).len())
+}
+
+const FIVE_DAYS: i64 = 2000;
+
+/// Pushes samples that hardly compress.
+fn pushed(bulk: &mut Bulk) -> Result<(), NoRoom> {
+    let series = bulk.series(&labels("m")).unwrap();
+    for n in 0..FIVE_DAYS {
+        match bulk.push(series, NOW - n * 200_011, (n as f64).sin()) {
+            Ok(()) => {}
+            Err(BulkError::NoRoom(full)) => return Err(full),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bulk_leaves_the_disk_the_room_it_must_keep() {
+    let rooms = (0..60).map(|n| with_room(n * 1000));
+    let (refused, found): (Vec<_>, Vec<_>) = rooms.unzip();
+    assert_eq!((found[0], found[59]), (0, 2000));
+    assert!(found.is_sorted(), "{found:?}");
+    for (refused, found) in refused.iter().zip(&found) {
+        assert_eq!(refused.is_none(), *found == 2000, "{refused:?}");
+    }
+    assert!(found.iter().any(|found| (1..2000).contains(found)), "some days at least: {found:?}");
+}
+
+#[test]
+fn the_labels_of_a_bulk_are_bounded_by_their_bytes() {
+    let db = open(&SimDisk::new(1));
+    let mut bulk = db.bulk(NOW, 0);
+    bulk.label_bytes_max = 100_000;
+    let name = |n: usize| labels(&format!("m{n}{}", "x".repeat(9_000)));
+    let named = (0..100).map_while(|n| bulk.series(&name(n)).ok()).count();
+    assert_eq!(named, 10);
+    let refused = bulk.series(&name(11)).unwrap_err();
+    assert!(matches!(refused, BulkError::LabelBytes { series: 10, max: 100_000 }), "{refused}");
+    assert!(bulk.series(&name(3)).is_ok(), "what is named already is known");
 }
 
 proptest! {

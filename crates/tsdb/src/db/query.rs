@@ -36,10 +36,10 @@ impl Db {
         let (found, blocks) = {
             let state = self.state();
             // Series of several groups may be one; the last word is the gathering's.
-            let found_max = series_max.saturating_mul(4).saturating_add(1000);
+            let too_many = series_max.saturating_mul(4).saturating_add(1001);
             let found: Vec<_> =
-                state.head.select(matchers, start_ms, end_ms).take(found_max + 1).collect();
-            if found.len() > found_max {
+                state.head.select(matchers, start_ms, end_ms).take(too_many).collect();
+            if found.len() >= too_many {
                 return Err(SelectError::TooManySeries { max: series_max });
             }
             (found, overlapping(&state, start_ms, end_ms))

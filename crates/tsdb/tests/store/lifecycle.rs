@@ -73,6 +73,7 @@ fn queries_refuse_more_than_was_asked_for() {
         db.select(&[], i64::MIN, i64::MAX, series_max, samples_max).map(|found| found.len())
     };
     assert_eq!(select(8, 720), Ok(8));
+    assert_eq!(select(usize::MAX, usize::MAX), Ok(8));
     assert_eq!(select(7, 720), Err(SelectError::TooManySeries { max: 7 }));
     assert_eq!(select(8, 719), Err(SelectError::TooManySamples { max: 719 }));
 }
