@@ -11,6 +11,16 @@ use stoa_tests::{Feed, feed::named};
 const DAY_MS: i64 = 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
 
+/// How far behind a clock is set, milliseconds: more than any frame may be ahead.
+const BEHIND_MS: i64 = 600_000;
+
+/// A clock, and how far from the right time it is.
+fn skewed() -> (Clock, Arc<AtomicI64>) {
+    let skew_ms = Arc::new(AtomicI64::new(0));
+    let skew = Arc::clone(&skew_ms);
+    (Arc::new(move || stoa_daemon::unix_ms() + skew.load(Ordering::SeqCst)), skew_ms)
+}
+
 /// One feed, and what it sent.
 struct Sender {
     feed: Feed,
@@ -24,10 +34,13 @@ impl Sender {
     }
 
     async fn say(&mut self) {
+        self.say_of(stoa_daemon::unix_ms()).await;
+    }
+
+    async fn say_of(&mut self, t_ms: i64) {
         let value = self.sent.len() as f64;
-        let now_ms = stoa_daemon::unix_ms();
-        self.feed.send(now_ms, [(named(self.name), value)]).await;
-        self.sent.push((now_ms, value));
+        self.feed.send(t_ms, [(named(self.name), value)]).await;
+        self.sent.push((t_ms, value));
     }
 
     /// All it sent is answered for, and nothing of it was lost.
@@ -40,11 +53,7 @@ impl Sender {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
-    let skew_ms = Arc::new(AtomicI64::new(0));
-    let clock: Clock = {
-        let skew_ms = Arc::clone(&skew_ms);
-        Arc::new(move || stoa_daemon::unix_ms() + skew_ms.load(Ordering::SeqCst))
-    };
+    let (clock, skew_ms) = skewed();
     let sandbox = Sandbox::with_clock(clock, |_| {}).await;
     let mut senders = [Sender::start(&sandbox, "one").await, Sender::start(&sandbox, "two").await];
     for sender in &mut senders {
@@ -55,7 +64,7 @@ async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
     assert!(!figures().clock_suspect);
 
     // Behind: senders keep what they read until the clock is right.
-    skew_ms.store(-600_000, Ordering::SeqCst);
+    skew_ms.store(-BEHIND_MS, Ordering::SeqCst);
     for sender in &mut senders {
         sender.say().await;
     }
@@ -73,7 +82,8 @@ async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
 
     // Ahead: the collector writes nothing of its own there, and takes what comes from now.
     skew_ms.store(DAY_MS, Ordering::SeqCst);
-    until("own samples are held back", async || (figures().own_samples_held > 0).then_some(()))
+    let held = figures().own_samples_held;
+    until("own samples are held back", async || (figures().own_samples_held > held).then_some(()))
         .await;
     for sender in &mut senders {
         sender.say().await;
@@ -98,11 +108,8 @@ async fn a_leap_of_the_collectors_clock_loses_nothing_agents_send() {
 /// set forward again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_whose_clock_is_set_while_the_collector_is_away_comes_back() {
-    let skew_ms = Arc::new(AtomicI64::new(HOUR_MS));
-    let clock: Clock = {
-        let skew_ms = Arc::clone(&skew_ms);
-        Arc::new(move || stoa_daemon::unix_ms() + skew_ms.load(Ordering::SeqCst))
-    };
+    let (clock, skew_ms) = skewed();
+    skew_ms.store(HOUR_MS, Ordering::SeqCst);
     let mut sandbox = Sandbox::start().await;
     let mut feed = Feed::with_clock(&sandbox, "pve1", clock).await;
     let mut sent = vec![(feed.say("set", 0.0).await, 0.0)];
@@ -122,4 +129,51 @@ async fn an_agent_whose_clock_is_set_while_the_collector_is_away_comes_back() {
         assert_eq!(feed.figures().sessions, u64::from(round) + 1);
         assert_eq!(sandbox.points("set").await, sent);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_begins_behind_writes_nothing_amid_what_was_sent_then() {
+    let (clock, skew_ms) = skewed();
+    let mut sandbox = Sandbox::with_clock(clock, |_| {}).await;
+    let mut senders = [Sender::start(&sandbox, "one").await, Sender::start(&sandbox, "two").await];
+    let began_ms = stoa_daemon::unix_ms();
+    for sender in &mut senders {
+        sender.say_of(began_ms - BEHIND_MS - 30_000).await;
+        sender.settled().await;
+    }
+
+    skew_ms.store(-BEHIND_MS, Ordering::SeqCst);
+    sandbox.restart(|_| {}).await;
+    let figures = || sandbox.server().parts().figures();
+    for sender in &mut senders {
+        sender.say().await;
+    }
+    until("both are refused", async || (figures().ingest.clock_refused_calls >= 2).then_some(()))
+        .await;
+    // Its own figures are due every ten seconds: twice is more than a host may be silent.
+    for _ in 0..2 {
+        let held = figures().own_samples_held;
+        until("own samples are held back", async || {
+            (figures().own_samples_held > held).then_some(())
+        })
+        .await;
+    }
+    skew_ms.store(0, Ordering::SeqCst);
+
+    let slow_ms = stoa_daemon::unix_ms() - BEHIND_MS;
+    let time = format!("{}", (slow_ms + 1000) as f64 / 1000.0);
+    let past = async |selector: &str| {
+        let mut points = sandbox.points(selector).await;
+        points.retain(|(t_ms, _)| *t_ms <= slow_ms + 1000);
+        points
+    };
+    for sender in &senders {
+        sender.settled().await;
+        assert_eq!(sandbox.points(sender.name).await, sender.sent);
+        let (status, then) =
+            sandbox.get("/api/v1/query", &[("query", sender.name), ("time", &time)]).await;
+        assert!(status == 200 && then.contains(r#""0"]"#), "{} has ended: {then}", sender.name);
+        assert_eq!(past(&format!(r#"up{{host="{}"}}"#, sender.name)).await, []);
+    }
+    assert_eq!(past("stoa_collector_own_samples_held_total").await, []);
 }
