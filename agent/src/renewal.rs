@@ -74,15 +74,26 @@ impl Schedule {
         self.at_ms
     }
 
+    /// How long from `now_ms` until then, milliseconds. After a failure never longer than the longest
+    /// pause: a clock that was ahead then and has been set back since must not put it off.
+    #[must_use]
+    pub fn wait_ms(&self, now_ms: TimestampMs) -> TimestampMs {
+        let wait_ms = self.at_ms.saturating_sub(now_ms).max(0);
+        if self.failures > 0 { wait_ms.min(millis(RETRY_MAX)) } else { wait_ms }
+    }
+
     /// An attempt failed: the next comes after a pause that doubles, within its bounds, half of it
     /// as `dice` falls.
     pub fn failed(&mut self, now_ms: TimestampMs, dice: f64) {
-        let min = TimestampMs::try_from(RETRY_MIN.as_millis()).unwrap_or(TimestampMs::MAX);
-        let max = TimestampMs::try_from(RETRY_MAX.as_millis()).unwrap_or(TimestampMs::MAX);
-        let pause_ms = min.saturating_mul(1 << self.failures.min(10)).min(max);
+        let pause_ms =
+            millis(RETRY_MIN).saturating_mul(1 << self.failures.min(10)).min(millis(RETRY_MAX));
         self.failures = self.failures.saturating_add(1);
         self.at_ms = now_ms.saturating_add(pause_ms / 2 + scaled(pause_ms / 2, dice));
     }
+}
+
+fn millis(span: Duration) -> TimestampMs {
+    TimestampMs::try_from(span.as_millis()).unwrap_or(TimestampMs::MAX)
 }
 
 #[expect(
@@ -147,8 +158,7 @@ pub async fn keep(
 ) {
     let mut schedule = Schedule::of(identity.not_before_ms, identity.not_after_ms, rand::random());
     loop {
-        let now_ms = clock();
-        let wait_ms = u64::try_from(schedule.at_ms().saturating_sub(now_ms)).unwrap_or_default();
+        let wait_ms = u64::try_from(schedule.wait_ms(clock())).unwrap_or_default();
         if wait_ms > 0 {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -193,6 +203,15 @@ mod tests {
         check(7.0, 7 * DAY);
         // A certificate whose end is before its start is due at once.
         assert_eq!(Schedule::of(DAY, 0, 1.0).at_ms(), DAY);
+    }
+
+    #[test]
+    fn a_clock_set_back_puts_no_attempt_off() {
+        let mut schedule = Schedule::of(0, 7 * DAY, 0.0);
+        assert_eq!(schedule.wait_ms(-30 * DAY), 30 * DAY + 7 * DAY / 2);
+        schedule.failed(400 * DAY, 1.0);
+        assert_eq!(schedule.wait_ms(DAY), millis(RETRY_MAX));
+        assert_eq!(schedule.wait_ms(401 * DAY), 0);
     }
 
     #[test]
