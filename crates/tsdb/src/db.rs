@@ -134,15 +134,18 @@ impl Db {
             check_mark(mark)?;
         }
         let mut writer = self.writer();
-        let (undefined, fresh_count) = {
+        let (undefined, fresh_count, repeats) = {
             let state = self.state();
             let refused = state.head.check(batch.group, &batch.rows);
             refused.map_err(|refused| self.refusal(batch.group, refused))?;
             if state.head.marks.len() + batch.marks.len() > MARKS_MAX {
                 return Err(AppendError::TooManyMarks { max: MARKS_MAX });
             }
-            state.head.undefined(batch.group, writer.since)
+            let (undefined, fresh_count) = state.head.undefined(batch.group, writer.since);
+            (undefined, fresh_count, state.head.repeats(batch.group, &batch.rows))
         };
+        // From files, and decoded: queries do not wait for it.
+        let known = repeats.read();
         if !undefined.is_empty() {
             for series in undefined.chunks(SERIES_PER_RECORD) {
                 writer.append(KIND_SERIES, |body| record::put_series(body, batch.group, series))?;
@@ -153,7 +156,7 @@ impl Db {
             record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
         })?;
         let mut state = self.state_mut();
-        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows);
+        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows, known);
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }

@@ -14,6 +14,7 @@ mod group;
 mod live;
 mod postings;
 mod refs;
+mod repeats;
 mod symbols;
 mod window;
 
@@ -29,6 +30,7 @@ pub(crate) use self::group::OpenImage;
 use self::live::Folded;
 use self::postings::{HeadIndex, Pair, Postings};
 use self::refs::{Place as SeriesPlace, Refs};
+pub(crate) use self::repeats::{Known, Repeats};
 use self::symbols::Symbols;
 pub(crate) use self::window::{
     Place, Sealed, Slots, TimesCache, Window, WindowBuilder, put_presence, split_stored,
@@ -62,6 +64,8 @@ pub(crate) struct Shared {
     /// Bytes of chunks sealed since [`Head::unsaved`] was asked last.
     unsaved_bytes: u64,
     hasher: RandomState,
+    /// What sealed windows hold of the batch at hand.
+    known: Known,
 }
 
 /// A series found by a query, with what the head has of it.
@@ -292,9 +296,40 @@ impl Head {
         Ok(())
     }
 
-    /// Applies rows in order. Samples of series that are unknown or of another group are left out
+    /// What sealed windows may hold of a batch already, to be read before it is applied.
+    pub(crate) fn repeats(&self, id: GroupId, rows: &[Row]) -> Repeats {
+        let mut repeats = Repeats { upto: self.shared.serials, ..Repeats::default() };
+        let Some((group, place)) = self.group(id).zip(self.group_places.get(&id)) else {
+            return repeats;
+        };
+        let oldest = self.max_t.saturating_sub(self.options.out_of_order_ms);
+        let late = rows.iter().filter(|row| oldest <= row.t_ms && row.t_ms <= group.last_t);
+        let overlaps = |window: &Window, row: &Row| window.overlaps(row.t_ms, row.t_ms);
+        let is_in = |row: &&Row| group.windows().iter().any(|window| overlaps(window, row));
+        let late: Vec<&Row> = late.filter(is_in).collect();
+        for row in &late {
+            for (series, _) in &row.samples {
+                if let Some(found) = self.refs.get(*series).filter(|found| found.group == *place) {
+                    repeats.wanted.entry(found.slot).or_default().push(row.t_ms);
+                }
+            }
+        }
+        let is_touched = |window: &&Arc<Window>| late.iter().any(|row| overlaps(window, row));
+        repeats.windows = group.windows().iter().filter(is_touched).cloned().collect();
+        repeats
+    }
+
+    /// Applies rows in order; `known` is what [`Self::repeats`] came to, with no append in between.
+    /// Samples of series that are unknown or of another group are left out
     /// and returned as a count; [`Self::check`] says there are none.
-    pub(crate) fn apply(&mut self, group: GroupId, rows: &[Row]) -> (Appended, u64) {
+    pub(crate) fn apply(&mut self, group: GroupId, rows: &[Row], known: Known) -> (Appended, u64) {
+        self.shared.known = known;
+        let applied = self.apply_rows(group, rows);
+        self.shared.known = Known::default();
+        applied
+    }
+
+    fn apply_rows(&mut self, group: GroupId, rows: &[Row]) -> (Appended, u64) {
         let mut counts = Appended::default();
         let mut foreign = 0;
         let place = self.group_places.get(&group).copied();

@@ -292,7 +292,8 @@ impl<'a> Replay<'a> {
             }
             batch.rows.retain(|row| !is_covered(self.covered, segment, row.t_ms));
         }
-        let (_, orphaned) = self.head.apply(batch.group, &batch.rows);
+        let known = self.head.repeats(batch.group, &batch.rows).read();
+        let (_, orphaned) = self.head.apply(batch.group, &batch.rows, known);
         self.recovery.samples_orphaned += orphaned;
         if !self.marks_frozen {
             for (key, value) in batch.marks {

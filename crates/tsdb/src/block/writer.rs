@@ -86,7 +86,7 @@ fn write_group(
     members.sort_by(|a, b| a.labels.cmp(&b.labels));
     // Compared one by one: unlike ones mostly differ in length or at once.
     let mut shared: Vec<(Vec<TimestampMs>, u32)> = Vec::new();
-    let mut times = TimesCache::default();
+    let mut times = TimesCache::with_chunks();
     let mut samples = Vec::new();
     for member in members {
         samples.clear();

@@ -285,7 +285,10 @@ impl Group {
         let t = row.t_ms;
         let live_tick = self.live.times.binary_search(&t).ok();
         let mut late_tick = self.late.iter().position(|tick| *tick == t);
-        let sealed: Vec<Arc<Window>> = self.windows.iter().filter(|w| w.has(t)).cloned().collect();
+        // What was sealed after the batch was looked up is in memory.
+        let upto = shared.known.upto;
+        let is_new = |w: &&Arc<Window>| w.serial > upto && w.has(t);
+        let sealed: Vec<Arc<Window>> = self.windows.iter().filter(is_new).cloned().collect();
         let mut foreign = 0;
         for (series, v) in &row.samples {
             let slot = slot_of(*series);
@@ -300,6 +303,7 @@ impl Group {
             let there = live_tick
                 .and_then(in_live)
                 .or_else(|| member.late.as_ref()?.get(late_tick?))
+                .or_else(|| shared.known.get(slot, t))
                 .or_else(|| sealed.iter().find_map(in_sealed));
             if let Some(there) = there {
                 count_repeat(there, *v, counts);

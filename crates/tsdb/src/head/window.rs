@@ -14,7 +14,7 @@ use super::column::Presence;
 use crate::block::BlockError;
 use crate::bytes::{Cursor, Malformed};
 use crate::chunk::{decode_times, decode_values, encode_times};
-use crate::head_file::{CRC_BYTES, HeadFile};
+use crate::head_file::{CRC_BYTES, HeadFile, check};
 
 /// One sealed window of a group.
 #[derive(Debug)]
@@ -30,9 +30,14 @@ pub(crate) struct Window {
     slots: Slots,
     /// Bytes of each chunk with its presence, in order of slots.
     lens: Box<[u16]>,
+    /// Bytes of all chunks before each [`STRIDE`]th.
+    strides: Box<[u32]>,
     samples: u64,
     place: Mutex<Place>,
 }
+
+/// Of so many chunks the lengths are added up to find one.
+const STRIDE: usize = 64;
 
 /// Where the chunks are.
 #[derive(Clone, Debug)]
@@ -189,6 +194,13 @@ impl Window {
     ) -> Self {
         let mut encoded = Vec::new();
         encode_times(times, &mut encoded);
+        let mut before = 0u32;
+        let stride = |lens: &[u16]| {
+            let bytes: u32 = lens.iter().map(|len| u32::from(*len)).sum();
+            let end = before.saturating_add(bytes);
+            std::mem::replace(&mut before, end)
+        };
+        let strides = lens.chunks(STRIDE).map(stride).collect();
         Self {
             serial,
             first_t: times.first().copied().unwrap_or(TimestampMs::MAX),
@@ -197,6 +209,7 @@ impl Window {
             times: encoded.into(),
             slots,
             lens,
+            strides,
             samples,
             place: Mutex::new(place),
         }
@@ -273,17 +286,25 @@ impl Window {
     }
 
     /// A chunk with its presence.
-    fn stored(&self, rank: usize) -> Result<Vec<u8>, BlockError> {
+    fn stored(&self, rank: usize, cache: &mut TimesCache) -> Result<Vec<u8>, BlockError> {
         let len = usize::from(*self.lens.get(rank).ok_or(Malformed("no chunk of that number"))?);
-        let before: usize = self.lens.iter().take(rank).map(|len| usize::from(*len)).sum();
+        let whole = self.strides.get(rank / STRIDE).map_or(0, |bytes| *bytes as usize);
+        let part = self.lens.iter().take(rank).skip(rank - rank % STRIDE);
+        let before = whole + part.map(|len| usize::from(*len)).sum::<usize>();
         match self.place() {
             Place::Memory(bytes) => {
                 let stored = bytes.get(before..before + len);
                 Ok(stored.ok_or(Malformed("chunk out of place"))?.to_vec())
             }
             Place::File { file, offset } => {
-                let at = offset + (before + rank * CRC_BYTES) as u64;
-                file.read_chunk(at, len)
+                let from = before + rank * CRC_BYTES;
+                let at = offset + from as u64;
+                let all = cache.chunks(self, &file, offset);
+                let stored = all.as_ref().and_then(|all| all.get(from..from + CRC_BYTES + len));
+                match stored.map(|stored| check(file.number, at, stored)) {
+                    Some(Ok(chunk)) => Ok(chunk.to_vec()),
+                    Some(Err(_)) | None => file.read_chunk(at, len),
+                }
             }
         }
     }
@@ -297,19 +318,47 @@ pub(crate) struct Sealed {
     rank: u32,
 }
 
-/// Timestamps of windows that were read lately, so that the series of a group decode them once.
+/// Timestamps of windows that were read lately, so that the series of a group decode them once; and
+/// the chunks of windows of which most series are to be read, so that they are read at once.
 #[derive(Debug, Default)]
-pub(crate) struct TimesCache(HashMap<u64, Arc<[TimestampMs]>>);
+pub(crate) struct TimesCache {
+    times: HashMap<u64, Arc<[TimestampMs]>>,
+    /// `None` when they could not be read or do not fit.
+    chunks: HashMap<u64, Option<Arc<[u8]>>>,
+    /// Bytes of chunks that may still be held.
+    room: u64,
+}
+
+/// Bytes of chunks held at most; windows that do not fit are read chunk by chunk.
+const CHUNKS_CACHED_BYTES: u64 = 32 << 20;
 
 /// Windows whose timestamps one query or one group of a block writer holds at most: 4 MiB.
 const TIMES_CACHED_MAX: usize = 2048;
 
 impl TimesCache {
     fn get(&mut self, window: &Window) -> Arc<[TimestampMs]> {
-        if self.0.len() >= TIMES_CACHED_MAX {
-            self.0.clear();
+        if self.times.len() >= TIMES_CACHED_MAX {
+            self.times.clear();
         }
-        Arc::clone(self.0.entry(window.serial).or_insert_with(|| window.times().into()))
+        Arc::clone(self.times.entry(window.serial).or_insert_with(|| window.times().into()))
+    }
+
+    /// One that holds whole windows.
+    pub(crate) fn with_chunks() -> Self {
+        Self { room: CHUNKS_CACHED_BYTES, ..Self::default() }
+    }
+
+    /// All chunks of a window, unchecked.
+    fn chunks(&mut self, window: &Window, file: &HeadFile, offset: u64) -> Option<Arc<[u8]>> {
+        if let Some(known) = self.chunks.get(&window.serial) {
+            return known.clone();
+        }
+        let bytes = window.bytes() + (window.lens.len() * CRC_BYTES) as u64;
+        let room = self.room.checked_sub(bytes)?;
+        let read = file.read(offset, usize::try_from(bytes).ok()?).ok().map(Arc::from);
+        self.room = room;
+        self.chunks.insert(window.serial, read.clone());
+        read
     }
 }
 
@@ -329,7 +378,7 @@ impl Sealed {
         times: &mut TimesCache,
         out: &mut Vec<(TimestampMs, f64)>,
     ) -> Result<(), BlockError> {
-        let stored = self.window.stored(self.rank as usize)?;
+        let stored = self.window.stored(self.rank as usize, times)?;
         let (present, chunk) = split_stored(&stored)?;
         let times = times.get(&self.window);
         let mut values = Vec::new();

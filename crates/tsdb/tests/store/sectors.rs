@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use stoa_tsdb::{Db, Options, Recovery};
+use stoa_tsdb::{Batch, Db, GroupId, Options, Recovery, Row};
 use stoa_wal::disk::SimDisk;
 use stoa_wal::{Disk, DiskFile, DiskRead};
 
@@ -24,6 +24,8 @@ struct Bad {
     sectors: Vec<(String, u64, u64)>,
     /// Parts of paths.
     closed: Vec<String>,
+    /// So far.
+    reads: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,8 @@ struct BadRead {
 
 impl DiskRead for BadRead {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let bad = self.bad.lock().unwrap();
+        let mut bad = self.bad.lock().unwrap();
+        bad.reads += 1;
         let end = offset + buf.len() as u64;
         let is_bad = |(part, from, to): &(String, u64, u64)| {
             self.path.contains(part.as_str()) && offset < *to && end > *from
@@ -230,4 +233,38 @@ fn what_a_checkpoint_names_survives_a_start_that_cannot_read_it() {
     db.close().unwrap();
     let (_, recovery) = disk.open_db(long_blocks());
     assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+}
+
+#[test]
+fn what_is_sent_again_is_looked_up_window_by_window() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(long_blocks());
+    let refs: Vec<_> = (0..100).map(|n| series(&db, 5, &format!("__name__=m,n={n}"))).collect();
+    let row = |second: i64| Row {
+        t_ms: START + second * 1000,
+        samples: refs.iter().map(|series| (*series, 1.0 / (second + 3) as f64)).collect(),
+    };
+    let batch = |seconds: std::ops::Range<i64>| Batch {
+        group: GroupId(5),
+        rows: seconds.map(row).collect(),
+        marks: vec![],
+    };
+    assert_eq!(db.append(&batch(0..100)).unwrap().stored, 10_000);
+    db.maintain(START).unwrap();
+    let expected = all(&db);
+    disk.heal();
+    // All known, but for a row that was never sent and one of other values.
+    let mut again = batch(0..64);
+    again.rows.push(Row { t_ms: START + 500, samples: vec![(refs[7], 1.0)] });
+    again.rows[3].samples[0].1 = -1.0;
+    let appended = db.append(&again).unwrap();
+    assert_eq!((appended.stored, appended.duplicate, appended.conflicting), (1, 6399, 1));
+    // Windows of 16 ticks, the first shorter.
+    let reads = disk.bad.lock().unwrap().reads;
+    assert!((4..=6).contains(&reads), "{reads}");
+    // Also by a start, of the log.
+    db.close().unwrap();
+    disk.heal();
+    let (db, recovery) = disk.open_db(long_blocks());
+    assert_eq!((recovery.damaged, all(&db).len()), (0, expected.len() + 1));
 }

@@ -1,0 +1,75 @@
+//! Which samples of a batch sealed windows have already, found before the head is locked for writing.
+//!
+//! A sender that comes back repeats rows of windows that were sealed long ago and whose chunks are in a
+//! file. What has to be looked up is collected under the lock; each window is read and each chunk
+//! decoded once per batch, without it. Memory: a window, and an entry per sample of the batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use stoa_model::TimestampMs;
+
+use super::window::{TimesCache, Window};
+
+/// A window of which at least one chunk in so many is wanted is read whole.
+const WHOLE_FROM: usize = 8;
+
+/// What is to be looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    /// The number of the last window there is.
+    pub(crate) upto: u64,
+    /// Those that may hold something.
+    pub(crate) windows: Vec<Arc<Window>>,
+    /// The instants of each slot.
+    pub(crate) wanted: BTreeMap<u32, Vec<TimestampMs>>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The number of the last window that was looked at.
+    pub(crate) upto: u64,
+    values: HashMap<(u32, TimestampMs), f64>,
+}
+
+impl Known {
+    pub(crate) fn get(&self, slot: u32, t: TimestampMs) -> Option<f64> {
+        self.values.get(&(slot, t)).copied()
+    }
+}
+
+impl Repeats {
+    /// Reads it. A chunk that cannot be read gives nothing to compare with.
+    pub(crate) fn read(&self) -> Known {
+        let instants: BTreeSet<TimestampMs> = self.wanted.values().flatten().copied().collect();
+        let mut known = Known { upto: self.upto, values: HashMap::new() };
+        for window in &self.windows {
+            let ticks = window.times();
+            let mut hit = ticks.iter().filter(|t| instants.contains(*t));
+            let Some(first) = hit.next().copied() else { continue };
+            let last = hit.next_back().copied().unwrap_or(first);
+            let is_whole = self.wanted.len() >= window.lens().len() / WHOLE_FROM;
+            let mut cache =
+                if is_whole { TimesCache::with_chunks() } else { TimesCache::default() };
+            let mut samples = Vec::new();
+            for (slot, wanted) in &self.wanted {
+                if !wanted.iter().any(|t| first <= *t && *t <= last) {
+                    continue;
+                }
+                let Some(sealed) = window.sealed(*slot) else { continue };
+                samples.clear();
+                if sealed.decode(first, last, &mut cache, &mut samples).is_err() {
+                    continue;
+                }
+                for t in wanted {
+                    let at = samples.binary_search_by_key(t, |(t, _)| *t).ok();
+                    if let Some((_, v)) = at.and_then(|at| samples.get(at)) {
+                        known.values.entry((*slot, *t)).or_insert(*v);
+                    }
+                }
+            }
+        }
+        known
+    }
+}
