@@ -209,7 +209,8 @@ impl Config {
 #[must_use]
 pub fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+        .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 #[cfg(test)]

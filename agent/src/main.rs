@@ -40,6 +40,9 @@ enum Command {
         /// The configuration file [default: /etc/stoa/agent.toml, if it is there]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Where identity and spool are [default: `data_dir` of the configuration]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
     },
     /// Print what the sources say now, as text exposition
     ///
@@ -77,7 +80,11 @@ fn main() -> Exit {
 
 fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::Run { config } => serve(Config::load(config.as_deref())?)?,
+        Command::Run { config, data_dir } => {
+            let mut config = Config::load(config.as_deref())?;
+            config.data_dir = data_dir.unwrap_or(config.data_dir);
+            serve(config)?;
+        }
         Command::Print { print, config } => {
             let config = Config::load(config.as_deref())?;
             let settings = match print.settings(config.sources()) {
@@ -96,8 +103,11 @@ fn run(args: Args) -> anyhow::Result<()> {
         }
         Command::Join { join, config } => {
             let config = Config::load(config.as_deref())?;
+            let option = join.data_dir.as_ref();
+            let option = option.map(|dir| format!(" --data-dir {}", dir.display()));
             let joined = join_collector(join, config.data_dir)?;
-            writeln!(std::io::stdout(), "joined as {}", joined.host)?;
+            let run = format!("stoa-agent run{}", option.unwrap_or_default());
+            writeln!(std::io::stdout(), "joined as {}; now: {run}", joined.host)?;
         }
         Command::Check { config } => {
             Config::load(Some(&config))?;
@@ -114,12 +124,13 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .max_blocking_threads(4)
         .build()
         .context("start the runtime")?;
+    let dir = config.data_dir.clone();
     let ended = runtime.block_on(async {
         let _log = log::open(&config.log).map_err(|error| Misuse(format!("{error:#}")))?;
         let mut stop = std::pin::pin!(signal::stop());
         let agent = match Agent::start(config, Arc::new(unix_ms)).await {
             Err(StartError::Identity(error @ IdentityError::NotJoined)) => {
-                return Err(Misuse(error.to_string()).into());
+                return Err(Misuse(format!("{error} (looked in {})", dir.display())).into());
             }
             started => started?,
         };

@@ -191,7 +191,7 @@ pub(crate) fn alert_in(code: u64) -> Option<u8> {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Busy => "too many connections or handshakes at once",
+            Self::Busy => "too many connections or handshakes at once, or it is stopping",
             Self::Draining => "the listener is about to stop",
             Self::Revoked => "the certificate has been revoked",
             Self::NoCertificate => "no client certificate was shown",
