@@ -35,6 +35,7 @@ use report::Report;
 
 /// Measures agents, a collector and its store on this machine
 #[derive(Debug, Args)]
+#[command(after_help = "Example: stoa bench ingest --hosts 200 --minutes 30")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     command: BenchCommand,

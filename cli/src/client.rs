@@ -313,6 +313,8 @@ fn unreachable(server: Url, error: &reqwest::Error) -> ClientError {
         "trust its CA with --ca DATA-DIR/ca/ca.pem"
     } else if why.contains("invalid HTTP version") {
         "if it speaks TLS, say --server https://…"
+    } else if why.contains("InvalidContentType") {
+        "if it does not speak TLS, say --server http://…"
     } else {
         "is it running? `stoa up` starts one"
     };
@@ -363,6 +365,25 @@ mod tests {
             "no collector answers at http://127.0.0.1:1/: Connection refused (os error 111) \
              (is it running? `stoa up` starts one)"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_told_apart() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Some(format!("https://{}", listener.local_addr().unwrap()));
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = vec![0; 4096];
+            let read = stream.read(&mut hello).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            read
+        });
+        let token = Some("t".to_owned());
+        let client = Client::new(&ServerArgs { server, token, ..ServerArgs::default() }).unwrap();
+        let error = client.prometheus("/api/v1/query", &[]).await.unwrap_err().to_string();
+        assert!(error.ends_with("(if it does not speak TLS, say --server http://…)"), "{error}");
+        assert!(serving.await.unwrap() > 0);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use stoa_model::{Labels, is_stale};
 use self::source::Source;
 use crate::client::ServerArgs;
 use crate::query::say;
+use crate::table::counted;
 
 /// Hand out what is stored: OpenMetrics, Prometheus's blocks, CSV
 #[derive(Clone, Debug, clap::Args)]
@@ -101,10 +102,14 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
         exported
     };
     let Exported { samples, series, blocks, stale } = exported;
-    let blocks = if blocks > 0 { format!(" in {blocks} blocks") } else { String::new() };
-    let stale =
-        if stale > 0 { format!("; left out {stale} staleness markers") } else { String::new() };
-    say(&format!("exported {samples} samples of {series} series{blocks}{stale}"));
+    let blocks =
+        if blocks > 0 { format!(" in {}", counted(blocks, "block")) } else { String::new() };
+    let stale = if stale > 0 {
+        format!("; left out {}", counted(stale, "staleness marker"))
+    } else {
+        String::new()
+    };
+    say(&format!("exported {} of {series} series{blocks}{stale}", counted(samples, "sample")));
     Ok(())
 }
 
@@ -112,8 +117,9 @@ fn open(path: Option<&Path>) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>>
     let out: Box<dyn Write + Send> = match path {
         None => Box::new(io::stdout()),
         Some(path) => {
-            let context = || format!("create {}", path.display());
-            Box::new(File::create(path).with_context(context)?)
+            let misuse =
+                |error| Misuse(format!("--out: cannot create {}: {error}", path.display()));
+            Box::new(File::create(path).map_err(misuse)?)
         }
     };
     Ok(BufWriter::new(out))
@@ -199,6 +205,13 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\"x{a=\"\"b,\\\"\"c\\\"\"\"\"}\",2023-11-14T22:13:20Z,0.5\n"
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_misuse() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(Some(&dir.path().join("absent/x.om"))).err().unwrap().is::<Misuse>());
+        assert!(open(Some(&dir.path().join("x.om"))).is_ok());
     }
 
     #[test]

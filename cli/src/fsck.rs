@@ -10,8 +10,9 @@ use stoa_tsdb::{FsckReport, fsck};
 use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
 
+use crate::local;
 use crate::query::print;
-use crate::table::printable;
+use crate::table::{counted, printable};
 
 /// Check the files of a stopped collector for damage
 #[derive(Clone, Debug, clap::Args)]
@@ -58,11 +59,15 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<()> {
 }
 
 fn store_dir(dir: &Path) -> Result<PathBuf, Misuse> {
-    let is_store = |dir: &Path| dir.join("wal").is_dir() || dir.join("blocks").is_dir();
-    let dirs = [dir.to_owned(), dir.join("metrics"), dir.join("collector/metrics")];
-    dirs.into_iter().find(|dir| is_store(dir)).ok_or_else(|| {
-        Misuse(format!("{} is not the data directory of a collector", dir.display()))
-    })
+    let is_store = |dir: &Path| {
+        dir.join("wal").is_dir() && (dir.join("blocks").is_dir() || dir.ends_with("metrics"))
+    };
+    match local::collector_dir(dir) {
+        Ok(collector) => Ok(collector.join("metrics")),
+        // Others keep a wal/ too, but no blocks/ beside it; a new store has no blocks yet.
+        Err(_) if is_store(dir) => Ok(dir.to_owned()),
+        Err(misuse) => Err(misuse),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command reads the clock; the store is told")]
@@ -77,7 +82,7 @@ fn text(report: &FsckReport) -> String {
         let place = format!("{} at {}", damage.path.display(), damage.offset);
         let state = if damage.repaired { "set aside" } else { "damaged" };
         for line in [
-            format!("{state}  {place}, {} bytes: {}", damage.bytes, damage.what),
+            format!("{state}  {place}, {}: {}", counted(damage.bytes, "byte"), damage.what),
             format!("  costs {}", damage.cost),
         ] {
             // Paths and texts of damaged files do not drive the terminal.
@@ -86,11 +91,11 @@ fn text(report: &FsckReport) -> String {
     }
     let _infallible = writeln!(
         out,
-        "{} blocks, {} chunks, {} samples; {} records of the log; {} damaged, {} torn, {} unfinished",
-        report.blocks,
-        report.chunks,
-        report.samples,
-        report.records,
+        "{}, {}, {}; {} of the log; {} damaged, {} torn, {} unfinished",
+        counted(report.blocks, "block"),
+        counted(report.chunks, "chunk"),
+        counted(report.samples, "sample"),
+        counted(report.records, "record"),
         report.damage.len(),
         report.torn,
         report.unfinished
@@ -158,6 +163,11 @@ mod tests {
         assert!(run(&args(true)).is_err(), "it was damaged");
         run(&args(false)).unwrap();
         assert_eq!(std::fs::read_dir(store.join("quarantine")).unwrap().count(), 1);
+        let named = FsckArgs { data_dir: store.clone(), ..args(false) };
+        run(&named).unwrap();
+        std::fs::create_dir(dir.path().join("wal")).unwrap();
+        let stray = FsckArgs { data_dir: store.join("blocks"), ..args(false) };
+        assert!(run(&stray).is_err());
         let nothing = FsckArgs { data_dir: dir.path().join("wal"), repair: false, json: false };
         assert!(run(&nothing).is_err());
     }

@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use self::input::{Choice, Input};
 use self::progress::{Counted, Progress, short, whole};
 use crate::client::{Client, ServerArgs};
+use crate::local;
 use crate::query::{print, say};
+use crate::table::counted;
 
 /// Bring in history: exposition text, OpenMetrics, Prometheus's blocks
 #[derive(Clone, Debug, clap::Args)]
@@ -29,7 +31,7 @@ Examples:
   stoa import /var/lib/prometheus/metrics2
   stoa import --label site=home dump.om.gz
   promtool tsdb dump-openmetrics data | stoa import --format openmetrics -
-  stoa import --data-dir ~/.local/share/stoa/collector --retention 2y old/*.prom
+  stoa import --data-dir ~/.local/share/stoa --retention 2y old/*.prom
 
 A FILE is text (Prometheus's format or OpenMetrics, also .gz; - for standard input), a block of
 Prometheus's, or the whole of its data directory. Without --data-dir it goes to the collector at
@@ -99,11 +101,8 @@ fn into_directory(
         Some(text) => duration(text).map_err(|error| Misuse(format!("--retention: {error}")))?,
         None => i64::MAX,
     };
-    if !dir.is_dir() {
-        let why = "is not there; start its collector once, or name another with --data-dir";
-        return Err(Misuse(format!("{} {why}", dir.display())).into());
-    }
-    let _held = DataDir::open(dir)?;
+    let dir = local::collector_dir(dir)?;
+    let _held = DataDir::open(&dir)?;
     let now_ms = unix_ms();
     let options = Options { retention_ms, ..Options::default() };
     let default_ms = Options::default().retention_ms;
@@ -160,8 +159,8 @@ fn told(summary: &ImportSummary, seconds: f64) -> String {
     let rate = summary.samples as f64 / seconds.max(0.001);
     let bytes_each = summary.block_bytes as f64 / summary.samples.max(1) as f64;
     text.push_str(&format!(
-        "\n{} blocks, {bytes_each:.2} B/sample, in {seconds:.1} s ({} samples/s)\n",
-        summary.blocks,
+        "\n{}, {bytes_each:.2} B/sample, in {seconds:.1} s ({} samples/s)\n",
+        counted(summary.blocks, "block"),
         short(whole(rate)),
     ));
     for (count, what) in [

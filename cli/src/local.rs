@@ -51,6 +51,22 @@ pub(crate) fn collector() -> Option<Collector> {
     own.into_iter().chain([PACKAGED.into()]).find_map(|dir| read(&dir))
 }
 
+/// The collector's own directory in what `--data-dir` names: that of `stoa up` holds it beside the
+/// agent's.
+///
+/// # Errors
+/// [`Misuse`] when no collector keeps its data there.
+pub(crate) fn collector_dir(dir: &Path) -> Result<PathBuf, Misuse> {
+    let dirs = [dir.join("collector"), dir.to_owned()];
+    dirs.into_iter().find(|dir| dir.join("metrics").is_dir()).ok_or_else(|| {
+        Misuse(format!(
+            "{} is not the data directory of a collector: expected metrics/ in it, or \
+             collector/metrics/ as `stoa up` keeps it; start the collector once, or name another",
+            dir.display()
+        ))
+    })
+}
+
 fn read(dir: &Path) -> Option<Collector> {
     let token = std::fs::read_to_string(dir.join("admin.token")).ok()?;
     let ca = dir.join("ca/ca.pem");
@@ -73,6 +89,22 @@ mod tests {
         ] {
             assert_eq!(is_local_tls(&Url::parse(url).unwrap()), want, "{url}");
         }
+    }
+
+    #[test]
+    fn a_data_directory_holds_a_collectors_metrics() {
+        let dir = tempfile::tempdir().unwrap();
+        let (up, own) = (dir.path().to_owned(), dir.path().join("collector"));
+        std::fs::create_dir_all(up.join("blocks")).unwrap();
+        std::fs::create_dir_all(&own).unwrap();
+        let error = collector_dir(&up).unwrap_err().0;
+        assert!(error.contains("expected metrics/"), "{error}");
+        assert!(collector_dir(&dir.path().join("absent")).is_err());
+        std::fs::create_dir(up.join("metrics")).unwrap();
+        assert_eq!(collector_dir(&up).unwrap(), up);
+        std::fs::create_dir(own.join("metrics")).unwrap();
+        assert_eq!(collector_dir(&up).unwrap(), own, "beside a stray store");
+        assert_eq!(collector_dir(&own).unwrap(), own);
     }
 
     #[test]

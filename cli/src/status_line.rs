@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Between two fields of a line.
+const SEPARATOR: &str = " · ";
+
 /// Back to the start of the line, and nothing on it.
 const CLEAR: &str = "\r\u{1b}[2K";
 
@@ -43,9 +46,12 @@ impl StatusLine {
         self.watched
     }
 
-    /// Replaces the line; one below the other when nobody watches.
+    /// Replaces the line, its last fields left out where the terminal is too narrow; one below the other when nobody watches.
     pub(crate) fn draw(&self, line: &str) {
         if self.watched {
+            let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+            let columns = size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0);
+            let line = columns.map_or(line, |columns| fitted(line, columns));
             self.on_screen(|screen| screen.draw(line));
         } else {
             self.say(line);
@@ -66,6 +72,17 @@ impl StatusLine {
         // A terminal that went away is no reason to stop serving.
         let _gone = act(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// The leading fields of a line that fit; always the first.
+fn fitted(line: &str, columns: usize) -> &str {
+    let mut fitted = line;
+    while fitted.chars().count() > columns
+        && let Some((shorter, _)) = fitted.rsplit_once(SEPARATOR)
+    {
+        fitted = shorter;
+    }
+    fitted
 }
 
 impl<W: Write> Screen<W> {
@@ -111,6 +128,21 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_costs_the_last_fields() {
+        let line = "3 hosts · – B/sample · up 2 s";
+        for (columns, want) in [
+            (80, line),
+            (29, line),
+            (28, "3 hosts · – B/sample"),
+            (20, "3 hosts · – B/sample"),
+            (19, "3 hosts"),
+            (3, "3 hosts"),
+        ] {
+            assert_eq!(fitted(line, columns), want, "{columns}");
         }
     }
 

@@ -151,6 +151,12 @@ pub(crate) fn series_name(labels: &BTreeMap<String, String>) -> String {
     printable(&out)
 }
 
+/// A count of things whose word takes an s.
+#[must_use]
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +181,13 @@ mod tests {
         assert!(table(&rows, true).starts_with("\u{1b}[1mmetric"));
         assert_eq!(table(&[row(&[], "1")], false), "value\n    1\n");
         assert_eq!(table(&[], false), "no series match\n");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        for (count, want) in [(0, "0 blocks"), (1, "1 block"), (2, "2 blocks")] {
+            assert_eq!(counted(count, "block"), want);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `stoa token`: makes, lists and revokes join tokens and API tokens.
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
@@ -9,7 +11,7 @@ use stoa_collector::http::prometheus::duration;
 use stoa_daemon::Misuse;
 
 use crate::client::{Client, ServerArgs};
-use crate::query::print;
+use crate::query::{print, say};
 use crate::table::{columns, moment};
 
 /// Make, list and revoke tokens: for hosts to join, for Grafana and people to ask
@@ -85,7 +87,16 @@ pub(crate) async fn run(args: TokenArgs) -> anyhow::Result<()> {
             let body = serde_json::to_value(&ask)?;
             let text = output.ask(Method::POST, &["tokens"], Some(body)).await?;
             let made: TokenMade = serde_json::from_str(&text)?;
-            print(&if output.json { text + "\n" } else { told(&made, &ask) })
+            if output.json {
+                return print(&(text + "\n"));
+            }
+            if std::io::stdout().is_terminal() {
+                return print(&format!("{}\n\n{}\n", made.token, told(&made, &ask, &made.token)));
+            }
+            // A script takes the token from the pipe; a person still reads the rest, which may end
+            // in a log and holds no secret.
+            say(&told(&made, &ask, "TOKEN"));
+            print(&format!("{}\n", made.token))
         }
         TokenCommand::List { output } => {
             let text = output.ask(Method::GET, &["tokens"], None).await?;
@@ -142,20 +153,21 @@ fn seconds(ttl: &str) -> Result<u32, Misuse> {
     }
 }
 
-/// The token alone on the first line, so that it can be cut off; then what to do with it.
-fn told(made: &TokenMade, ask: &TokenAsk) -> String {
+/// What to do with the token, which is told as `token`.
+fn told(made: &TokenMade, ask: &TokenAsk, token: &str) -> String {
     let until = made.expires_ms.map_or("for ever".to_owned(), |ms| format!("until {}", moment(ms)));
-    let TokenMade { token, id, .. } = made;
+    let id = &made.id;
     match ask {
         TokenAsk::Join { host, .. } => {
             let name = host.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
             format!(
-                "{token}\n\nGood for one host, {until}. On that host, with this machine's address:\n  \
-                 stoa-agent join {token} --collector COLLECTOR:7443{name}\n"
+                "Good for one host, {until}. On that host, with the address and port where agents \
+                 reach this collector (7443 unless set):\n  \
+                 stoa-agent join {token} --collector ADDRESS:PORT{name}"
             )
         }
         TokenAsk::Api { scope, .. } => {
-            format!("{token}\n\nGood for {scope}, {until}; not shown again. Its id is {id}.\n")
+            format!("Good for {scope}, {until}; not shown again. Its id is {id}.")
         }
     }
 }
@@ -196,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_alone_on_the_first_line() {
+    fn what_to_do_with_a_token_is_told() {
         let made = TokenMade { token: "T".into(), id: "i".into(), expires_ms: Some(0) };
         let join = ask_of(Some("pve1".into()), None, None, Some("1h")).unwrap();
-        let text = told(&made, &join);
-        assert!(text.starts_with("T\n\nGood for one host, until 1970-01-01T00:00:00Z."), "{text}");
-        assert!(text.ends_with("join T --collector COLLECTOR:7443 --name pve1\n"), "{text}");
+        let text = told(&made, &join, "T");
+        assert!(text.starts_with("Good for one host, until 1970-01-01T00:00:00Z."), "{text}");
+        assert!(text.ends_with("join T --collector ADDRESS:PORT --name pve1"), "{text}");
         let api = ask_of(None, Some(Scope::Read), None, None).unwrap();
         let made = TokenMade { expires_ms: None, ..made };
-        assert!(told(&made, &api).starts_with("T\n\nGood for read, for ever;"));
+        assert!(told(&made, &api, "T").starts_with("Good for read, for ever;"));
     }
 
     #[test]

@@ -44,10 +44,10 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where people and Grafana connect
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7480", value_parser = listen)]
     http: SocketAddr,
     /// Where agents connect; use 0.0.0.0:7443 to let other hosts join
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443", value_parser = listen)]
     agents: SocketAddr,
     /// Start the collector only
     #[arg(long)]
@@ -58,6 +58,14 @@ pub(crate) struct UpArgs {
     /// error, warn, info, debug, trace, or tracing's filter syntax
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: String,
+}
+
+/// Where to listen, from a text; names other than localhost are not looked up.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    local.as_deref().unwrap_or(text).parse().map_err(|_error: std::net::AddrParseError| {
+        "expected ADDRESS:PORT, such as 127.0.0.1:7480 or [::1]:7480".to_owned()
+    })
 }
 
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
@@ -276,5 +284,34 @@ fn read(server: &Server, agent: Option<&Agent>) -> Reading {
         disk_samples: tsdb.head_samples + tsdb.block_samples,
         hosts: figures.hosts,
         waiting: uplink.in_memory + uplink.in_spool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_listen_is_an_address_and_a_port() {
+        for (text, want) in [
+            ("127.0.0.1:7480", Some("127.0.0.1:7480")),
+            ("localhost:80", Some("127.0.0.1:80")),
+            ("[::1]:7480", Some("[::1]:7480")),
+            ("7480", None),
+            (":7480", None),
+            ("localhost", None),
+            ("localhost:x", None),
+            ("stoa.lan:7480", None),
+        ] {
+            let listened = listen(text);
+            assert_eq!(
+                listened.as_ref().ok().copied(),
+                want.map(|want| want.parse().unwrap()),
+                "{text}"
+            );
+            if let Err(error) = listened {
+                assert!(error.starts_with("expected ADDRESS:PORT, such as"), "{error}");
+            }
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = interval)]
     day_interval: Duration,
     /// Grafana dashboard to take the queries from [default: Node Exporter Full in the test data
-    /// that the environment names]
+    /// at `$STOA_CONFORMANCE_DATA`]
     #[arg(long, value_name = "FILE")]
     dashboard: Option<PathBuf>,
     /// What made-up values follow from

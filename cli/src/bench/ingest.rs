@@ -14,6 +14,7 @@ use super::fill::{self, BEGIN_MS, Compacted, Filler};
 use super::load::{Asked, Load, Names, millis, ticks_in};
 use super::report::{self, Report, megabytes};
 use super::{Stop, Teller, interval};
+use crate::table::counted;
 
 /// Virtual time between two maintenances.
 const MAINTAIN_MS: i64 = 60_000;
@@ -158,8 +159,8 @@ impl Report for Outcome {
             (
                 "load",
                 format!(
-                    "{} hosts of {} series every {} s, {:.0} min of virtual time: {} samples in {:.1} s",
-                    self.hosts,
+                    "{} of {} series every {} s, {:.0} min of virtual time: {} samples in {:.1} s",
+                    counted(u64::from(self.hosts), "host"),
                     self.series_per_host,
                     self.interval_s,
                     self.virtual_minutes,

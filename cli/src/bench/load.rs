@@ -186,7 +186,10 @@ impl Replica {
 }
 
 fn recorded(path: &Path, asked: &Asked) -> anyhow::Result<(Kind, usize, u64)> {
-    let mut reader = CorpusReader::open(path)?;
+    let mut reader = CorpusReader::open(path).map_err(|error| {
+        let why = stoa_daemon::error_chain(&error);
+        Misuse(format!("--corpus: not a recording made with `stoa record`: {why}"))
+    })?;
     let mut ticks = Vec::new();
     while let Some(tick) = reader.next_tick()? {
         ticks.push(tick);
@@ -297,6 +300,15 @@ mod tests {
         }
         writer.finish().unwrap();
         file
+    }
+
+    #[test]
+    fn a_corpus_that_is_none_is_misuse() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "no corpus\n").unwrap();
+        let error = Load::open(&asked(file.path(), 1, 1, 2)).err().unwrap();
+        assert!(error.is::<Misuse>(), "{error}");
+        assert!(error.to_string().contains("not a recording made with `stoa record`"), "{error}");
     }
 
     fn asked(corpus: &Path, hosts: u16, interval_s: u64, ticks: u64) -> Asked {

@@ -14,6 +14,7 @@ use super::latency::Latency;
 use super::load::{Asked, Load, Names, millis, ticks_in};
 use super::report::{self, Report, megabytes};
 use super::{Teller, apart, fill, interval, say};
+use crate::table::counted;
 
 /// How long the scan is repeated, CPU time of the collector: its clock's step is 10 ms.
 const SCAN_CPU: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub(super) struct QueryArgs {
     #[arg(long, value_name = "FILE")]
     corpus: Option<PathBuf>,
     /// Grafana dashboard to take the queries from [default: Node Exporter Full in the test data
-    /// that the environment names]
+    /// at `$STOA_CONFORMANCE_DATA`]
     #[arg(long, value_name = "FILE")]
     dashboard: Option<PathBuf>,
     /// Hosts in the store; one of them is asked for
@@ -169,8 +170,12 @@ impl Report for Outcome {
             (
                 "store",
                 format!(
-                    "{} hosts of {} series every {} s, {:.1} h, {} samples",
-                    self.hosts, self.series_per_host, self.interval_s, self.hours, self.samples
+                    "{} of {} series every {} s, {:.1} h, {} samples",
+                    counted(u64::from(self.hosts), "host"),
+                    self.series_per_host,
+                    self.interval_s,
+                    self.hours,
+                    self.samples
                 ),
             ),
         ];

@@ -14,6 +14,7 @@ use stoa_tsdb::{Db, Options};
 use stoa_wal::disk::RealDisk;
 
 use crate::client::{Client, ServerArgs};
+use crate::local;
 use crate::query::say;
 use crate::table::printable;
 
@@ -45,12 +46,8 @@ impl Source {
             let client = Box::new(Client::new(server)?);
             return Ok(Self::Collector { client, selector: selector.to_owned() });
         };
-        if !dir.join("metrics").is_dir() {
-            return Err(
-                Misuse(format!("{} is no collector's data directory", dir.display())).into()
-            );
-        }
-        let held = DataDir::open(dir)?;
+        let dir = local::collector_dir(dir)?;
+        let held = DataDir::open(&dir)?;
         let (db, recovery) =
             Db::open(Arc::new(RealDisk), &dir.join("metrics"), Options::default(), unix_ms())?;
         for damage in &recovery.damage {

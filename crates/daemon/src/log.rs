@@ -14,7 +14,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use serde::{Deserialize, Serialize};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -61,13 +61,21 @@ impl LogSection {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is not understood.
-    #[error("log level {level:?} is not understood; use error, warn, info, debug or trace")]
+    #[error("log level {level:?} is not understood; use off, error, warn, info, debug or trace")]
     Level {
         /// As given.
         level: String,
         /// What the parser said.
         #[source]
         source: tracing_subscriber::filter::ParseError,
+    },
+    /// A word of the level is none.
+    #[error(
+        "log level {word:?} is not understood; use off, error, warn, info, debug or trace, for one module as MODULE=LEVEL"
+    )]
+    Word {
+        /// As given.
+        word: String,
     },
     /// The OTLP endpoint is not usable.
     #[error("open OTLP export to {endpoint}")]
@@ -119,8 +127,7 @@ pub fn open_to(
     sink: impl Fn(&[u8]) + Send + Sync + 'static,
 ) -> Result<LogGuard, LogError> {
     let sink: Sink = Arc::new(sink);
-    let filter = EnvFilter::try_new(&options.level)
-        .map_err(|source| LogError::Level { level: options.level.clone(), source })?;
+    let filter = filter(&options.level)?;
     let provider = options
         .otlp_endpoint
         .as_ref()
@@ -140,6 +147,22 @@ pub fn open_to(
     let subscriber = tracing_subscriber::registry().with(spans).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(LogError::Twice)?;
     Ok(LogGuard(provider))
+}
+
+/// The filter takes a bare word for a module, of which everything is logged, and nothing else: a
+/// misspelt level would go unnoticed.
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let filter = EnvFilter::try_new(level)
+        .map_err(|source| LogError::Level { level: level.to_owned(), source })?;
+    let mut words = level.split(',').map(str::trim);
+    let unknown = words.find(|word| {
+        let is_bare = !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']);
+        is_bare && word.parse::<LevelFilter>().is_err()
+    });
+    match unknown {
+        Some(word) => Err(LogError::Word { word: word.to_owned() }),
+        None => Ok(filter),
+    }
 }
 
 fn provider(
@@ -205,5 +228,33 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_word_is_a_level() {
+        for level in [
+            "info",
+            "WARN",
+            "off",
+            "warn,stoa_tsdb=debug",
+            "stoa=trace, info",
+            "[span{a=b}],[span]=debug",
+            "",
+        ] {
+            assert!(filter(level).is_ok(), "{level:?}");
+        }
+        for (level, word) in
+            [("banana", "banana"), ("stoa=debug,infos", "infos"), ("stoa_tsdb", "stoa_tsdb")]
+        {
+            let error = filter(level).unwrap_err().to_string();
+            let start = format!("log level {word:?} is not understood; use off, error, warn,");
+            assert!(error.starts_with(&start), "{error}");
+        }
+        assert!(matches!(filter("stoa=banana"), Err(LogError::Level { .. })));
     }
 }

@@ -9,6 +9,7 @@ use super::super::cost::Cost;
 use super::super::latency::Latency;
 use super::super::report::{self, Report, megabytes};
 use super::Reading;
+use crate::table::counted;
 
 /// What holds has worked off its queue this long after the last tick.
 pub(super) const DRAINED: Duration = Duration::from_secs(5);
@@ -161,8 +162,11 @@ impl Report for Outcome {
             (
                 "load",
                 format!(
-                    "{} hosts of {} series every {} s, for {:.0} s",
-                    self.hosts, self.series_per_host, self.interval_s, self.measured_s
+                    "{} of {} series every {} s, for {:.0} s",
+                    counted(u64::from(self.hosts), "host"),
+                    self.series_per_host,
+                    self.interval_s,
+                    self.measured_s
                 ),
             ),
             (

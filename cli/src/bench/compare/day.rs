@@ -20,6 +20,7 @@ use super::peer::{Disk, Kind, Peer, blocks_of_prometheus, chunks_of_stoa, find};
 use super::table::line;
 use super::text;
 use super::{CompareArgs, Found};
+use crate::table::counted;
 
 /// A block of Prometheus's; what is imported is cut there, so that promtool reads each line once.
 const BLOCK_MS: i64 = 2 * 3_600_000;
@@ -283,8 +284,8 @@ impl Day {
             (
                 "",
                 format!(
-                    "{} hosts of {} series every {} s, {:.1} h, {} samples; {}",
-                    self.hosts,
+                    "{} of {} series every {} s, {:.1} h, {} samples; {}",
+                    counted(u64::from(self.hosts), "host"),
                     self.series_per_host,
                     self.interval_s,
                     self.hours,

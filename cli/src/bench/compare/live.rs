@@ -17,6 +17,7 @@ use super::peer::{Disk, Peer, Scrape, chunks_of_stoa};
 use super::replay::Replay;
 use super::table::line;
 use super::{CompareArgs, Found};
+use crate::table::counted;
 
 /// What runs before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(20);
@@ -78,7 +79,7 @@ pub(super) async fn measure(
     };
     let load = apart(dir, move |_, _| Load::open(&asked)).await?;
     let measured = load_time(&load, args);
-    say(&format!("live: {} hosts of {} series", load.hosts, load.series()));
+    say(&format!("live: {} of {} series", counted(u64::from(load.hosts), "host"), load.series()));
     let mut collector = Collector::start(&stoa_dir).await?;
     let idle = collector.cost()?;
     let mut hosts = Hosts::new(load.clone());
@@ -228,8 +229,8 @@ impl Live {
             (
                 "",
                 format!(
-                    "{} hosts of {} series every {} s, {:.0} s; {}",
-                    self.hosts,
+                    "{} of {} series every {} s, {:.0} s; {}",
+                    counted(u64::from(self.hosts), "host"),
                     self.series_per_host,
                     self.interval_s,
                     self.measured_s,
