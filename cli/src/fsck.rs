@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stoa_daemon::Misuse;
+use stoa_daemon::{DataDir, Misuse};
 use stoa_tsdb::{FsckReport, fsck};
 use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
@@ -41,6 +41,9 @@ pub(crate) struct FsckArgs {
 /// With [`Misuse`] in the chain when there is no store; when something is damaged; when the disk fails.
 pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<()> {
     let dir = store_dir(&args.data_dir)?;
+    // What a running collector is about to write looks like damage, and must not be set aside.
+    let collector = dir.parent().filter(|_| dir.ends_with("metrics"));
+    let _lock = collector.map(DataDir::open).transpose()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let now_ms = args.repair.then(now_ms);
     let report = fsck(&disk, &dir, now_ms)?;
@@ -170,5 +173,10 @@ mod tests {
         assert!(run(&stray).is_err());
         let nothing = FsckArgs { data_dir: dir.path().join("wal"), repair: false, json: false };
         assert!(run(&nothing).is_err());
+        let running = stoa_daemon::DataDir::open(dir.path()).unwrap();
+        let error = run(&args(true)).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+        drop(running);
+        run(&args(false)).unwrap();
     }
 }
