@@ -42,16 +42,28 @@ impl Cost {
     }
 }
 
-/// Bytes sent over the loopback device by everyone on this machine, headers included; 0 when
-/// unknown.
+/// Bytes sent over the loopback device of this network namespace by everyone in it, headers
+/// included; 0 when unknown. `/sys` would tell of the namespace it was mounted in.
 pub(super) fn loopback_bytes() -> u64 {
-    let text = std::fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    std::fs::read_to_string("/proc/self/net/dev").ok().and_then(|text| sent(&text)).unwrap_or(0)
+}
+
+/// The bytes `lo` has sent: the ninth number of its line.
+fn sent(net_dev: &str) -> Option<u64> {
+    let line = net_dev.lines().find_map(|line| line.trim_start().strip_prefix("lo:"))?;
+    line.split_ascii_whitespace().nth(8)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loopback_device_is_found() {
+        let text = "Inter-| Receive | Transmit\n face |bytes\n  eth0: 1 2 3 4 5 6 7 8 9 10\n    lo: 11 2 3 4 5 6 7 8 19 10\n";
+        assert_eq!(sent(text), Some(19));
+        assert_eq!(sent("  elo: 1 2 3 4 5 6 7 8 9"), None);
+    }
 
     #[test]
     fn a_process_is_read_whatever_its_name() {
