@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use stoa_daemon::{DataDir, Misuse};
 use stoa_tsdb::{FsckReport, fsck};
@@ -45,7 +44,7 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<()> {
     let collector = dir.parent().filter(|_| dir.ends_with("metrics"));
     let _lock = collector.map(DataDir::open).transpose()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let now_ms = args.repair.then(now_ms);
+    let now_ms = args.repair.then(stoa_daemon::unix_ms);
     let report = fsck(&disk, &dir, now_ms)?;
     print(&if args.json { json(&report)? } else { text(&report) })?;
     if report.damage.is_empty() {
@@ -71,12 +70,6 @@ fn store_dir(dir: &Path) -> Result<PathBuf, Misuse> {
         Err(_) if is_store(dir) => Ok(dir.to_owned()),
         Err(misuse) => Err(misuse),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command reads the clock; the store is told")]
-fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(now.unwrap_or(Duration::ZERO).as_millis()).unwrap_or(i64::MAX)
 }
 
 fn text(report: &FsckReport) -> String {

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use stoa_daemon::error_chain;
 use stoa_model::{Labels, TimestampMs};
 use stoa_tsdb::{
     AppendError, Batch, Bulk, BulkWritten, Db, DbError, GroupId, Mark, Options, Recovery, Row,
@@ -39,7 +40,6 @@ use tokio::sync::{Semaphore, oneshot};
 pub use figures::{COMMIT_BUCKETS_MS, StoreFigures};
 pub use metadata::{Description, Metadata};
 pub use view::StoreView;
-pub(crate) use writer::described;
 
 use crate::clock::Clock;
 use crate::config::StorageConfig;
@@ -444,7 +444,7 @@ fn maintain(
         let _span = tracing::debug_span!("maintain").entered();
         if let Err(error) = db.maintain(clock()) {
             figures::add(&counters.maintenance_failures, 1);
-            tracing::error!(error = described(&error), "maintenance failed, will try again");
+            tracing::error!(error = error_chain(&error), "maintenance failed, will try again");
         }
         metadata.save();
     }
@@ -456,7 +456,7 @@ fn compact(db: &Db, counters: &Counters, clock: &Clock, stop: &mpsc::Receiver<()
     while stop.recv_timeout(COMPACTION_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
         if let Err(error) = db.compact(clock()) {
             figures::add(&counters.maintenance_failures, 1);
-            tracing::error!(error = described(&error), "merging blocks failed, will try again");
+            tracing::error!(error = error_chain(&error), "merging blocks failed, will try again");
         }
     }
 }

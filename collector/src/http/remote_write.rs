@@ -235,7 +235,7 @@ fn share(headers: &HeaderMap) -> Result<u32, Refusal> {
 
 /// The store takes nothing now; the sender keeps it.
 fn unstored(error: StoreError) -> Refusal {
-    Refusal::later(crate::store::described(&error))
+    Refusal::later(stoa_daemon::error_chain(&error))
 }
 
 #[cfg(test)]

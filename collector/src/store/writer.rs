@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use stoa_daemon::error_chain;
 use stoa_tsdb::{AppendError, Batch, Db, DbError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -165,7 +166,7 @@ impl Writer {
                 answer(append.reply, Err(StoreError::DiskFull { free_bytes, free_bytes_min }));
             }
             Err(AppendError::Stopped(error)) => {
-                let reason = described(&error);
+                let reason = error_chain(&error);
                 add(&self.counters.unavailable_samples, samples);
                 answer(append.reply, Err(StoreError::Failed { reason: reason.clone() }));
                 return Err(reason);
@@ -186,7 +187,7 @@ impl Writer {
         if let Err(error) = span.in_scope(|| self.db.sync()) {
             let full = matches!(error, DbError::DiskFull(_));
             if !full {
-                return Err(described(&error));
+                return Err(error_chain(&error));
             }
             self.sync_later(now());
             return Ok(());
@@ -307,18 +308,6 @@ fn bytes(batch: &Batch) -> usize {
     let rows = batch.rows.iter().map(|row| 16 + 12 * row.samples.len());
     let marks = batch.marks.iter().map(|mark| mark.key.len() + mark.value.len());
     rows.chain(marks).sum()
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn described(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[expect(clippy::disallowed_methods, reason = "this thread is the driver: it paces the syncs")]

@@ -136,7 +136,7 @@ fn refused(error: QueryError) -> ApiError {
             ApiError::new(ErrorKind::Execution, error.to_string())
         }
         QueryError::Storage(_) => {
-            let message = crate::store::described(&error);
+            let message = stoa_daemon::error_chain(&error);
             tracing::error!(error = message, "a query could not read the store");
             ApiError::new(ErrorKind::Internal, message)
         }

@@ -16,7 +16,6 @@ use stoa_promql::{Select, Series, Storage as _};
 use super::params::{Params, rfc3339};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Stop, json};
-use crate::store::described;
 
 /// How long after its last `up` a target is still shown: Prometheus's own look-back.
 const TARGET_MS: i64 = 5 * 60 * 1000;
@@ -76,7 +75,7 @@ fn recent(prometheus: &Shared, metric: &str, now: TimestampMs) -> Result<Vec<Ser
             series_max: TARGETS_MAX,
             samples_max: prometheus.samples_max,
         })
-        .map_err(|error| ApiError::new(ErrorKind::Execution, described(&error)))
+        .map_err(|error| ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(&error)))
 }
 
 fn active(prometheus: &Shared, now: TimestampMs) -> Result<Vec<Target>, ApiError> {

@@ -165,7 +165,7 @@ impl Visitor for Intake<'_> {
             let group = group_of(sender, &labels);
             let series = store
                 .resolve(group, &labels)
-                .map_err(|error| Unplaced::Limit(crate::store::described(&error)))?;
+                .map_err(|error| Unplaced::Limit(stoa_daemon::error_chain(&error)))?;
             Ok(Place { group, series })
         });
         self.is_new = is_new;
