@@ -28,7 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stoa_model::Labels;
-use stoa_tsdb::{Appended, Batch, Db, GroupId, Mark, Options, Recovery, Row, SeriesRef};
+use stoa_tsdb::{
+    AppendError, Appended, Batch, Db, GroupId, Mark, Options, Recovery, Row, SeriesRef,
+};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::SimDisk;
 
@@ -65,21 +67,36 @@ fn series(db: &Db, group: u64, text: &str) -> SeriesRef {
 }
 
 fn append(db: &Db, group: u64, t_ms: i64, samples: &[(SeriesRef, f64)]) -> Appended {
+    try_append(db, group, t_ms, samples).unwrap()
+}
+
+fn try_append(
+    db: &Db,
+    group: u64,
+    t_ms: i64,
+    samples: &[(SeriesRef, f64)],
+) -> Result<Appended, AppendError> {
     let rows = vec![Row { t_ms, samples: samples.to_vec() }];
     let mark = Mark { key: vec![b'g', group.to_le_bytes()[0]], value: t_ms.to_le_bytes().to_vec() };
-    db.append(&Batch { group: GroupId(group), rows, marks: vec![mark] }).unwrap()
+    db.append(&Batch { group: GroupId(group), rows, marks: vec![mark] })
 }
 
 /// Two groups of four series, a sample a second for so many seconds.
 fn fill(db: &Db, from: i64, seconds: i64) {
     for group in 0..2u64 {
-        let refs: Vec<_> =
-            (0..4).map(|n| series(db, group, &format!("__name__=m{n},g={group}"))).collect();
+        let resolve = || -> Vec<SeriesRef> {
+            (0..4).map(|n| series(db, group, &format!("__name__=m{n},g={group}"))).collect()
+        };
+        let mut refs = resolve();
         for second in 0..seconds {
             let t = from + second * 1000;
             let values = [7.0, (t / 1000) as f64, (t % 7919) as f64 / 10.0, 1.0 / (t % 97) as f64];
-            let samples: Vec<_> = refs.iter().copied().zip(values).collect();
-            append(db, group, t, &samples);
+            let samples = |refs: &[SeriesRef]| refs.iter().copied().zip(values).collect::<Vec<_>>();
+            // Maintenance beside this may have removed series that have no sample yet.
+            while let Err(error) = try_append(db, group, t, &samples(&refs)) {
+                assert!(matches!(error, AppendError::UnknownSeries { .. }), "{error}");
+                refs = resolve();
+            }
         }
     }
 }

@@ -162,22 +162,27 @@ fn a_real_disk_does_as_the_simulated_one() {
 fn reading_goes_on_while_samples_are_appended_and_moved() {
     let disk = SimDisk::new(1);
     let (db, _) = open(&disk);
-    let is_done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut looks, mut seen) = (0, 0);
-            while !is_done.load(std::sync::atomic::Ordering::Relaxed) || looks == 0 {
+        // Closed when the appends are over, or have failed: then the reader ends.
+        let (appending, is_over) = std::sync::mpsc::sync_channel::<()>(0);
+        let db = &db;
+        let reader = scope.spawn(move || {
+            let mut seen = 0;
+            loop {
                 // Rows of four series are applied whole, and never go missing again.
-                let count = all(&db).len();
+                let count = all(db).len();
                 assert!(count >= seen && count.is_multiple_of(4), "{count} after {seen}");
-                (looks, seen) = (looks + 1, count);
+                seen = count;
+                if is_over.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    break;
+                }
             }
         });
         for minute in 0..10 {
-            fill(&db, START + minute * MINUTE_MS, 60);
+            fill(db, START + minute * MINUTE_MS, 60);
             db.maintain(START + minute * MINUTE_MS).unwrap();
         }
-        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(appending);
         reader.join().unwrap();
     });
     assert_eq!(all(&db).len(), 10 * 60 * 8);
@@ -308,35 +313,29 @@ fn a_file_of_the_head_that_fails_is_left_and_loses_nothing() {
 
 #[test]
 fn appends_go_on_while_the_head_is_written_down() {
+    const PARTS: i64 = 20;
     let disk = SimDisk::new(1);
     let (db, _) = crate::open_with(&disk, long_blocks());
-    let is_done = std::sync::atomic::AtomicBool::new(false);
-    let checkpoints = std::sync::atomic::AtomicU64::new(0);
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
-    let parts = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_done.load(relaxed) {
-                let done = db.maintain(START).unwrap();
-                checkpoints.fetch_add(u64::from(done.checkpointed), relaxed);
-            }
+    let checkpoints = std::thread::scope(|scope| {
+        // Dropped when the appends are over, or have failed: then the other thread ends.
+        let (due, dues) = std::sync::mpsc::sync_channel(1);
+        let upkeep = scope.spawn(|| {
+            dues.into_iter().filter(|()| db.maintain(START).unwrap().checkpointed).count()
         });
-        let mut parts = 0;
-        while parts < 20 || (checkpoints.load(relaxed) < 5 && parts < 300) {
-            fill(&db, START + parts * 10_000, 10);
+        for part in 0..PARTS {
+            due.send(()).unwrap();
+            fill(&db, START + part * 10_000, 10);
             db.sync().unwrap();
-            parts += 1;
         }
-        is_done.store(true, relaxed);
-        parts
+        drop(due);
+        upkeep.join().unwrap()
     });
-    assert!(checkpoints.into_inner() >= 5, "{parts}");
+    assert!(checkpoints >= 19, "{checkpoints}");
     let expected = all(&db);
-    assert_eq!(expected.len() as i64, parts * 80);
+    assert_eq!(expected.len() as i64, PARTS * 80);
     drop(db);
     disk.crash();
     let (db, recovery) = crate::open_with(&disk, long_blocks());
-    assert_eq!(
-        (recovery.damaged, recovery.samples, all(&db)),
-        (0, parts.cast_unsigned() * 80, expected)
-    );
+    let samples = PARTS.cast_unsigned() * 80;
+    assert_eq!((recovery.damaged, recovery.samples, all(&db)), (0, samples, expected));
 }
