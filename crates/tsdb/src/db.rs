@@ -133,19 +133,19 @@ impl Db {
         for mark in &batch.marks {
             check_mark(mark)?;
         }
+        // From files, and decoded: neither queries nor other appends wait for it.
+        let repeats = self.state().head.repeats(batch.group, &batch.rows);
+        let known = repeats.read();
         let mut writer = self.writer();
-        let (undefined, fresh_count, repeats) = {
+        let (undefined, fresh_count) = {
             let state = self.state();
             let refused = state.head.check(batch.group, &batch.rows);
             refused.map_err(|refused| self.refusal(batch.group, refused))?;
             if state.head.marks.len() + batch.marks.len() > MARKS_MAX {
                 return Err(AppendError::TooManyMarks { max: MARKS_MAX });
             }
-            let (undefined, fresh_count) = state.head.undefined(batch.group, writer.since);
-            (undefined, fresh_count, state.head.repeats(batch.group, &batch.rows))
+            state.head.undefined(batch.group, writer.since)
         };
-        // From files, and decoded: queries do not wait for it.
-        let known = repeats.read();
         if !undefined.is_empty() {
             for series in undefined.chunks(SERIES_PER_RECORD) {
                 writer.append(KIND_SERIES, |body| record::put_series(body, batch.group, series))?;

@@ -310,7 +310,8 @@ impl Head {
         for row in &late {
             for (series, _) in &row.samples {
                 if let Some(found) = self.refs.get(*series).filter(|found| found.group == *place) {
-                    repeats.wanted.entry(found.slot).or_default().push(row.t_ms);
+                    let wanted = repeats.wanted.entry(found.slot);
+                    wanted.or_insert_with(|| (*series, Vec::new())).1.push(row.t_ms);
                 }
             }
         }
@@ -319,8 +320,8 @@ impl Head {
         repeats
     }
 
-    /// Applies rows in order; `known` is what [`Self::repeats`] came to, with no append in between.
-    /// Samples of series that are unknown or of another group are left out
+    /// Applies rows in order; `known` is what [`Self::repeats`] came to. What was appended since is
+    /// in memory and found there. Samples of series that are unknown or of another group are left out
     /// and returned as a count; [`Self::check`] says there are none.
     pub(crate) fn apply(&mut self, group: GroupId, rows: &[Row], known: Known) -> (Appended, u64) {
         self.shared.known = known;

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use stoa_model::{Labels, Matcher, TimestampMs};
 
 use super::Block;
-use super::chunks::CRC_BYTES;
+use super::chunks::{CRC_BYTES, Span};
 use super::index::{Index, Lane, SeriesEntry, Window};
 use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
 use crate::chunk::decode_values;
 use crate::matching;
+
+/// After so many chunks in a row that the disk did not give, a query asks it for no more single ones.
+const UNREAD_MAX: u32 = 64;
 
 /// Why a block, or a part of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,8 @@ pub(crate) struct BlockQuery<'a> {
     lanes: HashMap<u32, Arc<Vec<Lane>>>,
     times: HashMap<(u32, u32, usize), Arc<Vec<TimestampMs>>>,
     texts: HashMap<u32, Arc<str>>,
+    /// Single chunks the disk did not give, since one it gave.
+    unread: u32,
 }
 
 /// A series with chunks in the range.
@@ -64,6 +69,7 @@ impl<'a> BlockQuery<'a> {
             lanes: HashMap::new(),
             times: HashMap::new(),
             texts: HashMap::new(),
+            unread: 0,
         }
     }
 
@@ -121,22 +127,39 @@ impl<'a> BlockQuery<'a> {
         let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return 0 };
         let (Some(from), Some(to)) = (offsets.get(*first), offsets.get(last + 1)) else { return 0 };
-        let span = self.block.span(*from, to.saturating_sub(*from));
+        // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
+        let all = self.block.span(*from, to.saturating_sub(*from)).ok();
         let mut damaged = 0;
         for at in wanted {
             let before = out.len();
-            let read =
-                span.as_ref().map_err(|_unread| Malformed("chunks unread")).and_then(|span| {
-                    let offset = offsets.get(at).copied().unwrap_or_default();
-                    let bytes = series.entry.chunk_bytes.get(at).copied().unwrap_or_default();
-                    span.chunk(offset, bytes)
-                });
-            if read.and_then(|chunk| self.decode(series, lane, at, chunk, out)).is_err() {
+            let offset = offsets.get(at).copied().unwrap_or_default();
+            let bytes = series.entry.chunk_bytes.get(at).copied().unwrap_or_default();
+            let read = match &all {
+                Some(span) => span
+                    .chunk(offset, bytes)
+                    .and_then(|chunk| self.decode(series, lane, at, chunk, out)),
+                None => self.one(offset, bytes).and_then(|span| {
+                    self.decode(series, lane, at, span.chunk(offset, bytes)?, out)
+                }),
+            };
+            if read.is_err() {
                 out.truncate(before);
                 damaged += 1;
             }
         }
         damaged
+    }
+
+    /// One chunk, of those that could not be read together.
+    fn one(&mut self, offset: u64, bytes: u32) -> Result<Span, Malformed> {
+        let unread = Malformed("chunk unread");
+        if self.unread >= UNREAD_MAX {
+            return Err(unread);
+        }
+        let read = self.block.span(offset, CRC_BYTES + u64::from(bytes));
+        // A run of them is a disk that is gone; one that answers is not.
+        self.unread = if read.is_ok() { 0 } else { self.unread + 1 };
+        read.ok().ok_or(unread)
     }
 
     fn decode(

@@ -303,7 +303,7 @@ impl Group {
             let there = live_tick
                 .and_then(in_live)
                 .or_else(|| member.late.as_ref()?.get(late_tick?))
-                .or_else(|| shared.known.get(slot, t))
+                .or_else(|| shared.known.get(*series, t))
                 .or_else(|| sealed.iter().find_map(in_sealed));
             if let Some(there) = there {
                 count_repeat(there, *v, counts);

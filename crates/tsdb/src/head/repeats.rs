@@ -2,7 +2,9 @@
 //!
 //! A sender that comes back repeats rows of windows that were sealed long ago and whose chunks are in a
 //! file. What has to be looked up is collected under the lock; each window is read and each chunk
-//! decoded once per batch, without it. Memory: a window, and an entry per sample of the batch.
+//! decoded once per batch, with no lock held: a slow disk keeps neither queries nor other senders.
+//! What is found goes by series and not by slot, which may be another series' by the time it is used.
+//! Memory: a window, and an entry per sample of the batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use stoa_model::TimestampMs;
 
 use super::window::{TimesCache, Window};
+use crate::SeriesRef;
 
 /// A window of which at least one chunk in so many is wanted is read whole.
 const WHOLE_FROM: usize = 8;
@@ -21,8 +24,8 @@ pub(crate) struct Repeats {
     pub(crate) upto: u64,
     /// Those that may hold something.
     pub(crate) windows: Vec<Arc<Window>>,
-    /// The instants of each slot.
-    pub(crate) wanted: BTreeMap<u32, Vec<TimestampMs>>,
+    /// Of each slot its series and the instants.
+    pub(crate) wanted: BTreeMap<u32, (SeriesRef, Vec<TimestampMs>)>,
 }
 
 /// What was found.
@@ -30,19 +33,20 @@ pub(crate) struct Repeats {
 pub(crate) struct Known {
     /// The number of the last window that was looked at.
     pub(crate) upto: u64,
-    values: HashMap<(u32, TimestampMs), f64>,
+    values: HashMap<(SeriesRef, TimestampMs), f64>,
 }
 
 impl Known {
-    pub(crate) fn get(&self, slot: u32, t: TimestampMs) -> Option<f64> {
-        self.values.get(&(slot, t)).copied()
+    pub(crate) fn get(&self, series: SeriesRef, t: TimestampMs) -> Option<f64> {
+        self.values.get(&(series, t)).copied()
     }
 }
 
 impl Repeats {
     /// Reads it. A chunk that cannot be read gives nothing to compare with.
     pub(crate) fn read(&self) -> Known {
-        let instants: BTreeSet<TimestampMs> = self.wanted.values().flatten().copied().collect();
+        let all = self.wanted.values().flat_map(|(_, instants)| instants);
+        let instants: BTreeSet<TimestampMs> = all.copied().collect();
         let mut known = Known { upto: self.upto, values: HashMap::new() };
         for window in &self.windows {
             let ticks = window.times();
@@ -53,7 +57,7 @@ impl Repeats {
             let mut cache =
                 if is_whole { TimesCache::with_chunks() } else { TimesCache::default() };
             let mut samples = Vec::new();
-            for (slot, wanted) in &self.wanted {
+            for (slot, (series, wanted)) in &self.wanted {
                 if !wanted.iter().any(|t| first <= *t && *t <= last) {
                     continue;
                 }
@@ -65,7 +69,7 @@ impl Repeats {
                 for t in wanted {
                     let at = samples.binary_search_by_key(t, |(t, _)| *t).ok();
                     if let Some((_, v)) = at.and_then(|at| samples.get(at)) {
-                        known.values.entry((*slot, *t)).or_insert(*v);
+                        known.values.entry((*series, *t)).or_insert(*v);
                     }
                 }
             }

@@ -3,7 +3,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use stoa_tsdb::{Batch, Db, GroupId, Options, Recovery, Row};
 use stoa_wal::disk::SimDisk;
@@ -26,6 +28,8 @@ struct Bad {
     closed: Vec<String>,
     /// So far.
     reads: u64,
+    /// The next read of a path with this in it says so and waits until the other end is gone.
+    gate: Option<(&'static str, Sender<()>, Receiver<()>)>,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,12 @@ impl DiskRead for BadRead {
         if bad.sectors.iter().any(is_bad) {
             return Err(io::Error::other("simulated: bad sector"));
         }
+        let gate = bad.gate.take_if(|(part, ..)| self.path.contains(*part));
         drop(bad);
+        if let Some((_, reached, opened)) = gate {
+            drop(reached);
+            assert!(opened.recv().is_err());
+        }
         self.file.read_exact_at(buf, offset)
     }
 
@@ -267,4 +276,55 @@ fn what_is_sent_again_is_looked_up_window_by_window() {
     disk.heal();
     let (db, recovery) = disk.open_db(long_blocks());
     assert_eq!((recovery.damaged, all(&db).len()), (0, expected.len() + 1));
+}
+
+#[test]
+fn a_bad_sector_of_a_block_costs_a_query_the_chunks_that_lie_in_it() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(long_blocks());
+    fill(&db, START, 3000);
+    assert_eq!(db.maintain(START + 70 * MINUTE_MS).unwrap().blocks_written, 1);
+    let expected = all(&db);
+    let chunks = disk.names("blocks").into_iter().find(|path| path.ends_with("chunks")).unwrap();
+    let bytes = disk.disk.open(&chunks).unwrap().size().unwrap();
+    // The end of the last chunk of the last series, which has several.
+    disk.spoil(&chunks.display().to_string(), bytes - 2, bytes);
+    let lost = missing(&expected, &db);
+    assert!((1..=1024).contains(&lost), "{lost}");
+    assert_eq!(db.stats().chunks_damaged, 1);
+    // A disk that gives nothing is not asked for every chunk.
+    disk.spoil("chunks", 0, bytes);
+    let before = disk.bad.lock().unwrap().reads;
+    assert!(missing(&expected, &db) > expected.len() / 2);
+    let reads = disk.bad.lock().unwrap().reads - before;
+    assert!(reads < 400, "{reads}");
+}
+
+#[test]
+fn what_is_sent_again_is_read_from_a_slow_disk_while_others_append() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(long_blocks());
+    fill(&db, START, 100);
+    db.maintain(START).unwrap();
+    let (reached_tx, reached) = channel::<()>();
+    let (open, opened) = channel::<()>();
+    disk.bad.lock().unwrap().gate = Some(("/head/", reached_tx, opened));
+    let other = series(&db, 7, "__name__=other");
+    std::thread::scope(|scope| {
+        // Dropped by a panic too: then the gate opens and all threads end.
+        let open = open;
+        let again = scope.spawn(|| {
+            let a = series(&db, 0, "__name__=m0,g=0");
+            append(&db, 0, START + 3000, &[(a, 7.0)])
+        });
+        // Hung up on by the read that waits.
+        assert!(reached.recv_timeout(Duration::from_secs(30)).is_err());
+        assert!(disk.bad.lock().unwrap().gate.is_none(), "nothing was read");
+        let (done, is_done) = channel();
+        let db = &db;
+        scope.spawn(move || done.send(append(db, 7, START + 101_000, &[(other, 1.0)]).stored));
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok(1));
+        drop(open);
+        assert_eq!(again.join().unwrap().duplicate, 1);
+    });
 }
