@@ -97,7 +97,7 @@ impl Source {
                 let found = db.select(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
                 let series = found.into_iter().find(|series| series.labels == *labels);
                 Ok(series.map_or_else(Vec::new, |series| {
-                    series.timestamps.into_iter().zip(series.values).collect()
+                    series.timestamps.iter().copied().zip(series.values).collect()
                 }))
             }
             Self::Collector { client, .. } => {

@@ -27,8 +27,8 @@ pub struct Select<'a> {
 pub struct Series {
     /// The series' labels.
     pub labels: Labels,
-    /// When.
-    pub timestamps: Vec<TimestampMs>,
+    /// When. Series that were read at the same times may share them.
+    pub timestamps: Arc<[TimestampMs]>,
     /// What.
     pub values: Vec<f64>,
 }

@@ -4,6 +4,7 @@
 //! written, then the head.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use stoa_model::{Labels, TimestampMs};
 
@@ -15,8 +16,8 @@ use crate::SelectError;
 pub struct SeriesData {
     /// The series' labels.
     pub labels: Labels,
-    /// When, milliseconds since the epoch.
-    pub timestamps: Vec<TimestampMs>,
+    /// When, milliseconds since the epoch. Series that were read at the same times may share them.
+    pub timestamps: Arc<[TimestampMs]>,
     /// What.
     pub values: Vec<f64>,
 }
@@ -73,14 +74,18 @@ impl Gather {
     pub(crate) fn finish(self) -> Vec<SeriesData> {
         let mut parts = self.parts;
         parts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut shared: Arc<[TimestampMs]> = Arc::default();
         let ordered = parts.into_iter().map(|(labels, mut samples)| {
             if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
                 // Stable: of one instant the part that was added first stays first.
                 samples.sort_by_key(|(t, _)| *t);
                 samples.dedup_by_key(|(t, _)| *t);
             }
-            let (timestamps, values) = samples.into_iter().unzip();
-            SeriesData { labels, timestamps, values }
+            if !samples.iter().map(|(t, _)| t).eq(shared.iter()) {
+                shared = samples.iter().map(|(t, _)| *t).collect();
+            }
+            let values = samples.into_iter().map(|(_, v)| v).collect();
+            SeriesData { labels, timestamps: Arc::clone(&shared), values }
         });
         ordered.collect()
     }

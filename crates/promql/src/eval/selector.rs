@@ -33,7 +33,7 @@ impl Shifted {
 /// Series as loaded, stale markers among the samples.
 struct Loaded {
     labels: Labels,
-    times: Vec<TimestampMs>,
+    times: Arc<[TimestampMs]>,
     values: Vec<f64>,
     histograms: Vec<(TimestampMs, Arc<Histogram>)>,
 }
@@ -100,7 +100,7 @@ impl Evaluator<'_> {
                     Some(known) => known.histograms = series.samples,
                     None => loaded.push(Loaded {
                         labels: series.labels,
-                        times: Vec::new(),
+                        times: Arc::default(),
                         values: Vec::new(),
                         histograms: series.samples,
                     }),
@@ -253,8 +253,8 @@ impl Loaded {
     fn without_stale(mut self) -> RangeSeries {
         if self.values.iter().any(|v| is_stale(*v)) {
             let kept: Vec<bool> = self.values.iter().map(|v| !is_stale(*v)).collect();
-            let mut keep = kept.iter();
-            self.times.retain(|_| keep.next().copied().unwrap_or(true));
+            let times = self.times.iter().zip(&kept);
+            self.times = times.filter(|(_, keep)| **keep).map(|(t, _)| *t).collect();
             self.values.retain(|v| !is_stale(*v));
         }
         self.histograms.retain(|(_, histogram)| !histogram.is_stale());

@@ -33,7 +33,7 @@ pub(crate) struct RangeVector {
 pub(crate) struct RangeSeries {
     pub(crate) labels: Labels,
     pub(crate) drop_name: bool,
-    pub(crate) times: Vec<TimestampMs>,
+    pub(crate) times: Arc<[TimestampMs]>,
     pub(crate) values: Vec<f64>,
     pub(crate) histogram_times: Vec<TimestampMs>,
     pub(crate) histograms: Vec<Arc<Histogram>>,
@@ -201,13 +201,13 @@ impl Evaluator<'_> {
             .into_iter()
             .map(|row| {
                 let (floats, histograms) = row.column.into_samples(&inner);
-                let (times, values) = floats.into_iter().unzip();
+                let (times, values): (Vec<TimestampMs>, _) = floats.into_iter().unzip();
                 let (histogram_times, histograms) =
                     histograms.into_iter().map(|(t, h)| (t, without_hint(h))).unzip();
                 RangeSeries {
                     labels: row.labels,
                     drop_name: row.drop_name,
-                    times,
+                    times: times.into(),
                     values,
                     histogram_times,
                     histograms,

@@ -107,6 +107,7 @@ impl Storage for Memory {
             if all.len() >= select.series_max {
                 return Err(StorageError::TooManySeries { max: select.series_max });
             }
+            let timestamps = timestamps.into();
             all.push(Series { labels: labels.clone(), timestamps, values });
         }
         Ok(all)

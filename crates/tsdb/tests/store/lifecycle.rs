@@ -107,7 +107,7 @@ fn samples_move_to_blocks_and_series_go_with_them() {
     append(&db, 0, START + 300_000, &[(again, 2.0)]);
     let matcher = [Matcher::equal("__name__", "gone")];
     let found = db.select(&matcher, i64::MIN, i64::MAX, 9, 9).unwrap();
-    assert_eq!(found[0].timestamps, [START - 1000, START + 300_000]);
+    assert_eq!(*found[0].timestamps, [START - 1000, START + 300_000]);
     let before = all(&db);
     db.close().unwrap();
     let (db, recovery) = open(&disk);

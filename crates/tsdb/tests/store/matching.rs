@@ -88,7 +88,7 @@ fn ranges_and_limits_hold() {
     for (from, to) in [(0, 99), (10, 20), (55, 65), (60, 60), (59, 59), (70, 98)] {
         let found = db.select(&m0, START + from * 1000, START + to * 1000, 9, 999).unwrap();
         let expected: Vec<i64> = (from..=to).map(|second| START + second * 1000).collect();
-        assert_eq!(found[0].timestamps, expected);
+        assert_eq!(found[0].timestamps.to_vec(), expected);
         assert!(found[0].values.iter().zip(expected).all(|(v, t)| *v == (t / 1000) as f64));
     }
     assert!(db.select(&m0, START + 100_000, i64::MAX, 9, 999).unwrap().is_empty());
