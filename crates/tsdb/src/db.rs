@@ -1,7 +1,7 @@
 //! The database: one head, its log, its blocks, behind one handle.
 //!
 //! One thread appends; any number read at the same time. Locks are taken in this order and no other:
-//! `compaction`, `maintenance`, `files`, `writer`, `state`. No lock but the first is held while blocks are
+//! `compaction`, `maintenance`, `files`, `writer`, `state`, `followers`. No lock but the first is held while blocks are
 //! merged; neither `writer` nor `state` while blocks, checkpoints or files of the head are written, and
 //! `state` not while chunks of a query are decoded.
 //! There is one `state` and not one per group: an append holds it for the microseconds of one batch,
@@ -13,6 +13,7 @@
 mod bulk;
 mod compact;
 mod delete;
+mod follow;
 mod maintain;
 mod open;
 mod query;
@@ -36,6 +37,7 @@ use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::batch::{BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX};
 use crate::block::{Block, IndexCache};
+use crate::follow::Followers;
 use crate::head::{Head, Refused};
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
@@ -84,6 +86,7 @@ pub struct Db {
     files: Mutex<HeadFiles>,
     writer: Mutex<Writer>,
     state: RwLock<State>,
+    followers: Mutex<Followers>,
     indexes: IndexCache,
     counters: Counters,
 }
@@ -253,6 +256,10 @@ impl Db {
 
     fn files(&self) -> MutexGuard<'_, HeadFiles> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followers_mut(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -533,6 +533,11 @@ impl Head {
         each.fold((0, 0), |(samples, bytes), (s, b)| (samples + s, bytes + b))
     }
 
+    /// Whether a series is here.
+    pub(crate) fn knows(&self, series: SeriesRef) -> bool {
+        self.refs.get(series).is_some()
+    }
+
     pub(crate) fn labels(&self, series: SeriesRef) -> Option<Labels> {
         let place = self.refs.get(series)?;
         let group = self.groups.get(place.group as usize)?.as_ref()?;

@@ -21,6 +21,7 @@ pub mod chunk;
 mod compact;
 mod db;
 mod error;
+mod follow;
 mod fsck;
 mod head;
 mod head_file;
@@ -40,6 +41,7 @@ pub use batch::{
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
 pub use error::{AppendError, DbError, SelectError};
+pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};
 pub use fsck::{Damage, Report as FsckReport, fsck};
 pub use options::Options;
 pub use recovery::Recovery;

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stoa_wal::{Disk, Wal, WalError, WalOptions};
+use stoa_wal::{Disk, Position, Wal, WalError, WalOptions};
 
 use crate::bytes::put_varint;
 
@@ -27,6 +27,8 @@ pub(crate) struct Log {
     state: State,
     /// The number of the last record.
     sequence: u64,
+    /// What was durable when the log was open last.
+    durable: Position,
     /// Appended and not durable: kind and payload.
     unsynced: Vec<(u8, Vec<u8>)>,
     unsynced_bytes: usize,
@@ -59,8 +61,8 @@ impl Log {
             Err(error) if is_full(&error) => State::Full(error),
             Err(error) => return Err(error),
         };
-        let dir = dir.to_owned();
-        Ok(Self { disk, dir, state, sequence: 0, unsynced: Vec::new(), unsynced_bytes: 0 })
+        let (dir, durable) = (dir.to_owned(), Position::default());
+        Ok(Self { disk, dir, state, sequence: 0, durable, unsynced: Vec::new(), unsynced_bytes: 0 })
     }
 
     /// Continues the numbers found in the log.
@@ -145,6 +147,34 @@ impl Log {
         }
     }
 
+    /// The place before which everything is durable. While the disk is full, that of before; not known
+    /// when it was full from the start.
+    pub(crate) fn durable(&self) -> Position {
+        match &self.state {
+            State::Open(wal) => wal.synced(),
+            State::Full(_) | State::Stopped(_) => self.durable,
+        }
+    }
+
+    /// The segments with their bytes, ascending; none when the log is not open.
+    pub(crate) fn segments(&self) -> Vec<(u64, u64)> {
+        match &self.state {
+            State::Open(wal) => wal.sizes().collect(),
+            State::Full(_) | State::Stopped(_) => Vec::new(),
+        }
+    }
+
+    /// Bytes of the segments from one on, if the log is open.
+    pub(crate) fn bytes_from(&self, segment: u64) -> Option<u64> {
+        match &self.state {
+            State::Open(wal) => {
+                let sizes = wal.sizes().filter(|(number, _)| *number >= segment);
+                Some(sizes.map(|(_, bytes)| bytes).sum())
+            }
+            State::Full(_) | State::Stopped(_) => None,
+        }
+    }
+
     /// Whether the log has ended for good.
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped(_))
@@ -177,6 +207,7 @@ impl Log {
         if matches!(error, WalError::Record { .. }) {
             return LogError::TooLong(error);
         }
+        self.durable = self.durable();
         if is_full(&error) {
             self.state = State::Full(error.clone());
             LogError::Full(error)

@@ -33,6 +33,11 @@ pub struct Options {
     /// Bytes that are to stay free on the disk: blocks are merged only while there is room for twice
     /// what they take beyond these. 0.
     pub free_bytes_min: u64,
+    /// Bytes of log kept for followers that lag, beyond what a start needs: 1 GiB. What is dropped is
+    /// counted as lost to them.
+    pub follow_bytes_max: u64,
+    /// How long it is kept for them, milliseconds: 2 h after a start no longer needs it.
+    pub follow_ms: i64,
     /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
     pub index_cache_bytes: usize,
 }
@@ -51,6 +56,8 @@ impl Default for Options {
             series_max: 2_000_000,
             log_bytes_max: 512 << 20,
             free_bytes_min: 0,
+            follow_bytes_max: 1 << 30,
+            follow_ms: 2 * HOUR_MS,
             index_cache_bytes: 64 << 20,
         }
     }

@@ -68,12 +68,19 @@ pub enum DamageReason {
     Unreadable,
 }
 
-/// Reads a log from the start of a segment to the end that it had when the segment was reached.
+/// Reads a log from the start of a segment to the end that it had when the segment was reached, or
+/// from one place to another.
 #[derive(Debug)]
 pub struct Reader {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     todo: VecDeque<u64>,
+    /// Where to begin in the first segment.
+    from: Option<Position>,
+    /// Where to end.
+    end: Option<Position>,
+    /// Up to where has been read.
+    position: Position,
     /// The number after the last segment that was read; `None` before the first of a whole log.
     expected: Option<u64>,
     current: Option<SegmentReader>,
@@ -95,10 +102,39 @@ impl Reader {
             disk,
             dir: dir.to_owned(),
             todo,
+            from: None,
+            end: None,
+            position: Position { segment: from_segment, offset: 0 },
             expected,
             current: None,
             found: all_missing.map(|segment| whole(segment, 0, DamageReason::Missing)),
         })
+    }
+
+    /// Reads the log in `dir` from the place where a record starts (or the start of a segment) up to
+    /// another such place: what follows is not looked at, so that a log that is being written is read
+    /// up to what is durable of it. An error only when the directory cannot be listed.
+    pub fn between(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        from: Position,
+        end: Position,
+    ) -> Result<Self, WalError> {
+        let mut reader = Self::open(disk, dir, from.segment)?;
+        reader.todo.retain(|segment| *segment <= end.segment);
+        if end < from {
+            reader.todo.clear();
+            reader.found = None;
+        }
+        reader.position = from;
+        (reader.from, reader.end) = (Some(from), Some(end));
+        Ok(reader)
+    }
+
+    /// Up to where the log has been read: reading on from here gives the entries that follow.
+    #[must_use]
+    pub fn reached(&self) -> Position {
+        self.position
     }
 
     fn open_next(&mut self) -> Option<()> {
@@ -110,8 +146,15 @@ impl Reader {
         self.expected = Some(segment + 1);
         self.todo.pop_front();
         let next = self.header_after(segment);
-        match SegmentReader::open(&*self.disk, &self.dir, segment, next) {
-            Ok((reader, found)) => (self.current, self.found) = (Some(reader), found),
+        let of_segment = |at: &Position| at.segment == segment;
+        let from = self.from.filter(of_segment).map_or(0, |from| from.offset);
+        let end = self.end.filter(of_segment).map(|end| end.offset);
+        self.position = Position { segment, offset: from };
+        match SegmentReader::open(&*self.disk, &self.dir, segment, next, from, end) {
+            Ok((reader, found)) => {
+                self.position.offset = reader.at;
+                (self.current, self.found) = (Some(reader), found);
+            }
             Err(damage) => self.found = Some(damage),
         }
         Some(())
@@ -139,7 +182,9 @@ impl Iterator for Reader {
                 return Some(entry);
             }
             if let Some(reader) = &mut self.current {
-                match reader.next() {
+                let entry = reader.next();
+                self.position.offset = reader.at;
+                match entry {
                     Some(entry) => return Some(entry),
                     None => self.current = None,
                 }
@@ -165,17 +210,21 @@ struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// The reader, and what is wrong with the header; or why there is nothing to read.
+    /// The reader, and what is wrong with the header; or why there is nothing to read. It begins at
+    /// `from`, if that is beyond the header, and sees nothing beyond `end`.
     fn open(
         disk: &dyn Disk,
         dir: &Path,
         segment: u64,
         next: Option<SegmentHeader>,
+        from: u64,
+        end: Option<u64>,
     ) -> Result<(Self, Option<Entry>), Entry> {
         let opened = disk.open(&segment_path(dir, segment));
         let (file, size) = opened
             .and_then(|file| file.size().map(|size| (file, size)))
             .map_err(|_unreadable| whole(segment, 0, DamageReason::Unreadable))?;
+        let size = end.map_or(size, |end| size.min(end));
         let mut window = Window::new(file, size);
         let header = SegmentHeader::decode(window.get(0, SEGMENT_HEADER_BYTES));
         let reason = match header {
@@ -192,8 +241,9 @@ impl SegmentReader {
         let mut reader = Self { segment, window, at: header_bytes, next, synced_bytes: None };
         // A segment that was named and not yet written: a crash while it was made.
         let found = reason
-            .filter(|_| size > 0 || reader.was_longer_than(0))
+            .filter(|_| from == 0 && (size > 0 || reader.was_longer_than(0)))
             .map(|reason| reader.damage(0, header_bytes, reason));
+        reader.at = reader.at.max(from);
         Ok((reader, found))
     }
 

@@ -229,6 +229,11 @@ impl Wal {
         self.ended.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.current.bytes()
     }
 
+    /// The segments with their bytes, ascending; the last is the current one.
+    pub fn sizes(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ended.iter().copied().chain([(self.current.number, self.current.bytes())])
+    }
+
     fn trusted(&self) -> Result<(), WalError> {
         match &self.poison {
             None => Ok(()),

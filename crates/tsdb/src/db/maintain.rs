@@ -69,7 +69,8 @@ impl Db {
             .save_windows()
             .map_err(|source| DbError::HeadFile { path: head_dir(&self.dir), source });
         let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
-        retained.and(set_aside).and(cut).and(saved).and(checkpointed).map(|()| done)
+        let bounded = self.bound_followers(now_ms, upkeep.checkpoint_segment);
+        retained.and(set_aside).and(cut).and(saved).and(checkpointed).and(bounded).map(|()| done)
     }
 
     /// Writes a block for each span that is over and has samples in the head.
@@ -195,7 +196,7 @@ impl Db {
         upkeep: &mut Upkeep,
         done: &mut Maintenance,
     ) -> Result<(), DbError> {
-        let log_bytes = self.writer().log.bytes();
+        let log_bytes = self.writer().log.bytes_from(upkeep.checkpoint_segment);
         if upkeep.checkpoint_due || log_bytes.is_some_and(|n| n > self.options.log_bytes_max) {
             self.checkpoint(upkeep, done)?;
             upkeep.checkpoint_due = false;
@@ -211,6 +212,7 @@ impl Db {
             let segment = writer.log.cut()?;
             // What is appended from here on defines its series anew.
             writer.since += 1;
+            self.followers_mut().defined_from(segment);
             let mut state = self.state_mut();
             done.series_removed = state.head.collect_garbage();
             let snapshot = Snapshot {
@@ -246,8 +248,7 @@ impl Db {
             }
         }
         upkeep.checkpoint_damaged = false;
-        let removed = self.writer().log.remove_before(snapshot.segment);
-        removed.map_err(|error| remove_error(&self.dir.join("wal"), io::Error::other(error)))?;
+        self.remove_log(snapshot.segment)?;
         let mut files = self.files();
         named.extend(self.state().head.files());
         files.end();
@@ -270,7 +271,9 @@ impl Db {
         let newest_block = blocks.iter().map(|block| block.meta.last_t).max();
         let newest = now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)));
         let head_bytes = self.files().bytes();
-        let log_bytes = self.writer().log.bytes().unwrap_or(0) + head_bytes;
+        // What is kept of the log for followers only is bounded by itself, and costs no history.
+        let log_bytes = self.writer().log.bytes_from(upkeep.checkpoint_segment).unwrap_or(0);
+        let log_bytes = log_bytes + head_bytes;
         let expired = retention::expired(&blocks, newest, log_bytes, &self.options);
         let (needed, free): (Vec<_>, Vec<_>) = expired.into_iter().partition(|block| {
             let covered = &block.meta.covered;
@@ -339,6 +342,6 @@ impl Db {
     }
 }
 
-fn remove_error(path: &Path, source: io::Error) -> DbError {
+pub(super) fn remove_error(path: &Path, source: io::Error) -> DbError {
     DbError::Remove { path: path.to_owned(), source }
 }

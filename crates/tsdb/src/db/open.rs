@@ -14,6 +14,7 @@ use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_block_aside};
 use crate::block::{Block, BlockError, IndexCache, TOMBSTONES};
 use crate::checkpoint::segment_of_name;
+use crate::follow::Followers;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
@@ -78,6 +79,7 @@ impl Db {
                 }
             }
         }
+        let followers = Followers::load(&head.marks, from_segment, log.durable());
         let sequence = blocks.iter().map(|block| block.meta.sequence).max().unwrap_or(0);
         let db = Self {
             disk,
@@ -99,6 +101,7 @@ impl Db {
             files: Mutex::new(files),
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
             state: RwLock::new(State { head, blocks: blocks.into() }),
+            followers: Mutex::new(followers),
             counters: Counters::default(),
         };
         Ok((db, recovery))

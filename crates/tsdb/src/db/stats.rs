@@ -52,6 +52,8 @@ pub struct Stats {
     pub blocks_quarantined: u64,
     /// Series removed because their samples are all in blocks.
     pub series_removed: u64,
+    /// Samples of the log dropped before a follower came to them, once per follower.
+    pub follow_samples_lost: u64,
     /// Stretches of series marked as deleted and still on the disk.
     pub tombstones: u64,
     /// Merges of blocks that were done.
@@ -75,6 +77,7 @@ pub(super) struct Counters {
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
     pub(super) series_removed: AtomicU64,
+    pub(super) follow_samples_lost: AtomicU64,
     pub(super) compactions: AtomicU64,
     pub(super) compactions_failed: AtomicU64,
     pub(super) compaction_bytes_in: AtomicU64,
@@ -132,6 +135,7 @@ impl Db {
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
             series_removed: counters.series_removed.load(Relaxed),
             tombstones: state.blocks.iter().map(|block| block.tombstones.count()).sum(),
+            follow_samples_lost: counters.follow_samples_lost.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),
             compactions_failed: counters.compactions_failed.load(Relaxed),
             compaction_bytes_in: counters.compaction_bytes_in.load(Relaxed),

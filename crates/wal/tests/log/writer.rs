@@ -171,3 +171,44 @@ fn the_real_disk_does_the_same() {
     let read: Vec<Entry> = Reader::open(disk, &dir, 0).unwrap().collect();
     assert!(read.len() < expected.len() && read.contains(&last));
 }
+
+#[test]
+fn a_log_that_is_being_written_is_read_on_from_any_place_up_to_what_is_durable() {
+    let disk = SimDisk::new(1);
+    let options = WalOptions { segment_bytes_max: 120, record_bytes_max: 200 };
+    let mut wal = Wal::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let mut from = wal.synced();
+    let mut read = Vec::new();
+    let mut positions = Vec::new();
+    for n in 0..40 {
+        wal.append(0, format!("{n:20}").as_bytes()).unwrap();
+        wal.flush().unwrap();
+        if n % 3 == 0 {
+            wal.sync().unwrap();
+        }
+        if n % 7 == 0 {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            let mut reader = Reader::between(disk, Path::new(DIR), from, wal.synced()).unwrap();
+            for entry in reader.by_ref() {
+                let Entry::Record { position, payload, .. } = entry else { panic!("{entry:?}") };
+                positions.push(position);
+                read.push(String::from_utf8(payload).unwrap().trim().parse::<u32>().unwrap());
+            }
+            assert_eq!(reader.reached(), wal.synced());
+            from = reader.reached();
+        }
+    }
+    assert_eq!(read, (0..34).collect::<Vec<_>>(), "33 was synced last before 35 was read");
+    let end = wal.sync().unwrap();
+    for (n, position) in positions.iter().enumerate() {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let reader = Reader::between(disk, Path::new(DIR), *position, end).unwrap();
+        assert_eq!(reader.count(), 40 - n, "from {position}");
+    }
+    let back = Reader::between(Arc::new(disk.clone()), Path::new(DIR), end, from).unwrap();
+    assert_eq!(back.count(), 0);
+    wal.remove_before(end.segment).unwrap();
+    let mut gone = Reader::between(Arc::new(disk), Path::new(DIR), from, end).unwrap();
+    let missing = DamageReason::Missing;
+    assert!(matches!(gone.next(), Some(Entry::Damage { reason, .. }) if reason == missing));
+}
