@@ -38,6 +38,7 @@ pub(crate) use self::window::{
 use crate::bytes::Malformed;
 use crate::checkpoint::{GroupImage, GroupSnapshot, MemberSnapshot};
 use crate::matching::{self, Index as _};
+use crate::select::Samples;
 use crate::{Appended, GroupId, Options, Row, SeriesRef};
 
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub(crate) struct Shared {
 pub(crate) struct Found {
     pub(crate) labels: Labels,
     pub(crate) sealed: Vec<Sealed>,
-    pub(crate) open: Vec<(TimestampMs, f64)>,
+    pub(crate) open: Samples,
 }
 
 /// Why a series or a batch is refused.
@@ -577,12 +578,13 @@ impl Head {
         start: TimestampMs,
         end: TimestampMs,
     ) -> impl Iterator<Item = Found> {
+        let mut shared = Arc::default();
         self.matching(matchers, start, end).map(move |(group, slot, member)| {
             let windows = group.windows().iter().filter(|window| window.overlaps(start, end));
             Found {
                 labels: self.labels_of(group.pairs(member)),
                 sealed: windows.filter_map(|window| window.sealed(slot)).collect(),
-                open: group.open_samples(slot, member, start, end),
+                open: group.open_samples(slot, member, start, end, &mut shared),
             }
         })
     }

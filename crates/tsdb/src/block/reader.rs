@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
@@ -13,6 +14,7 @@ use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
 use crate::chunk::decode_values;
 use crate::matching;
+use crate::select::{Samples, within};
 
 /// After so many chunks in a row that the disk did not give, a query asks it for no more single ones.
 const UNREAD_MAX: u32 = 64;
@@ -33,7 +35,8 @@ pub(crate) struct BlockQuery<'a> {
     start: TimestampMs,
     end: TimestampMs,
     lanes: HashMap<u32, Arc<Vec<Lane>>>,
-    times: HashMap<(u32, u32, usize), Arc<Vec<TimestampMs>>>,
+    /// By group and lane.
+    times: HashMap<(u32, u32), Arc<LaneTimes>>,
     texts: HashMap<u32, Arc<str>>,
     /// Single chunks the disk did not give, since one it gave.
     unread: u32,
@@ -117,35 +120,37 @@ impl<'a> BlockQuery<'a> {
     }
 
     /// Appends a series' samples in the range, and says how many chunks could not be read.
-    pub(crate) fn samples(&mut self, series: &Place, out: &mut Vec<(TimestampMs, f64)>) -> u64 {
+    pub(crate) fn samples(&mut self, series: &Place, out: &mut Samples) -> u64 {
         let Some(lane) = series.lanes.get(series.entry.lane as usize) else { return 0 };
-        let in_range = |at: &usize| {
-            let window = lane.windows.get(*at);
-            window.is_some_and(|w| w.first_t <= self.end && w.last_t >= self.start)
+        let shared = self.lane_times(&series.entry, lane);
+        let (Some(first), Some(last)) = (shared.windows.first(), shared.windows.last()) else {
+            return shared.unread;
         };
-        let wanted: Vec<usize> = (0..lane.windows.len()).filter(in_range).collect();
         let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
-        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return 0 };
-        let (Some(from), Some(to)) = (offsets.get(*first), offsets.get(last + 1)) else { return 0 };
+        let (from, to) = (offsets.get(first.number), offsets.get(last.number + 1));
+        let (Some(from), Some(to)) = (from, to) else { return shared.unread };
         // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
         let all = self.block.span(*from, to.saturating_sub(*from)).ok();
-        let mut damaged = 0;
-        for at in wanted {
-            let before = out.len();
-            let offset = offsets.get(at).copied().unwrap_or_default();
-            let bytes = series.entry.chunk_bytes.get(at).copied().unwrap_or_default();
-            let read = match &all {
-                Some(span) => span
-                    .chunk(offset, bytes)
-                    .and_then(|chunk| self.decode(series, lane, at, chunk, out)),
-                None => self.one(offset, bytes).and_then(|span| {
-                    self.decode(series, lane, at, span.chunk(offset, bytes)?, out)
-                }),
+        let mark = out.mark();
+        let mut damaged = shared.unread;
+        for window in &shared.windows {
+            let offset = offsets.get(window.number).copied().unwrap_or_default();
+            let bytes = series.entry.chunk_bytes.get(window.number).copied().unwrap_or_default();
+            let mut decode = |span: &Span| {
+                let chunk = span.chunk(offset, bytes)?;
+                out.extend(&shared.times, window.part.clone(), window.skip, |values| {
+                    decode_values(chunk, window.ticks, values)
+                })
             };
-            if read.is_err() {
-                out.truncate(before);
-                damaged += 1;
-            }
+            let read = match &all {
+                Some(span) => decode(span),
+                None => self.one(offset, bytes).and_then(|span| decode(&span)),
+            };
+            damaged += u64::from(read.is_err());
+        }
+        let hidden = self.block.tombstones.of(series.number);
+        if !hidden.is_empty() {
+            out.retain(mark, |t| !hides(hidden, t));
         }
         damaged
     }
@@ -162,41 +167,67 @@ impl<'a> BlockQuery<'a> {
         read.ok().ok_or(unread)
     }
 
-    fn decode(
-        &mut self,
-        series: &Place,
-        lane: &Lane,
-        at: usize,
-        chunk: &[u8],
-        out: &mut Vec<(TimestampMs, f64)>,
-    ) -> Result<(), Malformed> {
-        let times = self.times(&series.entry, lane, at)?;
-        let mut values = Vec::new();
-        decode_values(chunk, times.len(), &mut values)?;
-        let (start, end) = (self.start, self.end);
-        let hidden = self.block.tombstones.of(series.number);
-        let samples = times.iter().copied().zip(values);
-        out.extend(samples.filter(|(t, _)| start <= *t && *t <= end && !hides(hidden, *t)));
-        Ok(())
-    }
-
-    fn times(
-        &mut self,
-        entry: &SeriesEntry,
-        lane: &Lane,
-        at: usize,
-    ) -> Result<Arc<Vec<TimestampMs>>, Malformed> {
-        let key = (entry.group, entry.lane, at);
+    fn lane_times(&mut self, entry: &SeriesEntry, lane: &Lane) -> Arc<LaneTimes> {
+        let key = (entry.group, entry.lane);
         if let Some(times) = self.times.get(&key) {
-            return Ok(Arc::clone(times));
+            return Arc::clone(times);
         }
-        let unread = Malformed("timestamps unread");
-        let (offset, bytes) = lane.place(at).ok().ok_or(unread)?;
-        let span = self.block.span(offset, bytes).ok().ok_or(unread)?;
-        let times = lane.decode(&span, at)?;
-        let times = Arc::new(times);
+        let times = Arc::new(LaneTimes::read(self.block, lane, self.start, self.end));
         self.times.insert(key, Arc::clone(&times));
-        Ok(times)
+        times
+    }
+}
+
+/// What a query wants of a lane.
+#[derive(Debug)]
+struct LaneTimes {
+    /// All of its timestamps in the range.
+    times: Arc<[TimestampMs]>,
+    /// Those windows that have some.
+    windows: Vec<WantedWindow>,
+    /// Windows in the range whose timestamps cannot be read.
+    unread: u64,
+}
+
+#[derive(Debug)]
+struct WantedWindow {
+    /// Which of the lane's.
+    number: usize,
+    ticks: usize,
+    /// Where in the query's timestamps those of the window are.
+    part: Range<usize>,
+    /// How many of its ticks come before the range.
+    skip: usize,
+}
+
+impl LaneTimes {
+    fn read(block: &Block, lane: &Lane, start: TimestampMs, end: TimestampMs) -> Self {
+        let mut times: Vec<TimestampMs> = Vec::new();
+        let (mut windows, mut unread) = (Vec::new(), 0);
+        let in_range = |(_, w): &(usize, &Window)| w.first_t <= end && w.last_t >= start;
+        for (number, window) in lane.windows.iter().enumerate().filter(in_range) {
+            let read = lane
+                .place(number)
+                .and_then(|(offset, bytes)| Ok(lane.decode(&block.span(offset, bytes)?, number)?));
+            let Ok(ticks) = read else {
+                unread += 1;
+                continue;
+            };
+            let wanted = within(&ticks, start, end);
+            let own = ticks.get(wanted.clone()).unwrap_or_default();
+            if times.last().zip(own.first()).is_some_and(|(last, first)| first <= last) {
+                unread += 1;
+                continue;
+            }
+            if own.is_empty() {
+                continue;
+            }
+            let part = times.len()..times.len() + own.len();
+            times.extend_from_slice(own);
+            let ticks = window.ticks as usize;
+            windows.push(WantedWindow { number, ticks, part, skip: wanted.start });
+        }
+        Self { times: times.into(), windows, unread }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::GroupId;
 use crate::bytes::Malformed;
 use crate::checkpoint::GroupSnapshot;
 use crate::head::TimesCache;
+use crate::select::{Samples, WholeTimes};
 
 /// Distinct sets of timestamps remembered per group, so that further series share them. Series
 /// that come and go have their own; these are not worth remembering.
@@ -85,30 +86,27 @@ fn write_group(
     let mut members: Vec<_> = group.members.iter().collect();
     members.sort_by(|a, b| a.labels.cmp(&b.labels));
     // Compared one by one: unlike ones mostly differ in length or at once.
-    let mut shared: Vec<(Vec<TimestampMs>, u32)> = Vec::new();
+    let mut shared: Vec<(Arc<[TimestampMs]>, u32)> = Vec::new();
     let mut times = TimesCache::with_chunks();
-    let mut samples = Vec::new();
+    let mut whole = WholeTimes::default();
     for member in members {
-        samples.clear();
+        let mut samples = Samples::default();
         for sealed in &member.sealed {
-            let before = samples.len();
             match sealed.decode(TimestampMs::MIN, TimestampMs::MAX, &mut times, &mut samples) {
                 Ok(()) => written.read += 1,
                 Err(error) => {
-                    samples.truncate(before);
                     written.leave_out(sealed.window.place().file(), error)?;
                 }
             }
         }
-        if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
-            samples.sort_by_key(|(t, _)| *t);
-            samples.dedup_by_key(|(t, _)| *t);
-        }
         if samples.is_empty() {
             continue;
         }
-        let (own_times, values): (Vec<TimestampMs>, Vec<f64>) = samples.iter().copied().unzip();
-        let lane = match shared.iter().find(|(known, _)| *known == own_times) {
+        let (own_times, values) = samples.into_columns(&mut whole);
+        let lane = match shared
+            .iter()
+            .find(|(known, _)| Arc::ptr_eq(known, &own_times) || *known == own_times)
+        {
             Some((_, lane)) => *lane,
             None => {
                 let lane = sink.lane(&own_times)?;

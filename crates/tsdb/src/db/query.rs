@@ -61,13 +61,11 @@ impl Db {
         for series in found {
             gather.add(series.labels, |samples| {
                 for sealed in &series.sealed {
-                    let before = samples.len();
                     if sealed.decode(start_ms, end_ms, &mut times, samples).is_err() {
-                        samples.truncate(before);
                         self.counters.damaged_chunks(1);
                     }
                 }
-                samples.extend_from_slice(&series.open);
+                samples.append(&series.open);
             })?;
         }
         Ok(gather.finish())

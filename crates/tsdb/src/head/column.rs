@@ -7,7 +7,7 @@ use crate::bytes::{Cursor, Malformed};
 pub(crate) const WINDOW_TICKS_MAX: usize = 256;
 
 /// At which ticks of its window a series has a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Presence([u64; WINDOW_TICKS_MAX / 64]);
 
 impl Presence {

@@ -10,6 +10,7 @@
 //! Equal instants are compared before a sample is taken: against both open windows always, against a
 //! sealed window only when the instant is one of its ticks.
 
+use std::convert::Infallible;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::live::{Folded, Live};
 use super::postings::Pair;
 use super::refs::Refs;
 use super::window::{Slots, Window, WindowBuilder};
+use crate::select::Samples;
 use crate::{Appended, GroupId, Options, Row, SeriesRef};
 
 #[derive(Debug)]
@@ -532,14 +534,16 @@ impl Group {
         self.members.iter().all(Option::is_none)
     }
 
-    /// The open samples of a member in a range, in order of time.
+    /// The open samples of a member in a range, in order of time. `shared` are the timestamps of the
+    /// member asked for before, which are likely the same.
     pub(crate) fn open_samples(
         &self,
         slot: u32,
         member: &Member,
         start: TimestampMs,
         end: TimestampMs,
-    ) -> Vec<(TimestampMs, f64)> {
+        shared: &mut Arc<[TimestampMs]>,
+    ) -> Samples {
         let in_range = |(t, _): &(TimestampMs, f64)| start <= *t && *t <= end;
         let mut samples = Vec::new();
         let times = &self.live.times;
@@ -557,7 +561,15 @@ impl Group {
             samples.extend(times.zip(late.values()).filter(in_range));
             samples.sort_unstable_by_key(|(t, _)| *t);
         }
-        samples
+        if !samples.iter().map(|(t, _)| t).eq(shared.iter()) {
+            *shared = samples.iter().map(|(t, _)| *t).collect();
+        }
+        let mut open = Samples::default();
+        let Ok(()) = open.extend(shared, 0..samples.len(), 0, |values| {
+            values.extend(samples.iter().map(|(_, v)| *v));
+            Ok::<(), Infallible>(())
+        });
+        open
     }
 
     /// Whether a member has an open sample in a range, or a chunk of a window that overlaps it.

@@ -13,6 +13,7 @@ use stoa_model::TimestampMs;
 
 use super::window::{TimesCache, Window};
 use crate::SeriesRef;
+use crate::select::{Samples, WholeTimes};
 
 /// A window of which at least one chunk in so many is wanted is read whole.
 const WHOLE_FROM: usize = 8;
@@ -56,19 +57,20 @@ impl Repeats {
             let is_whole = self.wanted.len() >= window.lens().len() / WHOLE_FROM;
             let mut cache =
                 if is_whole { TimesCache::with_chunks() } else { TimesCache::default() };
-            let mut samples = Vec::new();
+            let mut whole = WholeTimes::default();
             for (slot, (series, wanted)) in &self.wanted {
                 if !wanted.iter().any(|t| first <= *t && *t <= last) {
                     continue;
                 }
                 let Some(sealed) = window.sealed(*slot) else { continue };
-                samples.clear();
+                let mut samples = Samples::default();
                 if sealed.decode(first, last, &mut cache, &mut samples).is_err() {
                     continue;
                 }
+                let (times, values) = samples.into_columns(&mut whole);
                 for t in wanted {
-                    let at = samples.binary_search_by_key(t, |(t, _)| *t).ok();
-                    if let Some((_, v)) = at.and_then(|at| samples.get(at)) {
+                    let at = times.binary_search(t).ok();
+                    if let Some(v) = at.and_then(|at| values.get(at)) {
                         known.values.entry((*series, *t)).or_insert(*v);
                     }
                 }

@@ -15,6 +15,7 @@ use crate::block::BlockError;
 use crate::bytes::{Cursor, Malformed};
 use crate::chunk::{decode_times, decode_values, encode_times};
 use crate::head_file::{CRC_BYTES, HeadFile, check};
+use crate::select::{Samples, WholeTimes, within};
 
 /// One sealed window of a group.
 #[derive(Debug)]
@@ -323,6 +324,8 @@ pub(crate) struct Sealed {
 #[derive(Debug, Default)]
 pub(crate) struct TimesCache {
     times: HashMap<u64, Arc<[TimestampMs]>>,
+    /// Of series that were not there at each tick.
+    present: HashMap<(u64, Presence), Arc<[TimestampMs]>>,
     /// `None` when they could not be read or do not fit.
     chunks: HashMap<u64, Option<Arc<[u8]>>>,
     /// Bytes of chunks that may still be held.
@@ -332,7 +335,8 @@ pub(crate) struct TimesCache {
 /// Bytes of chunks held at most; windows that do not fit are read chunk by chunk.
 const CHUNKS_CACHED_BYTES: u64 = 32 << 20;
 
-/// Windows whose timestamps one query or one group of a block writer holds at most: 4 MiB.
+/// Windows whose timestamps one query or one group of a block writer holds at most, and as many sets
+/// of ticks of such: 8 MiB.
 const TIMES_CACHED_MAX: usize = 2048;
 
 impl TimesCache {
@@ -341,6 +345,17 @@ impl TimesCache {
             self.times.clear();
         }
         Arc::clone(self.times.entry(window.serial).or_insert_with(|| window.times().into()))
+    }
+
+    /// The timestamps of the ticks a series was there at.
+    fn of(&mut self, window: &Window, present: Option<&Presence>) -> Arc<[TimestampMs]> {
+        let all = self.get(window);
+        let Some(present) = present else { return all };
+        if self.present.len() >= TIMES_CACHED_MAX {
+            self.present.clear();
+        }
+        let ticks = || present.ticks().filter_map(|tick| all.get(tick).copied()).collect();
+        Arc::clone(self.present.entry((window.serial, *present)).or_insert_with(ticks))
     }
 
     /// One that holds whole windows.
@@ -365,35 +380,30 @@ impl TimesCache {
 impl Sealed {
     /// Whether the series has a sample at `t`, and which one.
     pub(crate) fn find(&self, t: TimestampMs) -> Result<Option<f64>, BlockError> {
-        let mut found = Vec::new();
+        let mut found = Samples::default();
         self.decode(t, t, &mut TimesCache::default(), &mut found)?;
-        Ok(found.first().map(|(_, v)| *v))
+        let (_, values) = found.into_columns(&mut WholeTimes::default());
+        Ok(values.first().copied())
     }
 
-    /// Appends the samples in the range, both ends included. After an error `out` may hold some.
+    /// Appends the samples in the range, both ends included; after an error none.
     pub(crate) fn decode(
         &self,
         start: TimestampMs,
         end: TimestampMs,
         times: &mut TimesCache,
-        out: &mut Vec<(TimestampMs, f64)>,
+        out: &mut Samples,
     ) -> Result<(), BlockError> {
         let stored = self.window.stored(self.rank as usize, times)?;
         let (present, chunk) = split_stored(&stored)?;
-        let times = times.get(&self.window);
-        let mut values = Vec::new();
-        let in_range = |(t, _): &(TimestampMs, f64)| start <= *t && *t <= end;
-        match present {
-            None => {
-                decode_values(chunk, times.len(), &mut values)?;
-                out.extend(times.iter().copied().zip(values).filter(in_range));
-            }
-            Some(present) => {
-                decode_values(chunk, present.count(), &mut values)?;
-                let times = present.ticks().filter_map(|tick| times.get(tick).copied());
-                out.extend(times.zip(values).filter(in_range));
-            }
+        let times = times.of(&self.window, present.as_ref());
+        let count = present.map_or(times.len(), |present| present.count());
+        let part = within(&times, start, end);
+        if part.is_empty() {
+            return Ok(());
         }
+        let skip = part.start;
+        out.extend(&times, part, skip, |values| decode_values(chunk, count, values))?;
         Ok(())
     }
 }
