@@ -1,6 +1,9 @@
 //! What is appended: rows of samples of one group, with marks, as one unit.
 
+use std::sync::Arc;
+
 use stoa_model::TimestampMs;
+use stoa_model::histogram::{Counts, Histogram};
 
 /// A group: the series that share timestamps, such as those of one agent or one scrape target. The
 /// number is the caller's, stable over restarts.
@@ -14,6 +17,8 @@ pub struct SeriesRef(pub u32);
 
 /// The most samples of one batch; larger ones are refused.
 pub const BATCH_SAMPLES_MAX: usize = 1 << 19;
+/// The most numbers of one histogram that is stored: spans, bounds and buckets together.
+pub const HISTOGRAM_NUMBERS_MAX: usize = 4096;
 /// The most bytes of a mark's key.
 pub const MARK_KEY_BYTES_MAX: usize = 1024;
 /// The most bytes of a mark's value.
@@ -28,6 +33,27 @@ pub struct Row {
     pub t_ms: TimestampMs,
     /// What, per series; a series at most once.
     pub samples: Vec<(SeriesRef, f64)>,
+}
+
+/// A native histogram of a series at one instant, appended beside a batch's floats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramSample {
+    /// When.
+    pub t_ms: TimestampMs,
+    /// Whose; of the batch's group. The series may have floats at other instants.
+    pub series: SeriesRef,
+    /// What; valid ([`Histogram::validate`]) and of up to [`HISTOGRAM_NUMBERS_MAX`] numbers.
+    pub histogram: Arc<Histogram>,
+}
+
+/// Spans, bounds and buckets of a histogram.
+pub(crate) fn histogram_cells(histogram: &Histogram) -> usize {
+    let buckets = match &histogram.counts {
+        Counts::Integer(counts) => counts.positive.len() + counts.negative.len(),
+        Counts::Float(counts) => counts.positive.len() + counts.negative.len(),
+    };
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    spans + histogram.custom_values.len() + buckets
 }
 
 /// A small fact kept exactly with the samples of its batch: after any crash either both are there or

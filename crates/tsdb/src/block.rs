@@ -26,6 +26,7 @@ mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -62,6 +63,8 @@ pub(crate) struct Block {
     chunks: Box<dyn DiskRead>,
     /// Its index does not hold what it promises: to be set aside.
     damaged: AtomicBool,
+    /// Whether it has series of native histograms, once its index was read.
+    has_histograms: OnceLock<bool>,
 }
 
 impl Block {
@@ -98,6 +101,7 @@ impl Block {
             index,
             chunks,
             damaged: AtomicBool::new(false),
+            has_histograms: OnceLock::new(),
         })
     }
 
@@ -118,6 +122,11 @@ impl Block {
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.meta.index_bytes + self.meta.chunks_bytes + self.meta_bytes
+    }
+
+    /// Whether it has series of native histograms; `None` while its index was never read.
+    pub(crate) fn has_histograms(&self) -> Option<bool> {
+        self.has_histograms.get().copied()
     }
 
     pub(crate) fn set_damaged(&self) {

@@ -11,6 +11,8 @@
 //! next start removes, as long as the disk keeps the room it was told to. Writing takes one block's
 //! compressed samples at a time, [`BLOCK_BYTES_MAX`] at most.
 
+mod histograms;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -25,8 +27,9 @@ use stoa_wal::Disk;
 use crate::GroupId;
 use crate::bytes::{Cursor, Malformed, put_bytes, put_varint};
 use crate::checkpoint::{GroupSnapshot, MemberSnapshot};
-use crate::chunk::{decode_times, encode_times, encode_values};
+use crate::chunk::{decode_times, encode_times, encode_values, holds_histograms};
 use crate::head::{Sealed, WindowBuilder};
+use histograms::Histograms;
 
 /// Samples in open columns together, over all series: 128 MiB, twice that with what columns grow by.
 const OPEN_SAMPLES_MAX: usize = 8 << 20;
@@ -180,6 +183,7 @@ pub struct Bulk {
     labels: Vec<Labels>,
     columns: Vec<Column>,
     open_samples: usize,
+    histograms: Histograms,
     held: BTreeMap<TimestampMs, Vec<u8>>,
     held_bytes: usize,
     /// Bytes of each span's file.
@@ -223,6 +227,7 @@ impl Bulk {
             labels: Vec::new(),
             columns: Vec::new(),
             open_samples: 0,
+            histograms: Histograms::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
             spilled: BTreeMap::new(),
@@ -264,12 +269,7 @@ impl Bulk {
     /// # Errors
     /// [`BulkError::Spill`] and [`BulkError::NoRoom`]: the bulk is of no more use.
     pub fn push(&mut self, series: BulkSeries, t: TimestampMs, v: f64) -> Result<(), BulkError> {
-        if t < self.keep.0 {
-            self.counts.too_old += 1;
-            return Ok(());
-        }
-        if t > self.keep.1 {
-            self.counts.too_new += 1;
+        if !self.is_kept(t) {
             return Ok(());
         }
         let Some(column) = self.columns.get_mut(series.0 as usize) else { return Ok(()) };
@@ -286,13 +286,25 @@ impl Bulk {
             column.samples.push((t, v));
         }
         self.open_samples += 1;
-        self.counts.taken += 1;
-        self.counts.first_t = self.counts.first_t.min(t);
-        self.counts.last_t = self.counts.last_t.max(t);
+        self.count(t);
         if self.open_samples >= self.open_samples_max {
             self.seal_all();
         }
         if self.held_bytes >= self.held_bytes_max { self.spill() } else { Ok(()) }
+    }
+
+    /// Whether an instant is in the range that is kept; counts it when it is not.
+    fn is_kept(&mut self, t: TimestampMs) -> bool {
+        let (too_old, too_new) = (t < self.keep.0, t > self.keep.1);
+        self.counts.too_old += u64::from(too_old);
+        self.counts.too_new += u64::from(too_new);
+        !too_old && !too_new
+    }
+
+    fn count(&mut self, t: TimestampMs) {
+        self.counts.taken += 1;
+        self.counts.first_t = self.counts.first_t.min(t);
+        self.counts.last_t = self.counts.last_t.max(t);
     }
 
     /// What it holds and refused so far.
@@ -305,6 +317,7 @@ impl Bulk {
         for number in 0..self.columns.len() {
             self.seal(u32::try_from(number).unwrap_or(u32::MAX));
         }
+        self.seal_all_histograms();
     }
 
     /// Compresses an open column: series, count, times, values, each with its length.
@@ -327,10 +340,16 @@ impl Bulk {
         self.values.clear();
         encode_times(&times, &mut self.times);
         encode_values(&values, &mut self.values);
-        let held = self.held.entry(column.start).or_default();
+        let start = column.start;
+        self.hold(start, number, values.len());
+    }
+
+    /// Puts a compressed column with the others of its span.
+    fn hold(&mut self, start: TimestampMs, number: u32, count: usize) {
+        let held = self.held.entry(start).or_default();
         let before = held.len();
         put_varint(held, u64::from(number));
-        put_varint(held, values.len() as u64);
+        put_varint(held, count as u64);
         put_bytes(held, &self.times);
         put_bytes(held, &self.values);
         self.held_bytes += held.len() - before;
@@ -457,7 +476,11 @@ fn get_column<'a>(
         }
     };
     let mut window = WindowBuilder::default();
-    window.push(0, count, None, |out| out.extend_from_slice(values));
+    if holds_histograms(values) {
+        let _fits = window.push_histograms(0, count, None, values);
+    } else {
+        window.push(0, count, None, |out| out.extend_from_slice(values));
+    }
     let sealed = Arc::new(window.finish(*serial, times)).sealed(0);
     Ok((number, sealed.ok_or(Malformed("column over 64 KiB"))?))
 }

@@ -176,8 +176,7 @@ fn put_group<E>(
         let columns = open.columns.iter().map(|(series, stored)| (*series, stored.as_slice()));
         let (mut times, ticks) = (Vec::new(), open.times.len());
         encode_times(&open.times, &mut times);
-        let what = if open.is_late { OpenKind::Late } else { OpenKind::Live };
-        put_open(group.id, what, (ticks, &times), columns, put)?;
+        put_open(group.id, open.what, (ticks, &times), columns, put)?;
     }
     Ok(())
 }

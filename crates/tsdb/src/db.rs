@@ -14,6 +14,7 @@ mod bulk;
 mod compact;
 mod delete;
 mod follow;
+mod histograms;
 mod maintain;
 mod open;
 mod query;
@@ -41,9 +42,11 @@ use crate::follow::Followers;
 use crate::head::{Head, Refused};
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
-use crate::record::{self, KIND_BATCH, KIND_SERIES, SERIES_PER_RECORD};
+use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES, SERIES_PER_RECORD};
 use crate::recovery::set_aside;
-use crate::{AppendError, Appended, Batch, DbError, GroupId, Mark, Options, SeriesRef};
+use crate::{
+    AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, SeriesRef,
+};
 
 /// Beyond this many bytes of chunks in memory an append writes them to a file of the head itself and
 /// does not wait for maintenance.
@@ -129,7 +132,21 @@ impl Db {
     /// resolved: resolve again and repeat. [`AppendError::DiskFull`]: repeat later. Others are
     /// limits, or the end of the log.
     pub fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
-        let given = batch.rows.iter().map(|row| row.samples.len()).sum();
+        self.append_with(batch, &[])
+    }
+
+    /// The same with native histograms of the batch's group beside its floats: stored whole with it or
+    /// not at all. At one instant a series has a float or a histogram; the first one stays.
+    ///
+    /// # Errors
+    /// As [`Self::append`], and [`AppendError::Histogram`].
+    pub fn append_with(
+        &self,
+        batch: &Batch,
+        histograms: &[HistogramSample],
+    ) -> Result<Appended, AppendError> {
+        let floats: usize = batch.rows.iter().map(|row| row.samples.len()).sum();
+        let given = floats + histograms.len();
         if given > BATCH_SAMPLES_MAX {
             return Err(AppendError::TooManySamples { given, max: BATCH_SAMPLES_MAX });
         }
@@ -137,12 +154,12 @@ impl Db {
             check_mark(mark)?;
         }
         // From files, and decoded: neither queries nor other appends wait for it.
-        let repeats = self.state().head.repeats(batch.group, &batch.rows);
+        let repeats = self.state().head.repeats(batch.group, &batch.rows, histograms);
         let known = repeats.read();
         let mut writer = self.writer();
         let (undefined, fresh_count) = {
             let state = self.state();
-            let refused = state.head.check(batch.group, &batch.rows);
+            let refused = state.head.check(batch.group, &batch.rows, histograms);
             refused.map_err(|refused| self.refusal(batch.group, refused))?;
             if state.head.marks.len() + batch.marks.len() > MARKS_MAX {
                 return Err(AppendError::TooManyMarks { max: MARKS_MAX });
@@ -155,11 +172,16 @@ impl Db {
             }
             self.state_mut().head.set_defined(batch.group, writer.since, fresh_count);
         }
-        writer.append(KIND_BATCH, |body| {
+        let put = |body: &mut Vec<u8>| {
             record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
-        })?;
+        };
+        if histograms.is_empty() {
+            writer.append(KIND_BATCH, put)?;
+        } else {
+            writer.append(KIND_HISTOGRAMS, |body| record::put_histograms(body, histograms, put))?;
+        }
         let mut state = self.state_mut();
-        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows, known);
+        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows, histograms, known);
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }
@@ -244,6 +266,7 @@ impl Db {
             Refused::SeriesMax => AppendError::TooManySeries { max: self.options.series_max },
             Refused::Unknown(series) => AppendError::UnknownSeries { series },
             Refused::OtherGroup(series) => AppendError::OtherGroup { series, group },
+            Refused::Histogram(series) => AppendError::Histogram { series },
         }
     }
 

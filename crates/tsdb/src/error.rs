@@ -107,6 +107,13 @@ pub enum AppendError {
         /// [`BATCH_SAMPLES_MAX`](crate::BATCH_SAMPLES_MAX).
         max: usize,
     },
+    /// A histogram that is none ([`Histogram::validate`](stoa_model::histogram::Histogram::validate)),
+    /// or of more than [`HISTOGRAM_NUMBERS_MAX`](crate::HISTOGRAM_NUMBERS_MAX) numbers.
+    #[error("a histogram of series reference {} is not valid or too large", series.0)]
+    Histogram {
+        /// Whose.
+        series: SeriesRef,
+    },
     /// A mark's key or value is too long.
     #[error("a mark of {key_bytes} and {value_bytes} bytes is too long")]
     MarkTooLong {

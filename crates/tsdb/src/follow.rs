@@ -25,7 +25,7 @@ use stoa_wal::{Position, Reader};
 use crate::SeriesRef;
 use crate::bytes::Cursor as Bytes;
 use crate::bytes::Malformed;
-use crate::record::{BatchRecord, KIND_BATCH};
+use crate::record::{BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS};
 
 /// What the keys of cursors begin with.
 pub(crate) const KEY_PREFIX: &[u8] = b"follower/";
@@ -84,6 +84,8 @@ pub struct Followed {
     pub orphaned: u64,
     /// Damaged places that were passed over.
     pub damaged: u64,
+    /// Native histograms, which are not followed yet, and left out.
+    pub histograms: u64,
     /// The newest timestamp among the samples.
     pub max_t: Option<TimestampMs>,
     /// To be acknowledged once the samples are delivered.
@@ -213,22 +215,27 @@ fn decode(value: &[u8]) -> Option<Cursor> {
     Some(Cursor { position, sequence: number()?, batches: 0 })
 }
 
-/// The batch of a record of the log, if it is one that was not read before; raises `sequence`.
+/// The batch of a record of the log, if it is one that was not read before, and how many native
+/// histograms came with it; raises `sequence`.
 pub(crate) fn batch_of(
     kind: u8,
     payload: &[u8],
     sequence: &mut u64,
-) -> Result<Option<BatchRecord>, Malformed> {
+) -> Result<Option<(BatchRecord, u64)>, Malformed> {
     let mut bytes = Bytes::new(payload);
     let number = bytes.varint()?;
     if number <= *sequence {
         return Ok(None);
     }
     *sequence = number;
-    if kind != KIND_BATCH {
-        return Ok(None);
+    match kind {
+        KIND_BATCH => BatchRecord::get(&mut bytes).map(|batch| Some((batch, 0))),
+        KIND_HISTOGRAMS => {
+            let HistogramsRecord { batch, histograms } = HistogramsRecord::get(&mut bytes)?;
+            Ok(Some((batch, histograms.len() as u64)))
+        }
+        _ => Ok(None),
     }
-    BatchRecord::get(&mut bytes).map(Some)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 mod column;
 mod group;
+mod histograms;
 mod live;
 mod postings;
 mod refs;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{Label, Labels, Matcher, TimestampMs};
 
 pub(crate) use self::column::{Presence, WINDOW_TICKS_MAX};
@@ -35,11 +37,13 @@ use self::symbols::Symbols;
 pub(crate) use self::window::{
     Place, Sealed, Slots, TimesCache, Window, WindowBuilder, put_presence, split_stored,
 };
+use crate::batch::histogram_cells;
 use crate::bytes::Malformed;
 use crate::checkpoint::{GroupImage, GroupSnapshot, MemberSnapshot};
+use crate::chunk::holds_histograms;
 use crate::matching::{self, Index as _};
 use crate::select::Samples;
-use crate::{Appended, GroupId, Options, Row, SeriesRef};
+use crate::{Appended, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample, Options, Row, SeriesRef};
 
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -77,12 +81,22 @@ pub(crate) struct Found {
     pub(crate) open: Samples,
 }
 
+/// A series found by a query, with what the head has of its histograms.
+#[derive(Debug)]
+pub(crate) struct FoundHistograms {
+    pub(crate) labels: Labels,
+    pub(crate) sealed: Vec<Sealed>,
+    pub(crate) open: Vec<(TimestampMs, Arc<Histogram>)>,
+}
+
 /// Why a series or a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     SeriesMax,
     Unknown(SeriesRef),
     OtherGroup(SeriesRef),
+    /// A histogram that is none, or too large.
+    Histogram(SeriesRef),
 }
 
 impl Head {
@@ -265,7 +279,7 @@ impl Head {
             last_t: group.last_t,
             series: group.members().map(member).collect(),
             windows: group.windows().iter().map(window).collect(),
-            open: group.open_images(),
+            open: group.open_images(&self.options),
         })
     }
 
@@ -285,50 +299,108 @@ impl Head {
         self.windows().filter_map(|window| window.place().file()).collect()
     }
 
-    /// Whether every series of the rows is known and belongs to the group.
-    pub(crate) fn check(&self, group: GroupId, rows: &[Row]) -> Result<(), Refused> {
+    /// Whether every series of the rows and histograms is known and belongs to the group, and every
+    /// histogram is one.
+    pub(crate) fn check(
+        &self,
+        group: GroupId,
+        rows: &[Row],
+        histograms: &[HistogramSample],
+    ) -> Result<(), Refused> {
         let own = self.group_places.get(&group);
+        let check = |series: SeriesRef| {
+            let place = self.refs.get(series).ok_or(Refused::Unknown(series))?;
+            if own == Some(&place.group) { Ok(()) } else { Err(Refused::OtherGroup(series)) }
+        };
         for (series, _) in rows.iter().flat_map(|row| &row.samples) {
-            let place = self.refs.get(*series).ok_or(Refused::Unknown(*series))?;
-            if own != Some(&place.group) {
-                return Err(Refused::OtherGroup(*series));
+            check(*series)?;
+        }
+        for HistogramSample { series, histogram, .. } in histograms {
+            check(*series)?;
+            let is_small = histogram_cells(histogram) <= HISTOGRAM_NUMBERS_MAX;
+            if !is_small || histogram.validate().is_err() {
+                return Err(Refused::Histogram(*series));
             }
         }
         Ok(())
     }
 
     /// What sealed windows may hold of a batch already, to be read before it is applied.
-    pub(crate) fn repeats(&self, id: GroupId, rows: &[Row]) -> Repeats {
+    pub(crate) fn repeats(
+        &self,
+        id: GroupId,
+        rows: &[Row],
+        histograms: &[HistogramSample],
+    ) -> Repeats {
         let mut repeats = Repeats { upto: self.shared.serials, ..Repeats::default() };
         let Some((group, place)) = self.group(id).zip(self.group_places.get(&id)) else {
             return repeats;
         };
         let oldest = self.max_t.saturating_sub(self.options.out_of_order_ms);
-        let late = rows.iter().filter(|row| oldest <= row.t_ms && row.t_ms <= group.last_t);
-        let overlaps = |window: &Window, row: &Row| window.overlaps(row.t_ms, row.t_ms);
-        let is_in = |row: &&Row| group.windows().iter().any(|window| overlaps(window, row));
-        let late: Vec<&Row> = late.filter(is_in).collect();
-        for row in &late {
-            for (series, _) in &row.samples {
-                if let Some(found) = self.refs.get(*series).filter(|found| found.group == *place) {
-                    let wanted = repeats.wanted.entry(found.slot);
-                    wanted.or_insert_with(|| (*series, Vec::new())).1.push(row.t_ms);
-                }
+        let is_in = |t: TimestampMs| {
+            let is_late = oldest <= t && t <= group.newest_t();
+            is_late && group.windows().iter().any(|window| window.overlaps(t, t))
+        };
+        let mut late = BTreeSet::new();
+        let mut want = |series: SeriesRef, t: TimestampMs| {
+            if let Some(found) = self.refs.get(series).filter(|found| found.group == *place) {
+                let wanted = repeats.wanted.entry(found.slot);
+                wanted.or_insert_with(|| (series, Vec::new())).1.push(t);
             }
+        };
+        for row in rows.iter().filter(|row| is_in(row.t_ms)) {
+            late.insert(row.t_ms);
+            row.samples.iter().for_each(|(series, _)| want(*series, row.t_ms));
         }
-        let is_touched = |window: &&Arc<Window>| late.iter().any(|row| overlaps(window, row));
+        for sample in histograms.iter().filter(|sample| is_in(sample.t_ms)) {
+            late.insert(sample.t_ms);
+            want(sample.series, sample.t_ms);
+        }
+        let is_touched = |window: &&Arc<Window>| late.iter().any(|t| window.overlaps(*t, *t));
         repeats.windows = group.windows().iter().filter(is_touched).cloned().collect();
         repeats
     }
 
-    /// Applies rows in order; `known` is what [`Self::repeats`] came to. What was appended since is
-    /// in memory and found there. Samples of series that are unknown or of another group are left out
+    /// Applies rows in order, then histograms; `known` is what [`Self::repeats`] came to. What was
+    /// appended since is in memory and found there. Samples of series that are unknown or of another group are left out
     /// and returned as a count; [`Self::check`] says there are none.
-    pub(crate) fn apply(&mut self, group: GroupId, rows: &[Row], known: Known) -> (Appended, u64) {
+    pub(crate) fn apply(
+        &mut self,
+        group: GroupId,
+        rows: &[Row],
+        histograms: &[HistogramSample],
+        known: Known,
+    ) -> (Appended, u64) {
         self.shared.known = known;
-        let applied = self.apply_rows(group, rows);
+        let (mut counts, mut foreign) = self.apply_rows(group, rows);
+        foreign += self.apply_histograms(group, histograms, &mut counts);
         self.shared.known = Known::default();
-        applied
+        (counts, foreign)
+    }
+
+    fn apply_histograms(
+        &mut self,
+        group: GroupId,
+        histograms: &[HistogramSample],
+        counts: &mut Appended,
+    ) -> u64 {
+        let place = self.group_places.get(&group).copied();
+        let Self { groups, refs, options, shared, max_t, .. } = self;
+        let group = place.and_then(|place| groups.get_mut(place as usize)?.as_mut());
+        let (Some(group), Some(place)) = (group, place) else { return histograms.len() as u64 };
+        let mut foreign = 0;
+        for sample in histograms {
+            if sample.t_ms < max_t.saturating_sub(options.out_of_order_ms) {
+                counts.too_old += 1;
+                continue;
+            }
+            *max_t = (*max_t).max(sample.t_ms);
+            match refs.get(sample.series).filter(|found| found.group == place) {
+                Some(found) => group.push_histogram(found.slot, sample, options, shared, counts),
+                None => foreign += 1,
+            }
+        }
+        foreign
     }
 
     fn apply_rows(&mut self, group: GroupId, rows: &[Row]) -> (Appended, u64) {
@@ -410,7 +482,8 @@ impl Head {
         (damaged, orphaned)
     }
 
-    /// Brings back a window whose chunks are in a file, of the series given and as long as given.
+    /// Brings back a window whose chunks are in a file, of the series given and as long as given, all
+    /// of the kind of `first`.
     /// False when the series are not all known or not in the order of their slots any more.
     pub(crate) fn restore_window(
         &mut self,
@@ -418,7 +491,7 @@ impl Head {
         times: &[TimestampMs],
         members: &[(SeriesRef, u16)],
         samples: u64,
-        place: Place,
+        (first, place): (&[u8], Place),
     ) -> bool {
         let at = self.open_group(group);
         let mut slots = Slots::default();
@@ -433,7 +506,10 @@ impl Head {
         }
         self.shared.serials += 1;
         let lens = members.iter().map(|(_, len)| *len).collect();
-        let window = Window::new(self.shared.serials, times, slots, lens, samples, place);
+        let mut window = Window::new(self.shared.serials, times, slots, lens, samples, place);
+        if stored_histograms(first) {
+            window = window.of_histograms();
+        }
         if let Some(Some(group)) = self.groups.get_mut(at as usize) {
             group.restore_window(window);
         }
@@ -581,11 +657,40 @@ impl Head {
         let mut shared = Arc::default();
         self.matching(matchers, start, end).map(move |(group, slot, member)| {
             let windows = group.windows().iter().filter(|window| window.overlaps(start, end));
+            let windows = windows.filter(|window| !window.has_histograms());
             Found {
                 labels: self.labels_of(group.pairs(member)),
                 sealed: windows.filter_map(|window| window.sealed(slot)).collect(),
                 open: group.open_samples(slot, member, start, end, &mut shared),
             }
+        })
+    }
+
+    /// Whether any group has or had histograms.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.groups().any(Group::has_histograms)
+    }
+
+    /// The series all matchers hold for, with their histograms that overlap the range.
+    pub(crate) fn select_histograms(
+        &self,
+        matchers: &[Matcher],
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> impl Iterator<Item = FoundHistograms> {
+        // Most stores have none, and say so without looking for series.
+        let found = self.has_histograms().then(|| self.matching(matchers, start, end));
+        found.into_iter().flatten().filter_map(move |(group, slot, member)| {
+            if !group.has_histograms() {
+                return None;
+            }
+            let windows = group.windows().iter().filter(|w| w.has_histograms());
+            let windows = windows.filter(|window| window.overlaps(start, end));
+            let sealed: Vec<_> = windows.filter_map(|window| window.sealed(slot)).collect();
+            let open = group.open_histograms(slot, start, end);
+            let is_empty = sealed.is_empty() && open.is_empty();
+            let labels = || self.labels_of(group.pairs(member));
+            (!is_empty).then(|| FoundHistograms { labels: labels(), sealed, open })
         })
     }
 
@@ -608,4 +713,9 @@ impl Head {
     pub(crate) fn label_values(&self, name: &str, each: &mut dyn FnMut(&str)) {
         let Ok(()) = self.index().values(name, each);
     }
+}
+
+/// Whether a chunk with its presence is of histograms.
+pub(crate) fn stored_histograms(stored: &[u8]) -> bool {
+    split_stored(stored).is_ok_and(|(_, chunk)| holds_histograms(chunk))
 }

@@ -35,8 +35,8 @@ mod select;
 mod snapshot;
 
 pub use batch::{
-    Appended, BATCH_SAMPLES_MAX, Batch, GroupId, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
-    MARKS_MAX, Mark, Row, SeriesRef,
+    Appended, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample,
+    MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row, SeriesRef,
 };
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
@@ -45,4 +45,4 @@ pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};
 pub use fsck::{Damage, Report as FsckReport, fsck};
 pub use options::Options;
 pub use recovery::Recovery;
-pub use select::SeriesData;
+pub use select::{HistogramData, SeriesData};

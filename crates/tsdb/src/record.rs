@@ -5,6 +5,7 @@
 //! `docs/formats/head.md` has every byte.
 
 mod batch;
+mod histograms;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use stoa_model::{Label, Labels};
 
 pub(crate) use self::batch::{BatchRecord, get_runs, put_batch};
+pub(crate) use self::histograms::{HistogramsRecord, put_histograms};
 use crate::bytes::{Cursor, Malformed, put_bytes, put_varint, put_zigzag};
 use crate::{GroupId, SeriesRef};
 
@@ -21,6 +23,9 @@ pub(crate) const KIND_SERIES: u8 = 1;
 pub(crate) const KIND_BATCH: u8 = 2;
 /// A part of all marks, as they stood when the log was opened.
 pub(crate) const KIND_MARKS: u8 = 3;
+
+/// Samples, marks and native histograms of one group.
+pub(crate) const KIND_HISTOGRAMS: u8 = 6;
 
 /// Series defined by one record, so that a large group makes several of bounded length.
 pub(crate) const SERIES_PER_RECORD: usize = 1000;

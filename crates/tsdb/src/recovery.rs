@@ -18,10 +18,12 @@ use crate::checkpoint::{
     PlaceRecord, checkpoint_dir, segment_of_name,
 };
 use crate::chunk::decode_values;
-use crate::head::{Head, Place, Presence, split_stored};
+use crate::head::{Head, Place, Presence, split_stored, stored_histograms};
 use crate::head_file::{CRC_BYTES, HeadFile, check};
-use crate::record::{self, BatchRecord, KIND_BATCH, KIND_MARKS, KIND_SERIES};
-use crate::{GroupId, Options, Row, SeriesRef};
+use crate::record::{
+    self, BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS, KIND_MARKS, KIND_SERIES,
+};
+use crate::{GroupId, HistogramSample, Options, Row, SeriesRef};
 
 /// Damage described one by one; the rest is only counted.
 const DAMAGE_LISTED_MAX: usize = 100;
@@ -240,7 +242,13 @@ impl<'a> Replay<'a> {
         }
         match kind {
             KIND_SERIES => self.series(&mut cursor)?,
-            KIND_BATCH => self.batch(segment, &mut cursor)?,
+            KIND_BATCH => {
+                self.batch(segment, BatchRecord::get(&mut cursor)?, Vec::new());
+            }
+            KIND_HISTOGRAMS => {
+                let record = HistogramsRecord::get(&mut cursor)?;
+                self.batch(segment, record.batch, record.histograms);
+            }
             KIND_MARKS => self.marks(&mut cursor)?,
             KIND_HEAD => {
                 let head = checkpoint::get_head(&mut cursor)?;
@@ -275,12 +283,19 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn batch(&mut self, segment: u64, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
-        let mut batch = BatchRecord::get(cursor)?;
+    fn batch(
+        &mut self,
+        segment: u64,
+        mut batch: BatchRecord,
+        mut histograms: Vec<HistogramSample>,
+    ) {
         for row in &batch.rows {
             for (series, _) in &row.samples {
                 self.head.reserve_ref(*series);
             }
+        }
+        for sample in &histograms {
+            self.head.reserve_ref(sample.series);
         }
         if self.covered.iter().any(|covered| segment < covered.log_before) {
             for row in &batch.rows {
@@ -291,9 +306,15 @@ impl<'a> Replay<'a> {
                 }
             }
             batch.rows.retain(|row| !is_covered(self.covered, segment, row.t_ms));
+            for sample in &histograms {
+                if self.is_covered(segment, sample.t_ms) {
+                    self.head.raise_max_t(sample.t_ms);
+                }
+            }
+            histograms.retain(|sample| !is_covered(self.covered, segment, sample.t_ms));
         }
-        let known = self.head.repeats(batch.group, &batch.rows).read();
-        let (_, orphaned) = self.head.apply(batch.group, &batch.rows, known);
+        let known = self.head.repeats(batch.group, &batch.rows, &histograms).read();
+        let (_, orphaned) = self.head.apply(batch.group, &batch.rows, &histograms, known);
         self.recovery.samples_orphaned += orphaned;
         if !self.marks_frozen {
             for (key, value) in batch.marks {
@@ -303,7 +324,6 @@ impl<'a> Replay<'a> {
                 self.head.marks.remove(key);
             }
         }
-        Ok(())
     }
 
     fn marks(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
@@ -319,14 +339,19 @@ impl<'a> Replay<'a> {
     }
 
     /// Whether a window of the checkpoint is to be brought back: a block may have it meanwhile.
-    fn takes_window(&mut self, segment: u64, group: GroupId, times: &[TimestampMs]) -> bool {
+    fn takes_window(&mut self, segment: u64, times: &[TimestampMs]) -> bool {
         let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
         if self.is_covered(segment, *first) {
             return false;
         }
         self.checkpoint_max_t = self.checkpoint_max_t.max(*last);
-        self.head.restore_last_t(group, *last);
         true
+    }
+
+    fn restore_last_t(&mut self, group: GroupId, times: &[TimestampMs]) {
+        if let Some(last) = times.last() {
+            self.head.restore_last_t(group, *last);
+        }
     }
 
     fn windows(&mut self, segment: u64, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
@@ -334,7 +359,8 @@ impl<'a> Replay<'a> {
         let group = record.group;
         self.head.restore_last_t(group, record.last_t);
         for (serial, times) in record.windows {
-            if self.takes_window(segment, group, &times) {
+            if self.takes_window(segment, &times) {
+                self.restore_last_t(group, &times);
                 self.windows.insert(serial, ChunksOfWindow { group, times, chunks: Vec::new() });
             }
         }
@@ -359,7 +385,7 @@ impl<'a> Replay<'a> {
         for place in places {
             // Also of a window that is not brought back: this checkpoint may be read again.
             let file = self.file(place.file);
-            if self.takes_window(segment, group, &place.times) {
+            if self.takes_window(segment, &place.times) {
                 self.place(group, &place, file.as_ref());
             }
         }
@@ -423,9 +449,16 @@ impl<'a> Replay<'a> {
             at += len as u64;
         }
         let is_whole = whole.len() == place.members.len();
+        let first = whole.first().map(|(_, stored)| *stored).unwrap_or_default();
         let in_file = Place::File { file: Arc::clone(file), offset: place.offset };
         if is_whole
-            && self.head.restore_window(group, &place.times, &place.members, place.samples, in_file)
+            && self.head.restore_window(
+                group,
+                &place.times,
+                &place.members,
+                place.samples,
+                (first, in_file),
+            )
         {
             return;
         }
@@ -439,8 +472,13 @@ impl<'a> Replay<'a> {
         if record.what == OpenKind::Late {
             return self.late(segment, group, &times, &record.columns);
         }
-        if !self.takes_window(segment, group, &times) {
+        if !self.takes_window(segment, &times) {
             return Ok(());
+        }
+        // Those of histograms are no ticks of the group's.
+        let is_histograms = |(_, stored): &(SeriesRef, &[u8])| stored_histograms(stored);
+        if !record.columns.first().is_some_and(is_histograms) {
+            self.restore_last_t(group, &times);
         }
         let columns = record.columns.into_iter();
         let restored = if record.what == OpenKind::Live {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, TimestampMs};
 
 use crate::SelectError;
@@ -22,6 +23,29 @@ pub struct SeriesData {
     pub timestamps: Arc<[TimestampMs]>,
     /// What.
     pub values: Vec<f64>,
+}
+
+/// One series of native histograms in the range asked for, at least one; timestamps ascend strictly.
+/// Stale markers are among them.
+#[derive(Clone, Debug)]
+pub struct HistogramData {
+    /// The series' labels.
+    pub labels: Labels,
+    /// When and what.
+    pub samples: Vec<(TimestampMs, Histogram)>,
+}
+
+/// A float or a histogram.
+#[derive(Clone, Debug)]
+pub(crate) enum Either {
+    Float(f64),
+    Histogram(Box<Histogram>),
+}
+
+/// A series of samples in order of time.
+pub(crate) fn series_of(labels: Labels, samples: Vec<(TimestampMs, f64)>) -> SeriesData {
+    let timestamps = samples.iter().map(|(t, _)| *t).collect();
+    SeriesData { labels, timestamps, values: samples.into_iter().map(|(_, v)| v).collect() }
 }
 
 /// The samples of one series as they are found, part after part.
@@ -134,6 +158,11 @@ impl Samples {
         }
     }
 
+    /// The samples as they were appended.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (TimestampMs, f64)> {
+        self.runs.iter().flat_map(Run::times).copied().zip(self.values.iter().copied())
+    }
+
     /// Whether every run begins after the one before it has ended.
     fn is_in_order(&self) -> bool {
         self.runs.is_sorted_by(|a, b| a.times().last() < b.times().first())
@@ -197,16 +226,34 @@ impl WholeTimes {
     }
 }
 
+/// The samples of a series while they are gathered.
+pub(crate) trait Part: Default {
+    /// How many there are.
+    fn count(&self) -> usize;
+}
+
+impl Part for Samples {
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<V> Part for Vec<(TimestampMs, V)> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
 /// Collects the parts of series, and refuses to collect more than was asked for.
-pub(crate) struct Gather {
+pub(crate) struct Gather<P = Samples> {
     series_max: usize,
     samples_max: usize,
     samples: usize,
     places: HashMap<Labels, usize>,
-    parts: Vec<(Labels, Samples)>,
+    parts: Vec<(Labels, P)>,
 }
 
-impl Gather {
+impl<P: Part> Gather<P> {
     pub(crate) fn new(series_max: usize, samples_max: usize) -> Self {
         Self { series_max, samples_max, samples: 0, places: HashMap::new(), parts: Vec::new() }
     }
@@ -216,21 +263,21 @@ impl Gather {
     pub(crate) fn add(
         &mut self,
         labels: Labels,
-        decode: impl FnOnce(&mut Samples),
+        decode: impl FnOnce(&mut P),
     ) -> Result<(), SelectError> {
         let place = match self.places.get(&labels) {
             Some(place) => *place,
             None => {
-                self.parts.push((labels.clone(), Samples::default()));
+                self.parts.push((labels.clone(), P::default()));
                 self.places.insert(labels, self.parts.len() - 1);
                 self.parts.len() - 1
             }
         };
         let Some((_, samples)) = self.parts.get_mut(place) else { return Ok(()) };
-        let before = samples.len();
+        let before = samples.count();
         decode(samples);
-        self.samples += samples.len() - before;
-        if samples.is_empty() {
+        self.samples += samples.count() - before;
+        if samples.count() == 0 {
             // It turned out to have nothing in the range: it does not count.
             if let Some((labels, _)) = self.parts.pop() {
                 self.places.remove(&labels);
@@ -244,7 +291,25 @@ impl Gather {
         }
         Ok(())
     }
+}
 
+impl<V> Gather<Vec<(TimestampMs, V)>> {
+    /// The series in order of their labels, each with its samples in order of time.
+    pub(crate) fn finish_pairs(self) -> impl Iterator<Item = (Labels, Vec<(TimestampMs, V)>)> {
+        let mut parts = self.parts;
+        parts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        parts.into_iter().map(|(labels, mut samples)| {
+            if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+                // Stable: of one instant the part that was added first stays first.
+                samples.sort_by_key(|(t, _)| *t);
+                samples.dedup_by_key(|(t, _)| *t);
+            }
+            (labels, samples)
+        })
+    }
+}
+
+impl Gather {
     /// The series in order of their labels.
     pub(crate) fn finish(self) -> Vec<SeriesData> {
         // As they were found, so that those of one group come one after the other.

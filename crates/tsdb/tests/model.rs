@@ -2,7 +2,8 @@
 //!
 //! Each batch carries a mark with its number, so that after a crash the mark says which batches
 //! there must be: exactly those up to it, at least those that were synced. Blocks are merged and
-//! samples deleted in between; a deletion that failed is repeated until it is done.
+//! samples deleted in between; a deletion that failed is repeated until it is done. Some samples are
+//! native histograms, of series that have floats at other instants.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,8 +16,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use stoa_model::histogram::{
+    BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span,
+};
 use stoa_model::{Labels, Matcher, stale_nan};
-use stoa_tsdb::{AppendError, Batch, Db, DbError, GroupId, Mark, Options, Row, SeriesRef};
+use stoa_tsdb::{
+    AppendError, Batch, Db, DbError, GroupId, HistogramSample, Mark, Options, Row, SeriesRef,
+};
 use stoa_wal::disk::{Fault, SimDisk};
 
 const MINUTE_MS: i64 = 60_000;
@@ -46,24 +52,40 @@ impl Dice {
     }
 }
 
+/// A float's bits or a histogram.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Float(u64),
+    Histogram(Arc<Histogram>),
+}
+
+/// Samples of one instant.
+type Instant = (i64, Vec<(Labels, Value)>);
+
 /// What must be stored, after a number of batches.
 #[derive(Clone, Default)]
 struct Model {
-    samples: BTreeMap<(Labels, i64), u64>,
+    samples: BTreeMap<(Labels, i64), Value>,
     max_t: Option<i64>,
     batches: u64,
 }
 
 impl Model {
-    fn apply(&mut self, rows: &[(i64, Vec<(Labels, f64)>)]) {
-        for (t, samples) in rows {
-            let oldest = self.max_t.unwrap_or(i64::MIN).saturating_sub(options().out_of_order_ms);
-            if samples.is_empty() || *t < oldest {
-                continue;
-            }
-            self.max_t = self.max_t.max(Some(*t));
-            for (labels, v) in samples {
-                self.samples.entry((labels.clone(), *t)).or_insert(v.to_bits());
+    /// Floats in order of rows, then histograms one by one.
+    fn apply(&mut self, rows: &[Instant]) {
+        let window = options().out_of_order_ms;
+        for histograms in [false, true] {
+            for (t, samples) in rows {
+                for (labels, value) in samples {
+                    if matches!(value, Value::Histogram(_)) != histograms {
+                        continue;
+                    }
+                    if *t < self.max_t.unwrap_or(i64::MIN).saturating_sub(window) {
+                        continue;
+                    }
+                    self.max_t = self.max_t.max(Some(*t));
+                    self.samples.entry((labels.clone(), *t)).or_insert(value.clone());
+                }
             }
         }
         self.batches += 1;
@@ -85,6 +107,7 @@ struct World {
     merges: u64,
     dropped: u64,
     deleted: u64,
+    histograms: u64,
     /// A deletion that failed: a part of it may have been done.
     deleting: Option<(String, i64, i64)>,
 }
@@ -105,6 +128,7 @@ impl World {
             merges: 0,
             dropped: 0,
             deleted: 0,
+            histograms: 0,
             deleting: None,
         };
         world.open();
@@ -140,8 +164,17 @@ impl World {
         let mut found = BTreeMap::new();
         for series in self.db().select(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap() {
             for (t, v) in series.timestamps.iter().zip(&series.values) {
-                let twice = found.insert((series.labels.clone(), *t), v.to_bits());
+                let twice = found.insert((series.labels.clone(), *t), Value::Float(v.to_bits()));
                 assert_eq!(twice, None, "seed {}: {} at {t} twice", self.seed, series.labels);
+            }
+        }
+        for series in self.db().select_histograms(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap()
+        {
+            for (t, histogram) in series.samples {
+                let value = Value::Histogram(Arc::new(histogram));
+                let twice = found.insert((series.labels.clone(), t), value);
+                assert_eq!(twice, None, "seed {}: {} at {t} twice", self.seed, series.labels);
+                self.histograms += 1;
             }
         }
         if found != state.samples {
@@ -180,20 +213,25 @@ impl World {
         }
     }
 
-    fn rows(&mut self, group: u64) -> Vec<(i64, Vec<(Labels, f64)>)> {
+    fn rows(&mut self, group: u64) -> Vec<Instant> {
         let late = match self.dice.below(8) {
             0 => self.dice.below(400_000),
             1 => self.dice.below(30_000),
             _ => 0,
         };
+        // Half of the late ones repeat instants that are there.
+        let late = if self.dice.below(2) == 0 { late - late % 1000 } else { late };
         let start = self.now - late.cast_signed();
         let count = self.dice.below(6);
         let mut rows = Vec::new();
         for row in 0..count {
             let mut samples = Vec::new();
             for n in 0..4u64 {
+                // The first series is mostly of histograms, the others hardly ever.
+                let of_histograms = self.dice.below(if n == 0 { 2 } else { 20 }) == 0;
                 let v = match self.dice.below(12) {
                     0 => continue,
+                    _ if of_histograms => f64::NAN,
                     1 => stale_nan(),
                     2 => f64::from_bits(self.dice.below(u64::MAX)),
                     3 | 4 => self.dice.below(1000) as f64 / 10.0,
@@ -201,7 +239,12 @@ impl World {
                 };
                 let (group, n) = (group.to_string(), n.to_string());
                 let pairs = [("__name__", "m"), ("group", &group), ("n", &n)];
-                samples.push((Labels::from_pairs(pairs).unwrap(), v));
+                let value = if of_histograms {
+                    Value::Histogram(Arc::new(self.histogram()))
+                } else {
+                    Value::Float(v.to_bits())
+                };
+                samples.push((Labels::from_pairs(pairs).unwrap(), value));
             }
             rows.push((start + row.cast_signed() * 1000, samples));
         }
@@ -209,6 +252,41 @@ impl World {
             rows.reverse();
         }
         rows
+    }
+
+    /// A valid one of a few layouts, some of them large.
+    fn histogram(&mut self) -> Histogram {
+        if self.dice.below(12) == 0 {
+            return Histogram::stale();
+        }
+        let buckets = match self.dice.below(30) {
+            0 => 700,
+            n => 1 + n as usize % 4,
+        };
+        let counts: Vec<u64> = (0..buckets).map(|_| self.dice.below(1 << 20)).collect();
+        let count: u64 = counts.iter().sum();
+        let is_custom = self.dice.below(4) == 0;
+        let bounds = if is_custom { buckets } else { 0 };
+        let is_float = self.dice.below(3) == 0;
+        let float = |n: u64| n as f64 / 3.0;
+        Histogram {
+            schema: if is_custom { CUSTOM_BUCKETS_SCHEMA } else { self.dice.below(3) as i32 },
+            zero_threshold: 0.0,
+            sum: f64::from_bits(self.dice.below(u64::MAX / 4)),
+            positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
+            negative_spans: vec![],
+            custom_values: (0..bounds).map(|n| n as f64).collect(),
+            counts: if is_float {
+                let positive = counts.iter().map(|n| float(*n)).collect();
+                let count = float(count);
+                Counts::Float(BucketCounts { count, positive, ..BucketCounts::default() })
+            } else {
+                let positive = counts;
+                Counts::Integer(BucketCounts { count, positive, ..BucketCounts::default() })
+            },
+            reset: [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge]
+                [self.dice.below(4) as usize],
+        }
     }
 
     fn append(&mut self) {
@@ -220,8 +298,8 @@ impl World {
         let mut next = self.states.last().unwrap().clone();
         next.apply(&rows);
         for _attempt in 0..2 {
-            let batch = self.batch(group, &rows, next.batches);
-            match self.db().append(&batch) {
+            let (batch, histograms) = self.batch(group, &rows, next.batches);
+            match self.db().append_with(&batch, &histograms) {
                 Ok(appended) => {
                     let given: usize = rows.iter().map(|(_, samples)| samples.len()).sum();
                     assert_eq!(appended.total(), given as u64, "seed {}", self.seed);
@@ -237,7 +315,13 @@ impl World {
         panic!("seed {}: series unknown after being resolved", self.seed);
     }
 
-    fn batch(&mut self, group: u64, rows: &[(i64, Vec<(Labels, f64)>)], number: u64) -> Batch {
+    fn batch(
+        &mut self,
+        group: u64,
+        rows: &[Instant],
+        number: u64,
+    ) -> (Batch, Vec<HistogramSample>) {
+        let mut histograms = Vec::new();
         let mut batch = Batch { group: GroupId(group), rows: vec![], marks: vec![] };
         for (t_ms, samples) in rows {
             let mut row = Row { t_ms: *t_ms, samples: vec![] };
@@ -248,13 +332,19 @@ impl World {
                     self.refs.insert((group, labels.clone()), series);
                     series
                 });
-                row.samples.push((series, *v));
+                match v {
+                    Value::Float(bits) => row.samples.push((series, f64::from_bits(*bits))),
+                    Value::Histogram(histogram) => {
+                        let histogram = Arc::clone(histogram);
+                        histograms.push(HistogramSample { t_ms: *t_ms, series, histogram });
+                    }
+                }
             }
             batch.rows.push(row);
         }
         let value = number.to_le_bytes().to_vec();
         batch.marks.push(Mark { key: LAST_BATCH.to_vec(), value });
-        batch
+        (batch, histograms)
     }
 
     fn sync(&mut self) {
@@ -379,6 +469,7 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
     };
     let (mut blocks, mut checkpoints, mut removed) = (0, 0, 0);
     let (mut merges, mut dropped, mut deleted) = (0, 0, 0);
+    let mut histograms = 0;
     for seed in seeds {
         let mut world = World::new(seed);
         if std::env::var("STOA_SEED").is_ok_and(|only| only != seed.to_string()) {
@@ -395,9 +486,11 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
         merges += world.merges;
         dropped += world.dropped;
         deleted += world.deleted;
+        histograms += world.histograms;
     }
     // The runs are long enough for everything to happen.
     assert!(blocks > 100 && checkpoints > 100 && removed > 10, "{blocks} {checkpoints} {removed}");
+    assert!(histograms > 1000, "{histograms}");
     assert!(merges > 100 && dropped > 100 && deleted > 100, "{merges} {dropped} {deleted}");
 }
 

@@ -14,6 +14,8 @@ mod damage;
 mod disk;
 #[path = "store/formats.rs"]
 mod formats;
+#[path = "store/histograms.rs"]
+mod histograms;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
 #[path = "store/matching.rs"]

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::reader::offsets;
 use super::{Block, BlockError, CHUNKS, INDEX, META, TOMBSTONES};
 use crate::bytes::Malformed;
-use crate::chunk::decode_values;
+use crate::chunk::{decode_histograms, decode_values};
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,21 +173,24 @@ impl Check<'_> {
                 for ((offset, bytes), window) in chunks {
                     self.first_t = self.first_t.min(window.first_t);
                     self.last_t = self.last_t.max(window.last_t);
-                    self.values(*offset, *bytes, window.ticks);
+                    self.values(*offset, *bytes, window.ticks, self.index.has_histograms(number));
                 }
             }
         }
         Ok(())
     }
 
-    fn values(&mut self, offset: u64, bytes: u32, ticks: u32) {
+    fn values(&mut self, offset: u64, bytes: u32, ticks: u32, are_histograms: bool) {
         let len = CRC_BYTES + u64::from(bytes);
         self.used.insert(offset, len);
         self.checked.chunks += 1;
         self.checked.samples += u64::from(ticks);
         let read = self.block.span(offset, len).and_then(|span| {
-            let mut values = Vec::new();
-            Ok(decode_values(span.chunk(offset, bytes)?, ticks as usize, &mut values)?)
+            let (chunk, ticks) = (span.chunk(offset, bytes)?, ticks as usize);
+            if are_histograms {
+                return Ok(decode_histograms(chunk, ticks, &mut Vec::new())?);
+            }
+            Ok(decode_values(chunk, ticks, &mut Vec::new())?)
         });
         if let Err(error) = read {
             let loss = Loss::Samples(u64::from(ticks));

@@ -1,6 +1,7 @@
 //! The index of a block: which series it holds, their labels, and where their chunks are.
 //!
-//! Five sections, each with a checksum, and a footer that says where they are. Numbers within are
+//! Five sections, each with a checksum, and a footer that says where they are; a sixth where series
+//! hold native histograms. Numbers within are
 //! of fixed width where they are searched, so that an index is used as it lies in memory.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,12 +18,19 @@ use crate::bytes::{Cursor, Malformed};
 use crate::matching;
 
 pub(super) const MAGIC: [u8; 8] = *b"STOAIDX\0";
+/// All series hold floats.
 pub(super) const VERSION: u16 = 1;
+/// A sixth section says which series hold native histograms.
+pub(super) const VERSION_HISTOGRAMS: u16 = 2;
 /// Magic, version, six bytes of nothing.
 pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const SECTIONS: usize = 5;
+
 /// Per section offset, length, checksum; four counts; checksum; magic.
-pub(super) const FOOTER_BYTES: usize = SECTIONS * 20 + 16 + 4 + 8;
+pub(super) const fn footer_bytes(sections: usize) -> usize {
+    sections * 20 + 16 + 4 + 8
+}
+
 /// A label's name, value, and where its postings are.
 pub(super) const LABEL_BYTES: usize = 16;
 
@@ -35,6 +43,8 @@ pub(crate) struct Index {
     series: Range<usize>,
     labels: Range<usize>,
     postings: Range<usize>,
+    /// The series that hold native histograms.
+    histograms: RoaringBitmap,
     symbol_count: u32,
     group_count: u32,
     series_count: u32,
@@ -79,21 +89,27 @@ impl Index {
             .ok_or(Malformed("index over the address space"))?;
         let mut bytes = vec![0; len];
         block.index.read_exact_at(&mut bytes, 0)?;
-        Ok(Self::parse(bytes, block.meta.sequence)?)
+        let index = Self::parse(bytes, block.meta.sequence)?;
+        block.has_histograms.get_or_init(|| index.has_any_histograms());
+        Ok(index)
     }
 
     pub(super) fn parse(bytes: Vec<u8>, sequence: u64) -> Result<Self, Malformed> {
-        let footer_at =
-            bytes.len().checked_sub(FOOTER_BYTES).ok_or(Malformed("index too short"))?;
+        // The footer's checksum says whether there are as many sections as the header has it.
+        let has_histograms = bytes.get(8..10) == Some(&VERSION_HISTOGRAMS.to_le_bytes());
+        let sections = if has_histograms { SECTIONS + 1 } else { SECTIONS };
+        let footer_len = footer_bytes(sections);
+        let footer_at = bytes.len().checked_sub(footer_len).ok_or(Malformed("index too short"))?;
         let footer = bytes.get(footer_at..).unwrap_or_default();
         let (body, tail) =
-            footer.split_at_checked(FOOTER_BYTES - 12).ok_or(Malformed("index too short"))?;
+            footer.split_at_checked(footer_len - 12).ok_or(Malformed("index too short"))?;
         let mut tail = Cursor::new(tail);
         if tail.u32()? != bound_crc(sequence, footer_at as u64, body) || tail.take(8)? != MAGIC {
             return Err(Malformed("index footer fails its checksum"));
         }
         let mut header = Cursor::new(bytes.get(..HEADER_BYTES).unwrap_or_default());
-        if header.take(8)? != MAGIC || header.take(2)? != VERSION.to_le_bytes() {
+        let version = if has_histograms { VERSION_HISTOGRAMS } else { VERSION };
+        if header.take(8)? != MAGIC || header.take(2)? != version.to_le_bytes() {
             return Err(Malformed("index of another version"));
         }
         let mut cursor = Cursor::new(body);
@@ -113,8 +129,15 @@ impl Index {
         };
         let (symbols, groups, series) = (section()?, section()?, section()?);
         let (labels, postings) = (section()?, section()?);
+        let histograms = if has_histograms { section()? } else { 0..0 };
         let (symbol_count, group_count) = (cursor.u32()?, cursor.u32()?);
         let (series_count, label_count) = (cursor.u32()?, cursor.u32()?);
+        let histograms = match bytes.get(histograms).unwrap_or_default() {
+            [] => RoaringBitmap::new(),
+            bytes => RoaringBitmap::deserialize_from(bytes)
+                .ok()
+                .ok_or(Malformed("series of histograms are no bitmap"))?,
+        };
         Ok(Self {
             bytes,
             symbols,
@@ -122,11 +145,22 @@ impl Index {
             series,
             labels,
             postings,
+            histograms,
             symbol_count,
             group_count,
             series_count,
             label_count,
         })
+    }
+
+    /// Whether the chunks of a series are of native histograms.
+    pub(crate) fn has_histograms(&self, number: u32) -> bool {
+        !self.histograms.is_empty() && self.histograms.contains(number)
+    }
+
+    /// Whether those of any series are.
+    pub(crate) fn has_any_histograms(&self) -> bool {
+        !self.histograms.is_empty()
     }
 
     fn section(&self, range: &Range<usize>) -> &[u8] {
@@ -170,7 +204,8 @@ impl Index {
     /// Whether the first bytes are those every index begins with.
     pub(super) fn header_is_plain(&self) -> bool {
         let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&VERSION.to_le_bytes());
+        let version = if self.has_any_histograms() { VERSION_HISTOGRAMS } else { VERSION };
+        header.extend_from_slice(&version.to_le_bytes());
         header.resize(HEADER_BYTES, 0);
         self.bytes.starts_with(&header)
     }

@@ -18,6 +18,8 @@ pub(super) struct IndexBuilder {
     groups: Table,
     series: Table,
     postings: BTreeMap<(u32, u32), RoaringBitmap>,
+    /// The series that hold native histograms.
+    histograms: RoaringBitmap,
 }
 
 /// A section of entries found by their number.
@@ -52,6 +54,7 @@ impl IndexBuilder {
             groups: Table::default(),
             series: Table::default(),
             postings: BTreeMap::new(),
+            histograms: RoaringBitmap::new(),
         }
     }
 
@@ -79,6 +82,13 @@ impl IndexBuilder {
             self.postings.entry((*name, *value)).or_default().insert(number);
         }
         Ok(())
+    }
+
+    /// Notes that the series added last holds native histograms.
+    pub(super) fn set_histograms(&mut self) {
+        if let Ok(count) = u32::try_from(self.series.offsets.len()) {
+            self.histograms.extend(count.checked_sub(1));
+        }
     }
 
     pub(super) fn end_group(&mut self, id: u64, lanes: &[Lane]) {
@@ -114,13 +124,21 @@ impl IndexBuilder {
             self.series.offsets.len(),
             self.postings.len(),
         ];
-        let sections: [Vec<u8>; index::SECTIONS] =
-            [self.symbols.finish(), self.groups.encode()?, self.series.encode()?, labels, postings];
+        let mut sections: Vec<Vec<u8>> = Vec::with_capacity(index::SECTIONS + 1);
+        sections.extend([self.symbols.finish(), self.groups.encode()?, self.series.encode()?]);
+        sections.extend([labels, postings]);
+        let mut version = index::VERSION;
+        if !self.histograms.is_empty() {
+            let mut histograms = Vec::new();
+            self.histograms.serialize_into(&mut histograms)?;
+            sections.push(histograms);
+            version = index::VERSION_HISTOGRAMS;
+        }
         let mut out = Vec::new();
         out.extend_from_slice(&index::MAGIC);
-        out.extend_from_slice(&index::VERSION.to_le_bytes());
+        out.extend_from_slice(&version.to_le_bytes());
         out.resize(index::HEADER_BYTES, 0);
-        let mut footer = Vec::with_capacity(index::FOOTER_BYTES);
+        let mut footer = Vec::with_capacity(index::footer_bytes(sections.len()));
         for section in &sections {
             let offset = out.len() as u64;
             footer.extend_from_slice(&offset.to_le_bytes());

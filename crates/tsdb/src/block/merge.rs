@@ -2,7 +2,7 @@
 //!
 //! Memory: the parents' indexes and the new one, one series' samples, and the timestamps of the
 //! group at hand up to [`TIMES_MAX`] entries. Where two parents hold an instant the one of lower rank
-//! wins. What tombstones hide is left out.
+//! wins, be it a float and the other a histogram. What tombstones hide is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -10,17 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
 use stoa_wal::Disk;
 
 use super::chunks::{CRC_BYTES, Span};
 use super::index::{Index, Lane, SeriesEntry};
 use super::reader::offsets;
-use super::sink::{Plan, Sink};
+use super::sink::{Plan, Sink, histograms_per_chunk};
 use super::symbols::SymbolsBuilder;
 use super::tombstones::{Stretch, hides};
 use super::{Block, BlockError};
 use crate::bytes::Malformed;
-use crate::chunk::{decode_times, decode_values};
+use crate::chunk::{decode_histograms, decode_times, decode_values};
 
 /// Beyond this many places the disk did not give, and more than it gave, a merge fails: it is a disk
 /// that is gone and may come back, not a sector.
@@ -171,7 +172,8 @@ impl<'a> Source<'a> {
         if lane.is_none_or(|lane| lane.windows.len() != entry.chunk_bytes.len()) {
             return Err(Malformed("series has more or fewer chunks than its lane"));
         }
-        Ok(Head { number, entry, pairs })
+        let has_histograms = self.index.has_histograms(number);
+        Ok(Head { number, entry, pairs, has_histograms })
     }
 }
 
@@ -180,7 +182,11 @@ struct Head {
     number: u32,
     entry: SeriesEntry,
     pairs: Vec<(u32, u32)>,
+    has_histograms: bool,
 }
+
+/// Appends the entries of a chunk of so many.
+type DecodeChunk<V> = fn(&[u8], usize, &mut Vec<V>) -> Result<(), Malformed>;
 
 /// What makes two series of a group have the same timestamps for sure: the same lanes of the same
 /// parents, with the same stretches deleted.
@@ -255,86 +261,94 @@ impl Merge<'_> {
         }
         let mut times = Times::default();
         let mut lanes: HashMap<LaneKey, u32> = HashMap::new();
-        let mut samples = Vec::new();
+        let mut histogram_lanes: HashMap<(LaneKey, usize), u32> = HashMap::new();
+        let (mut floats, mut histograms) = (Parts::default(), Parts::default());
         loop {
             let least = heads.iter().filter_map(|(_, _, head)| Some(&head.as_ref()?.pairs)).min();
             let Some(pairs) = least.cloned() else { return Ok(()) };
             if is_interrupted() {
                 return Err(MergeError::Interrupted);
             }
-            samples.clear();
-            let mut key = LaneKey::new();
-            let mut is_whole = true;
+            floats.clear();
+            histograms.clear();
             for (at, rest, slot) in &mut heads {
-                let Some(head) = slot.take_if(|head| head.pairs == pairs) else { continue };
-                let Some(source) = self.sources.get(*at) else { continue };
-                let next = rest.next().map(|number| source.entry(number)).transpose();
-                *slot = next.map_err(damaged_at(*at))?;
-                let hidden = source.block.tombstones.of(head.number).to_vec();
-                is_whole &= self.read(*at, &head, &hidden, &mut times, &mut samples)?;
-                key.push((*at, head.entry.lane, hidden));
-            }
-            let before = samples.len();
-            if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
-                // Stable: of one instant the one of lower rank stays first.
-                samples.sort_by_key(|(t, _)| *t);
-                samples.dedup_by_key(|(t, _)| *t);
-            }
-            self.samples_dropped += (before - samples.len()) as u64;
-            if samples.is_empty() {
-                continue;
-            }
-            let (own_times, values): (Vec<TimestampMs>, Vec<f64>) = samples.iter().copied().unzip();
-            let lane = match lanes.get(&key).filter(|_| is_whole) {
-                Some(lane) => *lane,
-                None => {
-                    let lane = sink.lane(&own_times)?;
-                    if is_whole {
-                        lanes.insert(key, lane);
+                // A parent has a series that has both kinds twice.
+                while let Some(head) = slot.take_if(|head| head.pairs == pairs) {
+                    let Some(source) = self.sources.get(*at) else { break };
+                    let next = rest.next().map(|number| source.entry(number)).transpose();
+                    *slot = next.map_err(damaged_at(*at))?;
+                    if head.has_histograms {
+                        self.read(*at, &head, decode_histograms, &mut times, &mut histograms)?;
+                    } else {
+                        self.read(*at, &head, decode_values, &mut times, &mut floats)?;
                     }
-                    lane
                 }
-            };
-            sink.series(&pairs, lane, &values)?;
+            }
+            if !floats.samples.is_empty() && !histograms.samples.is_empty() {
+                self.samples_dropped += first_stays(&mut floats, &mut histograms);
+            }
+            self.samples_dropped += floats.put_in_order();
+            self.samples_dropped += histograms.put_in_order();
+            if !floats.samples.is_empty() {
+                let (own_times, values): (Vec<TimestampMs>, Vec<f64>) =
+                    floats.samples.iter().copied().unzip();
+                let known = lanes.get(&floats.key).filter(|_| floats.is_whole);
+                let lane = match known {
+                    Some(lane) => *lane,
+                    None => {
+                        let lane = sink.lane(&own_times)?;
+                        if floats.is_whole {
+                            lanes.insert(floats.key.clone(), lane);
+                        }
+                        lane
+                    }
+                };
+                sink.series(&pairs, lane, &values)?;
+            }
+            if !histograms.samples.is_empty() {
+                put_histograms(sink, &pairs, &histograms, &mut histogram_lanes)?;
+            }
         }
     }
 
-    /// Appends a series' samples of one parent; false when some could not be read.
-    fn read(
+    /// Adds a series' samples of one parent.
+    fn read<V>(
         &mut self,
         at: usize,
         head: &Head,
-        hidden: &[Stretch],
+        decode_chunk: DecodeChunk<V>,
         times: &mut Times,
-        samples: &mut Vec<(TimestampMs, f64)>,
-    ) -> Result<bool, MergeError> {
+        parts: &mut Parts<V>,
+    ) -> Result<(), MergeError> {
         let Self { sources, damaged, samples_dropped } = self;
-        let Some(Source { block, lanes, .. }) = sources.get(at) else { return Ok(true) };
-        let Some(lane) = lanes.get(head.entry.lane as usize) else { return Ok(true) };
+        let Some(Source { block, lanes, .. }) = sources.get(at) else { return Ok(()) };
+        let Some(lane) = lanes.get(head.entry.lane as usize) else { return Ok(()) };
         let offsets = offsets(head.entry.offset, &head.entry.chunk_bytes);
-        let (Some(from), Some(to)) = (offsets.first(), offsets.last()) else { return Ok(true) };
+        let (Some(from), Some(to)) = (offsets.first(), offsets.last()) else { return Ok(()) };
+        let hidden = block.tombstones.of(head.number);
+        let Parts { samples, ends, key, is_whole } = parts;
+        key.push((at, head.entry.lane, hidden.to_vec()));
         // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
         let all = block.span(*from, to.saturating_sub(*from)).ok();
-        let mut is_whole = true;
         let chunks = offsets.iter().zip(&head.entry.chunk_bytes).enumerate();
         for (window, (offset, bytes)) in chunks {
             let read = times.get(at, block, lane, (head.entry.lane, window), damaged)?;
             let Some(window_times) = read else {
-                is_whole = false;
+                *is_whole = false;
                 continue;
             };
             let mut values = Vec::new();
             let stored_bytes = CRC_BYTES + u64::from(*bytes);
             let mut decode = |span: &Span| {
                 let chunk = span.chunk(*offset, *bytes)?;
-                Ok(decode_values(chunk, window_times.len(), &mut values)?)
+                Ok(decode_chunk(chunk, window_times.len(), &mut values)?)
             };
             let decoded = match &all {
                 Some(span) => decode(span),
                 None => block.span(*offset, stored_bytes).and_then(|span| decode(&span)),
             };
             if damaged.read((at, *offset, stored_bytes), decoded)?.is_none() {
-                is_whole = false;
+                *is_whole = false;
                 continue;
             }
             let before = samples.len();
@@ -342,8 +356,104 @@ impl Merge<'_> {
             samples.extend(there.filter(|(t, _)| !hides(hidden, *t)));
             *samples_dropped += (window_times.len() - (samples.len() - before)) as u64;
         }
-        Ok(is_whole)
+        ends.push((at, samples.len()));
+        Ok(())
     }
+}
+
+/// What the parents have of one kind of a series.
+struct Parts<V> {
+    samples: Vec<(TimestampMs, V)>,
+    /// Parents, in order of rank, and where what is theirs ends.
+    ends: Vec<(usize, usize)>,
+    key: LaneKey,
+    /// All could be read, and nothing was left out that depends on the series.
+    is_whole: bool,
+}
+
+impl<V> Default for Parts<V> {
+    fn default() -> Self {
+        Self { samples: Vec::new(), ends: Vec::new(), key: LaneKey::new(), is_whole: true }
+    }
+}
+
+impl<V> Parts<V> {
+    fn clear(&mut self) {
+        self.samples.clear();
+        self.ends.clear();
+        self.key.clear();
+        self.is_whole = true;
+    }
+
+    /// Puts them in order of time, each instant once; says how many were there twice.
+    fn put_in_order(&mut self) -> u64 {
+        let before = self.samples.len();
+        if !self.samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+            // Stable: of one instant the one of lower rank stays first.
+            self.samples.sort_by_key(|(t, _)| *t);
+            self.samples.dedup_by_key(|(t, _)| *t);
+        }
+        (before - self.samples.len()) as u64
+    }
+
+    /// The first parent that has each instant.
+    fn parents(&self) -> HashMap<TimestampMs, usize> {
+        let mut parents = HashMap::with_capacity(self.samples.len());
+        let mut from = 0;
+        for (at, end) in &self.ends {
+            for (t, _) in self.samples.get(from..*end).unwrap_or_default() {
+                parents.entry(*t).or_insert(*at);
+            }
+            from = *end;
+        }
+        parents
+    }
+
+    /// Leaves out the instants that a parent of lower rank has as the other kind.
+    fn leave_to(&mut self, others: &HashMap<TimestampMs, usize>) -> u64 {
+        let before = self.samples.len();
+        let mut ends = self.ends.iter().copied().peekable();
+        let mut number = 0;
+        self.samples.retain(|(t, _)| {
+            while ends.next_if(|(_, end)| *end <= number).is_some() {}
+            number += 1;
+            let own = ends.peek().map_or(usize::MAX, |(at, _)| *at);
+            others.get(t).is_none_or(|other| own <= *other)
+        });
+        let dropped = before - self.samples.len();
+        self.is_whole &= dropped == 0;
+        dropped as u64
+    }
+}
+
+/// Of an instant that is a float in one parent and a histogram in another the one of lower rank stays;
+/// says how many samples went.
+fn first_stays(floats: &mut Parts<f64>, histograms: &mut Parts<Histogram>) -> u64 {
+    let (of_floats, of_histograms) = (floats.parents(), histograms.parents());
+    floats.leave_to(&of_histograms) + histograms.leave_to(&of_floats)
+}
+
+/// Writes a series of histograms, at timestamps it shares if others have them.
+fn put_histograms(
+    sink: &mut Sink<'_>,
+    pairs: &[(u32, u32)],
+    histograms: &Parts<Histogram>,
+    lanes: &mut HashMap<(LaneKey, usize), u32>,
+) -> Result<(), MergeError> {
+    let ticks = histograms_per_chunk(&histograms.samples);
+    let key = (histograms.key.clone(), ticks);
+    let lane = match lanes.get(&key).filter(|_| histograms.is_whole) {
+        Some(lane) => *lane,
+        None => {
+            let times: Vec<TimestampMs> = histograms.samples.iter().map(|(t, _)| *t).collect();
+            let lane = sink.histogram_lane(&times, ticks)?;
+            if histograms.is_whole {
+                lanes.insert(key, lane);
+            }
+            lane
+        }
+    };
+    Ok(sink.histograms(pairs, lane, &histograms.samples)?)
 }
 
 impl Times {

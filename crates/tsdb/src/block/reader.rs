@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, Matcher, TimestampMs};
 
 use super::Block;
@@ -12,7 +13,7 @@ use super::chunks::{CRC_BYTES, Span};
 use super::index::{Index, Lane, SeriesEntry, Window};
 use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
-use crate::chunk::decode_values;
+use crate::chunk::{decode_histograms, decode_values};
 use crate::matching;
 use crate::select::{Samples, within};
 
@@ -121,6 +122,42 @@ impl<'a> BlockQuery<'a> {
 
     /// Appends a series' samples in the range, and says how many chunks could not be read.
     pub(crate) fn samples(&mut self, series: &Place, out: &mut Samples) -> u64 {
+        let mark = out.mark();
+        let damaged = self.each_chunk(series, |shared, window, chunk| {
+            out.extend(&shared.times, window.part.clone(), window.skip, |values| {
+                decode_values(chunk, window.ticks, values)
+            })
+        });
+        let hidden = self.block.tombstones.of(series.number);
+        if !hidden.is_empty() {
+            out.retain(mark, |t| !hides(hidden, t));
+        }
+        damaged
+    }
+
+    /// The same for a series of histograms.
+    pub(crate) fn histograms(
+        &mut self,
+        series: &Place,
+        out: &mut Vec<(TimestampMs, Histogram)>,
+    ) -> u64 {
+        let hidden = self.block.tombstones.of(series.number);
+        self.each_chunk(series, |shared, window, chunk| {
+            let mut histograms = Vec::new();
+            decode_histograms(chunk, window.ticks, &mut histograms)?;
+            let times = shared.times.get(window.part.clone()).unwrap_or_default();
+            let samples = times.iter().copied().zip(histograms.into_iter().skip(window.skip));
+            out.extend(samples.filter(|(t, _)| !hides(hidden, *t)));
+            Ok(())
+        })
+    }
+
+    /// Hands the chunks of a series in the range to `decode`, and says how many could not be read.
+    fn each_chunk(
+        &mut self,
+        series: &Place,
+        mut decode: impl FnMut(&LaneTimes, &WantedWindow, &[u8]) -> Result<(), Malformed>,
+    ) -> u64 {
         let Some(lane) = series.lanes.get(series.entry.lane as usize) else { return 0 };
         let shared = self.lane_times(&series.entry, lane);
         let (Some(first), Some(last)) = (shared.windows.first(), shared.windows.last()) else {
@@ -131,26 +168,16 @@ impl<'a> BlockQuery<'a> {
         let (Some(from), Some(to)) = (from, to) else { return shared.unread };
         // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
         let all = self.block.span(*from, to.saturating_sub(*from)).ok();
-        let mark = out.mark();
         let mut damaged = shared.unread;
         for window in &shared.windows {
             let offset = offsets.get(window.number).copied().unwrap_or_default();
             let bytes = series.entry.chunk_bytes.get(window.number).copied().unwrap_or_default();
-            let mut decode = |span: &Span| {
-                let chunk = span.chunk(offset, bytes)?;
-                out.extend(&shared.times, window.part.clone(), window.skip, |values| {
-                    decode_values(chunk, window.ticks, values)
-                })
-            };
+            let mut decode = |span: &Span| decode(&shared, window, span.chunk(offset, bytes)?);
             let read = match &all {
                 Some(span) => decode(span),
                 None => self.one(offset, bytes).and_then(|span| decode(&span)),
             };
             damaged += u64::from(read.is_err());
-        }
-        let hidden = self.block.tombstones.of(series.number);
-        if !hidden.is_empty() {
-            out.retain(mark, |t| !hides(hidden, t));
         }
         damaged
     }

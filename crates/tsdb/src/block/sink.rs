@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
 use stoa_wal::Disk;
 
 use super::chunks::ChunksWriter;
@@ -13,7 +14,8 @@ use super::index::{Lane, Window};
 use super::index_writer::IndexBuilder;
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError, CHUNKS, INDEX, META, Meta};
-use crate::chunk::{Effort, encode_times, encode_values_with};
+use crate::batch::histogram_cells;
+use crate::chunk::{Effort, encode_histograms, encode_times, encode_values_with};
 use crate::recovery::Covered;
 
 /// Entries of one chunk in a block cut from the head: enough that its directory entry weighs little,
@@ -22,6 +24,17 @@ const FRESH_CHUNK_TICKS: usize = 1024;
 
 /// Entries of one chunk in a merged block, whose queries span more time.
 const MERGED_CHUNK_TICKS: usize = 4096;
+
+/// The most numbers of histograms in one chunk: a reader decodes no more at once than 2 MiB.
+const CHUNK_CELLS_MAX: usize = 1 << 18;
+
+/// How many of some histograms stand in one chunk at most.
+pub(super) fn histograms_per_chunk(histograms: &[(TimestampMs, Histogram)]) -> usize {
+    let cells = histograms.iter().map(|(_, histogram)| histogram_cells(histogram)).max();
+    // A power of two, so that series of about one size share their timestamps.
+    let most = (CHUNK_CELLS_MAX / cells.unwrap_or(0).max(1)).max(2);
+    1 << most.ilog2()
+}
 
 /// What a block is to be.
 #[derive(Debug)]
@@ -110,9 +123,23 @@ impl<'a> Sink<'a> {
 
     /// Writes the timestamps of series that follow; says the number of the lane.
     pub(super) fn lane(&mut self, times: &[TimestampMs]) -> io::Result<u32> {
+        self.lane_of(times, self.chunk_ticks)
+    }
+
+    /// Writes the timestamps of series of histograms that follow, so many a chunk at most; says the
+    /// number of the lane.
+    pub(super) fn histogram_lane(
+        &mut self,
+        times: &[TimestampMs],
+        chunk_ticks: usize,
+    ) -> io::Result<u32> {
+        self.lane_of(times, chunk_ticks.clamp(1, self.chunk_ticks))
+    }
+
+    fn lane_of(&mut self, times: &[TimestampMs], chunk_ticks: usize) -> io::Result<u32> {
         let offset = self.chunks.offset();
         let mut windows = Vec::new();
-        for window in times.chunks(self.chunk_ticks) {
+        for window in times.chunks(chunk_ticks) {
             self.scratch.clear();
             encode_times(window, &mut self.scratch);
             self.chunks.put(&self.scratch)?;
@@ -136,6 +163,36 @@ impl<'a> Sink<'a> {
         lane: u32,
         values: &[f64],
     ) -> Result<(), BlockError> {
+        let effort = self.effort;
+        self.entry(pairs, lane, values, |values, out| {
+            encode_values_with(effort, values, out);
+            Ok(())
+        })
+    }
+
+    /// The same for a series of histograms.
+    pub(super) fn histograms(
+        &mut self,
+        pairs: &[(u32, u32)],
+        lane: u32,
+        histograms: &[(TimestampMs, Histogram)],
+    ) -> Result<(), BlockError> {
+        let effort = self.effort;
+        self.entry(pairs, lane, histograms, |histograms, out| {
+            let histograms: Vec<&Histogram> = histograms.iter().map(|(_, h)| h).collect();
+            Ok(encode_histograms(&histograms, effort, out).map_err(io::Error::other)?)
+        })?;
+        self.index.set_histograms();
+        Ok(())
+    }
+
+    fn entry<V>(
+        &mut self,
+        pairs: &[(u32, u32)],
+        lane: u32,
+        values: &[V],
+        encode: impl Fn(&[V], &mut Vec<u8>) -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
         let windows = self.lanes.get(lane as usize).map(|lane| lane.windows.as_slice());
         if let Some([first, .., last] | [first @ last]) = windows {
             self.meta.first_t = self.meta.first_t.min(first.first_t);
@@ -145,9 +202,14 @@ impl<'a> Sink<'a> {
         self.meta.series += 1;
         let offset = self.chunks.offset();
         let mut chunk_bytes = Vec::new();
-        for window in values.chunks(self.chunk_ticks) {
+        let ticks: Vec<usize> =
+            windows.unwrap_or_default().iter().map(|window| window.ticks as usize).collect();
+        let mut rest = values;
+        for ticks in ticks {
+            let (window, behind) = rest.split_at_checked(ticks).unwrap_or((rest, &[]));
+            rest = behind;
             self.scratch.clear();
-            encode_values_with(self.effort, window, &mut self.scratch);
+            encode(window, &mut self.scratch)?;
             chunk_bytes.push(self.scratch.len() as u64);
             self.chunks.put(&self.scratch)?;
         }

@@ -9,15 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
 use stoa_wal::Disk;
 
-use super::sink::{Plan, Sink};
+use super::sink::{Plan, Sink, histograms_per_chunk};
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError};
 use crate::GroupId;
 use crate::bytes::Malformed;
 use crate::checkpoint::GroupSnapshot;
-use crate::head::TimesCache;
+use crate::head::{Sealed, TimesCache};
 use crate::select::{Samples, WholeTimes};
 
 /// Distinct sets of timestamps remembered per group, so that further series share them. Series
@@ -85,47 +86,100 @@ fn write_group(
 ) -> Result<(), BlockError> {
     let mut members: Vec<_> = group.members.iter().collect();
     members.sort_by(|a, b| a.labels.cmp(&b.labels));
-    // Compared one by one: unlike ones mostly differ in length or at once.
-    let mut shared: Vec<(Arc<[TimestampMs]>, u32)> = Vec::new();
+    let (mut lanes, mut histogram_lanes) = (Lanes::default(), Lanes::default());
     let mut times = TimesCache::with_chunks();
     let mut whole = WholeTimes::default();
     for member in members {
         let mut samples = Samples::default();
+        let mut histograms = Vec::new();
         for sealed in &member.sealed {
-            match sealed.decode(TimestampMs::MIN, TimestampMs::MAX, &mut times, &mut samples) {
+            match read(sealed, &mut times, &mut samples, &mut histograms) {
                 Ok(()) => written.read += 1,
-                Err(error) => {
-                    written.leave_out(sealed.window.place().file(), error)?;
-                }
+                Err(error) => written.leave_out(sealed.window.place().file(), error)?,
             }
         }
-        if samples.is_empty() {
+        if samples.is_empty() && histograms.is_empty() {
             continue;
         }
-        let (own_times, values) = samples.into_columns(&mut whole);
-        let lane = match shared
-            .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, &own_times) || *known == own_times)
-        {
-            Some((_, lane)) => *lane,
-            None => {
-                let lane = sink.lane(&own_times)?;
-                if shared.len() < SHARED_LANES_MAX {
-                    shared.push((own_times, lane));
-                }
-                lane
-            }
-        };
         let number = |text: &str| numbers.get(text).copied().ok_or(Malformed("a text not listed"));
         let pairs: Result<Vec<_>, Malformed> = member
             .labels
             .iter()
             .map(|label| Ok((number(&label.name)?, number(&label.value)?)))
             .collect();
-        sink.series(&pairs?, lane, &values)?;
+        let pairs = pairs?;
+        // Floats first: a series that has both is there twice, in this order.
+        let (own_times, values) = samples.into_columns(&mut whole);
+        if !histograms.is_sorted_by(|(a, _), (b, _)| a < b) {
+            histograms.sort_by_key(|(t, _)| *t);
+            histograms.dedup_by_key(|(t, _)| *t);
+        }
+        histograms.retain(|(t, _)| own_times.binary_search(t).is_err());
+        if !values.is_empty() {
+            let lane = lanes.find(own_times, Arc::ptr_eq, |times| sink.lane(times))?;
+            sink.series(&pairs, lane, &values)?;
+        }
+        if !histograms.is_empty() {
+            let ticks = histograms_per_chunk(&histograms);
+            let own_times: Vec<TimestampMs> = histograms.iter().map(|(t, _)| *t).collect();
+            let key = (ticks, own_times);
+            let put =
+                |(ticks, times): &(usize, Vec<TimestampMs>)| sink.histogram_lane(times, *ticks);
+            let lane = histogram_lanes.find(key, |_, _| false, put)?;
+            sink.histograms(&pairs, lane, &histograms)?;
+        }
     }
     sink.end_group(group.id.0);
     Ok(())
+}
+
+/// Appends what a chunk holds, of the one kind or the other; nothing after an error.
+fn read(
+    sealed: &Sealed,
+    times: &mut TimesCache,
+    samples: &mut Samples,
+    histograms: &mut Vec<(TimestampMs, Histogram)>,
+) -> Result<(), BlockError> {
+    let (start, end) = (TimestampMs::MIN, TimestampMs::MAX);
+    if !sealed.window.has_histograms() {
+        return sealed.decode(start, end, times, samples);
+    }
+    let before = histograms.len();
+    sealed
+        .decode_histograms(start, end, times, histograms)
+        .inspect_err(|_unread| histograms.truncate(before))
+}
+
+/// Lanes that further series may share, with what tells them apart.
+struct Lanes<K> {
+    known: Vec<(K, u32)>,
+}
+
+impl<K> Default for Lanes<K> {
+    fn default() -> Self {
+        Self { known: Vec::new() }
+    }
+}
+
+impl<K: PartialEq> Lanes<K> {
+    /// The lane of a key, written if need be. Keys are compared one by one: unlike ones mostly differ
+    /// in length or at once, and `is_same` may tell that two are one without looking inside.
+    fn find(
+        &mut self,
+        key: K,
+        is_same: impl Fn(&K, &K) -> bool,
+        write: impl FnOnce(&K) -> io::Result<u32>,
+    ) -> io::Result<u32> {
+        let found = self.known.iter().find(|(known, _)| is_same(known, &key) || *known == key);
+        if let Some((_, lane)) = found {
+            return Ok(*lane);
+        }
+        let lane = write(&key)?;
+        if self.known.len() < SHARED_LANES_MAX {
+            self.known.push((key, lane));
+        }
+        Ok(lane)
+    }
 }
 
 impl Written {

@@ -7,6 +7,8 @@
 //! Bounds: [`HISTOGRAMS_MAX`] in a chunk and [`HISTOGRAM_CELLS_MAX`] numbers in them; a reader
 //! allocates no more than that whatever the bytes say.
 
+use std::borrow::Borrow;
+
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
 
 use super::codec::{Codec, Effort, put_best};
@@ -56,15 +58,15 @@ pub fn holds_histograms(chunk: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`HistogramsError`], and then nothing was appended.
-pub fn encode_histograms(
-    histograms: &[Histogram],
+pub fn encode_histograms<H: Borrow<Histogram>>(
+    histograms: &[H],
     effort: Effort,
     out: &mut Vec<u8>,
 ) -> Result<(), HistogramsError> {
     if histograms.len() > HISTOGRAMS_MAX {
         return Err(HistogramsError::TooLarge);
     }
-    let live = || histograms.iter().filter(|histogram| !histogram.is_stale());
+    let live = || histograms.iter().map(H::borrow).filter(|histogram| !histogram.is_stale());
     let mut cells_left = HISTOGRAM_CELLS_MAX;
     for histogram in live() {
         let Histogram { positive_spans, negative_spans, custom_values, .. } = histogram;
@@ -80,7 +82,7 @@ pub fn encode_histograms(
         let cells = spans + custom_values.len() + positive + negative + CELLS_FIXED;
         cells_left = cells_left.checked_sub(cells).ok_or(HistogramsError::TooLarge)?;
     }
-    let entries: Vec<&Histogram> = histograms.iter().collect();
+    let entries: Vec<&Histogram> = histograms.iter().map(H::borrow).collect();
     put_masked(
         out,
         &entries,

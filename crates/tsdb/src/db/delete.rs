@@ -64,7 +64,13 @@ impl Db {
         now_ms: TimestampMs,
         upkeep: &mut Upkeep,
     ) -> Result<(), DbError> {
-        if self.state().head.select(matchers, start, end).next().is_none() {
+        let has_any = {
+            let state = self.state();
+            let head = &state.head;
+            head.select(matchers, start, end).next().is_some()
+                || head.select_histograms(matchers, start, end).next().is_some()
+        };
+        if !has_any {
             return Ok(());
         }
         let (first, last) = (self.options.block_start(start), self.options.block_start(end));

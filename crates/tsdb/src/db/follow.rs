@@ -76,8 +76,10 @@ impl Db {
                 Entry::Record { kind, payload, .. } => {
                     bytes += payload.len();
                     match batch_of(kind, &payload, &mut follower.cursor.sequence) {
-                        Ok(Some(batch)) => {
-                            follower.cursor.batches += u64::from(gathered.add(&batch));
+                        Ok(Some((batch, histograms))) => {
+                            gathered.histograms += histograms;
+                            let has_any = gathered.add(&batch) || histograms > 0;
+                            follower.cursor.batches += u64::from(has_any);
                         }
                         Ok(None) => {}
                         Err(_malformed) => gathered.damaged += 1,
@@ -141,8 +143,8 @@ impl Db {
 
     /// Puts together what is of one series, and labels to it.
     fn labelled(&self, follower: &mut Follower, gathered: Gathered) -> Followed {
-        let Gathered { mut samples, damaged, max_t, is_all } = gathered;
-        let mut followed = Followed { damaged, max_t, is_all, ..Followed::default() };
+        let Gathered { mut samples, damaged, histograms, max_t, is_all } = gathered;
+        let mut followed = Followed { damaged, histograms, max_t, is_all, ..Followed::default() };
         // Stable: a series' samples keep their order.
         samples.sort_by_key(|(series, _, _)| *series);
         let of_series: Vec<_> = samples.chunk_by(|a, b| a.0 == b.0).collect();
@@ -353,7 +355,8 @@ impl Db {
         let mut samples = 0;
         for entry in reader {
             let Entry::Record { kind, payload, .. } = entry else { continue };
-            if let Ok(Some(batch)) = batch_of(kind, &payload, &mut sequence) {
+            if let Ok(Some((batch, histograms))) = batch_of(kind, &payload, &mut sequence) {
+                samples += histograms;
                 samples += batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
             }
         }
@@ -370,6 +373,7 @@ fn key_of(name: &str) -> Vec<u8> {
 struct Gathered {
     samples: Vec<(SeriesRef, TimestampMs, f64)>,
     damaged: u64,
+    histograms: u64,
     max_t: Option<TimestampMs>,
     is_all: bool,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 
+use super::histograms::{floats_of, may_clash};
 use super::{Db, State};
 use crate::SelectError;
 use crate::block::{Block, BlockError, BlockQuery, BlockSeries, Index};
@@ -33,7 +34,7 @@ impl Db {
         samples_max: usize,
     ) -> Result<Vec<SeriesData>, SelectError> {
         // Taken in one step, so that samples on their way to a block are in one of the two.
-        let (found, blocks) = {
+        let (found, blocks, may_clash) = {
             let state = self.state();
             // Series of several groups may be one; the last word is the gathering's.
             let too_many = series_max.saturating_mul(4).saturating_add(1001);
@@ -42,13 +43,20 @@ impl Db {
             if found.len() >= too_many {
                 return Err(SelectError::TooManySeries { max: series_max });
             }
-            (found, overlapping(&state, start_ms, end_ms))
+            let blocks = overlapping(&state, start_ms, end_ms);
+            let may_clash = may_clash(&state, &blocks);
+            (found, blocks, may_clash)
         };
+        if may_clash {
+            let mixed = self.select_mixed(matchers, start_ms, end_ms, series_max, samples_max)?;
+            return Ok(mixed.filter_map(floats_of).collect());
+        }
         let mut gather = Gather::new(series_max, samples_max);
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
             let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
-            let Some(numbers) = self.whole(block, query.find(matchers)) else { continue };
+            let Some(mut numbers) = self.whole(block, query.find(matchers)) else { continue };
+            numbers.retain(|number| !index.has_histograms(*number));
             for number in numbers {
                 let Some(series) = self.whole(block, query.series(number)) else { break };
                 let Some(BlockSeries { labels, place }) = series else { continue };
@@ -181,7 +189,7 @@ impl Db {
         values.into_iter().take(limit).collect()
     }
 
-    fn index(&self, block: &Block) -> Option<Arc<Index>> {
+    pub(super) fn index(&self, block: &Block) -> Option<Arc<Index>> {
         match self.indexes.get(block) {
             Ok(index) => Some(index),
             Err(BlockError::Malformed(_)) => {
@@ -197,7 +205,7 @@ impl Db {
     }
 
     /// What was read of a block's index, if it was whole.
-    fn whole<T>(&self, block: &Block, read: Result<T, Malformed>) -> Option<T> {
+    pub(super) fn whole<T>(&self, block: &Block, read: Result<T, Malformed>) -> Option<T> {
         if read.is_err() {
             block.set_damaged();
             self.indexes.forget(block.meta.sequence);
@@ -206,7 +214,7 @@ impl Db {
     }
 }
 
-fn overlapping(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
+pub(super) fn overlapping(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
     let is_wanted = |block: &&Arc<Block>| block.overlaps(start, end) && !block.is_damaged();
     state.blocks.iter().filter(is_wanted).cloned().collect()
 }

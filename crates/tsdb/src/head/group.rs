@@ -7,8 +7,13 @@
 //! The first window of a span is shorter, by a length that depends on the group, so that groups do not
 //! all seal at once.
 //!
+//! Native histograms are kept apart, in whatever order they come (`super::histograms`), and sealed into
+//! windows of their own.
+//!
 //! Equal instants are compared before a sample is taken: against both open windows always, against a
 //! sealed window only when the instant is one of its ticks.
+
+mod histograms;
 
 use std::convert::Infallible;
 use std::hash::BuildHasher as _;
@@ -19,10 +24,12 @@ use stoa_model::TimestampMs;
 
 use super::Shared;
 use super::column::{Column, Presence};
+use super::histograms::OpenHistograms;
 use super::live::{Folded, Live};
 use super::postings::Pair;
 use super::refs::Refs;
 use super::window::{Slots, Window, WindowBuilder};
+use crate::checkpoint::OpenKind;
 use crate::select::Samples;
 use crate::{Appended, GroupId, Options, Row, SeriesRef};
 
@@ -39,6 +46,10 @@ pub(crate) struct Group {
     by_labels: HashTable<u32>,
     live: Live,
     late: Vec<TimestampMs>,
+    /// Open histograms; most groups never have any.
+    histograms: Option<Box<OpenHistograms>>,
+    /// No histogram is later: floats after it need not be compared with any.
+    histograms_last_t: TimestampMs,
     /// The newest tick ever; what is not after it is late.
     pub(crate) last_t: TimestampMs,
     /// The sealed windows that are in no block yet.
@@ -74,7 +85,7 @@ pub(crate) struct Removed {
 /// An open column as a checkpoint keeps it: presence and chunk as in a sealed window.
 #[derive(Debug)]
 pub(crate) struct OpenImage {
-    pub(crate) is_late: bool,
+    pub(crate) what: OpenKind,
     /// Ascending.
     pub(crate) times: Vec<TimestampMs>,
     pub(crate) columns: Vec<(SeriesRef, Vec<u8>)>,
@@ -91,6 +102,8 @@ impl Group {
             by_labels: HashTable::new(),
             live: Live::default(),
             late: Vec::new(),
+            histograms: None,
+            histograms_last_t: TimestampMs::MIN,
             last_t: TimestampMs::MIN,
             windows: Vec::new(),
             live_max: 0,
@@ -220,11 +233,16 @@ impl Group {
             self.begin_tick(t, row.samples.len(), options, shared);
         }
         let mut foreign = 0;
+        let beside_histograms = t <= self.histograms_last_t;
         for (series, v) in &row.samples {
             let Some(slot) = slot_of(*series) else {
                 foreign += 1;
                 continue;
             };
+            if beside_histograms && self.has_histogram((slot, *series), t, shared) {
+                counts.conflicting += 1;
+                continue;
+            }
             match self.live.insert(slot, *v) {
                 None => counts.stored += 1,
                 Some(there) => count_repeat(there, *v, counts),
@@ -300,6 +318,10 @@ impl Group {
                 continue;
             };
             let in_live = |tick| self.live.row_value(slot, tick).or_else(|| member.live.get(tick));
+            if self.has_histogram((slot, *series), t, shared) {
+                counts.conflicting += 1;
+                continue;
+            }
             // A chunk that cannot be read gives nothing to compare with.
             let in_sealed = |window: &Arc<Window>| window.sealed(slot)?.find(t).ok()?;
             let there = live_tick
@@ -384,11 +406,19 @@ impl Group {
         shared.serials += 1;
         let window = builder.finish(shared.serials, times);
         shared.unsaved_bytes += window.bytes();
+        self.note_histograms(&window);
         self.windows.push(Arc::new(window));
+    }
+
+    fn note_histograms(&mut self, window: &Window) {
+        if window.has_histograms() {
+            self.histograms_last_t = self.histograms_last_t.max(window.last_t());
+        }
     }
 
     /// Adds a window whose chunks are in a file.
     pub(crate) fn restore_window(&mut self, window: Window) {
+        self.note_histograms(&window);
         self.windows.push(Arc::new(window));
     }
 
@@ -406,14 +436,18 @@ impl Group {
         if self.late.iter().any(|t| is_wanted(*t)) {
             self.seal_late(options, shared);
         }
+        if self.histograms.as_ref().is_some_and(|open| open.has(is_wanted)) {
+            self.seal_histograms(options, shared);
+        }
     }
 
-    /// The open columns, live and late, as a checkpoint keeps them.
-    pub(crate) fn open_images(&self) -> Vec<OpenImage> {
+    /// The open columns, live and late, as a checkpoint keeps them; histograms as the windows they
+    /// would be sealed to.
+    pub(crate) fn open_images(&self, options: &Options) -> Vec<OpenImage> {
         let mut images = Vec::new();
-        let mut put = |is_late, times: Vec<TimestampMs>, columns: Vec<_>| {
+        let mut put = |what, times: Vec<TimestampMs>, columns: Vec<_>| {
             if !times.is_empty() {
-                images.push(OpenImage { is_late, times, columns });
+                images.push(OpenImage { what, times, columns });
             }
         };
         let stored = |present: Option<&Presence>, values: &[f64]| {
@@ -437,14 +471,22 @@ impl Group {
                 columns.push((member.series, stored(gaps, &values)));
             }
         }
-        put(false, self.live.times.clone(), columns);
+        put(OpenKind::Live, self.live.times.clone(), columns);
         let order = in_order(&self.late);
         let late = self.members().filter_map(|(_, member)| {
             let (present, values) = late_values(member.late.as_ref()?, &order);
             let gaps = (values.len() < order.len()).then_some(&present);
             Some((member.series, stored(gaps, &values)))
         });
-        put(true, order.iter().map(|(t, _)| *t).collect(), late.collect());
+        put(OpenKind::Late, order.iter().map(|(t, _)| *t).collect(), late.collect());
+        let parts = self.histograms.as_ref().map(|open| open.encode(options)).unwrap_or_default();
+        for part in parts {
+            let columns = part
+                .builder
+                .chunks()
+                .filter_map(|(slot, stored)| Some((self.member(slot)?.series, stored.to_vec())));
+            put(OpenKind::Sealed, part.times, columns.collect());
+        }
         images
     }
 
@@ -475,6 +517,8 @@ impl Group {
     /// The first timestamp of all windows.
     pub(crate) fn first_t(&self) -> Option<TimestampMs> {
         let sealed = self.windows.iter().map(|window| window.first_t());
+        let histograms = self.histograms.as_ref().and_then(|open| open.first_t());
+        let sealed = sealed.chain(histograms);
         sealed.chain(self.live.times.first().copied()).chain(self.late.iter().copied()).min()
     }
 
@@ -482,6 +526,8 @@ impl Group {
     pub(crate) fn take_idle(&mut self, shared: &Shared) -> Vec<Removed> {
         let mut busy = Slots::default();
         self.windows.iter().for_each(|window| busy.add_all(window.slots()));
+        let histograms = self.histograms.iter().flat_map(|open| open.slots());
+        histograms.for_each(|slot| busy.insert(slot));
         let mut taken = Vec::new();
         for slot in (0u32..).take(self.members.len()) {
             let in_row = self.live.row_values(slot).next().is_some();
@@ -597,6 +643,10 @@ impl Group {
             && (self.live.row_values(slot).any(|(t, _)| in_range(&t))
                 || at(times, member.live.present())))
             || member.late.as_ref().is_some_and(|column| at(late, column.present()))
+            || self
+                .histograms
+                .as_ref()
+                .is_some_and(|open| open.range(slot, start, end).next().is_some())
     }
 
     /// Samples and bytes of open columns and chunks, those in files included.
@@ -610,6 +660,11 @@ impl Group {
                 samples += late.present().count() as u64;
                 bytes += late.heap_bytes() as u64;
             }
+        }
+        if let Some(open) = &self.histograms {
+            let (histograms, open_bytes) = open.footprint();
+            samples += histograms;
+            bytes += open_bytes;
         }
         for window in &self.windows {
             samples += window.samples();

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
 
 use super::window::{TimesCache, Window};
 use crate::SeriesRef;
@@ -35,11 +36,16 @@ pub(crate) struct Known {
     /// The number of the last window that was looked at.
     pub(crate) upto: u64,
     values: HashMap<(SeriesRef, TimestampMs), f64>,
+    histograms: HashMap<(SeriesRef, TimestampMs), Histogram>,
 }
 
 impl Known {
     pub(crate) fn get(&self, series: SeriesRef, t: TimestampMs) -> Option<f64> {
         self.values.get(&(series, t)).copied()
+    }
+
+    pub(crate) fn histogram(&self, series: SeriesRef, t: TimestampMs) -> Option<&Histogram> {
+        self.histograms.get(&(series, t))
     }
 }
 
@@ -48,7 +54,7 @@ impl Repeats {
     pub(crate) fn read(&self) -> Known {
         let all = self.wanted.values().flat_map(|(_, instants)| instants);
         let instants: BTreeSet<TimestampMs> = all.copied().collect();
-        let mut known = Known { upto: self.upto, values: HashMap::new() };
+        let mut known = Known { upto: self.upto, ..Known::default() };
         for window in &self.windows {
             let ticks = window.times();
             let mut hit = ticks.iter().filter(|t| instants.contains(*t));
@@ -58,11 +64,21 @@ impl Repeats {
             let mut cache =
                 if is_whole { TimesCache::with_chunks() } else { TimesCache::default() };
             let mut whole = WholeTimes::default();
+            let mut histograms = Vec::new();
             for (slot, (series, wanted)) in &self.wanted {
                 if !wanted.iter().any(|t| first <= *t && *t <= last) {
                     continue;
                 }
                 let Some(sealed) = window.sealed(*slot) else { continue };
+                if window.has_histograms() {
+                    histograms.clear();
+                    let read = sealed.decode_histograms(first, last, &mut cache, &mut histograms);
+                    if read.is_ok() {
+                        let found = histograms.drain(..).filter(|(t, _)| wanted.contains(t));
+                        known.histograms.extend(found.map(|(t, found)| ((*series, t), found)));
+                    }
+                    continue;
+                }
                 let mut samples = Samples::default();
                 if sealed.decode(first, last, &mut cache, &mut samples).is_err() {
                     continue;

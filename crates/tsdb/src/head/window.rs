@@ -9,11 +9,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
 
 use super::column::Presence;
 use crate::block::BlockError;
 use crate::bytes::{Cursor, Malformed};
-use crate::chunk::{decode_times, decode_values, encode_times};
+use crate::chunk::{
+    decode_histograms, decode_times, decode_values, encode_times, holds_histograms,
+};
 use crate::head_file::{CRC_BYTES, HeadFile, check};
 use crate::select::{Samples, WholeTimes, within};
 
@@ -34,6 +37,8 @@ pub(crate) struct Window {
     /// Bytes of all chunks before each [`STRIDE`]th.
     strides: Box<[u32]>,
     samples: u64,
+    /// Its chunks are of native histograms, all of them.
+    has_histograms: bool,
     place: Mutex<Place>,
 }
 
@@ -115,6 +120,7 @@ pub(crate) struct WindowBuilder {
     lens: Vec<u16>,
     bytes: Vec<u8>,
     samples: u64,
+    has_histograms: bool,
 }
 
 impl WindowBuilder {
@@ -127,17 +133,47 @@ impl WindowBuilder {
         present: Option<&Presence>,
         put: impl FnOnce(&mut Vec<u8>),
     ) {
+        // A chunk of 256 values takes some 2 KiB at the very most.
+        let _fits = self.push_any(slot, samples, present, put);
+    }
+
+    /// Adds a chunk of histograms of a member behind all that were added; false when it is too long
+    /// or the window has floats.
+    pub(crate) fn push_histograms(
+        &mut self,
+        slot: u32,
+        samples: usize,
+        present: Option<&Presence>,
+        chunk: &[u8],
+    ) -> bool {
+        if !self.has_histograms && !self.is_empty() {
+            return false;
+        }
+        self.has_histograms = true;
+        self.push_any(slot, samples, present, |bytes| bytes.extend_from_slice(chunk))
+    }
+
+    fn push_any(
+        &mut self,
+        slot: u32,
+        samples: usize,
+        present: Option<&Presence>,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         let at = self.bytes.len();
         put_presence(&mut self.bytes, present);
         put(&mut self.bytes);
-        // A chunk of 256 values takes some 2 KiB at the very most.
         match u16::try_from(self.bytes.len() - at) {
             Ok(len) => {
                 self.lens.push(len);
                 self.slots.insert(slot);
                 self.samples += samples as u64;
+                true
             }
-            Err(_too_long) => self.bytes.truncate(at),
+            Err(_too_long) => {
+                self.bytes.truncate(at);
+                false
+            }
         }
     }
 
@@ -145,6 +181,13 @@ impl WindowBuilder {
     pub(crate) fn push_stored(&mut self, slot: u32, ticks: usize, stored: &[u8]) -> bool {
         let Ok((present, chunk)) = split_stored(stored) else { return false };
         let count = present.as_ref().map_or(ticks, Presence::count);
+        if holds_histograms(chunk) {
+            return decode_histograms(chunk, count, &mut Vec::new()).is_ok()
+                && self.push_histograms(slot, count, present.as_ref(), chunk);
+        }
+        if self.has_histograms {
+            return false;
+        }
         if stored.len() > usize::from(u16::MAX)
             || decode_values(chunk, count, &mut Vec::new()).is_err()
         {
@@ -158,10 +201,21 @@ impl WindowBuilder {
         self.lens.is_empty()
     }
 
+    /// The chunks with their presence, by slot.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        self.slots.iter().zip(&self.lens).map(move |(slot, len)| {
+            let (stored, behind) = rest.split_at_checked(usize::from(*len)).unwrap_or_default();
+            rest = behind;
+            (slot, stored)
+        })
+    }
+
     /// The window; its chunks are in memory. `times` ascend and are not empty.
     pub(crate) fn finish(self, serial: u64, times: &[TimestampMs]) -> Window {
         let place = Place::Memory(Arc::from(self.bytes));
-        Window::new(serial, times, self.slots, self.lens.into(), self.samples, place)
+        let window = Window::new(serial, times, self.slots, self.lens.into(), self.samples, place);
+        Window { has_histograms: self.has_histograms, ..window }
     }
 }
 
@@ -212,8 +266,19 @@ impl Window {
             lens,
             strides,
             samples,
+            has_histograms: false,
             place: Mutex::new(place),
         }
+    }
+
+    /// The same, of chunks of native histograms.
+    pub(crate) fn of_histograms(self) -> Self {
+        Self { has_histograms: true, ..self }
+    }
+
+    /// Whether its chunks are of native histograms.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.has_histograms
     }
 
     pub(crate) fn first_t(&self) -> TimestampMs {
@@ -386,7 +451,46 @@ impl Sealed {
         Ok(values.first().copied())
     }
 
-    /// Appends the samples in the range, both ends included; after an error none.
+    /// Whether the series has a histogram at `t`, and which one.
+    pub(crate) fn find_histogram(&self, t: TimestampMs) -> Result<Option<Histogram>, BlockError> {
+        let mut found = Vec::new();
+        self.decode_histograms(t, t, &mut TimesCache::default(), &mut found)?;
+        Ok(found.pop().map(|(_, histogram)| histogram))
+    }
+
+    /// Appends the histograms in the range, both ends included; none of a window of floats. After an
+    /// error `out` may hold some.
+    pub(crate) fn decode_histograms(
+        &self,
+        start: TimestampMs,
+        end: TimestampMs,
+        times: &mut TimesCache,
+        out: &mut Vec<(TimestampMs, Histogram)>,
+    ) -> Result<(), BlockError> {
+        if !self.window.has_histograms {
+            return Ok(());
+        }
+        let stored = self.window.stored(self.rank as usize, times)?;
+        let (present, chunk) = split_stored(&stored)?;
+        let times = times.get(&self.window);
+        let mut histograms = Vec::new();
+        let in_range = |(t, _): &(TimestampMs, Histogram)| start <= *t && *t <= end;
+        match present {
+            None => {
+                decode_histograms(chunk, times.len(), &mut histograms)?;
+                out.extend(times.iter().copied().zip(histograms).filter(in_range));
+            }
+            Some(present) => {
+                decode_histograms(chunk, present.count(), &mut histograms)?;
+                let times = present.ticks().filter_map(|tick| times.get(tick).copied());
+                out.extend(times.zip(histograms).filter(in_range));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the samples in the range, both ends included, none of a window of histograms; after an
+    /// error none.
     pub(crate) fn decode(
         &self,
         start: TimestampMs,
@@ -394,6 +498,9 @@ impl Sealed {
         times: &mut TimesCache,
         out: &mut Samples,
     ) -> Result<(), BlockError> {
+        if self.window.has_histograms {
+            return Ok(());
+        }
         let stored = self.window.stored(self.rank as usize, times)?;
         let (present, chunk) = split_stored(&stored)?;
         let times = times.of(&self.window, present.as_ref());

@@ -1,12 +1,42 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 use proptest::strategy::Strategy;
 use stoa_model::Labels;
 
-use super::{BatchRecord, get_marks_part, get_series, marks_bodies, put_batch, put_series};
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, Span};
+
+use super::{
+    BatchRecord, HistogramsRecord, get_marks_part, get_series, marks_bodies, put_batch,
+    put_histograms, put_series,
+};
 use crate::bytes::Cursor;
-use crate::{GroupId, Mark, Row, SeriesRef};
+use crate::{GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample, Mark, Row, SeriesRef};
+
+fn histogram(count: u64, buckets: u32) -> Histogram {
+    let counts = BucketCounts {
+        count: count * u64::from(buckets),
+        positive: vec![count; buckets as usize],
+        ..BucketCounts::default()
+    };
+    Histogram {
+        sum: 1.0,
+        schema: 3,
+        positive_spans: vec![Span { offset: 2, length: buckets }],
+        counts: Counts::Integer(counts),
+        ..Histogram::stale()
+    }
+}
+
+fn histogram_sample() -> impl Strategy<Value = HistogramSample> {
+    (any::<i64>(), any::<u32>(), 0..1u64 << 40, 0u32..9).prop_map(
+        |(t_ms, series, count, buckets)| {
+            let histogram = Arc::new(histogram(count, buckets));
+            HistogramSample { t_ms, series: SeriesRef(series), histogram }
+        },
+    )
+}
 
 fn row() -> impl Strategy<Value = Row> {
     let sample = (0u32..12, any::<u8>()).prop_map(|(s, v)| (SeriesRef(s), f64::from(v % 3)));
@@ -36,9 +66,30 @@ proptest! {
     }
 
     #[test]
+    fn histograms_round_trip_with_their_batch(
+        rows in proptest::collection::vec(row(), 0..3), group: u64,
+        histograms in proptest::collection::vec(histogram_sample(), 0..9),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let mut out = Vec::new();
+        put_histograms(&mut out, &histograms, |body| {
+            put_batch(body, GroupId(group), &rows, &[], &[]);
+        });
+        let mut cursor = Cursor::new(&out);
+        let back = HistogramsRecord::get(&mut cursor).unwrap();
+        cursor.end().unwrap();
+        let batch = BatchRecord { group: GroupId(group), rows, marks: vec![], removed: vec![] };
+        assert_eq!(back, HistogramsRecord { batch, histograms });
+        assert!(HistogramsRecord::get(&mut Cursor::new(&out[..cut.index(out.len())])).is_err());
+    }
+
+    #[test]
     fn any_bytes_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..90)) {
         if let Ok(batch) = BatchRecord::get(&mut Cursor::new(&bytes)) {
             assert!(batch.rows.len() + batch.marks.len() <= bytes.len());
+        }
+        if let Ok(record) = HistogramsRecord::get(&mut Cursor::new(&bytes)) {
+            assert!(record.histograms.len() <= bytes.len());
         }
         if let Ok((_, series)) = get_series(&mut Cursor::new(&bytes)) {
             assert!(series.len() <= bytes.len());
@@ -71,6 +122,37 @@ fn the_bytes_of_each_record_stay_as_written_down() {
     let expected = b"\x02\0\0\0\0\0\0\0\x01\x01\x07\x02\x08\x09\0\x02\
         \xd0\x0f\x00\x03\x06\x02\x08\x01\x10\x51\x20\xd0\x0f\x03\x04\x30";
     assert_eq!(out, expected);
+
+    let sample = |t_ms, series, histogram: Histogram| HistogramSample {
+        t_ms,
+        series: SeriesRef(series),
+        histogram: Arc::new(histogram),
+    };
+    let histograms = [sample(1000, 3, histogram(1, 1)), sample(2000, 1, Histogram::stale())];
+    out.clear();
+    put_histograms(&mut out, &histograms, |body| put_batch(body, GroupId(2), &[], &[], &[]));
+    let expected = b"\x0b\x02\0\0\0\0\0\0\0\0\0\0\x02\x06\xd0\x0f\
+        \x18\x06\x01\0\0\x01\0\x06\0\x01\x04\x01\0\0\x01\0\0\x01\x02\0\x01\0\0\0\x10\x03\xd0\x0f\x02\x86\x01";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn a_histogram_that_is_none_or_too_large_is_not_read() {
+    let most = u32::try_from(HISTOGRAM_NUMBERS_MAX).unwrap();
+    let Counts::Integer(counts) = histogram(1, 2).counts else { unreachable!() };
+    let counts = Counts::Integer(BucketCounts { count: 7, ..counts });
+    let refused = [
+        (histogram(1, most - 1), true),
+        (histogram(1, most), false),
+        (Histogram { counts, ..histogram(1, 2) }, false),
+        (Histogram { schema: 9, ..histogram(1, 2) }, false),
+    ];
+    for (given, is_read) in refused {
+        let sample = HistogramSample { t_ms: 1, series: SeriesRef(1), histogram: given.into() };
+        let mut out = Vec::new();
+        put_histograms(&mut out, &[sample], |body| put_batch(body, GroupId(1), &[], &[], &[]));
+        assert_eq!(HistogramsRecord::get(&mut Cursor::new(&out)).is_ok(), is_read);
+    }
 }
 
 #[test]

@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use stoa_model::histogram::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, Span};
 use stoa_model::{Matcher, stale_nan};
-use stoa_tsdb::Options;
+use stoa_tsdb::{Db, Options};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::SimDisk;
 
+use crate::histograms::{self, all_histograms, histogram};
 use crate::{DIR, MINUTE_MS, START, all, append, files, open, series};
 
 /// Every codec, two lanes, a late sample, a checkpoint with what is left, and a log after it.
@@ -34,8 +36,9 @@ fn write(disk: &SimDisk) {
 }
 
 /// v1: blocks of version 1. v2: blocks of version 2, and one merged from two, with tombstones. v3: a
-/// head of version 2.
-const VERSIONS: [&str; 3] = ["v1", "v2", "v3"];
+/// head of version 2. v4: native histograms, in a block whose index is of version 2, in the head and in
+/// the log.
+const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 
 fn golden_dir(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
@@ -75,15 +78,49 @@ fn write_waiting(disk: &SimDisk) {
     db.close().unwrap();
 }
 
+/// Beside what [`write_waiting`] makes, histograms in all places there are.
+fn write_histograms(disk: &SimDisk) {
+    write_waiting(disk);
+    let (db, _) = crate::open_with(disk, Options { log_bytes_max: 0, ..crate::options() });
+    let (a, b) = (series(&db, 1, "__name__=a,kind=h"), series(&db, 1, "__name__=b,kind=h"));
+    let start = START + 12 * MINUTE_MS;
+    let put = |second: i64| {
+        let given = match second % 10 {
+            8 => Histogram::stale(),
+            9 => Histogram {
+                schema: CUSTOM_BUCKETS_SCHEMA,
+                zero_threshold: 0.0,
+                positive_spans: vec![Span { offset: 0, length: 2 }],
+                custom_values: vec![0.5, 1.0],
+                counts: Counts::Float(BucketCounts {
+                    count: 1.5,
+                    positive: vec![1.0, 0.5],
+                    ..BucketCounts::default()
+                }),
+                ..histogram(1, 0)
+            },
+            n => histogram(second, 2 + n / 4),
+        };
+        let floats = if second % 2 == 0 { vec![(b, 1.0)] } else { vec![] };
+        let mut histograms = vec![(a, given.clone())];
+        histograms.extend((second % 2 == 1).then_some((b, given)));
+        histograms::put(&db, start + second * 1000, &floats, &histograms).unwrap();
+    };
+    (0..100).for_each(put);
+    assert!(db.maintain(start + MINUTE_MS).unwrap().checkpointed);
+    (100..104).for_each(put);
+    db.close().unwrap();
+}
+
 #[test]
 fn what_is_written_is_what_was_written() {
     let disk = SimDisk::new(1);
-    write_waiting(&disk);
+    write_histograms(&disk);
     let bless = std::env::var_os("STOA_BLESS").is_some();
     let mut names = Vec::new();
     for path in files(&disk, Path::new(DIR)) {
         let name = path.strip_prefix(DIR).unwrap();
-        let golden = golden_dir("v3").join(name);
+        let golden = golden_dir("v4").join(name);
         let bytes = disk.read(&path).unwrap();
         if bless {
             std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
@@ -94,15 +131,18 @@ fn what_is_written_is_what_was_written() {
         names.push(name.to_owned());
     }
     assert!(names.iter().any(|name| name.starts_with("head")), "{names:?}");
-    assert_eq!(names.len(), 13, "{names:?}");
+    assert_eq!(names.len(), 19, "{names:?}");
 }
 
 #[test]
 fn what_was_written_still_opens() {
-    for (version, write) in VERSIONS.into_iter().zip([write, write_merged, write_waiting]) {
+    let writes = [write, write_merged, write_waiting, write_histograms];
+    for (version, write) in VERSIONS.into_iter().zip(writes) {
         let fresh = SimDisk::new(1);
         write(&fresh);
+        let all = |db: &Db| (all(db), all_histograms(db));
         let expected = all(&open(&fresh).0);
+        assert_eq!(expected.1.is_empty(), version != "v4");
         let disk = SimDisk::new(2);
         copy_in(&disk, &golden_dir(version), Path::new(DIR));
         let (db, recovery) = open(&disk);

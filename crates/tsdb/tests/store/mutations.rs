@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stoa_model::Matcher;
-use stoa_tsdb::{Options, fsck};
+use stoa_tsdb::{Db, Options, fsck};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::{SimDisk, SimSnapshot};
 
-use crate::{DIR, MINUTE_MS, START, Samples, all, files, fill, open_with, options};
+use crate::histograms::{all_histograms, histogram, put};
+use crate::{DIR, MINUTE_MS, START, Samples, all, files, fill, open_with, options, series};
 
 /// A page of a file system.
 const PAGE_BYTES: usize = 512;
@@ -28,18 +29,32 @@ fn merging() -> Options {
     Options { compaction_ms: vec![4 * MINUTE_MS], ..options() }
 }
 
+/// Floats, and the sums of histograms under names of their own.
+fn everything(db: &Db) -> Samples {
+    let histograms = all_histograms(db).into_iter();
+    let histograms =
+        histograms.map(|(name, t, h)| ((format!("histogram {name}"), t), h.sum.to_bits()));
+    all(db).into_iter().chain(histograms).collect()
+}
+
 /// Fresh blocks and merged ones, one with tombstones, a checkpoint, a log.
 fn image() -> Image {
     let disk = SimDisk::new(5);
     let (db, _) = open_with(&disk, merging());
     fill(&db, START, 500);
+    let refs = ["h0", "h1"].map(|name| series(&db, 1, &format!("__name__={name}")));
+    for second in 0..500i64 {
+        let given = histogram(second, 3 + second / 40);
+        let other = histogram(second / 9, 5);
+        put(&db, START + second * 1000, &[], &[(refs[0], given), (refs[1], other)]).unwrap();
+    }
     db.maintain(START + 8 * MINUTE_MS).unwrap();
     db.compact(START + 8 * MINUTE_MS).unwrap();
     db.sync().unwrap();
-    let undeleted = all(&db);
+    let undeleted = everything(&db);
     let matchers = [Matcher::equal("__name__", "m1")];
     db.delete_series(&matchers, START + 30_000, START + 50_000, START).unwrap();
-    let samples = all(&db);
+    let samples = everything(&db);
     assert!(samples.len() < undeleted.len());
     db.close().unwrap();
     // What removals left is gone with the next start.
@@ -119,7 +134,7 @@ impl Image {
             assert_eq!(again.damage, [], "{case}");
         }
         let (db, recovery) = open_with(&self.disk, merging());
-        let found = all(&db);
+        let found = everything(&db);
         for (key, v) in &found {
             assert_eq!(self.undeleted.get(key), Some(v), "{case}: {key:?}");
         }
@@ -143,11 +158,11 @@ impl Image {
         // It takes samples, merges what is left, and opens again.
         fill(&db, START + 600_000, 2);
         drop(db.compact(START + 60 * MINUTE_MS));
-        let merged = all(&db);
+        let merged = everything(&db);
         assert!(found.keys().all(|key| merged.contains_key(key)), "{case}");
         db.close().unwrap();
         let (db, _) = open_with(&self.disk, merging());
-        assert_eq!(all(&db), merged, "{case}");
+        assert_eq!(everything(&db), merged, "{case}");
         is_changed
     }
 }
@@ -178,7 +193,7 @@ fn a_block_that_is_there_twice_counts_once() {
         }
         let (db, recovery) = open_with(&image.disk, merging());
         assert_eq!(recovery.damaged, 0);
-        assert_eq!(all(&db), image.samples);
+        assert_eq!(everything(&db), image.samples);
         let stored = db.stats().block_samples + db.stats().head_samples;
         assert_eq!(stored, image.undeleted.len() as u64);
     }

@@ -1,0 +1,244 @@
+//! Native histograms beside floats: what is taken, what is refused, where they are found.
+
+use std::sync::Arc;
+
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
+use stoa_model::{Matcher, stale_nan};
+use stoa_tsdb::{
+    AppendError, Appended, Batch, Db, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramData,
+    HistogramSample, Options, Row, SeriesRef,
+};
+use stoa_wal::disk::SimDisk;
+
+use crate::{MINUTE_MS, START, all, labels, open, open_with, options, series};
+
+/// A counter of `n` observations in as many buckets as given.
+pub(crate) fn histogram(n: i64, buckets: i64) -> Histogram {
+    let positive: Vec<u64> = (n..n + buckets).map(i64::cast_unsigned).collect();
+    Histogram {
+        schema: 2,
+        zero_threshold: 1e-128,
+        sum: n as f64 / 4.0,
+        positive_spans: vec![Span { offset: -1, length: u32::try_from(buckets).unwrap() }],
+        negative_spans: Vec::new(),
+        custom_values: Vec::new(),
+        counts: Counts::Integer(BucketCounts {
+            count: positive.iter().sum(),
+            positive,
+            ..BucketCounts::default()
+        }),
+        reset: ResetHint::Unknown,
+    }
+}
+
+pub(crate) fn put(
+    db: &Db,
+    t_ms: i64,
+    floats: &[(SeriesRef, f64)],
+    histograms: &[(SeriesRef, Histogram)],
+) -> Result<Appended, AppendError> {
+    let rows = vec![Row { t_ms, samples: floats.to_vec() }];
+    let sample = |(series, histogram): &(SeriesRef, Histogram)| HistogramSample {
+        t_ms,
+        series: *series,
+        histogram: Arc::new(histogram.clone()),
+    };
+    let histograms: Vec<_> = histograms.iter().map(sample).collect();
+    db.append_with(&Batch { group: GroupId(1), rows, marks: vec![] }, &histograms)
+}
+
+pub(crate) fn all_histograms(db: &Db) -> Vec<(String, i64, Histogram)> {
+    let found = db.select_histograms(&[], i64::MIN, i64::MAX, 1000, 1_000_000).unwrap();
+    let flat = |HistogramData { labels, samples }: HistogramData| {
+        samples.into_iter().map(move |(t, histogram)| (labels.to_string(), t, histogram))
+    };
+    found.into_iter().flat_map(flat).collect()
+}
+
+/// What became of a sample, as a letter.
+fn outcome(appended: Appended) -> char {
+    match appended {
+        Appended { stored: 1, duplicate: 0, conflicting: 0, too_old: 0 } => 's',
+        Appended { stored: 0, duplicate: 1, conflicting: 0, too_old: 0 } => 'd',
+        Appended { stored: 0, duplicate: 0, conflicting: 1, too_old: 0 } => 'c',
+        Appended { stored: 0, duplicate: 0, conflicting: 0, too_old: 1 } => 'o',
+        _ => '?',
+    }
+}
+
+#[test]
+fn an_instant_is_a_float_or_a_histogram_and_the_first_stays() {
+    // Where what came first is when the second comes.
+    for place in ["open", "sealed", "file", "restarted"] {
+        let disk = SimDisk::new(1);
+        let options = Options { block_ms: 60 * MINUTE_MS, log_bytes_max: 0, ..options() };
+        let (mut db, _) = open_with(&disk, options.clone());
+        let (mut a, mut b) = (series(&db, 1, "__name__=a"), series(&db, 1, "__name__=b"));
+        put(&db, START, &[(a, 1.0)], &[(b, histogram(1, 3))]).unwrap();
+        if place != "open" {
+            for second in 1..40 {
+                put(&db, START + second * 1000, &[(a, 1.0)], &[(b, histogram(9, 3))]).unwrap();
+            }
+        }
+        if place == "file" || place == "restarted" {
+            assert!(db.maintain(START).unwrap().checkpointed);
+        }
+        if place == "restarted" {
+            drop(db);
+            db = open_with(&disk, options).0;
+            (a, b) = (series(&db, 1, "__name__=a"), series(&db, 1, "__name__=b"));
+        }
+        let before = (all(&db), all_histograms(&db));
+        let float = |series, v| outcome(put(&db, START, &[(series, v)], &[]).unwrap());
+        let of_histogram = |series, h| outcome(put(&db, START, &[], &[(series, h)]).unwrap());
+        let outcomes: String = [
+            float(a, 1.0),
+            float(a, 2.0),
+            float(b, 1.0),
+            of_histogram(b, histogram(1, 3)),
+            of_histogram(b, histogram(2, 3)),
+            of_histogram(b, histogram(1, 4)),
+            of_histogram(a, histogram(1, 3)),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(outcomes, "dccdccc", "{place}");
+        assert_eq!((all(&db), all_histograms(&db)), before, "{place}");
+    }
+}
+
+#[test]
+fn a_series_changes_between_floats_and_histograms_and_each_is_found() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let a = series(&db, 1, "__name__=a");
+    let mut expected = Vec::new();
+    for second in 0..120i64 {
+        let t = START + second * 1000;
+        if second / 10 % 2 == 0 {
+            put(&db, t, &[(a, 1.0)], &[]).unwrap();
+        } else {
+            // Layouts come and go, and the series ends now and then.
+            let given = match second % 10 {
+                9 => Histogram::stale(),
+                n => histogram(second, 1 + n / 3),
+            };
+            put(&db, t, &[], &[(a, given.clone())]).unwrap();
+            expected.push(("{__name__=\"a\"}".to_owned(), t, given));
+        }
+    }
+    let check = |db: &Db| {
+        let found: Vec<_> = all_histograms(db);
+        assert_eq!(found.len(), expected.len());
+        for ((_, t, found), (_, at, expected)) in found.iter().zip(&expected) {
+            assert_eq!((t, found), (at, expected));
+        }
+        assert_eq!(all(db).len(), 60);
+    };
+    check(&db);
+    db.maintain(START + MINUTE_MS).unwrap();
+    check(&db);
+    db.maintain(START + 4 * MINUTE_MS).unwrap();
+    assert!(db.stats().blocks >= 2);
+    check(&db);
+    db.close().unwrap();
+    let compaction_ms = vec![4 * MINUTE_MS];
+    let (db, recovery) = open_with(&disk, Options { compaction_ms, ..options() });
+    assert_eq!(recovery.damaged, 0);
+    assert!(db.compact(START + 60 * MINUTE_MS).unwrap().merges > 0);
+    check(&db);
+    assert_eq!(db.series(&[&[]], i64::MIN, i64::MAX, 10), [labels("__name__=a")]);
+    let gone = db.delete_series(&[Matcher::equal("__name__", "a")], START, START + 15_000, START);
+    assert_eq!(gone.unwrap().series, 2, "floats and histograms");
+    assert_eq!((all(&db).len(), all_histograms(&db).len()), (50, expected.len() - 6));
+    db.clean_tombstones(START).unwrap();
+    assert_eq!((all(&db).len(), all_histograms(&db).len()), (50, expected.len() - 6));
+}
+
+#[test]
+fn places_that_disagree_give_what_was_stored_first_before_and_after_a_merge() {
+    let disk = SimDisk::new(1);
+    let compaction_ms = vec![4 * MINUTE_MS];
+    let (db, _) = open_with(&disk, Options { compaction_ms, ..options() });
+    let (a, b) = (series(&db, 1, "__name__=a"), series(&db, 1, "__name__=b"));
+    put(&db, START, &[(a, 1.0)], &[(b, histogram(1, 3))]).unwrap();
+    db.maintain(START + MINUTE_MS).unwrap();
+    // The block is not compared with: it is the head's again.
+    let (a, b) = (series(&db, 1, "__name__=a"), series(&db, 1, "__name__=b"));
+    put(&db, START, &[(b, 2.0)], &[(a, histogram(2, 3))]).unwrap();
+    put(&db, START + 1, &[(b, 2.0)], &[(a, histogram(2, 3))]).unwrap();
+    let check = |db: &Db| {
+        let floats: Vec<_> = all(db).into_keys().map(|(_, t)| t - START).collect();
+        let histograms: Vec<_> =
+            all_histograms(db).into_iter().map(|(_, t, _)| t - START).collect();
+        assert_eq!((floats, histograms), (vec![0, 1], vec![1, 0]));
+    };
+    check(&db);
+    db.maintain(START + 2 * MINUTE_MS).unwrap();
+    assert_eq!(db.stats().blocks, 2);
+    check(&db);
+    assert_eq!(db.compact(START + 60 * MINUTE_MS).unwrap().merges, 1);
+    check(&db);
+}
+
+#[test]
+fn what_is_no_histogram_or_too_large_is_refused_whole() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let a = series(&db, 1, "__name__=a");
+    let mut wrong = histogram(1, 3);
+    wrong.positive_spans[0].length = 4;
+    let most = i64::try_from(HISTOGRAM_NUMBERS_MAX).unwrap();
+    for refused in [wrong, histogram(1, most)] {
+        let error = put(&db, START, &[(a, 1.0)], &[(a, refused)]).unwrap_err();
+        assert!(matches!(error, AppendError::Histogram { .. }), "{error}");
+    }
+    assert_eq!(db.stats().head_samples, 0);
+    // The largest there may be, of numbers that do not compress, one after the other.
+    let mut large = histogram(1, most - 1);
+    for second in 0..20i64 {
+        let Counts::Integer(counts) = &mut large.counts else { unreachable!() };
+        for (at, count) in (0u64..).zip(&mut counts.positive) {
+            *count = (at + 1)
+                .wrapping_mul(second.cast_unsigned() + 7)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                >> 13;
+        }
+        counts.count = counts.positive.iter().sum();
+        put(&db, START + second * 1000, &[], &[(a, large.clone())]).unwrap();
+    }
+    db.maintain(START + MINUTE_MS).unwrap();
+    let found = all_histograms(&db);
+    assert_eq!(found.len(), 20);
+    assert_eq!(found[19].2, large);
+}
+
+#[test]
+fn a_stale_marker_is_nothing_but_that() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let a = series(&db, 1, "__name__=a");
+    let marker = Histogram { sum: stale_nan(), ..histogram(5, 2) };
+    assert_eq!(outcome(put(&db, START, &[], &[(a, marker)]).unwrap()), 's');
+    assert_eq!(outcome(put(&db, START, &[], &[(a, Histogram::stale())]).unwrap()), 'd');
+    assert_eq!(all_histograms(&db)[0].2, Histogram::stale());
+}
+
+#[test]
+fn history_comes_in_bulk_as_histograms_too() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let mut bulk = db.bulk(START, 0);
+    let a = bulk.series(&labels("__name__=a")).unwrap();
+    for second in 0..1000i64 {
+        let given = histogram(second, 20);
+        assert!(bulk.push_histogram(a, START - second * 1000, given).unwrap());
+    }
+    bulk.push(a, START - 500, 1.0).unwrap();
+    assert!(!bulk.push_histogram(a, START, histogram(1, 5000)).unwrap());
+    let written = db.write_bulk(bulk, START, |_, _| ()).unwrap();
+    assert_eq!((written.written, written.duplicate), (1001, 0));
+    let found = all_histograms(&db);
+    assert_eq!(found.len(), 1000);
+    assert!(found.iter().all(|(_, t, h)| *h == histogram((START - t) / 1000, 20)));
+}
