@@ -84,6 +84,13 @@ impl Evaluator<'_> {
             for row in members.iter().filter(|row| row.drop_name) {
                 dropping.or(row.column.present());
             }
+            if dropping.is_empty() || dropping.covers(column.present()) {
+                if !column.is_empty() {
+                    let drop_name = !dropping.is_empty();
+                    out.push(Row { labels: group.labels, drop_name, column });
+                }
+                continue;
+            }
             let mut keeping = column.clone();
             keeping.remove(&dropping);
             let mut column = column;
@@ -98,11 +105,15 @@ impl Evaluator<'_> {
     }
 
     fn fold(&self, op: AggregateOp, rows: &[&Row], span: Span, steps: &Steps) -> Column {
+        if let Some(column) = fold_floats(op, rows, steps) {
+            return column;
+        }
         let mut accumulators = vec![Accumulator::new(op); steps.count];
         for row in rows {
+            let metric = row.metric();
             for (step, cell) in row.column.cells() {
                 if let Some(accumulator) = accumulators.get_mut(step) {
-                    accumulator.add(cell, &|note| self.note(&note, span), row.metric());
+                    accumulator.add(cell, &|note| self.note(&note, span), metric);
                 }
             }
         }
@@ -146,6 +157,68 @@ impl Evaluator<'_> {
             }
         }
         column
+    }
+}
+
+/// The same as adding every cell to an [`Accumulator`], a whole row at a time: for the operators
+/// that are asked for most, over rows of floats only.
+fn fold_floats(op: AggregateOp, rows: &[&Row], steps: &Steps) -> Option<Column> {
+    let columns: Option<Vec<(&[f64], &Bits)>> =
+        rows.iter().map(|row| Some((row.column.as_floats()?, row.column.present()))).collect();
+    let columns = columns?;
+    let mut seen = Bits::new(steps.count);
+    let values = match op {
+        AggregateOp::Sum => {
+            let mut sums = vec![Kahan::default(); steps.count];
+            fold_into(&mut sums, &columns, &mut seen, |sum, v, is_first| {
+                *sum = if is_first { Kahan { sum: v, compensation: 0.0 } } else { sum.add(v) };
+            });
+            sums.into_iter().map(|sum| sum.sum + sum.compensation).collect()
+        }
+        AggregateOp::Avg => {
+            let mut means = vec![Mean::default(); steps.count];
+            fold_into(&mut means, &columns, &mut seen, |mean, v, _| mean.add(v));
+            means.into_iter().map(|mean| mean.mean()).collect()
+        }
+        AggregateOp::Min | AggregateOp::Max => {
+            let is_better = |v: f64, than: f64| match op {
+                AggregateOp::Min => than > v,
+                _ => than < v,
+            };
+            let mut best = vec![0.0f64; steps.count];
+            fold_into(&mut best, &columns, &mut seen, |best, v, is_first| {
+                if is_first || is_better(v, *best) || best.is_nan() {
+                    *best = v;
+                }
+            });
+            best
+        }
+        AggregateOp::Count | AggregateOp::Group => {
+            let mut counts = vec![0.0f64; steps.count];
+            fold_into(&mut counts, &columns, &mut seen, |count, _, _| {
+                *count = if op == AggregateOp::Count { *count + 1.0 } else { 1.0 };
+            });
+            counts
+        }
+        _ => return None,
+    };
+    Some(Column::of_floats(values, seen))
+}
+
+/// Hands every float to what is gathered at its step, and says whether it is the first one there.
+fn fold_into<T>(
+    gathered: &mut [T],
+    columns: &[(&[f64], &Bits)],
+    seen: &mut Bits,
+    mut add: impl FnMut(&mut T, f64, bool),
+) {
+    for (floats, present) in columns {
+        present.each(|step| {
+            if let (Some(slot), Some(v)) = (gathered.get_mut(step), floats.get(step)) {
+                add(slot, *v, !seen.get(step));
+            }
+        });
+        seen.or(present);
     }
 }
 

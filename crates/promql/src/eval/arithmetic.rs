@@ -46,7 +46,7 @@ fn power(base: f64, exponent: f64) -> f64 {
 }
 
 #[expect(clippy::float_cmp, reason = "PromQL compares exactly")]
-fn compare(op: BinaryOp, left: f64, right: f64) -> bool {
+pub(super) fn compare(op: BinaryOp, left: f64, right: f64) -> bool {
     match op {
         BinaryOp::Equal => left == right,
         BinaryOp::NotEqual => left != right,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use stoa_model::Labels;
 
-use super::arithmetic::{elements, scalars};
+use super::arithmetic::{compare, elements, scalars};
 use super::column::{Bits, Cell, Point};
 use super::matching::{Group, Groups, labels_text, result_labels};
 use super::{Column, Evaluated, Evaluator, Row, Steps, merge};
@@ -60,8 +60,29 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Row>, QueryError> {
         let op = binary.op;
         let mut out = Vec::with_capacity(rows.len());
-        for row in rows {
+        for mut row in rows {
             self.check_cancelled()?;
+            let changed = !op.is_trim()
+                && row.column.change_floats(|step, v| {
+                    let number = scalar.get(step).copied().unwrap_or(f64::NAN);
+                    let (left, right) = if swapped { (number, *v) } else { (*v, number) };
+                    if !op.is_comparison() {
+                        *v = scalars(op, left, right);
+                        return true;
+                    }
+                    let holds = compare(op, left, right);
+                    if binary.return_bool {
+                        *v = f64::from(u8::from(holds));
+                    }
+                    holds || binary.return_bool
+                });
+            if changed {
+                if !row.column.is_empty() {
+                    row.drop_name |= op.changes_schema() || binary.return_bool;
+                    out.push(row);
+                }
+                continue;
+            }
             let column = row.column.filter_map(|step, cell| {
                 let number = Cell::Float(scalar.get(step).copied().unwrap_or(f64::NAN));
                 let (left, right) = if swapped { (number, cell) } else { (cell, number) };
@@ -117,6 +138,9 @@ impl Evaluator<'_> {
         };
         for group in &groups.groups {
             self.check_cancelled()?;
+            if joined.join_floats(group)? {
+                continue;
+            }
             for step in 0..steps.count {
                 self.join(&mut joined, group, step)?;
             }
@@ -238,6 +262,49 @@ struct Joined<'a> {
 }
 
 impl Joined<'_> {
+    /// Matches all samples of a group of one row on each side, whole columns at a time. False, and
+    /// nothing done, when it is another group, or the rows are not of floats only.
+    fn join_floats(&mut self, group: &Group) -> Result<bool, QueryError> {
+        let (op, matching) = (self.binary.op, &self.binary.matching);
+        let ([many_at], [one_at]) = (group.left.as_slice(), group.right.as_slice()) else {
+            return Ok(false);
+        };
+        if op.is_trim() || matching.fill_left.is_some() || matching.fill_right.is_some() {
+            return Ok(false);
+        }
+        let (Some(many), Some(one)) = (self.many.get(*many_at), self.one.get(*one_at)) else {
+            return Ok(false);
+        };
+        let (Some(_), Some(others)) = (many.column.as_floats(), one.column.as_floats()) else {
+            return Ok(false);
+        };
+        if !many.column.present().intersects(one.column.present()) {
+            return Ok(true);
+        }
+        let (swapped, return_bool) = (self.swapped, self.binary.return_bool);
+        let mut column = many.column.clone();
+        column.keep(one.column.present());
+        column.change_floats(|step, v| {
+            let other = others.get(step).copied().unwrap_or(f64::NAN);
+            let (left, right) = if swapped { (other, *v) } else { (*v, other) };
+            if op.is_comparison() {
+                let holds = compare(op, left, right);
+                *v = if return_bool { f64::from(u8::from(holds)) } else { left };
+                return holds || return_bool;
+            }
+            *v = scalars(op, left, right);
+            true
+        });
+        let target = self.target(group, Some(*many_at), Some(*one_at));
+        let Some(row) = self.results.get_mut(target) else { return Ok(true) };
+        if row.column.is_empty() {
+            row.column = column;
+        } else if !row.column.merge(&column) {
+            return Err(QueryError::same_labelset());
+        }
+        Ok(true)
+    }
+
     /// The result row of a match; a filled side has no row.
     fn target(&mut self, group: &Group, many: Option<usize>, one: Option<usize>) -> usize {
         // A missing partner's labels are the group's, so the group is the other row's.

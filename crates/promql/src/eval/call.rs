@@ -5,10 +5,12 @@ use std::cmp::Ordering;
 use stoa_model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::column::Bits;
+use super::window::Shared;
 use super::{Cell, Column, Evaluated, Evaluator, Point, RangeVector, Row, Steps, merge};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::function::date::{self, Date};
+use crate::function::extrapolate::Extrapolation;
 use crate::function::quantile::{Places, fractions, gather, label_value, quantiles};
 use crate::function::range::{RangeFunction, Seen};
 use crate::function::{info, label, math, natural, range};
@@ -147,11 +149,23 @@ impl Evaluator<'_> {
         steps: &Steps,
         f: impl Fn(usize, f64) -> Option<f64>,
     ) -> Result<Vec<Row>, QueryError> {
-        let rows = self.vector_argument(call, 0, steps)?;
-        Ok(map_rows(rows, |step, cell| match cell {
-            Cell::Float(v) => f(step, v),
-            Cell::Histogram(_) => None,
-        }))
+        let mut rows = self.vector_argument(call, 0, steps)?;
+        for row in &mut rows {
+            let mapped = row.column.change_floats(|step, v| {
+                let value = f(step, *v);
+                *v = value.unwrap_or(f64::NAN);
+                value.is_some()
+            });
+            if !mapped {
+                row.column = row.column.filter_map(|step, cell| match cell {
+                    Cell::Float(v) => f(step, v).map(Point::Float),
+                    Cell::Histogram(_) => None,
+                });
+            }
+            row.drop_name = true;
+        }
+        rows.retain(|row| !row.column.is_empty());
+        Ok(rows)
     }
 
     fn clamp(&self, call: &Call, steps: &Steps) -> Result<Vec<Row>, QueryError> {
@@ -374,28 +388,38 @@ impl Evaluator<'_> {
         let note = |note: Note<'_>| self.note(&note, place);
         let mut at_step: Vec<f64> = Vec::with_capacity(scalars.len());
         let mut rows = Vec::with_capacity(vector.series.len());
+        let extrapolation = Extrapolation::of(name).filter(|_| vector.extension.is_none());
+        let mut shared = Shared::default();
         for series in &vector.series {
             self.check_cancelled()?;
             let metric = series.labels.metric_name().unwrap_or("");
             let mut column = Column::empty(steps.count);
             let mut floats = false;
-            vector.each_window(series, steps, |step, window| {
-                at_step.clear();
-                at_step.extend(scalars.iter().filter_map(|values| values.get(step)));
-                let seen = Seen {
-                    window,
-                    scalars: &at_step,
-                    range_seconds,
-                    extension: vector.extension,
-                    metric,
-                    note: &note,
-                };
-                if let Some(point) = function(&seen)? {
-                    floats |= matches!(point, Point::Float(_));
-                    column.set(step, point);
-                }
-                Ok::<(), QueryError>(())
-            })?;
+            if let Some(extrapolation) = extrapolation
+                && series.histograms.is_empty()
+            {
+                let frames = shared.of(&series.times, || vector.frames(&series.times, steps));
+                extrapolation.fill(&series.values, frames, range_seconds, &mut column);
+                floats = !column.is_empty();
+            } else {
+                vector.each_window(series, steps, |step, window| {
+                    at_step.clear();
+                    at_step.extend(scalars.iter().filter_map(|values| values.get(step)));
+                    let seen = Seen {
+                        window,
+                        scalars: &at_step,
+                        range_seconds,
+                        extension: vector.extension,
+                        metric,
+                        note: &note,
+                    };
+                    if let Some(point) = function(&seen)? {
+                        floats |= matches!(point, Point::Float(_));
+                        column.set(step, point);
+                    }
+                    Ok::<(), QueryError>(())
+                })?;
+            }
             if floats && matches!(name, "rate" | "increase") && !may_be_counter(metric) {
                 note(Note::PossibleNonCounter { metric });
             }

@@ -61,6 +61,36 @@ impl Column {
         Self { floats, present, histograms: Vec::new() }
     }
 
+    /// A float at each of some steps; one per step is given, whatever it is at the others.
+    pub(crate) fn of_floats(floats: Vec<f64>, present: Bits) -> Self {
+        Self { floats, present, histograms: Vec::new() }
+    }
+
+    /// One float per step, meaningless where none is present; `None` when cells may be histograms.
+    pub(crate) fn as_floats(&self) -> Option<&[f64]> {
+        self.histograms.is_empty().then_some(self.floats.as_slice())
+    }
+
+    /// Changes every float and leaves those that `change` says yes to, which is asked about steps
+    /// without one too; false, and nothing done, when cells may be histograms.
+    pub(crate) fn change_floats(
+        &mut self,
+        mut change: impl FnMut(usize, &mut f64) -> bool,
+    ) -> bool {
+        if !self.histograms.is_empty() {
+            return false;
+        }
+        let words = self.present.0.iter_mut().zip(self.floats.chunks_mut(64));
+        for ((present, floats), first) in words.zip((0..).step_by(64)) {
+            let mut kept = 0;
+            for (bit, v) in floats.iter_mut().enumerate() {
+                kept |= u64::from(change(first + bit, v)) << bit;
+            }
+            *present &= kept;
+        }
+        true
+    }
+
     pub(crate) fn get(&self, step: usize) -> Option<Cell<'_>> {
         if !self.present.get(step) {
             return None;
@@ -167,6 +197,13 @@ impl Column {
     /// The samples of the column by kind.
     pub(crate) fn into_samples(self, steps: &Steps) -> (Samples<f64>, Samples<Arc<Histogram>>) {
         let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+        if self.histograms.is_empty() {
+            floats.reserve_exact(self.present.count());
+            self.present.each(|step| {
+                floats.extend(self.floats.get(step).map(|v| (steps.time(step), *v)));
+            });
+            return (floats, histograms);
+        }
         for (step, cell) in self.cells() {
             match cell {
                 Cell::Float(v) => floats.push((steps.time(step), v)),
@@ -209,11 +246,35 @@ impl Bits {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    fn intersects(&self, other: &Self) -> bool {
+    fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Calls `f` with each step of the set, in order.
+    pub(crate) fn each(&self, mut f: impl FnMut(usize)) {
+        for (word, first) in self.0.iter().zip((0..).step_by(64)) {
+            if *word == u64::MAX {
+                (first..first + 64).for_each(&mut f);
+                continue;
+            }
+            let mut rest = *word;
+            while rest != 0 {
+                f(first + rest.trailing_zeros() as usize);
+                rest &= rest - 1;
+            }
+        }
+    }
+
+    /// Whether every step of the other set is in this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| b & !a == 0)
+    }
+
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
 
@@ -223,7 +284,7 @@ impl Bits {
         }
     }
 
-    fn and(&mut self, other: &Self) {
+    pub(crate) fn and(&mut self, other: &Self) {
         for (a, b) in self.0.iter_mut().zip(&other.0) {
             *a &= b;
         }
@@ -253,6 +314,17 @@ mod tests {
         assert!(!column.merge(&other));
         column.remove(other.present());
         assert!(column.merge(&other));
+        assert!(!column.change_floats(|_, _| true));
+        let mut floats = Column::full((0..70).map(f64::from).collect());
+        assert!(floats.change_floats(|step, v| {
+            *v += 1.0;
+            step % 3 == 0
+        }));
+        let mut kept = Vec::new();
+        floats.present().each(|step| kept.push(step));
+        assert!(kept.iter().copied().eq((0..70).step_by(3)));
+        let samples = floats.into_samples(&Steps::new(0, 69, 1)).0;
+        assert_eq!((samples.len(), samples[1]), (24, (3, 4.0)));
         assert!(Column::full(vec![0.0; 70]).get(69).is_some());
         assert!(!Column::full(vec![0.0; 70]).present().get(70));
     }

@@ -59,6 +59,9 @@ pub(crate) fn finish(rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
 /// # Errors
 /// When two of them have a sample at the same step.
 pub(crate) fn merge(rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
+    if rows.len() < 2 {
+        return Ok(rows);
+    }
     let mut at_of: HashMap<(Labels, bool), usize> = HashMap::with_capacity(rows.len());
     let mut merged: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use stoa_model::{Labels, Matcher, TimestampMs, is_stale};
 
 use super::column::Point;
-use super::window::{RangeSeries, interpolated};
+use super::window::{RangeSeries, Shared, interpolated};
 use super::{Column, Evaluator, Row, Steps};
 use crate::error::QueryError;
 use crate::histogram::Histogram;
@@ -155,7 +155,24 @@ impl Evaluator<'_> {
         let loaded = self.load(&selector.matchers, from, shifted.apply(steps.last()))?;
         self.check_size(loaded.len(), steps)?;
         let mut rows = Vec::with_capacity(loaded.len());
+        let mut shared = Shared::default();
         for series in loaded {
+            if series.histograms.is_empty() {
+                let newest = shared
+                    .of(&series.times, || newest_within(&series.times, shifted, lookback, steps));
+                let mut column = Column::empty(steps.count);
+                for (step, at) in newest.iter().enumerate() {
+                    if let (Some(t), Some(v)) = (series.times.get(*at), series.values.get(*at))
+                        && !is_stale(*v)
+                    {
+                        column.set(step, make(*t, Point::Float(*v)));
+                    }
+                }
+                if !column.is_empty() {
+                    rows.push(Row::new(series.labels, column));
+                }
+                continue;
+            }
             let mut column = Column::empty(steps.count);
             let (mut floats, mut histograms) = (0, 0);
             for (step, t) in steps.times().enumerate() {
@@ -251,7 +268,7 @@ impl Loaded {
     }
 
     fn without_stale(mut self) -> RangeSeries {
-        if self.values.iter().any(|v| is_stale(*v)) {
+        if any_stale(&self.values) {
             let kept: Vec<bool> = self.values.iter().map(|v| !is_stale(*v)).collect();
             let times = self.times.iter().zip(&kept);
             self.times = times.filter(|(_, keep)| **keep).map(|(t, _)| *t).collect();
@@ -270,11 +287,51 @@ impl Loaded {
     }
 }
 
+fn any_stale(values: &[f64]) -> bool {
+    // In pieces, each of which is looked at without a branch.
+    values.chunks(512).any(|part| part.iter().fold(false, |any, v| any | is_stale(*v)))
+}
+
+/// Which sample is the newest at each step; a number that none has where there is none.
+fn newest_within(
+    times: &[TimestampMs],
+    shifted: Shifted,
+    lookback: i64,
+    steps: &Steps,
+) -> Vec<usize> {
+    let mut next = 0;
+    let newest = |t| {
+        let t = shifted.apply(t);
+        next = advance(times, next, t);
+        let at = next.checked_sub(1)?;
+        times.get(at).filter(|at| **at > t.saturating_sub(lookback))?;
+        Some(at)
+    };
+    steps.times().map(newest).map(|at| at.unwrap_or(usize::MAX)).collect()
+}
+
+/// How many samples [`advance`] looks at one by one before it takes longer steps.
+const STEPS_SHORT: usize = 8;
+
 /// The first index from `from` on with a time after `t`.
 pub(super) fn advance(times: &[TimestampMs], from: usize, t: TimestampMs) -> usize {
     let mut at = from;
     while times.get(at).is_some_and(|time| *time <= t) {
         at += 1;
+        if at - from == STEPS_SHORT {
+            return at + far(times.get(at..).unwrap_or_default(), t);
+        }
     }
     at
+}
+
+/// How many times are not after `t`, looked for in steps that double.
+fn far(times: &[TimestampMs], t: TimestampMs) -> usize {
+    let mut end = STEPS_SHORT;
+    while times.get(end).is_some_and(|time| *time <= t) {
+        end *= 2;
+    }
+    let begin = if end == STEPS_SHORT { 0 } else { end / 2 };
+    let part = times.get(begin..end.min(times.len())).unwrap_or_default();
+    begin + part.partition_point(|time| *time <= t)
 }

@@ -10,6 +10,7 @@ use stoa_model::{Labels, TimestampMs};
 use super::selector::{Shifted, advance};
 use super::{Evaluator, Steps};
 use crate::error::QueryError;
+use crate::function::extrapolate::{Frame, Stretch};
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Expr, ExprKind, Extension, Matrix, Subquery};
 use crate::value::MatrixSeries;
@@ -71,6 +72,20 @@ impl<'a> Window<'a> {
     }
 }
 
+/// What was made of the timestamps of one series, for the next ones that share them.
+#[derive(Debug, Default)]
+pub(crate) struct Shared<T> {
+    made: Option<(Arc<[TimestampMs]>, T)>,
+}
+
+impl<T> Shared<T> {
+    /// What `make` makes of these timestamps.
+    pub(crate) fn of(&mut self, times: &Arc<[TimestampMs]>, make: impl FnOnce() -> T) -> &T {
+        let made = self.made.take().filter(|(known, _)| Arc::ptr_eq(known, times));
+        &self.made.insert(made.unwrap_or_else(|| (Arc::clone(times), make()))).1
+    }
+}
+
 /// The position of a window, which only moves forward.
 #[derive(Default)]
 struct Slider {
@@ -98,6 +113,20 @@ impl RangeVector {
             }
         }
         Ok(())
+    }
+
+    /// The window at each step, over series of these timestamps; without `anchored` or `smoothed`.
+    pub(crate) fn frames(&self, times: &[TimestampMs], steps: &Steps) -> Vec<Frame> {
+        let (mut from, mut to) = (0, 0);
+        let frame = |t| {
+            let end = self.shifted.apply(t);
+            let start = end.saturating_sub(self.range_ms);
+            from = advance(times, from, start);
+            to = advance(times, to.max(from), end);
+            let window = times.get(from..to).unwrap_or_default();
+            Frame { from, to, stretch: Stretch::of(window, start, end) }
+        };
+        steps.times().map(frame).collect()
     }
 
     fn window<'a>(

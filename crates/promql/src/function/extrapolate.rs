@@ -1,10 +1,12 @@
 //! `rate`, `increase`, `delta`: how much a series changed over a range, carried on to the range's
 //! ends when its samples come close to them.
 
+use stoa_model::TimestampMs;
+
 use super::range::Seen;
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
-use crate::eval::Point;
+use crate::eval::{Column, Point};
 use crate::histogram::{Histogram, Incompatible, ResetHint};
 use crate::number::{count, seconds};
 use crate::parse::ast::Extension;
@@ -44,25 +46,8 @@ fn change(seen: &Seen<'_>, counter: bool, per_second: bool) -> Result {
     } else {
         return Ok(None);
     };
-    let (Some(first_time), Some(last_time)) = (times.first(), times.last()) else {
-        return Ok(None);
-    };
-    let sampled = seconds(last_time - first_time);
-    let interval = sampled / count(times.len() - 1);
-    let mut to_start = seconds(first_time - window.start);
-    let mut to_end = seconds(window.end - last_time);
-    let near = interval * NEAR_INTERVALS;
-    if to_start >= near {
-        to_start = interval / 2.0;
-    }
-    if counter && change > 0.0 && first_count >= 0.0 {
-        // A counter does not come from below zero.
-        to_start = to_start.min(sampled * (first_count / change));
-    }
-    if to_end >= near {
-        to_end = interval / 2.0;
-    }
-    let mut factor = (sampled + to_start + to_end) / sampled;
+    let Some(stretch) = Stretch::of(times, window.start, window.end) else { return Ok(None) };
+    let mut factor = stretch.factor(counter && change > 0.0, first_count, change);
     if per_second {
         factor /= seen.range_seconds;
     }
@@ -70,6 +55,101 @@ fn change(seen: &Seen<'_>, counter: bool, per_second: bool) -> Result {
         Some(histogram) => Point::Histogram(histogram.times(factor).into()),
         None => Point::Float(change * factor),
     }))
+}
+
+/// How far the samples of a window reach, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stretch {
+    sampled: f64,
+    /// How far before the first one they are carried on.
+    to_start: f64,
+    /// How far after the last one.
+    to_end: f64,
+}
+
+impl Stretch {
+    /// Of at least two samples of a window.
+    pub(crate) fn of(times: &[TimestampMs], start: TimestampMs, end: TimestampMs) -> Option<Self> {
+        let ([first, .., last], true) = (times, times.len() > 1) else { return None };
+        let sampled = seconds(last - first);
+        let interval = sampled / count(times.len() - 1);
+        let near = interval * NEAR_INTERVALS;
+        let carried = |distance: f64| if distance >= near { interval / 2.0 } else { distance };
+        let to_start = carried(seconds(first - start));
+        Some(Self { sampled, to_start, to_end: carried(seconds(end - last)) })
+    }
+
+    /// By how much a change is more when it is carried on to the window's ends. One that `grows`
+    /// as a counter does began at zero or after: `first` is its first value.
+    fn factor(&self, grows: bool, first: f64, change: f64) -> f64 {
+        let mut to_start = self.to_start;
+        if grows && first >= 0.0 {
+            to_start = to_start.min(self.sampled * (first / change));
+        }
+        (self.sampled + to_start + self.to_end) / self.sampled
+    }
+}
+
+/// The samples of a window, by their numbers, and how far they reach.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Frame {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// `None` when there are fewer than two.
+    pub(crate) stretch: Option<Stretch>,
+}
+
+/// One of the three functions, over series of floats only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extrapolation {
+    counter: bool,
+    per_second: bool,
+}
+
+impl Extrapolation {
+    /// The one of that name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let (counter, per_second) = match name {
+            "rate" => (true, true),
+            "increase" => (true, false),
+            "delta" => (false, false),
+            _ => return None,
+        };
+        Some(Self { counter, per_second })
+    }
+
+    /// Fills a column with the value at each step, of a series with these values whose timestamps
+    /// have these frames.
+    pub(crate) fn fill(
+        self,
+        values: &[f64],
+        frames: &[Frame],
+        range_seconds: f64,
+        column: &mut Column,
+    ) {
+        let resets = self.counter && falls(values);
+        for (step, frame) in frames.iter().enumerate() {
+            let Some(stretch) = &frame.stretch else { continue };
+            let Some(values) = values.get(frame.from..frame.to) else { continue };
+            let [first, .., last] = values else { continue };
+            let change = if resets { float_change(values, true) } else { last - first };
+            let mut factor = stretch.factor(self.counter && change > 0.0, *first, change);
+            if self.per_second {
+                factor /= range_seconds;
+            }
+            column.set_float(step, change * factor);
+        }
+    }
+}
+
+/// Whether a value is smaller than the one before it.
+fn falls(values: &[f64]) -> bool {
+    // In pieces, each of which is looked at without a branch.
+    let after = values.get(1..).unwrap_or_default();
+    let mut pieces = values.chunks(512).zip(after.chunks(512));
+    pieces.any(|(before, after)| {
+        before.iter().zip(after).fold(false, |falls, (before, after)| falls | (after < before))
+    })
 }
 
 /// Last less first, and all that was lost in resets.

@@ -135,6 +135,11 @@ impl BinaryOp {
         )
     }
 
+    /// Whether it takes part of a histogram away.
+    pub(crate) fn is_trim(self) -> bool {
+        matches!(self, Self::TrimUpper | Self::TrimLower)
+    }
+
     pub(crate) fn is_set(self) -> bool {
         matches!(self, Self::And | Self::Or | Self::Unless)
     }
