@@ -1,14 +1,16 @@
 //! Questions in PromQL: `query`, `query_range`, `query_exemplars`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use stoa_model::TimestampMs;
-use stoa_promql::{Answer, QueryError, Value};
+use stoa_promql::{Answer, Engine, QueryError, Value};
 
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, json, value};
+use super::{Shared, Stop, json, value};
+use crate::store::StoreView;
 
 /// `/api/v1/query`: the value at one instant.
 pub(super) async fn query(
@@ -20,13 +22,10 @@ pub(super) async fn query(
     let timeout = params.timeout(prometheus.gate.timeout_max())?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(&params);
-    let asked = Arc::clone(&prometheus);
-    let work = move |stop: &super::Stop| {
-        let view = asked.store.view();
-        let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
-        Ok(printed(answer, limit, stats))
+    let ask = move |engine: &Engine, view: &StoreView, stop: &Stop| {
+        engine.instant(view, &text, at, &|| stop.asked())
     };
-    prometheus.gate.run(timeout, work).await
+    answer(&prometheus, timeout, ask, move |answer| printed(answer, limit, stats)).await
 }
 
 /// `/api/v1/query_range`: the values over a range, one per step.
@@ -39,15 +38,34 @@ pub(super) async fn query_range(
     let timeout = params.timeout(prometheus.gate.timeout_max())?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(&params);
-    let asked = Arc::clone(&prometheus);
-    let work = move |stop: &super::Stop| {
-        let view = asked.store.view();
-        let answer = asked
-            .engine
-            .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
-            .map_err(refused)?;
-        Ok(printed(answer, limit, stats))
+    let ask = move |engine: &Engine, view: &StoreView, stop: &Stop| {
+        engine.range(view, &text, range.start, range.end, range.step, &|| stop.asked())
     };
+    answer(&prometheus, timeout, ask, move |answer| printed(answer, limit, stats)).await
+}
+
+/// Asks here and now if that is cheap, else on a thread that may take its time.
+async fn answer(
+    prometheus: &Arc<Shared>,
+    timeout: Duration,
+    ask: impl Fn(&Engine, &StoreView, &Stop) -> Result<Answer, QueryError> + Send + 'static,
+    print: impl Fn(Answer) -> Success + Send + 'static,
+) -> Result<Success, ApiError> {
+    let view = prometheus.store.view();
+    let here = prometheus.gate.here(timeout, |stop| match ask(&prometheus.cheap, &view, stop) {
+        Ok(answer) => Some(Ok(print(answer))),
+        Err(
+            QueryError::TooManySamples { .. }
+            | QueryError::TooManySeries { .. }
+            | QueryError::Cancelled,
+        ) => None,
+        Err(error) => Some(Err(refused(error))),
+    });
+    if let Some(answered) = here {
+        return answered;
+    }
+    let asked = Arc::clone(prometheus);
+    let work = move |stop: &Stop| ask(&asked.engine, &view, stop).map(print).map_err(refused);
     prometheus.gate.run(timeout, work).await
 }
 
