@@ -62,8 +62,8 @@ pub(crate) fn labels(out: &mut Vec<u8>, labels: &Labels) {
 }
 
 /// Writes an integer.
-pub(crate) fn integer(out: &mut Vec<u8>, number: impl std::fmt::Display) {
-    print(out, format_args!("{number}"));
+pub(crate) fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes milliseconds as seconds: `1`, `1.500`, `-0.001`.
@@ -72,7 +72,7 @@ pub(crate) fn timestamp(out: &mut Vec<u8>, t: TimestampMs) {
         out.push(b'-');
     }
     let (seconds, millis) = (t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
-    print(out, format_args!("{seconds}"));
+    integer(out, seconds);
     if millis > 0 {
         print(out, format_args!(".{millis:03}"));
     }
@@ -87,15 +87,56 @@ pub(crate) fn sample(out: &mut Vec<u8>, t: TimestampMs, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
+/// Writes samples as a list of `[timestamp,"value"]`.
+pub(crate) fn samples(out: &mut Vec<u8>, samples: &[(TimestampMs, f64)]) {
+    out.reserve(samples.len() * SAMPLE_BYTES);
+    out.push(b'[');
+    // Most values are the ones before them: their text is copied.
+    let (mut last_bits, mut last_text) = (None, 0..0);
+    for (i, (t, value)) in samples.iter().enumerate() {
+        out.extend_from_slice(if i > 0 { b",[" } else { b"[" });
+        timestamp(out, *t);
+        out.extend_from_slice(b",\"");
+        let begin = out.len();
+        if last_bits == Some(value.to_bits()) {
+            out.extend_from_within(last_text);
+        } else {
+            float(out, *value);
+            last_bits = Some(value.to_bits());
+        }
+        last_text = begin..out.len();
+        out.extend_from_slice(b"\"]");
+    }
+    out.push(b']');
+}
+
+/// About what a sample takes.
+const SAMPLE_BYTES: usize = 24;
+
+/// Doubles up to here that are whole are so to the last digit.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// Writes a value as Go does, without quotes: plain from 1e-6 up to 1e21, else with an exponent of
 /// at least two digits and its sign.
 pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
+    if value.abs() < WHOLE_MAX && is_whole(value) && (value != 0.0 || value.is_sign_positive()) {
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+        let whole = value as i64;
+        integer(out, whole);
+        return;
+    }
     if value.is_nan() {
         out.extend_from_slice(b"NaN");
         return;
     }
     if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+        return;
+    }
+    let mut buffer = zmij::Buffer::new();
+    let shortest = buffer.format_finite(value).as_bytes();
+    if !shortest.contains(&b'e') {
+        out.extend_from_slice(shortest.strip_suffix(b".0").unwrap_or(shortest));
         return;
     }
     let size = value.abs();
@@ -110,6 +151,11 @@ pub(crate) fn float(out: &mut Vec<u8>, value: f64) {
         None => ('+', exponent),
     };
     print(out, format_args!("{digits}e{sign}{exponent:0>2}"));
+}
+
+#[expect(clippy::float_cmp, reason = "whole or not")]
+fn is_whole(value: f64) -> bool {
+    value.trunc() == value
 }
 
 /// Writing to memory cannot fail.
@@ -134,6 +180,12 @@ mod tests {
             (0.0, "0"),
             (-0.0, "-0"),
             (1.0, "1"),
+            (-15.0, "-15"),
+            (0.5, "0.5"),
+            (9_007_199_254_740_991.0, "9007199254740991"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (-1.234e17, "-123400000000000000"),
+            (0.000_012_3, "0.0000123"),
             (0.1 + 0.2, "0.30000000000000004"),
             (1e-6, "0.000001"),
             (9.9e-7, "9.9e-07"),
@@ -178,6 +230,37 @@ mod tests {
             let text = written(|out| float(out, value));
             let back: f64 = text.parse().unwrap_or(0.5);
             proptest::prop_assert!(back.to_bits() == bits || (back.is_nan() && value.is_nan()));
+            if (1e-6..1e21).contains(&value.abs()) {
+                proptest::prop_assert_eq!(text, format!("{value}"));
+            }
+        }
+
+        #[test]
+        fn floats_are_as_short_as_can_be(mantissa: i64, scale in 0i32..22) {
+            #[expect(clippy::cast_precision_loss, reason = "any double will do")]
+            let value = mantissa as f64 / 10f64.powi(scale);
+            if (1e-6..1e21).contains(&value.abs()) {
+                proptest::prop_assert_eq!(written(|out| float(out, value)), format!("{value}"));
+            }
+        }
+
+        #[test]
+        fn samples_are_written_one_by_one(values in proptest::collection::vec(0u8..3, 0..9)) {
+            let values: Vec<(i64, f64)> =
+                (0i64..).zip(values).map(|(t, v)| (t * 500, f64::from(v) / 4.0)).collect();
+            let mut want = Vec::new();
+            want.push(b'[');
+            for (i, (t, v)) in values.iter().enumerate() {
+                if i > 0 {
+                    want.push(b',');
+                }
+                sample(&mut want, *t, *v);
+            }
+            want.push(b']');
+            proptest::prop_assert_eq!(
+                written(|out| samples(out, &values)),
+                String::from_utf8(want).unwrap_or_default()
+            );
         }
     }
 }

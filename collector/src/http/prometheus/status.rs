@@ -140,7 +140,7 @@ fn top(out: &mut Vec<u8>, counts: HashMap<String, usize>, most: usize) {
         out.extend_from_slice(b"{\"name\":");
         json::string(out, name);
         out.extend_from_slice(b",\"value\":");
-        json::integer(out, count);
+        json::integer(out, *count);
         out.push(b'}');
     }
     out.push(b']');
@@ -174,8 +174,9 @@ fn object(fields: &[(&str, Field<'_>)]) -> Success {
             out.push(b':');
             match field {
                 Field::Text(text) => json::string(out, text),
-                Field::Count(count) => json::integer(out, count),
-                Field::Flag(flag) => json::integer(out, flag),
+                Field::Count(count) => json::integer(out, *count),
+                Field::Flag(true) => out.extend_from_slice(b"true"),
+                Field::Flag(false) => out.extend_from_slice(b"false"),
             }
         }
         out.push(b'}');

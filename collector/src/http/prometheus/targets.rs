@@ -165,7 +165,7 @@ impl Target {
             json::string(out, text);
         }
         out.extend_from_slice(b",\"lastScrapeDuration\":");
-        json::integer(out, self.duration_s);
+        json::float(out, self.duration_s);
         out.push(b'}');
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value) {
                 json::labels(out, &item.labels);
                 if !item.points.is_empty() {
                     out.extend_from_slice(b",\"values\":");
-                    each(out, &item.points, |out, (t, v)| json::sample(out, *t, *v));
+                    json::samples(out, &item.points);
                 }
                 if !item.histograms.is_empty() {
                     out.extend_from_slice(b",\"histograms\":");
