@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stoa_daemon::{DataDir, Misuse};
-use stoa_tsdb::{FsckReport, fsck};
+use stoa_tsdb::{FsckReport, Options, fsck};
 use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
 
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<()> {
     let _lock = collector.map(DataDir::open).transpose()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let now_ms = args.repair.then(stoa_daemon::unix_ms);
-    let report = fsck(&disk, &dir, now_ms)?;
+    let options = Options::default();
+    let report = fsck(&disk, &dir, now_ms.map(|now_ms| (now_ms, &options)))?;
     print(&if args.json { json(&report)? } else { text(&report) })?;
     if report.damage.is_empty() {
         return Ok(());

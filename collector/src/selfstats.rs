@@ -183,6 +183,11 @@ impl Page {
             ),
             ("stoa_collector_tsdb_marks", "Marks kept beside the samples.", tsdb.marks),
             ("stoa_collector_tsdb_blocks", "Blocks.", tsdb.blocks),
+            (
+                "stoa_collector_tsdb_blocks_unread",
+                "Blocks that cannot be read now; missing from answers until they can.",
+                tsdb.blocks_unread,
+            ),
             ("stoa_collector_tsdb_block_samples", "Samples in blocks.", tsdb.block_samples),
             ("stoa_collector_tsdb_block_bytes", "Bytes of blocks.", tsdb.block_bytes),
             ("stoa_collector_tsdb_wal_bytes", "Bytes of the write-ahead log.", tsdb.log_bytes),

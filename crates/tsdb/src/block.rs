@@ -33,6 +33,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskRead};
 
+use crate::bytes::Malformed;
+
 pub(crate) use self::check::{BlockFault, Loss, check};
 use self::chunks::Span;
 pub(crate) use self::index::{Index, IndexCache};
@@ -40,14 +42,14 @@ pub(crate) use self::merge::{MergeError, merge};
 pub(crate) use self::meta::{LEVEL_HEAD, Meta};
 pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
 pub(crate) use self::sink::{Plan, leftovers};
-pub(crate) use self::tombstones::Tombstones;
+use self::tombstones::Kept;
+pub(crate) use self::tombstones::{State as TombstonesState, TOMBSTONES, Tombstones};
 pub(crate) use self::writer::write;
 
 /// The file names within a block's directory.
 pub(crate) const META: &str = "meta";
 pub(crate) const INDEX: &str = "index";
 const CHUNKS: &str = "chunks";
-pub(crate) const TOMBSTONES: &str = "tombstones";
 
 /// An open block.
 #[derive(Debug)]
@@ -56,8 +58,9 @@ pub(crate) struct Block {
     pub(crate) meta: Meta,
     /// What was deleted of it.
     pub(crate) tombstones: Tombstones,
-    /// The file of tombstones cannot be read: what it hid is seen again.
-    pub(crate) tombstones_damaged: bool,
+    /// Counts the deletions.
+    pub(crate) tombstones_generation: u64,
+    pub(crate) tombstones_state: TombstonesState,
     meta_bytes: u64,
     index: Box<dyn DiskRead>,
     chunks: Box<dyn DiskRead>,
@@ -68,35 +71,35 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Opens a block: its meta must be whole, its files as long as that says. Sections and chunks
-    /// are checked when they are read.
+    /// Opens a block: its meta must be whole, its files there. Sections and chunks are checked when
+    /// they are read: a file that is too short costs what lay beyond its end.
+    ///
+    /// [`BlockError::Malformed`] says that it is damaged; [`BlockError::Io`] that nobody knows: too
+    /// many files are open, memory is short, the disk does not answer today.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
-        let meta = disk.read(&dir.join(META))?;
+        match Self::open_once(disk, dir) {
+            Err(BlockError::Io(_)) => Self::open_once(disk, dir),
+            opened => opened,
+        }
+    }
+
+    fn open_once(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
+        let meta = disk.read(&dir.join(META)).map_err(unread)?;
         let meta_bytes = meta.len() as u64;
         let meta = Meta::decode(&meta)?;
-        let index = disk.open(&dir.join(INDEX))?;
-        let chunks = disk.open(&dir.join(CHUNKS))?;
-        if index.size()? != meta.index_bytes || chunks.size()? != meta.chunks_bytes {
-            return Err(BlockError::Io(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a file is not as long as it was written",
-            )));
+        let index = disk.open(&dir.join(INDEX)).map_err(unread)?;
+        let chunks = disk.open(&dir.join(CHUNKS)).map_err(unread)?;
+        // One that was cut costs its end; two that do not fit are of another block.
+        if index.size()? != meta.index_bytes && chunks.size()? != meta.chunks_bytes {
+            return Err(Malformed("meta of another block").into());
         }
-        let path = dir.join(TOMBSTONES);
-        let read = || -> Result<Tombstones, BlockError> {
-            if disk.exists(&path)? {
-                Ok(Tombstones::decode(&disk.read(&path)?, meta.sequence)?)
-            } else {
-                Ok(Tombstones::default())
-            }
-        };
-        // The block has its samples whatever becomes of what was deleted.
-        let tombstones = read().or_else(|_once_more| read()).ok();
+        let Kept { tombstones, generation, state } = Kept::read(disk, dir, meta.sequence)?;
         Ok(Self {
             dir: dir.to_owned(),
             meta,
-            tombstones_damaged: tombstones.is_none(),
-            tombstones: tombstones.unwrap_or_default(),
+            tombstones,
+            tombstones_generation: generation,
+            tombstones_state: state,
             meta_bytes,
             index,
             chunks,
@@ -135,6 +138,16 @@ impl Block {
 
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Relaxed)
+    }
+}
+
+/// What kept a file of a block from being read: that it is not there is damage, anything else is not.
+fn unread(error: io::Error) -> BlockError {
+    use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    match error.kind() {
+        NotFound | NotADirectory | IsADirectory => Malformed("a file is missing").into(),
+        UnexpectedEof | InvalidData => Malformed("a file ends early").into(),
+        _ => error.into(),
     }
 }
 

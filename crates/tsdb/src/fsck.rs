@@ -3,7 +3,7 @@
 //! Looking changes nothing. Repairing is what the start does, and more: blocks with damaged chunks are
 //! written anew without them. Whatever is taken out is kept under `quarantine/`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskFile, DiskRead, Entry, Reader};
 
-use crate::block::{Block, BlockFault, INDEX, Loss, META, check};
+use crate::block::{Block, BlockError, BlockFault, INDEX, Loss, META, check};
 use crate::checkpoint::{checkpoint_dir, segment_of_name};
+use crate::head_file::{self, HEADER_BYTES};
 use crate::recovery::{Covered, Recovery, Replay};
 use crate::{Db, DbError, Options};
 
@@ -54,8 +55,9 @@ pub struct Damage {
 
 /// Checks the database in `dir`, which no process may have open: every section and chunk of every
 /// block against its checksum, its index and its sums, every record of checkpoint and log. With
-/// `repair_now_ms`, the time now, damaged blocks are set aside, blocks with damaged chunks are written
-/// anew without them, and damaged records are copied aside.
+/// `repair`, the time now and the database's options, damaged blocks are set aside, blocks with damaged
+/// chunks are written anew without them, damaged records are copied aside and the head is written down
+/// without them. Of the options only how time is cut counts: repairing drops nothing that is whole.
 ///
 /// # Errors
 /// [`DbError::Open`] when the directory cannot be read; what is damaged is in the report. When
@@ -63,7 +65,7 @@ pub struct Damage {
 pub fn fsck(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    repair_now_ms: Option<TimestampMs>,
+    repair: Option<(TimestampMs, &Options)>,
 ) -> Result<Report, DbError> {
     let open_error = |source| DbError::Open { path: dir.to_owned(), source };
     let mut report = Report::default();
@@ -84,6 +86,15 @@ pub fn fsck(
             report.blocks += 1;
             match Block::open(&**disk, &path) {
                 Ok(block) => opened.push(block),
+                // Named by its directory: which of its files it was is not known.
+                Err(BlockError::Io(error)) => report.damage.push(Damage {
+                    path,
+                    offset: 0,
+                    bytes: 0,
+                    what: format!("block cannot be read now: {error}"),
+                    cost: "the block, until it can be read".to_owned(),
+                    repaired: false,
+                }),
                 Err(error) => report.damage.push(Damage {
                     path: path.join(META),
                     offset: 0,
@@ -96,6 +107,19 @@ pub fn fsck(
         }
         let replaced: BTreeSet<u64> =
             opened.iter().flat_map(|block| block.meta.parents.iter().copied()).collect();
+        let mut known = BTreeMap::new();
+        for block in &opened {
+            if let Some(other) = known.insert(block.meta.sequence, &block.dir) {
+                report.damage.push(Damage {
+                    path: block.dir.clone(),
+                    offset: 0,
+                    bytes: block.bytes(),
+                    what: format!("the same block as {}", other.display()),
+                    cost: "nothing: one of the two counts".to_owned(),
+                    repaired: false,
+                });
+            }
+        }
         for block in opened {
             let sequence = block.meta.sequence;
             if replaced.contains(&sequence) {
@@ -113,9 +137,14 @@ pub fn fsck(
             covered.extend(block.meta.covered.iter().copied());
         }
     }
-    read_log(disk, dir, &names, &covered, &mut report);
-    if let Some(now_ms) = repair_now_ms.filter(|_| !report.damage.is_empty()) {
-        let (db, _recovery) = Db::open(Arc::clone(disk), dir, Options::default(), now_ms)?;
+    let headers = read_log(disk, dir, &names, &covered, &mut report);
+    if let Some((now_ms, options)) = repair.filter(|_| !report.damage.is_empty()) {
+        let options =
+            Options { out_of_order_ms: i64::MAX, series_max: usize::MAX, ..options.clone() };
+        for number in headers {
+            head_file::mend_header(&**disk, dir, number).map_err(open_error)?;
+        }
+        let (db, _recovery) = Db::open(Arc::clone(disk), dir, options, now_ms)?;
         db.repair(now_ms, &lost, &partly)?;
         db.close()?;
         for damage in &mut report.damage {
@@ -130,7 +159,7 @@ fn damage(block: &Block, fault: BlockFault) -> Damage {
         Loss::Nothing => "nothing: it is not needed to read".to_owned(),
         Loss::Samples(samples) => format!("at most {samples} samples"),
         Loss::All => format!("the block: {} samples", block.meta.samples),
-        Loss::Deletions => "samples that were deleted are seen again".to_owned(),
+        Loss::Deletions => "some samples that were deleted are seen again".to_owned(),
     };
     let what = match fault.file {
         INDEX => format!("index: {}", fault.what),
@@ -146,14 +175,15 @@ fn damage(block: &Block, fault: BlockFault) -> Damage {
     }
 }
 
-/// Reads checkpoint and log as the start does, and changes nothing.
+/// Reads checkpoint and log as the start does, and changes nothing. Says which files of the head have
+/// a damaged header.
 fn read_log(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     names: &[String],
     covered: &[Covered],
     report: &mut Report,
-) {
+) -> Vec<u64> {
     const COST: &str = "its records; who sent them and still has them sends them again";
     let disk: Arc<dyn Disk> = Arc::new(ReadOnly(Arc::clone(disk)));
     let log_dir = dir.join("wal");
@@ -191,6 +221,17 @@ fn read_log(
     let mut replay = Replay::new(&disk, dir, &options, covered, Recovery::default());
     let from_segment = replay.checkpoint(names);
     replay.log(&log_dir, from_segment);
+    let headers: Vec<u64> = replay.headers_damaged().collect();
+    for number in &headers {
+        report.damage.push(Damage {
+            path: head_file::path(dir, *number),
+            offset: 0,
+            bytes: HEADER_BYTES as u64,
+            what: "not the header of a file of the head".to_owned(),
+            cost: "nothing: it is not needed to read".to_owned(),
+            repaired: false,
+        });
+    }
     for what in replay.recovery.damage {
         if !told.iter().any(|place| what.contains(place.as_str())) {
             report.damage.push(Damage {
@@ -203,6 +244,7 @@ fn read_log(
             });
         }
     }
+    headers
 }
 
 /// A disk that is only read.

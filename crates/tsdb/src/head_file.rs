@@ -26,7 +26,8 @@ use crate::recovery::set_aside;
 
 const MAGIC: [u8; 8] = *b"STOAHED\0";
 const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 16;
+/// Magic, version, six bytes of nothing.
+pub(crate) const HEADER_BYTES: usize = 16;
 /// Bytes in front of each chunk: its checksum.
 pub(crate) const CRC_BYTES: usize = 4;
 /// A file is ended when it is longer than this.
@@ -46,6 +47,12 @@ impl HeadFile {
     /// whether it is what the checkpoint means, and a header that was damaged costs nothing.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<Self> {
         Ok(Self { number, reader: disk.open(&path(dir, number))? })
+    }
+
+    /// Whether the first bytes are those every such file begins with.
+    pub(crate) fn header_is_plain(&self) -> bool {
+        let mut read = [0; HEADER_BYTES];
+        self.reader.read_exact_at(&mut read, 0).is_ok() && read == header()
     }
 
     /// The chunk whose checksum stands at `offset`.
@@ -113,7 +120,18 @@ pub(crate) fn head_dir(dir: &Path) -> PathBuf {
     dir.join("head")
 }
 
-fn path(dir: &Path, number: u64) -> PathBuf {
+/// Writes a file anew whose header was damaged.
+pub(crate) fn mend_header(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<()> {
+    let path = path(dir, number);
+    let mut bytes = disk.read(&path)?;
+    for (byte, expected) in bytes.iter_mut().zip(header()) {
+        *byte = expected;
+    }
+    disk.replace(&path, &bytes)
+}
+
+/// A file's place.
+pub(crate) fn path(dir: &Path, number: u64) -> PathBuf {
     head_dir(dir).join(format!("{number:016x}.chunks"))
 }
 

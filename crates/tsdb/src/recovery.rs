@@ -46,6 +46,9 @@ pub struct Recovery {
     pub marks: u64,
     /// Blocks opened.
     pub blocks: u64,
+    /// Blocks that could not be read this time, and why: not damaged as far as anybody knows, left
+    /// where they are, and opened by a later maintenance.
+    pub unread: Vec<String>,
     /// Records applied, of checkpoint and log.
     pub records: u64,
     /// Samples whose series' definition was lost to damage; gone.
@@ -142,6 +145,12 @@ impl<'a> Replay<'a> {
     /// The numbers of the files of chunks the checkpoint names.
     pub(crate) fn files_named(&self) -> BTreeSet<u64> {
         self.files.keys().copied().collect()
+    }
+
+    /// Files of chunks the checkpoint names whose header, which nobody needs, is damaged.
+    pub(crate) fn headers_damaged(&self) -> impl Iterator<Item = u64> {
+        let is_plain = |file: &Arc<HeadFile>| file.header_is_plain();
+        self.files.values().flatten().filter(move |file| !is_plain(file)).map(|file| file.number)
     }
 
     /// Applies the newest checkpoint among the names of the directory, if there is one, and says

@@ -4,17 +4,25 @@
 //! there must be: exactly those up to it, at least those that were synced. Blocks are merged and
 //! samples deleted in between; a deletion that failed is repeated until it is done. Some samples are
 //! native histograms, of series that have floats at other instants.
+//!
+//! Every crash is an image: the disk as a power cut leaves it, a random part of what was not durable
+//! lost, from which the database has to come back, a quarter of the times through another crash on
+//! the way. `STOA_CRASH_IMAGES` says how many each test makes at least, two threads make them, and a
+//! failure names its seed: `STOA_SEED` repeats one.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::print_stdout,
     reason = "a test: what goes wrong is to fail it"
 )]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use stoa_model::histogram::{
     BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span,
@@ -108,6 +116,9 @@ struct World {
     dropped: u64,
     deleted: u64,
     histograms: u64,
+    /// Power cuts, and those of them that hit a start after another.
+    images: u64,
+    images_again: u64,
     /// A deletion that failed: a part of it may have been done.
     deleting: Option<(String, i64, i64)>,
 }
@@ -129,6 +140,8 @@ impl World {
             dropped: 0,
             deleted: 0,
             histograms: 0,
+            images: 0,
+            images_again: 0,
             deleting: None,
         };
         world.open();
@@ -195,12 +208,15 @@ impl World {
     fn crash(&mut self) {
         self.db = None;
         self.disk.crash();
-        if self.dice.below(4) == 0 {
+        self.images += 1;
+        while self.dice.below(4) == 0 {
             // Another crash while coming back.
             self.disk.fail_at(self.dice.below(12), Fault::Halt);
             let disk = Arc::new(self.disk.clone());
             drop(Db::open(disk, Path::new("/db"), options(), self.now));
             self.disk.crash();
+            self.images += 1;
+            self.images_again += 1;
         }
         self.open();
         self.check();
@@ -444,6 +460,7 @@ impl World {
                 assert!(!self.disk.halted(), "seed {}: a deletion failed for nothing", self.seed);
                 self.db = None;
                 self.disk.crash();
+                self.images += 1;
                 self.open();
             }
         }
@@ -462,37 +479,91 @@ impl World {
     }
 }
 
-fn run(seeds: std::ops::Range<u64>, faults: bool) {
-    let seeds = match std::env::var("STOA_SEEDS") {
-        Ok(count) => seeds.start..seeds.start + count.parse::<u64>().unwrap(),
-        Err(_) => seeds,
-    };
-    let (mut blocks, mut checkpoints, mut removed) = (0, 0, 0);
-    let (mut merges, mut dropped, mut deleted) = (0, 0, 0);
-    let mut histograms = 0;
-    for seed in seeds {
-        let mut world = World::new(seed);
-        if std::env::var("STOA_SEED").is_ok_and(|only| only != seed.to_string()) {
-            continue;
+const THREADS: usize = 2;
+/// Crash images each test makes at least.
+const IMAGES: u64 = 500;
+
+/// Ends the other threads when one fails.
+struct EndAll<'a>(&'a AtomicU64);
+
+impl Drop for EndAll<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(u64::MAX / 2, Relaxed);
         }
-        for _ in 0..160 {
-            world.step(faults);
-        }
-        world.disk.set_capacity(None);
-        world.crash();
-        blocks += world.blocks_written;
-        checkpoints += world.checkpoints;
-        removed += world.series_removed;
-        merges += world.merges;
-        dropped += world.dropped;
-        deleted += world.deleted;
-        histograms += world.histograms;
     }
+}
+
+/// Runs at least these seeds, and more until there are images enough.
+fn run(seeds: std::ops::Range<u64>, faults: bool) {
+    let only = std::env::var("STOA_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    if only.is_some_and(|seed| seed < seeds.start || faults != (seed >= FAULTY_FROM)) {
+        return;
+    }
+    let wanted = std::env::var("STOA_CRASH_IMAGES").map_or(IMAGES, |n| n.parse().unwrap());
+    let next = AtomicU64::new(only.unwrap_or(seeds.start));
+    let end = only.map_or(seeds.end, |seed| seed + 1);
+    let images = AtomicU64::new(0);
+    let worlds: Vec<[u64; 9]> = std::thread::scope(|scope| {
+        let work = || {
+            let _end_all = EndAll(&next);
+            let mut sums = [0; 9];
+            loop {
+                let seed = next.fetch_add(1, Relaxed);
+                let is_enough = only.is_some() || images.load(Relaxed) >= wanted;
+                if seed >= u64::MAX / 2 || seed >= end && is_enough {
+                    return sums;
+                }
+                let world = live(seed, faults);
+                images.fetch_add(world.images, Relaxed);
+                let counts = [
+                    world.images,
+                    world.images_again,
+                    world.blocks_written,
+                    world.checkpoints,
+                    world.series_removed,
+                    world.merges,
+                    world.dropped,
+                    world.deleted,
+                    world.histograms,
+                ];
+                sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut sums = [0; 9];
+    worlds.iter().for_each(|world| sums.iter_mut().zip(world).for_each(|(sum, n)| *sum += n));
+    let [images, again, blocks, checkpoints, removed, merges, dropped, deleted, histograms] = sums;
+    let last = next.load(Relaxed).saturating_sub(THREADS as u64 + 1);
+    println!(
+        "crashes: {images} images, {again} of them while coming back from one, seeds {} to {last}{}",
+        seeds.start,
+        if faults { ", on a disk that fails and fills up" } else { "" }
+    );
+    if only.is_some() {
+        return;
+    }
+    assert!(images >= wanted && again > images / 10, "{images} {again}");
     // The runs are long enough for everything to happen.
     assert!(blocks > 100 && checkpoints > 100 && removed > 10, "{blocks} {checkpoints} {removed}");
     assert!(histograms > 1000, "{histograms}");
     assert!(merges > 100 && dropped > 100 && deleted > 100, "{merges} {dropped} {deleted}");
 }
+
+fn live(seed: u64, faults: bool) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..160 {
+        world.step(faults);
+    }
+    world.disk.set_capacity(None);
+    world.crash();
+    world
+}
+
+/// Where the seeds of disks that fail begin.
+const FAULTY_FROM: u64 = 1 << 32;
 
 #[test]
 fn what_was_synced_survives_any_crash_exactly() {
@@ -501,5 +572,5 @@ fn what_was_synced_survives_any_crash_exactly() {
 
 #[test]
 fn a_disk_that_fills_up_and_fails_loses_nothing_that_was_synced() {
-    run(1000..1160, true);
+    run(FAULTY_FROM..FAULTY_FROM + 160, true);
 }

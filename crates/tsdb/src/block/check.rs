@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use super::chunks::{CRC_BYTES, HEADER};
 use super::index::Index;
 use super::reader::offsets;
-use super::{Block, BlockError, CHUNKS, INDEX, META, TOMBSTONES};
+use super::{Block, BlockError, CHUNKS, INDEX, META, TOMBSTONES, TombstonesState};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_values};
 
@@ -34,7 +34,7 @@ pub(crate) enum Loss {
     Samples(u64),
     /// The block.
     All,
-    /// What was deleted is seen again.
+    /// Some of what was deleted is seen again.
     Deletions,
 }
 
@@ -60,8 +60,16 @@ struct Check<'a> {
 /// Reads all of a block.
 pub(crate) fn check(block: &Block) -> (Checked, Vec<BlockFault>) {
     let mut faults = Vec::new();
-    if block.tombstones_damaged {
-        faults.push(fault(TOMBSTONES, 0, 0, "fails its checksum", Loss::Deletions));
+    let [tombstones, _] = TOMBSTONES;
+    match block.tombstones_state {
+        TombstonesState::Whole => {}
+        TombstonesState::Mendable => {
+            let what = "one of its two copies is damaged or missing";
+            faults.push(fault(tombstones, 0, 0, what, Loss::Nothing));
+        }
+        TombstonesState::Lossy => {
+            faults.push(fault(tombstones, 0, 0, "both copies are damaged", Loss::Deletions));
+        }
     }
     let index = match Index::load(block) {
         Ok(index) => index,
@@ -120,6 +128,19 @@ impl Check<'_> {
     }
 
     fn headers(&mut self) {
+        let meta = &self.block.meta;
+        for (file, is, was) in [
+            (CHUNKS, self.block.chunks.size(), meta.chunks_bytes),
+            (INDEX, self.block.index.size(), meta.index_bytes),
+        ] {
+            let is = is.unwrap_or(0);
+            if is != was {
+                let (from, bytes) = (is.min(was), is.abs_diff(was));
+                let what = if is < was { "cut off" } else { "more than was written" };
+                // What is missing is said by those that miss it.
+                self.fault(file, from, bytes, what, Loss::Nothing);
+            }
+        }
         let mut header = [0; HEADER.len()];
         let read = self.block.chunks.read_exact_at(&mut header, 0);
         if read.is_err() || header != HEADER {

@@ -15,6 +15,7 @@ use super::reader::BlockError;
 use super::symbols::Symbols;
 use super::{Block, bound_crc};
 use crate::bytes::{Cursor, Malformed};
+use crate::head_file::read_twice;
 use crate::matching;
 
 pub(super) const MAGIC: [u8; 8] = *b"STOAIDX\0";
@@ -88,7 +89,7 @@ impl Index {
             .ok()
             .ok_or(Malformed("index over the address space"))?;
         let mut bytes = vec![0; len];
-        block.index.read_exact_at(&mut bytes, 0)?;
+        read_twice(&*block.index, &mut bytes, 0)?;
         let index = Self::parse(bytes, block.meta.sequence)?;
         block.has_histograms.get_or_init(|| index.has_any_histograms());
         Ok(index)

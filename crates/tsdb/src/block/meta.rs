@@ -10,6 +10,7 @@ const VERSION: u16 = 2;
 /// Version 1 has one span, no parents, and ranks as its sequence number says.
 const VERSION_1: u16 = 1;
 const CRC_BYTES: usize = 4;
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Cut from the head; compaction makes higher levels.
 pub(crate) const LEVEL_HEAD: u8 = 1;
 
@@ -120,9 +121,16 @@ impl Meta {
         Ok(meta)
     }
 
+    /// The sequence number a directory's name ends in, if it is such a name.
+    pub(crate) fn sequence_of_name(name: &str) -> Option<u64> {
+        let digits = name.bytes().map(|byte| ALPHABET.iter().position(|digit| *digit == byte));
+        let ulid = digits.take(26).try_fold(0u128, |ulid, digit| Some(ulid << 5 | digit? as u128));
+        let low = u64::try_from(ulid? & ((1 << 80) - 1)).ok();
+        low.filter(|_| name.len() == 26)
+    }
+
     /// The name of its directory: a ULID of the time it was written and its sequence number.
     pub(super) fn name(sequence: u64, now_ms: TimestampMs) -> String {
-        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let ms = u128::from(now_ms.max(0).cast_unsigned() & ((1 << 48) - 1));
         let ulid = ms << 80 | u128::from(sequence);
         (0..26u32)

@@ -105,7 +105,8 @@ impl Db {
         self.interrupted.store(true, Relaxed);
     }
 
-    /// Sets blocks aside and writes others anew, without their damaged chunks; by sequence number.
+    /// Sets blocks aside and writes others anew, without their damaged chunks, by sequence number; and
+    /// writes the head down if the start met damage.
     pub(crate) fn repair(
         &self,
         now_ms: TimestampMs,
@@ -118,6 +119,8 @@ impl Db {
             }
         }
         self.set_damaged_aside(&mut Maintenance::default())?;
+        // What was damaged of log and checkpoint is not to be met again.
+        self.checkpoint_if_due(&mut self.upkeep(), &mut Maintenance::default())?;
         let _one = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         for block in self.live_blocks().iter() {
             if partly.contains(&block.meta.sequence) {

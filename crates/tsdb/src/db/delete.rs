@@ -9,7 +9,7 @@ use stoa_model::{Matcher, TimestampMs};
 use super::Db;
 use super::maintain::{Maintenance, Upkeep};
 use crate::DbError;
-use crate::block::{Block, BlockError, BlockQuery, TOMBSTONES};
+use crate::block::{Block, BlockError, BlockQuery};
 use crate::bytes::Malformed;
 
 /// What one deletion did.
@@ -40,6 +40,12 @@ impl Db {
     ) -> Result<Deletion, DbError> {
         let _no_compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         let mut upkeep = self.upkeep();
+        self.open_unread(&mut upkeep);
+        if let Some(path) = upkeep.unread.first() {
+            let source =
+                io::Error::other("it cannot be read now, and may hold what is to be deleted");
+            return Err(DbError::Block { path: path.clone(), source });
+        }
         self.settle(&mut upkeep)?;
         self.cut_matching(matchers, start_ms, end_ms, now_ms, &mut upkeep)?;
         let mut done = Deletion::default();
@@ -112,8 +118,9 @@ impl Db {
         if marked.is_empty() {
             return Ok(());
         }
-        let bytes = tombstones.encode(block.meta.sequence);
-        self.disk.replace(&block.dir.join(TOMBSTONES), &bytes).map_err(error)?;
+        let generation = block.tombstones_generation.saturating_add(1);
+        let written = tombstones.write(&*self.disk, &block.dir, block.meta.sequence, generation);
+        written.map_err(error)?;
         let opened = Block::open(&*self.disk, &block.dir).map_err(|source| match source {
             BlockError::Io(source) => error(source),
             malformed @ BlockError::Malformed(_) => error(io::Error::other(malformed)),

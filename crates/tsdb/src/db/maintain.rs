@@ -47,6 +47,8 @@ pub(super) struct Upkeep {
     pub(super) checkpoint_segment: u64,
     /// Directories of blocks that do not count and must be gone before another is written.
     pub(super) unsettled: Vec<PathBuf>,
+    /// Directories of blocks that could not be read when they were to be opened.
+    pub(super) unread: Vec<PathBuf>,
 }
 
 impl Db {
@@ -60,6 +62,7 @@ impl Db {
     pub fn maintain(&self, now_ms: TimestampMs) -> Result<Maintenance, DbError> {
         let mut upkeep = self.upkeep();
         let mut done = Maintenance::default();
+        self.open_unread(&mut upkeep);
         // First what makes room.
         let settled = self.settle(&mut upkeep);
         let retained = self.retain(now_ms, &mut upkeep, &mut done);

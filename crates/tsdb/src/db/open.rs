@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -12,13 +13,13 @@ use super::compact::Retries;
 use super::maintain::Upkeep;
 use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_block_aside};
-use crate::block::{Block, BlockError, IndexCache, TOMBSTONES};
+use crate::block::{Block, BlockError, IndexCache, Meta, TOMBSTONES, TombstonesState};
 use crate::checkpoint::segment_of_name;
 use crate::follow::Followers;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
-use crate::recovery::{Covered, Replay, set_aside};
+use crate::recovery::{Covered, Replay, quarantine_dir};
 use crate::{DbError, Options, Recovery};
 
 impl Db {
@@ -42,8 +43,8 @@ impl Db {
         for name in names.iter().filter(|name| name.ends_with(".tmp")) {
             recovery.unfinished_removed += u64::from(remove(&*disk, &dir.join(name)));
         }
-        let mut unsettled = Vec::new();
-        let blocks = open_blocks(&*disk, dir, &mut recovery, &mut unsettled).map_err(open_error)?;
+        let mut found = Found::default();
+        let blocks = open_blocks(&*disk, dir, &mut recovery, &mut found).map_err(open_error)?;
         let covered: Vec<Covered> =
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
@@ -80,7 +81,12 @@ impl Db {
             }
         }
         let followers = Followers::load(&head.marks, from_segment, log.durable());
-        let sequence = blocks.iter().map(|block| block.meta.sequence).max().unwrap_or(0);
+        // Also those of blocks that are there and could not be read.
+        let unread = found.unread.iter().filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
+        let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
+        let sequence = sequences.max().unwrap_or(0);
+        let counters = Counters::default();
+        counters.blocks_unread.store(found.unread.len() as u64, Relaxed);
         let db = Self {
             disk,
             compaction: Mutex::new(Retries::default()),
@@ -94,7 +100,8 @@ impl Db {
                 checkpoint_due: checkpoint_due || recovery.damaged > 0,
                 checkpoint_damaged,
                 checkpoint_segment: from_segment,
-                unsettled,
+                unsettled: found.unsettled,
+                unread: found.unread,
                 cut_to: None,
             }),
             // One more than any group's: each is defined again with its first batch.
@@ -102,10 +109,71 @@ impl Db {
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
             state: RwLock::new(State { head, blocks: blocks.into() }),
             followers: Mutex::new(followers),
-            counters: Counters::default(),
+            counters,
         };
         Ok((db, recovery))
     }
+
+    /// Opens the blocks that could not be read before.
+    pub(super) fn open_unread(&self, upkeep: &mut Upkeep) {
+        for dir in std::mem::take(&mut upkeep.unread) {
+            let is_there = match Block::open(&*self.disk, &dir) {
+                Ok(block) => self.adopt(Arc::new(block), upkeep),
+                Err(BlockError::Malformed(_)) => self.set_found_aside(&dir),
+                Err(BlockError::Io(_)) => false,
+            };
+            if !is_there {
+                upkeep.unread.push(dir);
+            }
+        }
+        self.counters.blocks_unread.store(upkeep.unread.len() as u64, Relaxed);
+    }
+
+    fn set_found_aside(&self, dir: &Path) -> bool {
+        let is_aside = set_block_aside(&*self.disk, &self.dir, dir).is_ok();
+        self.counters.blocks_quarantined.fetch_add(u64::from(is_aside), Relaxed);
+        is_aside
+    }
+
+    /// Lets a block count that was found late, as the start would have; false when its index cannot
+    /// be read now.
+    fn adopt(&self, block: Arc<Block>, upkeep: &mut Upkeep) -> bool {
+        let blocks = Arc::clone(&self.state().blocks);
+        let sequence = block.meta.sequence;
+        if blocks.iter().any(|known| known.meta.sequence == sequence) {
+            return self.set_found_aside(&block.dir);
+        }
+        if blocks.iter().any(|known| known.meta.parents.contains(&sequence)) {
+            upkeep.unsettled.push(block.dir.clone());
+            return true;
+        }
+        let is_parent = |known: &&Arc<Block>| block.meta.parents.contains(&known.meta.sequence);
+        let parents: Vec<Arc<Block>> = blocks.iter().filter(is_parent).cloned().collect();
+        if !parents.is_empty() {
+            match block.check_index() {
+                Ok(()) => {}
+                Err(BlockError::Malformed(_)) => return self.set_found_aside(&block.dir),
+                Err(BlockError::Io(_)) => return false,
+            }
+        }
+        let is_in = self.replace_blocks(&parents, Some(block));
+        if is_in {
+            for parent in parents {
+                self.indexes.forget(parent.meta.sequence);
+                upkeep.unsettled.push(parent.dir.clone());
+            }
+        }
+        is_in
+    }
+}
+
+/// What was found of blocks that do not count.
+#[derive(Debug, Default)]
+struct Found {
+    /// Directories that are to be gone before another block is written.
+    unsettled: Vec<PathBuf>,
+    /// Directories of blocks that could not be read.
+    unread: Vec<PathBuf>,
 }
 
 /// The names in a directory; none when it is not there.
@@ -117,12 +185,13 @@ fn remove(disk: &dyn Disk, path: &Path) -> bool {
     disk.remove_dir_all(path).or_else(|_not_a_directory| disk.remove_file(path)).is_ok()
 }
 
-/// Opens all blocks, in the order they were written; what is no block is set aside.
+/// Opens all blocks, in the order they were written; what is no block is set aside, what cannot be
+/// read today is not.
 fn open_blocks(
     disk: &dyn Disk,
     dir: &Path,
     recovery: &mut Recovery,
-    unsettled: &mut Vec<PathBuf>,
+    found: &mut Found,
 ) -> io::Result<Vec<Arc<Block>>> {
     let blocks_dir = blocks_dir(dir);
     let mut blocks = Vec::new();
@@ -134,7 +203,11 @@ fn open_blocks(
         }
         match Block::open(disk, &path) {
             Ok(block) => blocks.push(Arc::new(block)),
-            Err(error) => {
+            Err(BlockError::Io(error)) => {
+                recovery.unread.push(format!("block {name}: {error}"));
+                found.unread.push(path);
+            }
+            Err(error @ BlockError::Malformed(_)) => {
                 recovery.damage(format!("block {name}: {error:?}"));
                 // What cannot be moved is left where it is, and met again by the next start.
                 if let Ok(to) = set_block_aside(disk, dir, &path) {
@@ -143,25 +216,74 @@ fn open_blocks(
             }
         }
     }
-    let mut blocks = without_parents(disk, dir, blocks, recovery, unsettled);
-    blocks.sort_by_key(|block| block.meta.sequence);
-    // A block that was copied by hand holds nothing that the one it was copied from does not.
-    blocks.dedup_by_key(|block| block.meta.sequence);
+    let blocks = without_copies(disk, dir, blocks, recovery);
+    let mut blocks = without_parents(disk, dir, blocks, recovery, &mut found.unsettled);
     blocks.sort_by_key(|block| (block.meta.rank, block.meta.sequence));
-    for block in blocks.iter().filter(|block| block.tombstones_damaged) {
-        let path = block.dir.join(TOMBSTONES);
-        recovery.damage(format!("{}: deleted samples are back", path.display()));
-        if let Ok(to) = set_aside(disk, dir, &path, &format!("block-{}-tombstones", name_of(block)))
-        {
-            recovery.quarantined.push(to);
+    for block in &mut blocks {
+        if block.tombstones_state != TombstonesState::Whole {
+            mend_tombstones(disk, dir, block, recovery);
         }
     }
     recovery.blocks = blocks.len() as u64;
     Ok(blocks)
 }
 
-fn name_of(block: &Block) -> String {
-    block.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Keeps damaged files of tombstones aside and writes both anew.
+fn mend_tombstones(disk: &dyn Disk, dir: &Path, block: &mut Arc<Block>, recovery: &mut Recovery) {
+    let name = name_of(&block.dir);
+    let cost = match block.tombstones_state {
+        TombstonesState::Lossy => "some deleted samples are back",
+        TombstonesState::Whole | TombstonesState::Mendable => "the other copy has all",
+    };
+    recovery.damage(format!("tombstones of block {name}: {cost}"));
+    for file in TOMBSTONES {
+        let to = quarantine_dir(dir).join(format!("block-{name}-{file}"));
+        let keep = || {
+            disk.create_dir_all(&quarantine_dir(dir))?;
+            disk.link_or_copy(&block.dir.join(file), &to)
+        };
+        if keep().is_ok() {
+            recovery.quarantined.push(to);
+        }
+    }
+    let generation = block.tombstones_generation.saturating_add(1);
+    let (sequence, tombstones) = (block.meta.sequence, &block.tombstones);
+    // Where this fails the next start meets the same.
+    if tombstones.write(disk, &block.dir, sequence, generation).is_ok()
+        && let Ok(mended) = Block::open(disk, &block.dir)
+    {
+        *block = Arc::new(mended);
+    }
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Leaves out blocks that were copied by hand, under another name than they were written, and sets
+/// them aside: they hold nothing that the one they were copied from does not, and would bring back
+/// what is deleted of that later.
+fn without_copies(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut blocks: Vec<Arc<Block>>,
+    recovery: &mut Recovery,
+) -> Vec<Arc<Block>> {
+    let is_named =
+        |block: &Block| Meta::sequence_of_name(&name_of(&block.dir)) == Some(block.meta.sequence);
+    blocks.sort_by_key(|block| (block.meta.sequence, !is_named(block)));
+    let mut kept: Vec<Arc<Block>> = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        if kept.last().is_none_or(|last| last.meta.sequence != block.meta.sequence) {
+            kept.push(block);
+            continue;
+        }
+        recovery.damage(format!("block {}: a copy of another", name_of(&block.dir)));
+        if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
+            recovery.quarantined.push(to);
+        }
+    }
+    kept
 }
 
 /// Leaves out the blocks that were merged into another one that is there, and removes them: a crash
@@ -203,7 +325,7 @@ fn without_parents(
         if parents.iter().any(|parent| there.contains(parent))
             && let Err(error) = block.check_index()
         {
-            recovery.damage(format!("block {}: {error:?}", name_of(&block)));
+            recovery.damage(format!("block {}: {error:?}", name_of(&block.dir)));
             let is_damaged = matches!(error, BlockError::Malformed(_));
             if is_damaged && parents.iter().all(|parent| there.contains(parent)) {
                 // They still have everything.

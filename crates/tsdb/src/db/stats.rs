@@ -50,6 +50,8 @@ pub struct Stats {
     pub chunks_damaged: u64,
     /// Blocks set aside because of damage.
     pub blocks_quarantined: u64,
+    /// Blocks that are there and cannot be read: missing from answers until they can.
+    pub blocks_unread: u64,
     /// Series removed because their samples are all in blocks.
     pub series_removed: u64,
     /// Samples of the log dropped before a follower came to them, once per follower.
@@ -76,6 +78,7 @@ pub(super) struct Counters {
     pub(super) head_file_failures: AtomicU64,
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
+    pub(super) blocks_unread: AtomicU64,
     pub(super) series_removed: AtomicU64,
     pub(super) follow_samples_lost: AtomicU64,
     pub(super) compactions: AtomicU64,
@@ -133,6 +136,7 @@ impl Db {
             log_stopped,
             chunks_damaged: counters.chunks_damaged.load(Relaxed),
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
+            blocks_unread: counters.blocks_unread.load(Relaxed),
             series_removed: counters.series_removed.load(Relaxed),
             tombstones: state.blocks.iter().map(|block| block.tombstones.count()).sum(),
             follow_samples_lost: counters.follow_samples_lost.load(Relaxed),

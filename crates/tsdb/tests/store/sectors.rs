@@ -328,3 +328,69 @@ fn what_is_sent_again_is_read_from_a_slow_disk_while_others_append() {
         assert_eq!(again.join().unwrap().duplicate, 1);
     });
 }
+
+#[test]
+fn a_block_that_cannot_be_read_today_is_there_tomorrow() {
+    let disk = BadDisk::new();
+    let options = Options { compaction_ms: vec![3 * MINUTE_MS], ..options() };
+    let (db, _) = disk.open_db(options.clone());
+    fill(&db, START, 6 * 60);
+    db.maintain(START + 6 * MINUTE_MS).unwrap();
+    db.compact(START + 6 * MINUTE_MS).unwrap();
+    let expected = all(&db);
+    db.close().unwrap();
+    let before = disk.names("blocks");
+    for part in
+        ["/blocks/", "/meta", "/index", "/chunks", before[0].parent().unwrap().to_str().unwrap()]
+    {
+        disk.close(part);
+        let (db, recovery) = disk.open_db(options.clone());
+        assert_eq!(recovery.damaged, 0, "{part}: {:?}", recovery.damage);
+        assert!(!recovery.unread.is_empty(), "{part}");
+        assert_eq!(db.stats().blocks_unread, recovery.unread.len() as u64);
+        let found = all(&db);
+        assert!(expected.keys().any(|key| !found.contains_key(key)), "{part}");
+        // What is deleted now must not come back with it.
+        let matchers = [stoa_model::Matcher::equal("__name__", "m1")];
+        db.delete_series(&matchers, START, START + 1000, START).unwrap_err();
+        // Of these some can be read no better.
+        drop(db.maintain(START + 6 * MINUTE_MS));
+        // Blocks written meanwhile have numbers of their own.
+        fill(&db, START + 3600_000, 60);
+        drop(db.maintain(START + 3600_000 + 3 * MINUTE_MS));
+        disk.heal();
+        db.maintain(START + 3600_000 + 3 * MINUTE_MS).unwrap();
+        assert_eq!(db.stats().blocks_unread, 0, "{part}");
+        let found = all(&db);
+        assert!(expected.iter().all(|(key, v)| found.get(key) == Some(v)), "{part}");
+        assert!(!disk.disk.exists(&Path::new(DIR).join("quarantine")).unwrap(), "{part}");
+        db.close().unwrap();
+    }
+    // A merged block and the ones it was merged from: only one of them counts, whichever was found first.
+    let (db, _) = disk.open_db(options.clone());
+    let expected = all(&db);
+    db.close().unwrap();
+    let parents = disk.disk.snapshot();
+    let (db, _) = disk.open_db(options.clone());
+    assert!(db.compact(START + 48 * 60 * MINUTE_MS).unwrap().merges > 0);
+    db.close().unwrap();
+    let merged: Vec<_> = disk.names("blocks").into_iter().filter(|p| !before.contains(p)).collect();
+    let bytes: Vec<_> = merged.iter().map(|path| disk.disk.read(path).unwrap()).collect();
+    disk.disk.restore(&parents);
+    for (path, bytes) in merged.iter().zip(&bytes) {
+        disk.disk.create_dir_all(path.parent().unwrap()).unwrap();
+        disk.disk.replace(path, bytes).unwrap();
+    }
+    let both = disk.disk.snapshot();
+    for late in [&merged[0], &before[0]] {
+        disk.disk.restore(&both);
+        disk.close(late.parent().unwrap().to_str().unwrap());
+        let (db, recovery) = disk.open_db(options.clone());
+        assert_eq!((recovery.damaged, recovery.unread.len()), (0, 1));
+        disk.heal();
+        db.maintain(START + 3600_000 + 3 * MINUTE_MS).unwrap();
+        assert_eq!(all(&db), expected);
+        let stats = db.stats();
+        assert_eq!(stats.block_samples + stats.head_samples, expected.len() as u64);
+    }
+}
