@@ -36,10 +36,15 @@ impl Legs {
     #[must_use]
     pub fn load(host: &HostId, marks: &[StoredMark]) -> Self {
         let prefix = key_prefix(host);
-        let mut slots: Vec<Option<Advance>> = vec![None; LEGS_MAX];
+        let mut slots: Vec<Option<Advance>> = Vec::new();
         for mark in marks {
             let Some([slot]) = mark.key.strip_prefix(&prefix[..]) else { continue };
-            if let Some(place) = slots.get_mut(usize::from(*slot)) {
+            let slot = usize::from(*slot);
+            if slot >= LEGS_MAX {
+                continue;
+            }
+            slots.resize(slots.len().max(slot + 1), None);
+            if let Some(place) = slots.get_mut(slot) {
                 *place = decode(&mark.value);
             }
         }
@@ -63,18 +68,28 @@ impl Legs {
     /// Advances a leg, and says what the store is to remember with it.
     pub fn advance(&mut self, host: &HostId, mark: Mark) -> StoredMark {
         self.turn += 1;
-        self.slots.resize(LEGS_MAX, None);
         let of_leg =
             |slot: &Option<Advance>| slot.is_some_and(|advance| advance.mark.leg == mark.leg);
-        let slot = self.slots.iter().position(of_leg).unwrap_or_else(|| {
-            let turns = self.slots.iter().map(|slot| slot.map_or(0, |advance| advance.turn));
-            turns.enumerate().min_by_key(|&(_, turn)| turn).map_or(0, |(slot, _)| slot)
-        });
+        let slot = self.slots.iter().position(of_leg).unwrap_or_else(|| self.place());
         let advance = Advance { mark, turn: self.turn };
         if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(advance);
         }
         StoredMark { key: key(host, slot), value: encode(advance) }
+    }
+
+    /// A slot for one leg more: a free one while there are fewer than [`LEGS_MAX`], or that of the
+    /// leg advanced least recently.
+    fn place(&mut self) -> usize {
+        let turns = self.slots.iter().map(|slot| slot.map_or(0, |advance| advance.turn));
+        let least = turns.enumerate().min_by_key(|&(_, turn)| turn);
+        match least {
+            Some((slot, turn)) if turn == 0 || self.slots.len() >= LEGS_MAX => slot,
+            _ => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        }
     }
 }
 

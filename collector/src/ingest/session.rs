@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use stoa_model::{HostId, TimestampMs};
 use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, Stream};
-use stoa_proto::frame::{DecodedTick, Decoder, FrameError};
+use stoa_proto::frame::{Additions, DecodedTick, Decoder, FrameError};
 use stoa_proto::message::{Data, Hello, Push, PushReply, Welcome};
 use stoa_tsdb::{Batch, GroupId, Mark as StoredMark, Row};
 
@@ -133,7 +133,39 @@ struct Call {
     queue: VecDeque<Unit>,
 }
 
-/// A frame that has been read.
+/// A frame as far as it can be read without the store's catalog.
+pub struct Read {
+    call: CallId,
+    what: What,
+}
+
+enum What {
+    /// What is no data.
+    Other(Push),
+    Ticks(Ticks),
+    Refused(Refusal),
+}
+
+struct Ticks {
+    leg: Leg,
+    begin: u32,
+    seq_first: u64,
+    seq: u64,
+    samples: u32,
+    key: bool,
+    decoded: Result<Option<Vec<DecodedTick>>, FrameError>,
+}
+
+impl Read {
+    /// Whether series or families are defined, for which [`AgentIngest::take`] asks the catalog.
+    #[must_use]
+    pub fn defines(&self) -> bool {
+        let What::Ticks(Ticks { decoded: Ok(Some(ticks)), .. }) = &self.what else { return false };
+        ticks.iter().any(|tick| tick.additions != Additions::default())
+    }
+}
+
+/// A frame that has been taken.
 struct Unit {
     begin: u32,
     /// Whether it came on a call that carries what is read now.
@@ -148,7 +180,10 @@ struct Unit {
 struct UnderWay {
     /// The legs once the batch is durable.
     legs: Legs,
-    batch: Batch,
+    /// Those of the batch.
+    marks: Vec<StoredMark>,
+    /// Whether the batch has samples.
+    has_rows: bool,
     /// The newest instant in it that came live.
     live: Option<TimestampMs>,
     samples: u64,
@@ -291,12 +326,36 @@ impl AgentIngest {
         catalog: &dyn Catalog,
         now: TimestampMs,
     ) -> Vec<Action> {
-        let result = match push {
-            Push::Begin { session, leg, backlog } => {
+        let read = self.read(id, push, now);
+        self.take(read, catalog, now)
+    }
+
+    /// Reads a frame as far as no catalog is needed; what comes of it goes to [`Self::take`] before
+    /// anything else is told to the machine.
+    pub fn read(&mut self, id: CallId, push: Push, now: TimestampMs) -> Read {
+        let what = match push {
+            Push::Data(data) => match self.decode(id, &data, now) {
+                Ok(ticks) => What::Ticks(ticks),
+                Err(refusal) => What::Refused(refusal),
+            },
+            other => What::Other(other),
+        };
+        Read { call: id, what }
+    }
+
+    /// What [`Self::read`] gave is taken: acknowledged once it is durable, or refused.
+    pub fn take(&mut self, read: Read, catalog: &dyn Catalog, now: TimestampMs) -> Vec<Action> {
+        let id = read.call;
+        let result = match read.what {
+            What::Other(Push::Begin { session, leg, backlog }) => {
                 self.begin(id, session, leg, backlog, now).map_err(Refusal::Protocol)
             }
-            Push::Data(data) => self.data(id, &data, catalog, now),
-            Push::Drops { seq, records } => self.drops(id, seq, records).map_err(Refusal::Protocol),
+            What::Other(Push::Drops { seq, records }) => {
+                self.drops(id, seq, records).map_err(Refusal::Protocol)
+            }
+            What::Other(Push::Data(_)) => Ok(()),
+            What::Ticks(ticks) => self.data(id, ticks, catalog, now),
+            What::Refused(refusal) => Err(refusal),
         };
         match result {
             Ok(()) => {}
@@ -328,14 +387,15 @@ impl AgentIngest {
                     self.forget_accepted();
                     self.acknowledge(done.acks);
                 }
-                Outcome::Impossible { reason } if !done.batch.rows.is_empty() => {
+                Outcome::Impossible { reason } if done.has_rows => {
                     // The rows are lost, and counted; the marks must go on.
                     self.figures.failed_appends += 1;
-                    let samples = done.batch.rows.iter().map(|row| row.samples.len() as u64).sum();
-                    done.lose(samples, &reason);
-                    done.batch.rows.clear();
+                    done.lose(done.samples, &reason);
+                    done.has_rows = false;
                     done.live = None;
-                    self.actions.push(Action::Append(done.batch.clone()));
+                    let marks = done.marks.clone();
+                    let batch = Batch { group: self.group, rows: Vec::new(), marks };
+                    self.actions.push(Action::Append(batch));
                     self.under_way = Some(done);
                 }
                 Outcome::Impossible { reason } | Outcome::Failed { reason } => {
@@ -386,48 +446,45 @@ impl AgentIngest {
         Ok(())
     }
 
-    fn data(
-        &mut self,
-        id: CallId,
-        data: &Data,
-        catalog: &dyn Catalog,
-        now: TimestampMs,
-    ) -> Result<(), Refusal> {
-        let Some(mut call) = self.calls.remove(&id) else {
+    /// Decodes a frame's ticks, once all that can be said without them is fine.
+    fn decode(&mut self, id: CallId, data: &Data, now: TimestampMs) -> Result<Ticks, Refusal> {
+        let Some(call) = self.calls.get_mut(&id) else {
             return Err("data without a begin".into());
         };
-        let result = self.read(id, &mut call, data, catalog, now);
-        self.calls.insert(id, call);
-        result
-    }
-
-    fn read(
-        &mut self,
-        id: CallId,
-        call: &mut Call,
-        data: &Data,
-        catalog: &dyn Catalog,
-        now: TimestampMs,
-    ) -> Result<(), Refusal> {
         let leg = call.leg.filter(|leg| leg.stream == Stream::Metrics);
         let leg = leg.ok_or("samples on a stream that carries none")?;
         let seq_first = data.seq.checked_sub(u64::from(data.ticks) - 1).filter(|first| *first > 0);
         let seq_first = seq_first.ok_or("a frame numbered below 1")?;
         let begin = call.begins.saturating_sub(1);
+        let decoded = decode(call, data);
         self.figures.frames += 1;
         self.figures.payload_bytes += data.payload.len() as u64;
         self.budget.purge(self.calls.values().map(|call| &call.dictionary), now);
+        let (seq, samples, key) = (data.seq, data.samples, data.key);
+        Ok(Ticks { leg, begin, seq_first, seq, samples, key, decoded })
+    }
 
+    fn data(
+        &mut self,
+        id: CallId,
+        ticks: Ticks,
+        catalog: &dyn Catalog,
+        now: TimestampMs,
+    ) -> Result<(), Refusal> {
+        let Ticks { leg, begin, seq_first, seq: seq_last, samples, key, decoded } = ticks;
+        let base = self.accepted_of(leg);
+        // Ended since it was read: what it brought comes again on another.
+        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
         let mut unit = Unit {
             begin,
             live: !call.backlog,
-            mark: Mark { leg, seq: data.seq },
+            mark: Mark { leg, seq: seq_last },
             rows: Vec::new(),
             samples: 0,
             losses: Vec::new(),
             drops: Vec::new(),
         };
-        match decode(call, data) {
+        match decoded {
             Ok(Some(ticks)) => {
                 let context = Context {
                     host: &self.host,
@@ -436,7 +493,6 @@ impl AgentIngest {
                     now,
                     describe: !call.backlog,
                 };
-                let base = self.accepted_of(leg);
                 for (seq, tick) in (seq_first..).zip(ticks) {
                     call.dictionary.add(&tick.additions, &mut self.budget, &context);
                     if seq <= base {
@@ -451,23 +507,23 @@ impl AgentIngest {
             Err(error) => {
                 call.decoder = None;
                 let reason = error.to_string();
-                if !data.key {
+                if !key {
                     self.figures.resyncs += 1;
                     call.resyncing = true;
                     let reply = PushReply::Resync { begin, seq: seq_first, reason };
                     self.actions.push(Action::Reply { call: id, reply });
                     return Ok(());
                 }
-                if data.seq > self.accepted_of(leg) {
-                    let samples = u64::from(data.samples);
+                if seq_last > base {
+                    let samples = u64::from(samples);
                     unit.losses.push(loss(DropReason::Unreadable, samples, &reason));
                 }
             }
         }
-        let accepted = self.accepted.entry(leg).or_insert(0);
-        *accepted = data.seq.max(*accepted);
         self.queued_samples += unit.samples;
         call.queue.push_back(unit);
+        let accepted = self.accepted.entry(leg).or_insert(0);
+        *accepted = seq_last.max(*accepted);
         Ok(())
     }
 
@@ -499,10 +555,15 @@ impl AgentIngest {
     /// Starts the next batch, live frames first, and acknowledges what needs none.
     fn pump(&mut self) {
         while self.under_way.is_none() {
+            if self.calls.values().all(|call| call.queue.is_empty()) {
+                return;
+            }
             let mut legs = self.legs.clone();
+            let mut rows = Vec::new();
             let mut under_way = UnderWay {
                 legs: Legs::default(),
-                batch: Batch { group: self.group, rows: Vec::new(), marks: Vec::new() },
+                marks: Vec::new(),
+                has_rows: false,
                 live: None,
                 samples: 0,
                 acks: Vec::new(),
@@ -517,7 +578,7 @@ impl AgentIngest {
                 }) {
                     let end = ends.entry(unit.mark.leg).or_insert(0);
                     *end = unit.mark.seq.max(*end);
-                    under_way.take(id, unit);
+                    under_way.take(id, unit, &mut rows);
                 }
             }
             if under_way.acks.is_empty() {
@@ -525,15 +586,17 @@ impl AgentIngest {
             }
             for (leg, seq) in ends {
                 if seq > legs.seq(leg) {
-                    under_way.batch.marks.push(legs.advance(&self.host, Mark { leg, seq }));
+                    under_way.marks.push(legs.advance(&self.host, Mark { leg, seq }));
                 }
             }
-            if under_way.batch.marks.is_empty() {
+            if under_way.marks.is_empty() {
                 self.acknowledge(under_way.acks);
                 continue;
             }
             under_way.legs = legs;
-            self.actions.push(Action::Append(under_way.batch.clone()));
+            under_way.has_rows = !rows.is_empty();
+            let batch = Batch { group: self.group, rows, marks: under_way.marks.clone() };
+            self.actions.push(Action::Append(batch));
             self.under_way = Some(under_way);
         }
     }
@@ -609,12 +672,12 @@ impl UnderWay {
         }
     }
 
-    fn take(&mut self, call: CallId, unit: Unit) {
+    fn take(&mut self, call: CallId, unit: Unit, rows: &mut Vec<Row>) {
         self.samples += unit.samples;
         if unit.live {
             self.live = self.live.max(unit.rows.iter().map(|row| row.t_ms).max());
         }
-        self.batch.rows.extend(unit.rows);
+        rows.extend(unit.rows);
         match self.acks.last_mut() {
             Some(ack) if ack.call == call && ack.begin == unit.begin => {
                 ack.seq = unit.mark.seq.max(ack.seq);
