@@ -1,6 +1,9 @@
 //! The collector, assembled: parts are started from the disk outward and stopped from the ingress
 //! inward, so that each drains into the next and nothing acknowledged is lost.
 //!
+//! Agents are served on a thread of their own, from socket to acknowledgement: nothing that people ask
+//! delays them, and a frame never wakes a second thread on its way to the store's.
+//!
 //! This module only orders things; every decision is a part's own.
 
 use std::net::SocketAddr;
@@ -13,6 +16,7 @@ use stoa_transport::{ListenError, Listener, ResetKeys, ResetKeysError};
 use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +87,9 @@ pub enum StartError {
     /// The HTTP server's certificate.
     #[error("serve TLS for HTTP")]
     HttpTls(#[from] HttpTlsError),
+    /// No thread for agents.
+    #[error("start the thread that serves agents")]
+    AgentsThread(#[source] std::io::Error),
     /// A thread of ours broke; a bug.
     #[error("start a part")]
     Thread(#[from] tokio::task::JoinError),
@@ -100,7 +107,33 @@ pub struct Server {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     grpc: JoinHandle<()>,
+    _agents: AgentsRuntime,
     _data_dir: DataDir,
+}
+
+/// The runtime that serves agents: one thread, and those that may block. Its tasks end when it is
+/// dropped.
+struct AgentsRuntime(Option<Runtime>);
+
+impl AgentsRuntime {
+    fn start() -> std::io::Result<Self> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).thread_name("stoa-agents").enable_all();
+        runtime.build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for AgentsRuntime {
+    fn drop(&mut self) {
+        // Whoever drops it may be a task itself, and tasks do not wait for others to end.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What figures are read from; clones are cheap.
@@ -184,7 +217,11 @@ impl Server {
         let stop = CancellationToken::new();
 
         let listener_config = agents_port::listener_config(&members, reset_keys, clock())?;
-        let (listener, incoming) = Listener::bind(config.agents.listen, listener_config)?;
+        let agents = AgentsRuntime::start().map_err(StartError::AgentsThread)?;
+        let (listener, incoming) = {
+            let _tasks_of_it = agents.handle().enter();
+            Listener::bind(config.agents.listen, listener_config)?
+        };
         let listener = Arc::new(listener);
         let steady = clock::steady();
         let presence = Arc::new(Mutex::new(expected(&members, steady())));
@@ -205,7 +242,7 @@ impl Server {
             .add_service(control)
             .add_service(push)
             .serve_with_incoming_shutdown(incoming, listener.draining().cancelled_owned());
-        let grpc = tokio::spawn(async move {
+        let grpc = agents.handle().spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "serve agents");
             }
@@ -267,7 +304,18 @@ impl Server {
             tasks.push(tokio::spawn(tls::keep(tls, members, clock, stop.clone())));
         }
         ready.set(true);
-        Ok(Self { http, url, parts, listener, ready, stop, tasks, grpc, _data_dir: data_dir })
+        Ok(Self {
+            http,
+            url,
+            parts,
+            listener,
+            ready,
+            stop,
+            tasks,
+            grpc,
+            _agents: agents,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where people and Grafana connect.

@@ -5,7 +5,7 @@
 //!   samples and wait; they are answered after `fdatasync`, never before. What is answered with
 //!   [`Stored`] survives a power cut.
 //! - Group commit: the thread takes all that waits, writes it, syncs once. The first batch after a
-//!   pause is synced at once; under load syncs are at least [`COMMIT_PACE`] apart (or
+//!   pause is taken at once; under load takings are at least [`COMMIT_PACE`] apart (or
 //!   [`COMMIT_BYTES_MAX`] of data), so that two hundred agents cost the disk twenty syncs a second.
 //!   An answer is so at most one pace and one sync late; queries see a batch before it is synced.
 //! - Below `storage.free_bytes_min` nothing is accepted ([`StoreError::DiskFull`]: senders keep it and
@@ -19,6 +19,7 @@
 
 mod figures;
 pub mod metadata;
+mod queue;
 mod view;
 mod writer;
 
@@ -146,7 +147,7 @@ struct Shared {
     state: Arc<Mutex<StoreState>>,
     /// Permits are samples; a batch's return when it is answered.
     room: Arc<Semaphore>,
-    queue: SyncSender<Job>,
+    queue: queue::Sender,
     maintenance: SyncSender<()>,
     compaction: SyncSender<()>,
     retention: Duration,
@@ -181,7 +182,7 @@ impl Store {
         let metadata = Arc::new(Metadata::open(Arc::clone(&disk), dir));
         let counters = Arc::new(Counters::default());
         let state = Arc::new(Mutex::new(StoreState::Open));
-        let (queue, jobs) = mpsc::sync_channel(BATCHES_WAITING_MAX + 1);
+        let (queue, jobs) = queue::queue();
         let (maintenance, stop) = mpsc::sync_channel(1);
         let compaction_clock = Arc::clone(&clock);
 
@@ -243,8 +244,8 @@ impl Store {
         let room = Arc::clone(&self.0.room).acquire_many_owned(share).await;
         let (reply, answer) = oneshot::channel();
         let handed_over = room.is_ok_and(|room| {
-            let job = Job::Append(writer::Append { batch, reply, room });
-            self.0.queue.try_send(job).is_ok()
+            let came = writer::now();
+            self.0.queue.send(Job::Append(writer::Append { batch, came, reply, room }))
         });
         if handed_over {
             return Ok(Pending { answer, state: Arc::clone(&self.0.state) });
@@ -389,7 +390,7 @@ impl Store {
             // each fails only when its thread has ended already
             let _ended = shared.maintenance.try_send(());
             let _ended = shared.compaction.try_send(());
-            let _ended = shared.queue.send(Job::Close);
+            shared.queue.send(Job::Close);
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a thread of the store panicked");

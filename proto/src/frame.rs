@@ -34,8 +34,12 @@ pub const LABELS_MAX: usize = 64;
 /// Labels defined by one payload, at most: bounds what a small payload can unfold into.
 const LABELS_TOTAL_MAX: usize = 1 << 19;
 
-/// How far back a payload may refer, as a power of two: bounds what each end keeps per call.
-const WINDOW_LOG: u32 = 17;
+/// How far back a payload refers, as a power of two: sets what each end keeps per call, four times
+/// this and more. Ticks resemble the last few, so that a longer window gains nothing.
+const WINDOW_LOG: u32 = 14;
+
+/// The farthest a payload may refer back: agents up to version 0.1 do so by 128 KiB.
+const WINDOW_LOG_MAX: u32 = 17;
 
 /// zstd's level: above 3 nothing is gained on payloads this small.
 const LEVEL: i32 = 3;

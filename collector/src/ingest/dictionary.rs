@@ -113,6 +113,7 @@ impl Dictionary {
                 context.catalog.describe(family);
             }
         }
+        self.slots.reserve_exact(additions.series.len());
         for series in &additions.series {
             let slot = self.resolve(series, budget, context);
             self.slots.push(slot);

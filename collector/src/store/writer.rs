@@ -1,7 +1,6 @@
 //! The thread that appends, syncs and answers.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use stoa_tsdb::{AppendError, Batch, Db, DbError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::figures::{Counters, add};
+use super::queue::Receiver;
 use super::{COMMIT_BYTES_MAX, COMMIT_PACE, StoreError, StoreState, Stored};
 
 /// How long an answer about free space is good for.
@@ -19,6 +19,7 @@ const FREE_SPACE_PACE: Duration = Duration::from_secs(1);
 const FREE_SPACE_BYTES: usize = 8 << 20;
 
 /// Something for the thread to do.
+#[derive(Debug)]
 pub(super) enum Job {
     /// Append and answer after the sync.
     Append(Append),
@@ -27,8 +28,11 @@ pub(super) enum Job {
 }
 
 /// A batch, and who waits for it.
+#[derive(Debug)]
 pub(super) struct Append {
     pub(super) batch: Batch,
+    /// When it was handed over.
+    pub(super) came: Instant,
     pub(super) reply: oneshot::Sender<Result<Stored, StoreError>>,
     /// The batch's part of the queue, given back when it is answered.
     pub(super) room: OwnedSemaphorePermit,
@@ -90,50 +94,50 @@ impl Writer {
     }
 
     /// Works until it is told to close, has nobody left to work for, or a sync fails.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &Receiver) {
         let _noticed = PanicNoticed(Arc::clone(&self.state));
         loop {
-            let job = match self.commit_wait(now()) {
-                None => jobs.recv().map_err(|_all_gone| RecvTimeoutError::Disconnected),
-                Some(wait) => jobs.recv_timeout(wait),
-            };
-            let committed = match job {
-                Ok(Job::Append(append)) => match self.append(append, now()) {
-                    Ok(()) if self.overdue(now()) => self.commit(now),
-                    appended => appended,
-                },
-                Err(RecvTimeoutError::Timeout) => self.commit(now),
-                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
-                    let last = self.commit(now);
-                    if last.is_ok() {
-                        self.set_state(StoreState::Closed);
-                        return;
-                    }
-                    last
+            let paced = self.synced_at.map(|at| at + COMMIT_PACE);
+            let paced = paced.filter(|_| self.sync_retry_at.is_none());
+            let mut taken = jobs.take(paced, self.sync_retry_at, now);
+            match self.work(&mut taken) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.set_state(StoreState::Closed);
+                    return;
                 }
-            };
-            if let Err(reason) = committed {
-                self.fail(&reason, jobs);
-                return;
+                Err(reason) => {
+                    self.fail(&reason, taken.into_iter().chain(jobs.close()));
+                    return;
+                }
             }
         }
     }
 
-    /// How long to wait for more before the next commit; forever when there is nothing to commit.
-    fn commit_wait(&self, now: Instant) -> Option<Duration> {
-        self.unsynced_since?;
-        let paced = self.synced_at.map_or(now, |at| at + COMMIT_PACE);
-        let due = self.sync_retry_at.unwrap_or(paced);
-        Some(due.saturating_duration_since(now))
+    /// Appends what was taken and commits it; says whether that was the end.
+    fn work(&mut self, jobs: &mut VecDeque<Job>) -> Result<bool, String> {
+        while let Some(job) = jobs.pop_front() {
+            match job {
+                Job::Append(append) => self.append(append, now())?,
+                Job::Close => {
+                    self.commit(now)?;
+                    return Ok(true);
+                }
+            }
+            if self.unsynced_bytes >= COMMIT_BYTES_MAX {
+                self.commit_if_due()?;
+            }
+        }
+        self.commit_if_due()?;
+        Ok(false)
     }
 
-    /// Whether to commit although there may be more in the queue.
-    fn overdue(&self, now: Instant) -> bool {
-        if let Some(at) = self.sync_retry_at {
-            return now >= at;
+    /// Commits, unless a full disk says to wait.
+    fn commit_if_due(&mut self) -> Result<(), String> {
+        match self.sync_retry_at {
+            Some(at) if now() < at => Ok(()),
+            _ => self.commit(now),
         }
-        let waited = |since: Instant| now.saturating_duration_since(since) >= COMMIT_PACE;
-        self.unsynced_bytes >= COMMIT_BYTES_MAX || self.unsynced_since.is_some_and(waited)
     }
 
     /// Appends a batch; an error is the end of the store.
@@ -154,10 +158,10 @@ impl Writer {
                     conflicting: done.conflicting,
                     too_old: done.too_old,
                 };
-                let Append { reply, room, .. } = append;
+                let Append { reply, room, came, .. } = append;
                 self.unsynced.push_back(Unsynced { stored, reply, room });
                 self.unsynced_bytes += bytes;
-                self.unsynced_since.get_or_insert(now);
+                self.unsynced_since.get_or_insert(came);
             }
             Err(AppendError::DiskFull(_)) => {
                 let free_bytes = self.no_room_left(now);
@@ -260,7 +264,7 @@ impl Writer {
     }
 
     /// Ends for good: says so to everyone who waits, and to everyone who comes, by the state.
-    fn fail(&mut self, reason: &str, jobs: &Receiver<Job>) {
+    fn fail(&mut self, reason: &str, jobs: impl Iterator<Item = Job>) {
         tracing::error!(reason, "the store has failed and takes nothing more until a restart");
         self.set_state(StoreState::Failed(reason.to_owned()));
         let failed = || Err(StoreError::Failed { reason: reason.to_owned() });
@@ -270,7 +274,7 @@ impl Writer {
             add(&self.counters.unavailable_samples, samples);
             answer(waiting.reply, failed());
         }
-        for job in jobs.try_iter() {
+        for job in jobs {
             if let Job::Append(append) = job {
                 add(&self.counters.unavailable_samples, samples(&append.batch));
                 answer(append.reply, failed());
@@ -311,6 +315,6 @@ fn bytes(batch: &Batch) -> usize {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this thread is the driver: it paces the syncs")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -1,5 +1,7 @@
 //! quinn's settings: windows, timers, keys.
 
+mod gather;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -7,13 +9,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Runtime as _, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tokio::runtime::Handle;
 
+use self::gather::Gather;
 use crate::ResetKeys;
 
 /// A connection that heard nothing for so long is dead.
@@ -104,7 +107,8 @@ pub(crate) fn listen(
     let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
     let cid_key = keys.cid_key;
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
-    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+    let socket = Arc::new(Gather::new(TokioRuntime.wrap_udp_socket(socket)?));
+    Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))
 }
 
 /// Closes a connection whose streams have just been cut, once what is under way has had the time to

@@ -8,9 +8,12 @@ use super::slots::{Clock, FLAG_DEFINE, FLAG_RESET, Op, SLOTS_MAX, take_bits, tak
 use super::varint::Cursor;
 use super::{
     FrameError, LABELS_MAX, LABELS_TOTAL_MAX, PAYLOAD_BYTES_MAX, RAW_BYTES_MAX, SAMPLES_MAX,
-    TICKS_MAX, WINDOW_LOG,
+    TICKS_MAX, WINDOW_LOG_MAX,
 };
 use crate::convert::kind_of_code;
+
+/// The least that is held ready for what a payload unpacks to.
+const UNPACKED_BYTES_MIN: usize = 4 << 10;
 
 /// A series as the wire names it: texts of unchecked size and content, within the payload bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +79,8 @@ impl Decoder {
     /// [`FrameError::Decompress`] when the decompressor cannot be had.
     pub fn new() -> Result<Self, FrameError> {
         let mut zstd = raw::Decoder::new().map_err(FrameError::Decompress)?;
-        zstd.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(FrameError::Decompress)?;
+        let window = DParameter::WindowLogMax(WINDOW_LOG_MAX);
+        zstd.set_parameter(window).map_err(FrameError::Decompress)?;
         Ok(Self { zstd, slots: Vec::new(), families: 0, labels: 0, clock: Clock::default() })
     }
 
@@ -111,15 +115,17 @@ impl Decoder {
     }
 
     fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
-        let mut bytes = Vec::with_capacity(payload.len().saturating_mul(3));
+        let mut bytes = Vec::with_capacity(payload.len().saturating_mul(4).max(UNPACKED_BYTES_MIN));
         let mut input = InBuffer::around(payload);
-        let mut chunk = vec![0_u8; 16 << 10];
         loop {
-            let mut output = OutBuffer::around(&mut chunk[..]);
+            if bytes.len() == bytes.capacity() {
+                bytes.reserve(bytes.len());
+            }
+            let filled = bytes.len();
+            let mut output = OutBuffer::around_pos(&mut bytes, filled);
             let hint = self.zstd.run(&mut input, &mut output).map_err(FrameError::Decompress)?;
             let full = output.pos() == output.capacity();
-            bytes.extend_from_slice(output.as_slice());
-            if bytes.len() > RAW_BYTES_MAX {
+            if output.pos() > RAW_BYTES_MAX {
                 return Err(FrameError::Limit { what: "bytes unpacked", limit: RAW_BYTES_MAX });
             }
             if hint == 0 {
@@ -160,6 +166,9 @@ impl Decoder {
         if count > SLOTS_MAX.saturating_sub(self.slots.len()) {
             return Err(FrameError::Limit { what: "series", limit: SLOTS_MAX });
         }
+        // A call's series are mostly defined once; the least a definition takes is two bytes.
+        self.slots.reserve_exact(count.min(cursor.len() / 2));
+        additions.series.reserve_exact(count.min(cursor.len() / 2));
         for _ in 0..count {
             let family = cursor.size()?;
             if family > self.families {

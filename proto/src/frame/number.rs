@@ -69,6 +69,9 @@ impl Numbers {
             *number = number.wrapping_mul(factor);
         }
         self.scale = scale;
+        if !self.raw {
+            self.bits = self.value_of(self.last).to_bits();
+        }
     }
 
     /// What the next integer is expected to be.
@@ -93,9 +96,12 @@ impl Numbers {
         }
         self.step = integer.wrapping_sub(self.last);
         self.mean = self.mean.wrapping_sub(self.mean >> MEAN_SHIFT).wrapping_add(self.step);
-        self.last = integer;
-        self.raw = false;
-        self.bits = self.value_of(integer).to_bits();
+        // Most values are those before.
+        if self.raw || integer != self.last {
+            self.last = integer;
+            self.raw = false;
+            self.bits = self.value_of(integer).to_bits();
+        }
     }
 
     /// Learns a value that travels as it is.

@@ -47,6 +47,11 @@ impl<'a> Cursor<'a> {
         self.0.is_empty()
     }
 
+    /// Bytes not read yet.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn byte(&mut self) -> Result<u8, FrameError> {
         let (&first, rest) = self.0.split_first().ok_or(FrameError::Truncated)?;
         self.0 = rest;

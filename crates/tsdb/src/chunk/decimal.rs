@@ -20,7 +20,7 @@ pub(crate) fn join(m: i64, scale: u8) -> Option<f64> {
 /// The integer `m` with `join(m, scale)` equal to `v` bit by bit, if there is one.
 pub(crate) fn split(v: f64, scale: u8) -> Option<i64> {
     let power = POWERS.get(usize::from(scale))?;
-    let scaled = (v * power).round_ties_even();
+    let scaled = nearest(v * power);
     let limit = if scale == 0 { 9_223_372_036_854_774_784.0 } else { MANTISSA_MAX };
     if scaled.is_nan() || scaled.abs() > limit {
         return None;
@@ -28,6 +28,19 @@ pub(crate) fn split(v: f64, scale: u8) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "whole and within the limit just checked")]
     let m = scaled as i64;
     (join(m, scale)?.to_bits() == v.to_bits()).then_some(m)
+}
+
+/// The whole number nearest to `v`, ties to even.
+///
+/// Below 2^51 a sum with 1.5·2^52 has no room for a fraction, so adding rounds; that takes two
+/// additions where the processor all builds must run on would call a function.
+fn nearest(v: f64) -> f64 {
+    const NO_FRACTION: f64 = 6_755_399_441_055_744.0;
+    if v.abs() < 2_251_799_813_685_248.0 {
+        v + NO_FRACTION - NO_FRACTION
+    } else {
+        v.round_ties_even()
+    }
 }
 
 /// Splits each of up to as many values as there is room for; the first one that does not split at
@@ -68,7 +81,20 @@ pub(crate) fn split_all(values: &[f64]) -> Option<(u8, Vec<i64>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{join, split, split_all};
+    use super::{join, nearest, split, split_all};
+
+    #[test]
+    fn the_nearest_is_that_of_the_processor() {
+        let mut v = 1e-3_f64;
+        while v < 1e19 {
+            for v in [v, -v, v.floor() + 0.5, v.floor() + 1.5, -v.floor() - 0.5] {
+                assert!(nearest(v) == v.round_ties_even(), "{v}: {}", nearest(v));
+            }
+            v *= 1.37;
+        }
+        assert!(nearest(f64::NAN).is_nan());
+        assert!(nearest(f64::INFINITY).is_infinite());
+    }
 
     #[test]
     fn short_decimals_split_and_join_to_the_bit() {
