@@ -39,6 +39,10 @@ peers: side-by-side kill
 side-by-side:
     bash tests/side-by-side/run
 
+# Everything passed on to VictoriaMetrics and Prometheus, and asked back.
+handoff:
+    bash tests/handoff/run
+
 # History to Prometheus's tools and back.
 exchange:
     bash tests/exchange/run

@@ -11,7 +11,13 @@ use stoa_daemon::{Bytes, ConfigError, Span};
 use crate::http::Scope;
 use crate::http::access::AddressBlock;
 
+mod remote;
 mod shown;
+
+pub use remote::{
+    Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When,
+};
+use remote::{WrittenRemoteRead, WrittenRemoteWrite};
 
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/collector.toml";
@@ -33,6 +39,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// How long and how much is stored.
     pub storage: StorageConfig,
+    /// Where all that is stored is passed on to.
+    pub remote_write: Vec<RemoteWriteConfig>,
+    /// Who is asked for what is not kept here.
+    pub remote_read: Option<RemoteReadConfig>,
     /// What one query may cost.
     pub query: QueryConfig,
     /// What to log.
@@ -110,6 +120,7 @@ pub struct QueryConfig {
 #[serde(deny_unknown_fields, default)]
 struct Written {
     data_dir: PathBuf,
+    remote_write: Vec<WrittenRemoteWrite>,
     agents: WrittenAgents,
     http: WrittenHttp,
     storage: WrittenStorage,
@@ -121,6 +132,7 @@ impl Default for Written {
     fn default() -> Self {
         Self {
             data_dir: "/var/lib/stoa".into(),
+            remote_write: Vec::new(),
             agents: WrittenAgents::default(),
             http: WrittenHttp::default(),
             storage: WrittenStorage::default(),
@@ -181,6 +193,7 @@ struct WrittenStorage {
     out_of_order: Span,
     free_bytes_min: Bytes,
     series_max: usize,
+    remote: Option<WrittenRemoteRead>,
 }
 
 impl Default for WrittenStorage {
@@ -191,6 +204,7 @@ impl Default for WrittenStorage {
             out_of_order: Span(Duration::from_secs(86_400)),
             free_bytes_min: Bytes(FREE_BYTES_MIN),
             series_max: 2_000_000,
+            remote: None,
         }
     }
 }
@@ -249,7 +263,15 @@ impl Config {
         let wrong = |key, message: String| {
             Err(ConfigError::Meaning { path: path.to_path_buf(), key, message })
         };
-        let Written { data_dir, agents, http, storage, query, log } = written;
+        let Written { data_dir, remote_write, agents, http, storage, query, log } = written;
+        let remote_write = match RemoteWriteConfig::mean(remote_write) {
+            Ok(targets) => targets,
+            Err(message) => return wrong("remote_write", message),
+        };
+        let remote_read = match storage.remote.map(RemoteReadConfig::mean).transpose() {
+            Ok(remote) => remote,
+            Err(message) => return wrong("storage.remote", message),
+        };
         if storage.retention.0 < RETENTION_MIN {
             return wrong(
                 "storage.retention",
@@ -312,6 +334,8 @@ impl Config {
                 free_bytes_min: storage.free_bytes_min.0,
                 series_max: storage.series_max,
             },
+            remote_write,
+            remote_read,
             query: QueryConfig {
                 timeout: query.timeout.0,
                 samples_max: query.samples_max,

@@ -19,6 +19,8 @@ pub mod front;
 pub mod health;
 pub mod metrics;
 
+pub mod handoff;
+
 pub mod remote_write;
 
 pub mod prometheus;

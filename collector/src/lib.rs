@@ -26,6 +26,8 @@ pub mod ingest;
 
 pub mod import;
 
+pub mod remote;
+
 pub mod http;
 
 pub mod dashboard;

@@ -3,6 +3,8 @@
 //! This module only turns figures into families; what is counted, and where, is said by the parts
 //! that count. docs/metrics.md lists every name.
 
+mod handoff;
+
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
 use stoa_transport::ListenerStats;
@@ -15,6 +17,7 @@ use crate::http::remote_write::RemoteWriteFigures;
 use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
 use crate::members::MemberCounts;
+use crate::remote::{ElsewhereFigures, TargetFigures};
 use crate::store::{COMMIT_BUCKETS_MS, StoreFigures};
 
 /// Everything the parts have counted, as of one moment.
@@ -46,6 +49,10 @@ pub struct Figures {
     pub remote_write: RemoteWriteFigures,
     /// Imports.
     pub imports: ImportFigures,
+    /// What was passed on to other engines, by target.
+    pub handoff: Vec<TargetFigures>,
+    /// What another engine was asked, if there is one.
+    pub elsewhere: Option<ElsewhereFigures>,
 }
 
 /// The figures as families.
@@ -70,6 +77,10 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.remote_write(&figures.remote_write);
     page.people(figures);
     page.imports(&figures.imports);
+    page.handoff(&figures.handoff);
+    if let Some(elsewhere) = figures.elsewhere {
+        page.elsewhere(elsewhere);
+    }
     page.0
 }
 

@@ -29,6 +29,7 @@ use crate::hosts::Standing;
 use crate::http::access::{Access, AccessConfig};
 use crate::http::admin::{self, Admin};
 use crate::http::front::{self, FrontFacts};
+use crate::http::handoff;
 use crate::http::health::{self, Ready, Trouble};
 use crate::http::import::{self, Importer};
 use crate::http::metrics;
@@ -41,6 +42,7 @@ use crate::ingest::{Ingest, clocks};
 use crate::members::{Members, MembersError};
 use crate::methods::MethodGate;
 use crate::presence::Presence;
+use crate::remote::{ClientError, Elsewhere, Target, TargetFigures};
 use crate::selfstats::{self, Figures};
 use crate::store::{Store, StoreError, StoreState};
 use crate::watch::{self, WatchFigures};
@@ -90,6 +92,17 @@ pub enum StartError {
     /// No thread for agents.
     #[error("start the thread that serves agents")]
     AgentsThread(#[source] std::io::Error),
+    /// A target of remote write cannot be spoken to.
+    #[error("pass on to `remote_write` {name}")]
+    Target {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: ClientError,
+    },
+    /// The engine asked for what is not kept here cannot be spoken to.
+    #[error("ask `storage.remote`")]
+    Elsewhere(#[source] ClientError),
     /// A thread of ours broke; a bug.
     #[error("start a part")]
     Thread(#[from] tokio::task::JoinError),
@@ -151,6 +164,8 @@ pub struct Parts {
     prometheus: Prometheus,
     remote_write: RemoteWrite,
     importer: Importer,
+    targets: Arc<[Target]>,
+    clock: Clock,
     pub(crate) watch: Arc<WatchFigures>,
 }
 
@@ -172,7 +187,15 @@ impl Parts {
             queries: self.prometheus.figures(),
             remote_write: self.remote_write.figures(),
             imports: self.importer.figures(),
+            handoff: self.handoff(),
+            elsewhere: self.prometheus.elsewhere(),
         }
+    }
+
+    /// What has been passed on to other engines.
+    fn handoff(&self) -> Vec<TargetFigures> {
+        let now_ms = (self.clock)();
+        self.targets.iter().map(|target| target.figures(&self.store, now_ms)).collect()
     }
 
     fn front(&self, url: &str) -> FrontFacts {
@@ -211,6 +234,10 @@ impl Server {
         config: Config,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        let targets = targets(&config)?;
+        let elsewhere = config.remote_read.as_ref();
+        let elsewhere = elsewhere.map(|to| Elsewhere::new(to, config.query.concurrency_max));
+        let elsewhere = elsewhere.transpose().map_err(StartError::Elsewhere)?;
         let data_dir = DataDir::open(&config.data_dir)?;
         let (store, members, reset_keys) = open(disk, &config, &clock).await?;
         let ready = Ready::default();
@@ -260,7 +287,8 @@ impl Server {
         let http = http_listener
             .local_addr()
             .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
-        let prometheus = Prometheus::new(store.clone(), &config.query, Arc::clone(&clock));
+        let prometheus =
+            Prometheus::with(store.clone(), &config.query, Arc::clone(&clock), elsewhere);
         let remote_write = {
             let ingest = Arc::clone(&ingest);
             let doubt = move || ingest.clock_standing() == clocks::Standing::Behind;
@@ -281,6 +309,8 @@ impl Server {
             prometheus,
             remote_write,
             importer,
+            targets: Arc::from(targets),
+            clock: Arc::clone(&clock),
             watch: Arc::default(),
         };
         let scheme = if needs_tls { "https" } else { "http" };
@@ -300,6 +330,9 @@ impl Server {
             )),
             tokio::spawn(watch::keep(parts.clone(), Arc::clone(&clock), stop.clone())),
         ];
+        for target in parts.targets.iter().cloned() {
+            tasks.push(tokio::spawn(target.keep(parts.store.clone(), stop.clone())));
+        }
         if let Some(tls) = tls {
             tasks.push(tokio::spawn(tls::keep(tls, members, clock, stop.clone())));
         }
@@ -399,9 +432,28 @@ async fn open(
         let dir = config.data_dir.join("metrics");
         let (store, recovery) = Store::open(disk, &dir, &config.storage, clock)?;
         tracing::info!(?recovery, "opened the store");
+        let names: Vec<&str> = config.remote_write.iter().map(|to| to.name.as_str()).collect();
+        if let Err(error) = store.follow_only(&names) {
+            // The next start tries again; until then the log is kept for them, within its bounds.
+            let error = stoa_daemon::error_chain(&error);
+            tracing::warn!(error, "cannot forget targets that are gone");
+        }
+        for name in names {
+            // A new target begins here. Where that cannot be written down now, when it can.
+            drop(store.follow(name));
+        }
         Ok((store, members, reset_keys))
     })
     .await?
+}
+
+fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
+    let targets = config.remote_write.iter().cloned();
+    let targets = targets.map(|config| {
+        let name = config.name.clone();
+        Target::new(config).map_err(|source| StartError::Target { name, source })
+    });
+    targets.collect()
 }
 
 fn expected(members: &Members, steady_ms: i64) -> Presence {
@@ -425,7 +477,12 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         let parts = parts.clone();
         Arc::new(move || selfstats::families(&parts.figures()))
     };
+    let handed_off = {
+        let parts = parts.clone();
+        Arc::new(move || parts.handoff())
+    };
     Routes::new()
+        .merge(handoff::routes(handed_off))
         .merge(health::routes(ready.clone(), trouble(parts.store.clone())))
         .merge(front::routes(facts))
         .merge(prometheus::routes(parts.prometheus.clone()))

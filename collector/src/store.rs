@@ -18,6 +18,7 @@
 //! The store knows series, samples and marks; it never knows who sent them or over what.
 
 mod figures;
+mod follow;
 pub mod metadata;
 mod queue;
 mod view;
@@ -396,6 +397,8 @@ impl Store {
                     tracing::error!("a thread of the store panicked");
                 }
             }
+            // Where this fails the targets are sent some samples twice.
+            drop(shared.db.save_followers().map(|()| shared.db.sync()));
         });
         let _joined = ended.await;
         match self.state() {

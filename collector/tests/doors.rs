@@ -18,6 +18,7 @@ use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::http::access::{PeerAddress, REMOTE_USER};
 use stoa_collector::http::admin::{self, Admin};
 use stoa_collector::http::front::{self, FrontFacts};
+use stoa_collector::http::handoff;
 use stoa_collector::http::health::{self, Ready};
 use stoa_collector::http::import::{self, Importer};
 use stoa_collector::http::metrics;
@@ -63,6 +64,7 @@ POST /api/v1/write write: in; 401 403 in in 403
 GET /front.css read: in; 401 in in in in
 GET /metrics read: in; 401 in in in in
 GET /ready open: in; in in in in in
+GET /stoa/api/v1/handoff read: in; 401 in in in in
 GET /stoa/api/v1/hosts admin: in; 401 403 403 in 403
 POST /stoa/api/v1/hosts/{name}/revoke admin: in; 401 403 403 in 403
 POST /stoa/api/v1/hosts/{name}/unlock admin: in; 401 403 403 in 403
@@ -102,6 +104,7 @@ fn table(members: &Arc<Members>) -> Routes {
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
         .merge(remote_write::routes(remote_write))
         .merge(metrics::routes(Arc::new(Vec::new)))
+        .merge(handoff::routes(Arc::new(Vec::new)))
 }
 
 async fn knock(router: &Router, method: &Method, path: &str, headers: &HeaderMap) -> &'static str {

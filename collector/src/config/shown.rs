@@ -5,12 +5,12 @@ use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, Span};
 
 use super::{
-    AgentsConfig, Config, HttpConfig, QueryConfig, StorageConfig, TlsFiles, Written, WrittenAgents,
-    WrittenHttp, WrittenQuery, WrittenStorage,
+    AgentsConfig, Config, HttpConfig, QueryConfig, RemoteReadConfig, RemoteWriteConfig,
+    StorageConfig, TlsFiles, Written, WrittenAgents, WrittenHttp, WrittenQuery, WrittenStorage,
 };
 
 /// What stands for a secret, as in Prometheus.
-const SECRET: &str = "<secret>";
+pub(super) const SECRET: &str = "<secret>";
 
 impl Config {
     /// The configuration as YAML, as `/api/v1/status/config` gives it: each key of the file with the
@@ -59,7 +59,9 @@ impl Config {
 impl Written {
     /// The file that would say this; each field is taken apart so that none is forgotten.
     fn of(config: &Config) -> Self {
-        let Config { data_dir, agents, http, storage, query, log } = config.clone();
+        let Config { data_dir, agents, http, storage, remote_write, remote_read, query, log } =
+            config.clone();
+        let remote_write = remote_write.iter().map(RemoteWriteConfig::shown).collect();
         let AgentsConfig { listen, series_max } = agents;
         let agents = WrittenAgents { listen, series_max };
         let HttpConfig {
@@ -97,18 +99,20 @@ impl Written {
             out_of_order: Span(out_of_order),
             free_bytes_min: Bytes(free_bytes_min),
             series_max,
+            remote: remote_read.as_ref().map(RemoteReadConfig::shown),
         };
         let QueryConfig { timeout, samples_max, series_max, concurrency_max } = query;
         let query =
             WrittenQuery { timeout: Span(timeout), samples_max, series_max, concurrency_max };
         let LogOptions { level, otlp_endpoint, service: _ } = log;
         let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));
-        Self { data_dir, agents, http, storage, query, log: LogSection { level, otlp_endpoint } }
+        let log = LogSection { level, otlp_endpoint };
+        Self { data_dir, remote_write, agents, http, storage, query, log }
     }
 }
 
 /// A URL whose user, password and query, where some receivers want a key, are left out.
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     let (url, query) = match url.split_once(['?', '#']) {
         Some((url, _query)) => (url, format!("?{SECRET}")),
         None => (url, String::new()),
@@ -133,7 +137,8 @@ mod tests {
         let text = "[log]\notlp_endpoint = \"https://ann:hunter2@otlp.lan:4317/v1\"\n\
                     [http]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[storage]\nretention = \"90h\"";
         let yaml = Config::parse(Path::new("c.toml"), text).unwrap().to_yaml();
-        assert!(yaml.starts_with("data_dir: \"/var/lib/stoa\"\nagents:\n  listen: "), "{yaml}");
+        let top = "data_dir: \"/var/lib/stoa\"\nremote_write: []\nagents:\n  listen: ";
+        assert!(yaml.starts_with(top), "{yaml}");
         for line in [
             "  listen: \"127.0.0.1:7480\"\n",
             "  trusted_proxies: [\"10.0.0.0/8\"]\n",

@@ -9,6 +9,7 @@
 //! selectors; a query's samples, series, points, time and concurrency by
 //! [`QueryConfig`].
 
+mod beyond;
 mod gate;
 mod json;
 mod params;
@@ -29,6 +30,7 @@ use stoa_promql::{Engine, Limits};
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::config::QueryConfig;
+use crate::remote::{Elsewhere, ElsewhereFigures};
 use crate::store::Store;
 
 pub use gate::{Gate, GateFigures, Stop};
@@ -60,6 +62,8 @@ struct Shared {
     series_max: usize,
     samples_max: usize,
     started_ms: TimestampMs,
+    /// Who answers what reaches beyond the store.
+    elsewhere: Option<Elsewhere>,
 }
 
 /// A clock that can be printed.
@@ -75,6 +79,17 @@ impl Prometheus {
     /// The API over a store.
     #[must_use]
     pub fn new(store: Store, query: &QueryConfig, clock: Clock) -> Self {
+        Self::with(store, query, clock, None)
+    }
+
+    /// The API over a store and an engine that is asked what reaches beyond it.
+    #[must_use]
+    pub fn with(
+        store: Store,
+        query: &QueryConfig,
+        clock: Clock,
+        elsewhere: Option<Elsewhere>,
+    ) -> Self {
         let limits = Limits {
             samples_max: query.samples_max,
             series_max: query.series_max,
@@ -94,6 +109,7 @@ impl Prometheus {
             clock: ClockHandle(clock),
             series_max: query.series_max,
             samples_max: query.samples_max,
+            elsewhere,
         }))
     }
 
@@ -101,6 +117,12 @@ impl Prometheus {
     #[must_use]
     pub fn figures(&self) -> GateFigures {
         self.0.gate.figures()
+    }
+
+    /// What the other engine was asked since the start, if there is one.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<ElsewhereFigures> {
+        self.0.elsewhere.as_ref().map(Elsewhere::figures)
     }
 }
 
@@ -114,12 +136,12 @@ impl Shared {
 pub fn routes(prometheus: Prometheus) -> Routes {
     let asked = [Method::GET, Method::POST];
     let table: Routes<Arc<Shared>> = Routes::new()
-        .any_of(&asked, "/api/v1/query", Scope::Read, query::query)
-        .any_of(&asked, "/api/v1/query_range", Scope::Read, query::query_range)
+        .any_of(&asked, "/api/v1/query", Scope::Read, beyond::query)
+        .any_of(&asked, "/api/v1/query_range", Scope::Read, beyond::query_range)
         .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, query::query_exemplars)
-        .any_of(&asked, "/api/v1/series", Scope::Read, series::series)
-        .any_of(&asked, "/api/v1/labels", Scope::Read, series::labels)
-        .get("/api/v1/label/{name}/values", Scope::Read, series::label_values)
+        .any_of(&asked, "/api/v1/series", Scope::Read, beyond::series)
+        .any_of(&asked, "/api/v1/labels", Scope::Read, beyond::labels)
+        .get("/api/v1/label/{name}/values", Scope::Read, beyond::label_values)
         .get("/api/v1/metadata", Scope::Read, series::metadata)
         .get("/api/v1/rules", Scope::Read, status::rules)
         .get("/api/v1/alerts", Scope::Read, status::alerts)

@@ -50,6 +50,12 @@ impl StoreView {
         self.0.label_values(name, matchers, start_ms, end_ms, limit)
     }
 
+    /// The oldest sample there is.
+    #[must_use]
+    pub fn oldest(&self) -> Option<TimestampMs> {
+        self.0.oldest()
+    }
+
     /// The database's own figures; walks the head, so for every few seconds.
     #[must_use]
     pub fn stats(&self) -> Stats {

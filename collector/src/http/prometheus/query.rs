@@ -72,14 +72,14 @@ async fn answer(
 /// The range of a query, in milliseconds: in order, with a step forward. How many steps there may be
 /// is the engine's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    start: TimestampMs,
-    end: TimestampMs,
-    step: i64,
+pub(super) struct Range {
+    pub(super) start: TimestampMs,
+    pub(super) end: TimestampMs,
+    pub(super) step: i64,
 }
 
 impl Range {
-    fn of(params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn of(params: &Params) -> Result<Self, ApiError> {
         let (start, end) = (params.time("start")?, params.time("end")?);
         if end < start {
             let reason = "end timestamp must not be before start time";

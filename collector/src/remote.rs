@@ -1,0 +1,19 @@
+//! Other engines: everything that is stored is passed on to them by Prometheus's remote write, and
+//! what is not kept here is asked of one of them, so that a user who outgrows one machine runs
+//! VictoriaMetrics, Mimir or Thanos behind the same collector.
+//!
+//! There is no queue: each target follows the store's log ([`stoa_tsdb::Follower`]) and holds no more than
+//! the batch it is sending and the next one. A cursor says up to where a target has everything; it is
+//! saved every second and survives restarts. So each sample goes out at least once, a target that is
+//! away finds everything after within the log's bounds, and what is dropped beyond them is counted.
+
+mod client;
+mod elsewhere;
+mod figures;
+mod message;
+mod sender;
+
+pub use client::{Client, ClientError};
+pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Question};
+pub use figures::TargetFigures;
+pub use sender::Target;

@@ -1,0 +1,479 @@
+//! One target: its log read on, its requests sent in order, its failures waited out.
+//!
+//! One request is under way at a time, so a series' samples arrive in their order; the next batch is
+//! read and compressed meanwhile. What becomes of a request:
+//!
+//! | answer | |
+//! |---|---|
+//! | 2xx | it is taken; of version 2 as far as the answer says |
+//! | 5xx, 429, 408, 425, no answer | sent again, after `Retry-After` or a wait that doubles |
+//! | 3xx, 401, 403, 404, 405, 407 | sent again: the setting is wrong, not the samples |
+//! | 415, or 2xx without word of samples, to version 2 | it knows version 1 only, which it is sent from then on |
+//! | any other 4xx | dropped, counted, the first line of the answer logged |
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use rand::RngExt as _;
+use stoa_daemon::error_chain;
+use stoa_exchange::remote_write::Version;
+use stoa_model::TimestampMs;
+use stoa_tsdb::{Cursor, Follower};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, ClientError, complaint};
+use super::figures::{Counters, TargetFigures, add};
+use super::message::{Message, descriptions, messages};
+use crate::config::RemoteWriteConfig;
+use crate::store::Store;
+
+/// Requests of one batch read from the log: what is held in memory beside the one that is sent.
+const REQUESTS_PER_READ: usize = 4;
+
+/// How often a cursor that has moved is saved: after a crash so much is sent twice.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often version 1 is told what is known about metrics, as Prometheus does.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest wait a target can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How long a request under way may still take when the collector stops.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// How often dropped requests are logged at most.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// How long until it is tried again to begin when the store takes nothing.
+const BEGIN_AGAIN: Duration = Duration::from_secs(5);
+
+const SAMPLES_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const PROTOCOL: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+
+/// A target of remote write; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Target {
+    config: Arc<RemoteWriteConfig>,
+    client: Client,
+    counters: Arc<Counters>,
+}
+
+impl Target {
+    /// A target that is not sent anything yet.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the files of its TLS cannot be used.
+    pub fn new(config: RemoteWriteConfig) -> Result<Self, ClientError> {
+        let client = Client::new(&config.endpoint)?;
+        Ok(Self { config: Arc::new(config), client, counters: Arc::default() })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What has been sent since the start. Looks into the store: for every few seconds.
+    #[must_use]
+    pub fn figures(&self, store: &Store, now_ms: TimestampMs) -> TargetFigures {
+        self.counters.read(self.name(), store, now_ms)
+    }
+
+    /// Passes on what is appended to a store until told to stop.
+    pub async fn keep(self, store: Store, stop: CancellationToken) {
+        let now = Instant::now();
+        let version = self.config.version;
+        let wait = self.config.backoff_min;
+        let mut sending = Sending {
+            target: self,
+            store,
+            stop,
+            version,
+            wait,
+            saved: now,
+            described: None,
+            said: None,
+        };
+        while sending.run().await == Ended::Again {}
+    }
+}
+
+/// Why passing on ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The collector stops.
+    Stop,
+    /// It is to go on from what is delivered.
+    Again,
+}
+
+/// What became of a request in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// Taken or dropped: nothing is left to do.
+    Done,
+    /// The target knows version 1 only.
+    OtherVersion,
+    /// The collector stops.
+    Stopped,
+}
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// Taken; how many samples, if that was said.
+    Taken(Option<u64>),
+    /// Not to be sent again; how many samples were taken all the same.
+    Refused { why: String, taken: u64 },
+    /// To be sent again, after a while if one was named.
+    Later { why: String, after: Option<Duration> },
+    /// The message is of a version the target does not know.
+    OtherVersion,
+}
+
+/// A batch of the log as requests.
+struct Prepared {
+    messages: Vec<Message>,
+    cursor: Cursor,
+    is_all: bool,
+    newest_ms: Option<TimestampMs>,
+}
+
+type Reading = JoinHandle<(Follower, Prepared)>;
+
+struct Sending {
+    target: Target,
+    store: Store,
+    stop: CancellationToken,
+    version: Version,
+    /// Before the next attempt after a failure.
+    wait: Duration,
+    saved: Instant,
+    described: Option<Instant>,
+    /// When it was last logged that requests are dropped.
+    said: Option<Instant>,
+}
+
+impl Sending {
+    async fn run(&mut self) -> Ended {
+        let Some(follower) = self.begin().await else { return Ended::Stop };
+        let mut reading = self.read(follower);
+        loop {
+            let (follower, prepared) = match reading.await {
+                Ok(read) => read,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_cancelled) => return Ended::Stop,
+            };
+            let (mut next, mut waiting) = (None, None);
+            if prepared.is_all {
+                waiting = Some(follower);
+            } else {
+                next = Some(self.read(follower));
+            }
+            let counters = Arc::clone(&self.target.counters);
+            if !prepared.messages.is_empty() {
+                counters.waits(prepared.newest_ms);
+            }
+            for message in &prepared.messages {
+                match self.deliver(message).await {
+                    Delivery::Done => {}
+                    Delivery::Stopped => return Ended::Stop,
+                    Delivery::OtherVersion => {
+                        let target = self.target.name();
+                        tracing::warn!(
+                            target,
+                            "it does not take version 2 of remote write; it is sent version 1 from now on"
+                        );
+                        self.version = Version::One;
+                        return Ended::Again;
+                    }
+                }
+            }
+            if !prepared.messages.is_empty() {
+                counters.delivered(prepared.newest_ms);
+            }
+            self.store.delivered(self.target.name(), prepared.cursor);
+            self.save_if_due().await;
+            reading = match (next, waiting) {
+                (Some(next), _) => next,
+                (None, Some(follower)) => {
+                    if self.describe_if_due().await == Delivery::Stopped
+                        || !self.pause(self.target.config.deadline).await
+                    {
+                        return Ended::Stop;
+                    }
+                    self.read(follower)
+                }
+                (None, None) => return Ended::Again,
+            };
+            if self.stop.is_cancelled() {
+                return Ended::Stop;
+            }
+        }
+    }
+
+    /// The follower, once the store lets it begin.
+    async fn begin(&self) -> Option<Follower> {
+        loop {
+            let (store, name) = (self.store.clone(), self.target.name().to_owned());
+            match tokio::task::spawn_blocking(move || store.follow(&name)).await {
+                Ok(Ok(follower)) => return Some(follower),
+                Ok(Err(error)) => {
+                    let (target, error) = (self.target.name(), error_chain(&error));
+                    tracing::warn!(target, error, "cannot begin to pass on samples");
+                }
+                Err(_cancelled) => return None,
+            }
+            if !self.pause(BEGIN_AGAIN).await {
+                return None;
+            }
+        }
+    }
+
+    /// Reads on and makes requests, on a thread that may wait for the disk.
+    fn read(&self, mut follower: Follower) -> Reading {
+        let (store, target, version) = (self.store.clone(), self.target.clone(), self.version);
+        tokio::task::spawn_blocking(move || {
+            let samples_max = target.config.samples_max;
+            let most = samples_max.saturating_mul(REQUESTS_PER_READ);
+            let followed = store.read_on(&mut follower, most);
+            let prepared = Prepared {
+                messages: messages(version, &followed.series, samples_max, store.metadata()),
+                cursor: followed.cursor,
+                is_all: followed.is_all,
+                newest_ms: followed.max_t,
+            };
+            add(&target.counters.samples_orphaned, followed.orphaned);
+            add(&target.counters.histograms_left_out, followed.histograms);
+            add(&target.counters.log_damaged, followed.damaged);
+            (follower, prepared)
+        })
+    }
+
+    /// Sends a message until it is taken or refused for good.
+    async fn deliver(&mut self, message: &Message) -> Delivery {
+        let counters = Arc::clone(&self.target.counters);
+        loop {
+            let attempt = tokio::select! {
+                attempt = self.attempt(message) => attempt,
+                () = async { self.stop.cancelled().await; tokio::time::sleep(STOP_WAIT).await } => {
+                    return Delivery::Stopped;
+                }
+            };
+            let (why, after) = match attempt {
+                Attempt::Taken(taken) => {
+                    let taken = taken.unwrap_or(message.samples).min(message.samples);
+                    add(&counters.requests_accepted, 1);
+                    add(&counters.samples_sent, taken);
+                    add(&counters.samples_rejected, message.samples - taken);
+                    add(&counters.sent_bytes, message.body.len() as u64);
+                    self.works();
+                    return Delivery::Done;
+                }
+                Attempt::Refused { why, taken } => {
+                    let taken = taken.min(message.samples);
+                    add(&counters.requests_rejected, 1);
+                    add(&counters.samples_sent, taken);
+                    add(&counters.samples_rejected, message.samples - taken);
+                    self.say_refused(message.samples - taken, &why);
+                    self.works();
+                    return Delivery::Done;
+                }
+                Attempt::OtherVersion => return Delivery::OtherVersion,
+                Attempt::Later { why, after } => (why, after),
+            };
+            add(&counters.requests_failed, 1);
+            add(&counters.samples_retried, message.samples);
+            if !counters.failing.swap(true, Relaxed) {
+                let target = self.target.name();
+                tracing::warn!(target, why, "samples cannot be passed on, will try again");
+            }
+            // Spread by half, so that several collectors do not come back in one instant.
+            let spread = rand::rng().random_range(0.5..=1.0);
+            let wait = after.map_or(self.wait.mul_f64(spread), |after| after.max(self.wait));
+            self.wait = (self.wait * 2).min(self.target.config.backoff_max);
+            if !self.pause(wait).await {
+                return Delivery::Stopped;
+            }
+        }
+    }
+
+    async fn attempt(&self, message: &Message) -> Attempt {
+        let later = |why: String| Attempt::Later { why, after: None };
+        let client = &self.target.client;
+        let request = match client.request(Method::POST, client.url().clone()).await {
+            Ok(request) => request,
+            Err(error) => return later(error_chain(&error)),
+        };
+        let (content, protocol) = match self.version {
+            Version::One => ("application/x-protobuf", "0.1.0"),
+            Version::Two => {
+                ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0")
+            }
+        };
+        let request = request
+            .header(header::CONTENT_ENCODING, "snappy")
+            .header(header::CONTENT_TYPE, content)
+            .header(PROTOCOL, HeaderValue::from_static(protocol))
+            .body(message.body.clone());
+        let response = match request.send().await {
+            Ok(response) => response,
+            // The address may hold a secret.
+            Err(error) => return later(error_chain(&error.without_url())),
+        };
+        let status = response.status();
+        let said = written(response.headers());
+        let after = retry_after(response.headers());
+        match verdict(self.version, status, said) {
+            Verdict::Taken => Attempt::Taken(said),
+            Verdict::OtherVersion => Attempt::OtherVersion,
+            Verdict::Later => {
+                let why = format!("{status}: {}", complaint(response).await);
+                Attempt::Later { why, after }
+            }
+            Verdict::Refused => {
+                let why = format!("{status}: {}", complaint(response).await);
+                Attempt::Refused { why, taken: said.unwrap_or(0) }
+            }
+        }
+    }
+
+    fn works(&mut self) {
+        self.wait = self.target.config.backoff_min;
+        if self.target.counters.failing.swap(false, Relaxed) {
+            let target = self.target.name();
+            tracing::info!(target, "samples are passed on again");
+        }
+    }
+
+    fn say_refused(&mut self, samples: u64, why: &str) {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+            self.said = Some(now);
+            let target = self.target.name();
+            tracing::warn!(target, samples, why, "samples were refused for good and are dropped");
+        }
+    }
+
+    /// Tells a target of version 1 what is known about metrics. Not sent again when it fails: it will be
+    /// told the next time.
+    async fn describe_if_due(&mut self) -> Delivery {
+        let now = Instant::now();
+        let is_due = self.described.is_none_or(|at| now.duration_since(at) >= DESCRIBE_EVERY);
+        if self.version != Version::One || !is_due {
+            return Delivery::Done;
+        }
+        for message in descriptions(self.store.metadata()) {
+            self.described = Some(now);
+            let attempt = tokio::select! {
+                attempt = self.attempt(&message) => attempt,
+                () = self.stop.cancelled() => return Delivery::Stopped,
+            };
+            if let Attempt::Later { why, .. } | Attempt::Refused { why, .. } = attempt {
+                let target = self.target.name();
+                tracing::debug!(target, why, "descriptions of metrics were not taken");
+                break;
+            }
+        }
+        Delivery::Done
+    }
+
+    async fn save_if_due(&mut self) {
+        if self.saved.elapsed() < SAVE_EVERY {
+            return;
+        }
+        self.saved = Instant::now();
+        let store = self.store.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save_cursors()).await;
+        if let Ok(Err(error)) = saved {
+            // The next call tries again; a restart before it sends some samples twice.
+            tracing::debug!(error = error_chain(&error), "cannot save a cursor");
+        }
+    }
+
+    /// Waits; says whether to go on.
+    async fn pause(&self, wait: Duration) -> bool {
+        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+}
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Taken,
+    Refused,
+    Later,
+    OtherVersion,
+}
+
+fn verdict(version: Version, status: StatusCode, written: Option<u64>) -> Verdict {
+    match status.as_u16() {
+        // A receiver of version 1 finds nothing it knows in a message of version 2, and is content.
+        200..=299 if version == Version::Two && written.is_none() => Verdict::OtherVersion,
+        200..=299 => Verdict::Taken,
+        415 if version == Version::Two => Verdict::OtherVersion,
+        401 | 403..=405 | 407 | 408 | 425 | 429 => Verdict::Later,
+        400..=499 => Verdict::Refused,
+        _ => Verdict::Later,
+    }
+}
+
+/// How many samples an answer of version 2 says were taken.
+fn written(headers: &HeaderMap) -> Option<u64> {
+    headers.get(SAMPLES_WRITTEN)?.to_str().ok()?.parse().ok()
+}
+
+/// The wait an answer asks for, when it does so in seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_mean_what_the_table_says() {
+        let check = |version, status: u16, written, expected| {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(verdict(version, status, written), expected, "{status}");
+        };
+        use Version::{One, Two};
+        for status in [200, 204] {
+            check(One, status, None, Verdict::Taken);
+            check(Two, status, Some(3), Verdict::Taken);
+            check(Two, status, None, Verdict::OtherVersion);
+        }
+        for status in [301, 307, 401, 403, 404, 408, 429, 500, 502, 503, 504] {
+            check(One, status, None, Verdict::Later);
+            check(Two, status, Some(0), Verdict::Later);
+        }
+        for status in [400, 409, 413, 422] {
+            check(One, status, None, Verdict::Refused);
+            check(Two, status, Some(0), Verdict::Refused);
+        }
+        check(One, 415, None, Verdict::Refused);
+        check(Two, 415, None, Verdict::OtherVersion);
+    }
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_bounded() {
+        let check = |text: &str, expected: Option<u64>| {
+            let value = HeaderValue::from_str(text).unwrap();
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
+            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{text}");
+        };
+        check("7", Some(7));
+        check("99999", Some(300));
+        check("Wed, 21 Oct 2015 07:28:00 GMT", None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}
