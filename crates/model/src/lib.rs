@@ -2,7 +2,8 @@
 //!
 //! A **series** is a set of [`Labels`] and the [`Sample`]s recorded under it; a **family** is all
 //! series of one metric name with its help and kind, as an exporter would expose it; a [`Matcher`]
-//! picks series by one label; a [`Histogram`] is a native histogram as one reading. This crate is pure:
+//! picks series by one label; a [`Histogram`] is a native histogram as one reading; a [`Rollup`] is a window of
+//! samples in a few numbers. This crate is pure:
 //! it knows no file, no clock, no async, no wire.
 
 pub mod family;
@@ -12,6 +13,7 @@ pub mod host;
 pub mod join_token;
 pub mod labels;
 pub mod matcher;
+pub mod rollup;
 pub mod sample;
 pub mod time;
 
@@ -22,5 +24,6 @@ pub use host::HostId;
 pub use join_token::{JoinToken, JoinTokenError};
 pub use labels::{Label, Labels, LabelsError, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use rollup::{Rollup, RollupFold};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use time::TimestampMs;

@@ -4,7 +4,7 @@
 //! series' timestamps are a chunk of their own, shared by all series that have the same. The first
 //! byte is a tag; `docs/formats/chunk.md` has every byte. Stale markers are a bitmap beside the
 //! values, so that one does not turn a column of integers into one of doubles. Native histograms are
-//! columns too: one for each bucket.
+//! columns too: one for each bucket; so are the windows of a tier: one for each number they are told in.
 //!
 //! Open to tools that measure, fuzz or read blocks; a store is reached through [`crate::Db`].
 //!
@@ -16,6 +16,7 @@ mod decimal;
 mod histograms;
 mod ints;
 mod pco;
+mod rollups;
 mod scalar;
 mod xor;
 
@@ -27,6 +28,7 @@ pub use self::histograms::{
     HISTOGRAM_CELLS_MAX, HISTOGRAMS_MAX, HistogramsError, decode_histograms, encode_histograms,
     holds_histograms,
 };
+pub use self::rollups::{decode_rollups, encode_rollups};
 pub(crate) use self::scalar::{get_scalar, put_scalar};
 use crate::bytes::Cursor;
 pub use crate::bytes::Malformed;

@@ -18,7 +18,9 @@ mod histograms;
 mod maintain;
 mod open;
 mod query;
+mod rollups;
 mod stats;
+mod tiers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,8 +36,9 @@ use self::compact::Retries;
 pub use self::delete::Deletion;
 pub use self::maintain::Maintenance;
 use self::maintain::Upkeep;
+pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
-pub use self::stats::Stats;
+pub use self::stats::{Stats, TierStats};
 use crate::batch::{BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX};
 use crate::block::{Block, IndexCache};
 use crate::follow::Followers;
@@ -44,6 +47,7 @@ use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES, SERIES_PER_RECORD};
 use crate::recovery::set_aside;
+use crate::tier::Tiers;
 use crate::{
     AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, SeriesRef,
 };
@@ -110,6 +114,7 @@ struct State {
     head: Head,
     /// In order of rank.
     blocks: Arc<[Arc<Block>]>,
+    tiers: Tiers,
 }
 
 impl Db {

@@ -15,7 +15,8 @@ use crate::block::{Block, BlockError, BlockFault, INDEX, Loss, META, check};
 use crate::checkpoint::{checkpoint_dir, segment_of_name};
 use crate::head_file::{self, HEADER_BYTES};
 use crate::recovery::{Covered, Recovery, Replay};
-use crate::{Db, DbError, Options};
+use crate::tier::TierBlock;
+use crate::{Db, DbError, Options, Tier};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +138,7 @@ pub fn fsck(
             covered.extend(block.meta.covered.iter().copied());
         }
     }
+    read_tiers(&**disk, dir, &mut lost, &mut partly, &mut report).map_err(open_error)?;
     let headers = read_log(disk, dir, &names, &covered, &mut report);
     if let Some((now_ms, options)) = repair.filter(|_| !report.damage.is_empty()) {
         let options =
@@ -152,6 +154,67 @@ pub fn fsck(
         }
     }
     Ok(report)
+}
+
+/// Reads the blocks of all tiers.
+fn read_tiers(
+    disk: &dyn Disk,
+    dir: &Path,
+    lost: &mut BTreeSet<u64>,
+    partly: &mut BTreeSet<u64>,
+    report: &mut Report,
+) -> io::Result<()> {
+    for tier in Tier::ALL {
+        let tier_dir = tier.dir(dir);
+        if !disk.exists(&tier_dir)? {
+            continue;
+        }
+        let mut opened = Vec::new();
+        for name in disk.list(&tier_dir)? {
+            let path = tier_dir.join(&name);
+            if name.ends_with(".tmp") {
+                report.unfinished += 1;
+                continue;
+            }
+            report.blocks += 1;
+            match TierBlock::open(disk, tier, &path) {
+                Ok(held) => opened.push(held),
+                Err(BlockError::Io(error)) => report.damage.push(Damage {
+                    path,
+                    offset: 0,
+                    bytes: 0,
+                    what: format!("block of a tier cannot be read now: {error}"),
+                    cost: "the block, until it can be read".to_owned(),
+                    repaired: false,
+                }),
+                Err(BlockError::Malformed(error)) => report.damage.push(Damage {
+                    path: path.join(META),
+                    offset: 0,
+                    bytes: 0,
+                    what: format!("block of a tier does not open: {error}"),
+                    cost: "the block".to_owned(),
+                    repaired: false,
+                }),
+            }
+        }
+        let replaced: BTreeSet<u64> =
+            opened.iter().flat_map(|held| held.block.meta.parents.iter().copied()).collect();
+        for held in opened {
+            let sequence = held.block.meta.sequence;
+            if replaced.contains(&sequence) {
+                report.unfinished += 1;
+                continue;
+            }
+            let (checked, faults) = check(&held.block);
+            report.chunks += checked.chunks;
+            for fault in faults {
+                let names = if fault.loss == Loss::All { &mut *lost } else { &mut *partly };
+                names.insert(sequence);
+                report.damage.push(damage(&held.block, fault));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn damage(block: &Block, fault: BlockFault) -> Damage {

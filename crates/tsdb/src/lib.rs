@@ -5,6 +5,7 @@
 //! small facts that are kept exactly with them. A batch goes to the **log** and to the **head**,
 //! where each series has an open column; full columns are sealed into **chunks**, which wait in files of
 //! the head; chunks whose time is over go to an immutable **block** with an **index** of its own. A query reads head and blocks as one.
+//! What is too old to be kept sample by sample is kept in **tiers**, as **rollups** of a minute or an hour.
 //!
 //! This crate knows neither what time it is, nor async, nor what a series means: the clock is an
 //! argument, calls block, and every file is reached through [`stoa_wal::Disk`]. Formats are written
@@ -33,16 +34,21 @@ mod recovery;
 mod retention;
 mod select;
 mod snapshot;
+mod tier;
 
 pub use batch::{
     Appended, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample,
     MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row, SeriesRef,
 };
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
-pub use db::{Compaction, Db, Deletion, Maintenance, Stats};
+pub use db::{
+    Compaction, Db, Deletion, Maintenance, Resolution, RollupSeries, Rollups, Stats, Stretch,
+    TierStats,
+};
 pub use error::{AppendError, DbError, SelectError};
 pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};
 pub use fsck::{Damage, Report as FsckReport, fsck};
 pub use options::Options;
 pub use recovery::Recovery;
 pub use select::{HistogramData, SeriesData};
+pub use tier::Tier;

@@ -18,7 +18,13 @@ pub struct Options {
     pub compaction_ms: Vec<i64>,
     /// Blocks that ended longer ago than this, before the newest sample, are deleted: 14 d.
     pub retention_ms: i64,
-    /// Oldest blocks are deleted while blocks and log take more bytes than this; `None`: no limit.
+    /// How long the rollups of each minute are kept, milliseconds before the newest sample; 0, the
+    /// default: none are made.
+    pub minute_retention_ms: i64,
+    /// How long the rollups of each hour are kept; 0, the default: none are made.
+    pub hour_retention_ms: i64,
+    /// Blocks are deleted while blocks and log take more bytes than this, those first that have used
+    /// up most of the time they are kept; `None`: no limit.
     pub retention_bytes: Option<u64>,
     /// Samples this much older than the newest one are taken: 24 h; older ones are counted
     /// `too_old`.
@@ -50,6 +56,8 @@ impl Default for Options {
             grace_ms: HOUR_MS / 4,
             compaction_ms: vec![8 * HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS],
             retention_ms: 14 * 24 * HOUR_MS,
+            minute_retention_ms: 0,
+            hour_retention_ms: 0,
             retention_bytes: None,
             out_of_order_ms: 24 * HOUR_MS,
             head_chunk_samples: 240,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use stoa_wal::Disk;
 use stoa_wal::disk::create_dir_durable;
 
+use crate::Tier;
 use crate::checkpoint::{checkpoint_dir, segment_of_name};
 
 /// Copies what makes up the database in `dir`: blocks, newest checkpoint, and the log's segments
@@ -41,16 +42,12 @@ fn tmp_of(to: &Path) -> PathBuf {
 
 fn copy_into(disk: &dyn Disk, dir: &Path, to: &Path, segment: u64) -> io::Result<()> {
     create_dir_durable(disk, to)?;
-    let blocks = dir.join("blocks");
-    let to_blocks = to.join("blocks");
-    if disk.exists(&blocks)? {
-        disk.create_dir_all(&to_blocks)?;
-        for name in disk.list(&blocks)?.iter().filter(|name| !name.ends_with(".tmp")) {
-            copy_files(disk, &blocks.join(name), &to_blocks.join(name), |name| {
-                !name.ends_with(".tmp")
-            })?;
-        }
-        disk.sync_dir(&to_blocks)?;
+    copy_blocks(disk, &dir.join("blocks"), &to.join("blocks"))?;
+    for tier in Tier::ALL {
+        copy_blocks(disk, &tier.dir(dir), &tier.dir(to))?;
+    }
+    if disk.exists(&to.join("tiers"))? {
+        disk.sync_dir(&to.join("tiers"))?;
     }
     let checkpoint = disk.list(dir)?.iter().filter_map(|name| segment_of_name(name)).max();
     if let Some(checkpoint) = checkpoint {
@@ -66,6 +63,17 @@ fn copy_into(disk: &dyn Disk, dir: &Path, to: &Path, segment: u64) -> io::Result
     copy_files(disk, &dir.join("wal"), &to.join("wal"), |name| {
         first.as_str() <= name && name < end.as_str()
     })?;
+    disk.sync_dir(to)
+}
+
+fn copy_blocks(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    if !disk.exists(from)? {
+        return Ok(());
+    }
+    disk.create_dir_all(to)?;
+    for name in disk.list(from)?.iter().filter(|name| !name.ends_with(".tmp")) {
+        copy_files(disk, &from.join(name), &to.join(name), |name| !name.ends_with(".tmp"))?;
+    }
     disk.sync_dir(to)
 }
 

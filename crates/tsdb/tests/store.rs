@@ -24,6 +24,8 @@ mod matching;
 mod mutations;
 #[path = "store/sectors.rs"]
 mod sectors;
+#[path = "store/tiers.rs"]
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::reader::offsets;
 use super::{Block, BlockError, CHUNKS, INDEX, META, TOMBSTONES, TombstonesState};
 use crate::bytes::Malformed;
-use crate::chunk::{decode_histograms, decode_values};
+use crate::chunk::{decode_histograms, decode_rollups, decode_values};
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +210,9 @@ impl Check<'_> {
             let (chunk, ticks) = (span.chunk(offset, bytes)?, ticks as usize);
             if are_histograms {
                 return Ok(decode_histograms(chunk, ticks, &mut Vec::new())?);
+            }
+            if self.block.meta.tier.is_some() {
+                return Ok(decode_rollups(chunk, ticks, &mut Vec::new())?);
             }
             Ok(decode_values(chunk, ticks, &mut Vec::new())?)
         });

@@ -84,7 +84,7 @@ pub(crate) struct Window {
 
 impl Index {
     /// Reads an index whole.
-    pub(super) fn load(block: &Block) -> Result<Self, BlockError> {
+    pub(crate) fn load(block: &Block) -> Result<Self, BlockError> {
         let len = usize::try_from(block.meta.index_bytes)
             .ok()
             .ok_or(Malformed("index over the address space"))?;
@@ -168,7 +168,7 @@ impl Index {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    pub(super) fn symbol_table(&self) -> Symbols<'_> {
+    pub(crate) fn symbol_table(&self) -> Symbols<'_> {
         Symbols { bytes: self.section(&self.symbols), count: self.symbol_count }
     }
 
@@ -229,7 +229,7 @@ impl Index {
     }
 
     /// The groups in order of their place: number outside, and the numbers of their series.
-    pub(super) fn groups(&self) -> Result<Vec<(u64, Range<u32>)>, Malformed> {
+    pub(crate) fn groups(&self) -> Result<Vec<(u64, Range<u32>)>, Malformed> {
         let section = self.section(&self.groups);
         let mut groups = Vec::new();
         let mut first = 0;

@@ -7,6 +7,11 @@ use crate::recovery::Covered;
 
 const MAGIC: [u8; 8] = *b"STOABLK\0";
 const VERSION: u16 = 2;
+/// A block of a tier, whose entries are rollups.
+const TIER_MAGIC: [u8; 8] = *b"STOATIR\0";
+const TIER_VERSION: u16 = 1;
+/// In the reserved byte of a tier's block.
+const FLAG_SEALED: u8 = 1;
 /// Version 1 has one span, no parents, and ranks as its sequence number says.
 const VERSION_1: u16 = 1;
 const CRC_BYTES: usize = 4;
@@ -37,14 +42,30 @@ pub(crate) struct Meta {
     pub(crate) chunks_bytes: u64,
     pub(crate) index_bytes: u64,
     pub(crate) series: u32,
+    /// The window of its rollups, if it is a block of a tier: its timestamps are the ends of windows
+    /// then, `start < t ≤ end`, and its samples are windows.
+    pub(crate) tier: Option<TierMeta>,
+}
+
+/// What only a block of a tier says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TierMeta {
+    /// The length of a window.
+    pub(crate) window_ms: i64,
+    /// What it was made of was gone in part when it was written: it cannot be made again.
+    pub(crate) is_sealed: bool,
 }
 
 impl Meta {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[self.level, 0]);
+        let (magic, version, flags) = match self.tier {
+            None => (MAGIC, VERSION, 0),
+            Some(tier) => (TIER_MAGIC, TIER_VERSION, FLAG_SEALED * u8::from(tier.is_sealed)),
+        };
+        out.extend_from_slice(&magic);
+        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&[self.level, flags]);
         out.extend_from_slice(&self.sequence.to_le_bytes());
         for t in [self.start, self.end, self.first_t, self.last_t] {
             out.extend_from_slice(&t.to_le_bytes());
@@ -63,6 +84,9 @@ impl Meta {
         for parent in &self.parents {
             out.extend_from_slice(&parent.to_le_bytes());
         }
+        if let Some(tier) = self.tier {
+            out.extend_from_slice(&tier.window_ms.to_le_bytes());
+        }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -72,18 +96,22 @@ impl Meta {
         let body = bytes.len().checked_sub(CRC_BYTES).and_then(|at| bytes.split_at_checked(at));
         let (body, crc) = body.ok_or(Malformed("meta ends early"))?;
         let mut cursor = Cursor::new(body);
-        if cursor.take(8)? != MAGIC {
+        let magic = cursor.take(8)?;
+        let is_tier = magic == TIER_MAGIC;
+        if !is_tier && magic != MAGIC {
             return Err(Malformed("meta of something else"));
         }
         if Cursor::new(crc).u32()? != crc32c::crc32c(body) {
             return Err(Malformed("meta fails its checksum"));
         }
         let version = u16::from(cursor.u8()?) | u16::from(cursor.u8()?) << 8;
-        if version != VERSION && version != VERSION_1 {
+        let is_known =
+            if is_tier { version == TIER_VERSION } else { matches!(version, VERSION | VERSION_1) };
+        if !is_known {
             return Err(Malformed("block of another version"));
         }
         let level = cursor.u8()?;
-        let _reserved = cursor.u8()?;
+        let flags = cursor.u8()?;
         let mut meta = Self {
             level,
             sequence: cursor.u64()?,
@@ -99,8 +127,9 @@ impl Meta {
             series: cursor.u32()?,
             covered: Vec::new(),
             parents: Vec::new(),
+            tier: None,
         };
-        if version == VERSION_1 {
+        if version == VERSION_1 && !is_tier {
             let (start, end, log_before) = (meta.start, meta.end, meta.rank);
             meta.covered.push(Covered { start, end, log_before });
             meta.rank = meta.sequence;
@@ -116,6 +145,13 @@ impl Meta {
         }
         for _ in 0..cursor.count(8)? {
             meta.parents.push(cursor.u64()?);
+        }
+        if is_tier {
+            let window_ms = cursor.i64()?;
+            if window_ms <= 0 {
+                return Err(Malformed("tier without a window"));
+            }
+            meta.tier = Some(TierMeta { window_ms, is_sealed: flags & FLAG_SEALED != 0 });
         }
         cursor.end()?;
         Ok(meta)

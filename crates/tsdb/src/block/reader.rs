@@ -1,5 +1,7 @@
 //! Reading series from a block.
 
+mod rollups;
+
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;

@@ -2,6 +2,8 @@
 //!
 //! Memory: the index, and one chunk. What is given is written at once.
 
+mod rollups;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +63,7 @@ impl Plan {
 }
 
 /// A block being written under a temporary name.
-pub(super) struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     disk: &'a dyn Disk,
     blocks_dir: &'a Path,
     name: String,
@@ -78,7 +80,7 @@ pub(super) struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     /// Begins a block whose labels are of these symbols.
-    pub(super) fn create(
+    pub(crate) fn create(
         disk: &'a dyn Disk,
         blocks_dir: &'a Path,
         plan: &Plan,
@@ -105,6 +107,7 @@ impl<'a> Sink<'a> {
             chunks_bytes: 0,
             index_bytes: 0,
             series: 0,
+            tier: None,
         };
         Ok(Self {
             disk,
@@ -122,7 +125,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes the timestamps of series that follow; says the number of the lane.
-    pub(super) fn lane(&mut self, times: &[TimestampMs]) -> io::Result<u32> {
+    pub(crate) fn lane(&mut self, times: &[TimestampMs]) -> io::Result<u32> {
         self.lane_of(times, self.chunk_ticks)
     }
 
@@ -157,7 +160,7 @@ impl<'a> Sink<'a> {
 
     /// Writes a series whose values are at the timestamps of a lane; its labels as numbers of
     /// symbols.
-    pub(super) fn series(
+    pub(crate) fn series(
         &mut self,
         pairs: &[(u32, u32)],
         lane: u32,
@@ -216,13 +219,13 @@ impl<'a> Sink<'a> {
         Ok(self.index.add_series(pairs, lane, offset, &chunk_bytes)?)
     }
 
-    pub(super) fn end_group(&mut self, id: u64) {
+    pub(crate) fn end_group(&mut self, id: u64) {
         self.index.end_group(id, &self.lanes);
         self.lanes.clear();
     }
 
     /// Makes it durable and gives it its name; `None`, and nothing left, when it has no sample.
-    pub(super) fn finish(mut self) -> Result<Option<Block>, BlockError> {
+    pub(crate) fn finish(mut self) -> Result<Option<Block>, BlockError> {
         self.meta.chunks_bytes = self.chunks.finish()?;
         if self.meta.samples == 0 {
             self.disk.remove_dir_all(&self.tmp)?;

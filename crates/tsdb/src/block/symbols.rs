@@ -11,7 +11,7 @@ const RUN: u32 = 16;
 
 /// The texts of a block that is being written; pushed in order, each once.
 #[derive(Debug, Default)]
-pub(super) struct SymbolsBuilder {
+pub(crate) struct SymbolsBuilder {
     offsets: Vec<u8>,
     body: Vec<u8>,
     last: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct SymbolsBuilder {
 
 impl SymbolsBuilder {
     /// Takes the next text and says its number.
-    pub(super) fn push(&mut self, text: &[u8]) -> Result<u32, Malformed> {
+    pub(crate) fn push(&mut self, text: &[u8]) -> Result<u32, Malformed> {
         let number = self.count;
         if number.is_multiple_of(RUN) {
             let offset = u32::try_from(self.body.len());
@@ -54,14 +54,14 @@ fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
 
 /// The symbols section of an index.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Symbols<'a> {
+pub(crate) struct Symbols<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) count: u32,
 }
 
 impl<'a> Symbols<'a> {
     /// Every text in order.
-    pub(super) fn each(self) -> impl Iterator<Item = Result<Vec<u8>, Malformed>> + 'a {
+    pub(crate) fn each(self) -> impl Iterator<Item = Result<Vec<u8>, Malformed>> + 'a {
         (0..self.count.div_ceil(RUN)).flat_map(move |run| {
             let mut texts = Vec::new();
             let read = self.run(run, 0, |text| {

@@ -17,7 +17,7 @@ use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, BlockError, MergeError, Plan};
 use crate::compact::{Candidate, Job, due};
 use crate::recovery::Covered;
-use crate::{DbError, snapshot};
+use crate::{DbError, Tier, snapshot};
 
 /// What one compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +34,10 @@ pub struct Compaction {
     pub samples_dropped: u64,
     /// Chunks left out because of damage; the block they were in is kept under `quarantine/`.
     pub chunks_damaged: u64,
-    /// Merges put off because the disk has no room for them.
+    /// Merges, and blocks of tiers, put off because the disk has no room for them.
     pub put_off: u64,
+    /// Blocks of tiers written.
+    pub tier_blocks: u64,
 }
 
 /// What compaction remembers from one time to the next.
@@ -43,10 +45,12 @@ pub struct Compaction {
 pub(super) struct Retries {
     /// Spans whose merge failed, and when it may be tried again.
     not_before: BTreeMap<(TimestampMs, TimestampMs), TimestampMs>,
+    /// The same of tiers.
+    pub(super) tiers_not_before: BTreeMap<(Tier, TimestampMs, TimestampMs), TimestampMs>,
 }
 
 impl Db {
-    /// Merges the blocks that are due, one merge after the other; call it every few minutes, best
+    /// Merges the blocks that are due, one merge after the other, then makes the blocks of tiers that are due; call it every few minutes, best
     /// from a thread of its own. Nothing else waits for it. One at a time: a second call waits.
     ///
     /// # Errors
@@ -57,6 +61,7 @@ impl Db {
         let mut done = Compaction::default();
         self.settle(&mut self.upkeep())?;
         retries.not_before.retain(|_, at| *at > now_ms);
+        retries.tiers_not_before.retain(|_, at| *at > now_ms);
         while !self.interrupted.load(Relaxed) {
             let blocks = self.live_blocks();
             let candidates: Vec<Candidate> = blocks.iter().map(|block| (&**block).into()).collect();
@@ -76,6 +81,7 @@ impl Db {
                 merged?;
             }
         }
+        self.make_tiers(now_ms, &mut retries, &mut done)?;
         Ok(done)
     }
 
@@ -96,6 +102,7 @@ impl Db {
         for block in self.live_blocks().iter().filter(|block| !block.tombstones.is_empty()) {
             self.merge(now_ms, block.meta.level, &[Arc::clone(block)], &mut done)?;
         }
+        self.clean_tiers(now_ms, &mut done)?;
         Ok(done)
     }
 
@@ -118,6 +125,7 @@ impl Db {
                 block.set_damaged();
             }
         }
+        self.set_tiers_damaged(lost);
         self.set_damaged_aside(&mut Maintenance::default())?;
         // What was damaged of log and checkpoint is not to be met again.
         self.checkpoint_if_due(&mut self.upkeep(), &mut Maintenance::default())?;
@@ -128,7 +136,7 @@ impl Db {
                 self.merge(now_ms, level, &[Arc::clone(block)], &mut Compaction::default())?;
             }
         }
-        Ok(())
+        self.repair_tiers(now_ms, partly)
     }
 
     /// Copies the database to a directory that is not there yet, which then opens as one with
@@ -228,7 +236,7 @@ impl Db {
         Ok(true)
     }
 
-    fn merge_failed(
+    pub(super) fn merge_failed(
         &self,
         dir: &Path,
         parents: &[Arc<Block>],

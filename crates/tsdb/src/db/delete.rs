@@ -49,6 +49,7 @@ impl Db {
         self.settle(&mut upkeep)?;
         self.cut_matching(matchers, start_ms, end_ms, now_ms, &mut upkeep)?;
         let mut done = Deletion::default();
+        self.delete_from_tiers(matchers, (start_ms, end_ms), &mut done)?;
         let blocks = Arc::clone(&self.state().blocks);
         for block in blocks.iter().filter(|block| block.overlaps(start_ms, end_ms)) {
             if !block.is_damaged() {

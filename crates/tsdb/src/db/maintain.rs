@@ -10,13 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use stoa_model::TimestampMs;
 use stoa_wal::disk::create_dir_durable;
 
+use super::tiers::Seen;
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
 use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::recovery::{Covered, set_aside};
-use crate::{DbError, GroupId, retention};
+use crate::retention::Candidate;
+use crate::tier::Source;
+use crate::{DbError, GroupId, Tier, retention};
 
 /// What one maintenance did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,6 +161,7 @@ impl Db {
     ) -> Result<Option<Block>, DbError> {
         let dir = blocks_dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
+        self.set_tiers_stale(plan.start, plan.end.saturating_sub(1))?;
         create_dir_durable(&*self.disk, &dir).map_err(error)?;
         let written = block::write(&*self.disk, &dir, plan, groups, snapshot);
         if written.is_err() {
@@ -266,19 +270,25 @@ impl Db {
         upkeep: &mut Upkeep,
         done: &mut Maintenance,
     ) -> Result<(), DbError> {
-        let (blocks, max_t) = {
-            let state = self.state();
-            (Arc::clone(&state.blocks), state.head.max_t())
-        };
-        // Neither a clock that is ahead nor an agent that is can age what is there by itself.
-        let newest_block = blocks.iter().map(|block| block.meta.last_t).max();
-        let newest = now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)));
         let head_bytes = self.files().bytes();
         // What is kept of the log for followers only is bounded by itself, and costs no history.
         let log_bytes = self.writer().log.bytes_from(upkeep.checkpoint_segment).unwrap_or(0);
         let log_bytes = log_bytes + head_bytes;
-        let expired = retention::expired(&blocks, newest, log_bytes, &self.options);
-        let (needed, free): (Vec<_>, Vec<_>) = expired.into_iter().partition(|block| {
+        let seen = self.seen(now_ms);
+        let blocks = Arc::clone(&self.state().blocks);
+        let candidates = self.candidates(&seen, &blocks);
+        let bytes_max = self.options.retention_bytes;
+        let expired = retention::expired(&candidates, seen.newest(), log_bytes, bytes_max);
+        let unrolled = expired.iter().filter(|one| !one.is_rolled_up).count() as u64;
+        self.counters.blocks_not_rolled_up.fetch_add(unrolled, Relaxed);
+        let is_expired = |sequence| expired.iter().any(|one| one.sequence == sequence);
+        let tiers = seen.tiers().blocks.iter();
+        for held in tiers.filter(|held| is_expired(held.block.meta.sequence)) {
+            self.delete_tier_block(held)?;
+            done.blocks_deleted += 1;
+        }
+        let expired = blocks.iter().filter(|block| is_expired(block.meta.sequence)).cloned();
+        let (needed, free): (Vec<_>, Vec<_>) = expired.partition(|block| {
             let covered = &block.meta.covered;
             covered.iter().any(|covered| covered.log_before > upkeep.checkpoint_segment)
         });
@@ -291,8 +301,47 @@ impl Db {
         Ok(())
     }
 
+    /// The newest sample. Neither a clock that is ahead nor an agent that is can age what is there by
+    /// itself.
+    pub(super) fn newest(&self, now_ms: TimestampMs) -> TimestampMs {
+        let state = self.state();
+        let newest_block = state.blocks.iter().map(|block| block.meta.last_t).max();
+        let max_t = state.head.max_t();
+        now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)))
+    }
+
+    /// What is asked of all blocks to tell which have had their time.
+    fn candidates(&self, seen: &Seen, blocks: &[Arc<Block>]) -> Vec<Candidate> {
+        let kept = |tier: Tier| tier.retention_ms(&self.options);
+        let newest = blocks.iter().max_by_key(|block| (block.meta.last_t, block.meta.sequence));
+        let newest = newest.map(|block| block.meta.sequence);
+        let first_tier = Tier::ALL.into_iter().find(|tier| kept(*tier).is_some());
+        let samples = blocks.iter().map(|block| {
+            let above = first_tier.map_or(Source::Samples, Source::Tier);
+            let is_newest = newest == Some(block.meta.sequence);
+            (block, self.options.retention_ms, above, is_newest)
+        });
+        let tiers = seen.tiers().blocks.iter().map(|held| {
+            let is_above = |tier: &Tier| *tier > held.tier && kept(*tier).is_some();
+            let above = Tier::ALL.into_iter().find(is_above);
+            let above = above.map_or(Source::Samples, Source::Tier);
+            // A tier that is not to be any more goes at once.
+            (&held.block, kept(held.tier).unwrap_or(0), above, false)
+        });
+        let candidate = |(block, kept_ms, above, is_newest): (&Arc<Block>, _, _, _)| Candidate {
+            last_t: block.meta.last_t,
+            sequence: block.meta.sequence,
+            bytes: block.bytes(),
+            kept_ms,
+            is_rolled_up: self.is_kept_in(seen, above, block),
+            is_newest,
+        };
+        samples.chain(tiers).map(candidate).collect()
+    }
+
     fn delete_blocks(&self, blocks: &[Arc<Block>], done: &mut Maintenance) -> Result<(), DbError> {
         for block in blocks {
+            self.seal_tiers(block)?;
             self.forget_block(block);
             self.remove_dir(&block.dir)?;
             done.blocks_deleted += 1;
@@ -303,7 +352,9 @@ impl Db {
     /// Moves blocks that turned out to be damaged to `quarantine/`.
     pub(super) fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
         let blocks = Arc::clone(&self.state().blocks);
+        done.blocks_quarantined += self.set_damaged_tiers_aside()?;
         for block in blocks.iter().filter(|block| block.is_damaged()) {
+            self.seal_tiers(block)?;
             set_block_aside(&*self.disk, &self.dir, &block.dir)
                 .map_err(|error| remove_error(&block.dir, error))?;
             self.forget_block(block);

@@ -20,6 +20,7 @@ use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
 use crate::recovery::{Covered, Replay, quarantine_dir};
+use crate::tier::open_tiers;
 use crate::{DbError, Options, Recovery};
 
 impl Db {
@@ -45,6 +46,7 @@ impl Db {
         }
         let mut found = Found::default();
         let blocks = open_blocks(&*disk, dir, &mut recovery, &mut found).map_err(open_error)?;
+        let (tiers, tier_sequence) = open_tiers(&*disk, dir, &mut recovery).map_err(open_error)?;
         let covered: Vec<Covered> =
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
@@ -84,7 +86,7 @@ impl Db {
         // Also those of blocks that are there and could not be read.
         let unread = found.unread.iter().filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
-        let sequence = sequences.max().unwrap_or(0);
+        let sequence = sequences.max().unwrap_or(0).max(tier_sequence);
         let counters = Counters::default();
         counters.blocks_unread.store(found.unread.len() as u64, Relaxed);
         let db = Self {
@@ -107,7 +109,7 @@ impl Db {
             // One more than any group's: each is defined again with its first batch.
             files: Mutex::new(files),
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
-            state: RwLock::new(State { head, blocks: blocks.into() }),
+            state: RwLock::new(State { head, blocks: blocks.into(), tiers }),
             followers: Mutex::new(followers),
             counters,
         };

@@ -17,6 +17,7 @@ use crate::bytes::Malformed;
 use crate::head::TimesCache;
 use crate::matching::Index as _;
 use crate::select::{Gather, SeriesData};
+use crate::tier::TierBlock;
 
 impl Db {
     /// The series all matchers hold for that have a sample from `start_ms` to `end_ms`, both
@@ -96,7 +97,7 @@ impl Db {
             for matchers in sets {
                 found.extend(state.head.series(matchers, start_ms, end_ms));
             }
-            overlapping(&state, start_ms, end_ms)
+            overlapping_or_older(&state, start_ms, end_ms)
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
@@ -133,7 +134,7 @@ impl Db {
         let blocks = {
             let state = self.state();
             state.head.label_names(&mut |name| names.extend([name.to_owned()]));
-            overlapping(&state, start_ms, end_ms)
+            overlapping_or_older(&state, start_ms, end_ms)
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
@@ -173,7 +174,7 @@ impl Db {
         let blocks = {
             let state = self.state();
             state.head.label_values(name, &mut |value| values.extend([value.to_owned()]));
-            overlapping(&state, start_ms, end_ms)
+            overlapping_or_older(&state, start_ms, end_ms)
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
@@ -217,4 +218,15 @@ impl Db {
 pub(super) fn overlapping(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
     let is_wanted = |block: &&Arc<Block>| block.overlaps(start, end) && !block.is_damaged();
     state.blocks.iter().filter(is_wanted).cloned().collect()
+}
+
+/// The same, with the blocks of tiers whose samples are gone.
+fn overlapping_or_older(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
+    let mut blocks = overlapping(state, start, end);
+    let is_wanted = |held: &&Arc<TierBlock>| {
+        held.is_sealed() && held.overlaps(start, end) && !held.block.is_damaged()
+    };
+    let held = state.tiers.blocks.iter().filter(is_wanted);
+    blocks.extend(held.map(|held| Arc::clone(&held.block)));
+    blocks
 }

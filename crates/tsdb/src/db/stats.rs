@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Db;
 use crate::Appended;
+use crate::tier::{Tier, TierBlock, Tiers};
 
 /// Figures of a database at one moment. Counts are since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,10 +63,45 @@ pub struct Stats {
     pub compactions: u64,
     /// Merges that failed; tried again.
     pub compactions_failed: u64,
+    /// Blocks deleted for their age or size before a tier had what they had: what they had is gone.
+    pub blocks_not_rolled_up: u64,
+    /// What there is of each tier, those that are empty too, the finest first.
+    pub tiers: Vec<TierStats>,
     /// Bytes of the blocks that were merged.
     pub compaction_bytes_in: u64,
     /// Bytes of the blocks they were merged into.
     pub compaction_bytes_out: u64,
+}
+
+/// Figures of a tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierStats {
+    /// Which.
+    pub tier: Tier,
+    /// Its blocks.
+    pub blocks: u64,
+    /// Those to be made again because their span was changed.
+    pub blocks_stale: u64,
+    /// Series in them, counted once per block.
+    pub series: u64,
+    /// Windows of all series.
+    pub windows: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+impl TierStats {
+    fn of(tier: Tier, tiers: &Tiers) -> Self {
+        let sum = |figure: fn(&TierBlock) -> u64| tiers.of(tier).map(|held| figure(held)).sum();
+        Self {
+            tier,
+            blocks: sum(|_| 1),
+            blocks_stale: sum(|held| u64::from(held.is_stale())),
+            series: sum(|held| u64::from(held.block.meta.series)),
+            windows: sum(|held| held.block.meta.samples),
+            bytes: sum(|held| held.block.bytes()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +118,7 @@ pub(super) struct Counters {
     pub(super) series_removed: AtomicU64,
     pub(super) follow_samples_lost: AtomicU64,
     pub(super) compactions: AtomicU64,
+    pub(super) blocks_not_rolled_up: AtomicU64,
     pub(super) compactions_failed: AtomicU64,
     pub(super) compaction_bytes_in: AtomicU64,
     pub(super) compaction_bytes_out: AtomicU64,
@@ -150,6 +187,8 @@ impl Db {
             follow_samples_lost: counters.follow_samples_lost.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),
             compactions_failed: counters.compactions_failed.load(Relaxed),
+            blocks_not_rolled_up: counters.blocks_not_rolled_up.load(Relaxed),
+            tiers: Tier::ALL.into_iter().map(|tier| TierStats::of(tier, &state.tiers)).collect(),
             compaction_bytes_in: counters.compaction_bytes_in.load(Relaxed),
             compaction_bytes_out: counters.compaction_bytes_out.load(Relaxed),
         }

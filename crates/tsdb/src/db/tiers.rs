@@ -1,0 +1,428 @@
+//! Tiers: made beside compaction, kept in step with what happens to samples.
+//!
+//! What changes a span marks its blocks of tiers stale before it does so, durably; what deletes samples for
+//! their age seals them. A block is put in the place of others only if what it was made of is still all
+//! there is: what came meanwhile makes it be made again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use stoa_model::{Matcher, TimestampMs};
+use stoa_wal::disk::create_dir_durable;
+
+use super::compact::{Compaction, Retries};
+use super::{Db, Deletion};
+use crate::DbError;
+use crate::block::{Block, BlockError, BlockQuery, Plan, TierMeta};
+use crate::bytes::Malformed;
+use crate::tier::{
+    self, Job, Samples, Source, Tier, TierBlock, Tiers, World, due, is_rolled_up, remake,
+};
+
+/// Level of a tier's blocks: compressed as hard as merged ones.
+const LEVEL: u8 = 2;
+
+/// What is to be known to plan.
+pub(super) struct Seen {
+    samples: Vec<Samples>,
+    tiers: Tiers,
+    now_ms: TimestampMs,
+    newest: TimestampMs,
+}
+
+impl Db {
+    pub(super) fn has_tiers(&self) -> bool {
+        Tier::ALL.iter().any(|tier| tier.retention_ms(&self.options).is_some())
+    }
+
+    pub(super) fn seen(&self, now_ms: TimestampMs) -> Seen {
+        let newest = self.newest(now_ms);
+        let state = self.state();
+        let samples = state.blocks.iter().filter(|block| !block.is_damaged()).map(|block| {
+            let meta = &block.meta;
+            Samples { first_t: meta.first_t, last_t: meta.last_t, sequence: meta.sequence }
+        });
+        Seen { samples: samples.collect(), tiers: state.tiers.clone(), now_ms, newest }
+    }
+
+    /// Whether the coarser has all of a block's samples or rollups, so that it may go.
+    pub(super) fn is_kept_in(&self, seen: &Seen, coarser: Source, block: &Block) -> bool {
+        let (first, last) = match block.meta.tier {
+            None => (block.meta.first_t, block.meta.last_t),
+            Some(_) => (block.meta.start.saturating_add(1), block.meta.end),
+        };
+        let world = seen.world(self);
+        match coarser {
+            Source::Samples => true,
+            Source::Tier(tier) => is_rolled_up(world, tier, first, last),
+        }
+    }
+
+    /// Makes the blocks of tiers that are due, one after the other.
+    pub(super) fn make_tiers(
+        &self,
+        now_ms: TimestampMs,
+        retries: &mut Retries,
+        done: &mut Compaction,
+    ) -> Result<(), DbError> {
+        if !self.has_tiers() || !self.has_all_there_is() {
+            return Ok(());
+        }
+        while !self.interrupted.load(Relaxed) {
+            let seen = self.seen(now_ms);
+            let jobs = due(seen.world(self));
+            let key = |job: &Job| (job.tier, job.start, job.end);
+            let is_free = |job: &&Job| !retries.tiers_not_before.contains_key(&key(job));
+            let Some(job) = jobs.iter().find(is_free) else { break };
+            let made = self.make_tier(now_ms, job, done);
+            if !matches!(made, Ok(true)) {
+                let retry = now_ms.saturating_add(self.options.block_ms() / 12);
+                retries.tiers_not_before.insert(key(job), retry);
+                made?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all blocks can be read: what is made while one cannot would lack what it has.
+    fn has_all_there_is(&self) -> bool {
+        self.reopen_tiers();
+        self.upkeep().unread.is_empty() && self.state().tiers.unread.is_empty()
+    }
+
+    /// Opens blocks of tiers that could not be read before.
+    fn reopen_tiers(&self) {
+        let unread = std::mem::take(&mut self.state_mut().tiers.unread);
+        for (tier, dir) in unread {
+            match TierBlock::open(&*self.disk, tier, &dir) {
+                Ok(held) => {
+                    let sequence = held.block.meta.sequence;
+                    self.state_mut().tiers.replace(&[sequence], Some(Arc::new(held)));
+                }
+                Err(BlockError::Malformed(_))
+                    if super::set_block_aside(&*self.disk, &self.dir, &dir).is_ok() =>
+                {
+                    self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+                }
+                Err(_) => self.state_mut().tiers.unread.push((tier, dir)),
+            }
+        }
+    }
+
+    /// Makes the blocks anew of which something was deleted, so that it is off the disk.
+    pub(super) fn clean_tiers(
+        &self,
+        now_ms: TimestampMs,
+        done: &mut Compaction,
+    ) -> Result<(), DbError> {
+        let tiers = self.state().tiers.clone();
+        for held in tiers.blocks.iter().filter(|held| !held.block.tombstones.is_empty()) {
+            let source = if held.is_sealed() {
+                Source::Tier(held.tier)
+            } else {
+                tier::source(held.tier, &self.options)
+            };
+            self.make_tier(now_ms, &remake(held.tier, source, held), done)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_tiers_damaged(&self, sequences: &BTreeSet<u64>) {
+        for held in self.state().tiers.blocks.iter() {
+            if sequences.contains(&held.block.meta.sequence) {
+                held.block.set_damaged();
+            }
+        }
+    }
+
+    /// Writes blocks of tiers anew without their damaged chunks, or sets them aside if they can be made
+    /// again of what they were made of; by sequence number.
+    pub(super) fn repair_tiers(
+        &self,
+        now_ms: TimestampMs,
+        sequences: &BTreeSet<u64>,
+    ) -> Result<(), DbError> {
+        let tiers = self.state().tiers.clone();
+        let damaged = tiers.blocks.iter();
+        for held in damaged.filter(|held| sequences.contains(&held.block.meta.sequence)) {
+            if held.is_sealed() {
+                let job = remake(held.tier, Source::Tier(held.tier), held);
+                self.make_tier(now_ms, &job, &mut Compaction::default())?;
+            } else {
+                held.block.set_damaged();
+            }
+        }
+        self.set_damaged_tiers_aside().map(drop)
+    }
+
+    fn tier_sources(&self, job: &Job) -> (Vec<Arc<Block>>, bool) {
+        let state = self.state();
+        let first = job.start.saturating_add(1);
+        match job.source {
+            Source::Samples => {
+                let blocks = state.blocks.iter();
+                let wanted = |block: &&Arc<Block>| block.overlaps(first, job.end);
+                (
+                    blocks.filter(wanted).filter(|block| !block.is_damaged()).cloned().collect(),
+                    false,
+                )
+            }
+            Source::Tier(tier) => {
+                let wanted = |held: &&Arc<TierBlock>| held.overlaps(first, job.end);
+                let held: Vec<_> = state.tiers.of(tier).filter(wanted).cloned().collect();
+                let is_sealed = tier == job.tier && held.iter().all(|held| held.is_sealed());
+                (held.iter().map(|held| Arc::clone(&held.block)).collect(), is_sealed)
+            }
+        }
+    }
+
+    /// False when it was put off.
+    fn make_tier(
+        &self,
+        now_ms: TimestampMs,
+        job: &Job,
+        done: &mut Compaction,
+    ) -> Result<bool, DbError> {
+        let dir = job.tier.dir(&self.dir);
+        let error = |source| DbError::Block { path: dir.clone(), source };
+        let (sources, is_sealed) = self.tier_sources(job);
+        let bytes_in: u64 = sources.iter().map(|block| block.bytes()).sum();
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        if free < bytes_in.saturating_add(self.options.free_bytes_min) {
+            done.put_off += 1;
+            return Ok(false);
+        }
+        create_dir_durable(&*self.disk, &dir).map_err(error)?;
+        let sequence = self.next_sequence();
+        let plan = Plan {
+            now_ms,
+            level: LEVEL,
+            sequence,
+            rank: sequence,
+            start: job.start,
+            end: job.end,
+            covered: Vec::new(),
+            parents: job.replaces.clone(),
+        };
+        let meta = TierMeta { window_ms: job.tier.window_ms(), is_sealed };
+        let is_interrupted = || self.interrupted.load(Relaxed);
+        let made = tier::build(&*self.disk, &dir, &plan, meta, &sources, &is_interrupted);
+        let made = made.and_then(|made| {
+            if let Some(block) = &made.block {
+                block.check_index()?;
+            }
+            Ok(made)
+        });
+        let mut upkeep = self.upkeep();
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.discard(&mut upkeep, &dir, &plan);
+                return self.merge_failed(&dir, &sources, error);
+            }
+        };
+        // Samples that came meanwhile are in a block that was not among them.
+        let (now_there, _) = self.tier_sources(job);
+        let is_same = |(a, b): (&Arc<Block>, &Arc<Block>)| Arc::ptr_eq(a, b);
+        if now_there.len() != sources.len() || !now_there.iter().zip(&sources).all(is_same) {
+            self.discard(&mut upkeep, &dir, &plan);
+            return Ok(false);
+        }
+        let new = made.block.as_ref().map(|block| {
+            TierBlock::open(&*self.disk, job.tier, &block.dir)
+                .map(Arc::new)
+                .map_err(io::Error::other)
+        });
+        let new = match new.transpose() {
+            Ok(new) => new,
+            Err(source) => {
+                self.discard(&mut upkeep, &dir, &plan);
+                return Err(error(source));
+            }
+        };
+        self.counters.damaged_chunks(made.damaged);
+        done.tier_blocks += u64::from(new.is_some());
+        let gone: Vec<_> = {
+            let mut state = self.state_mut();
+            let is_gone = |held: &&Arc<TierBlock>| job.replaces.contains(&held.block.meta.sequence);
+            let gone = state.tiers.blocks.iter().filter(is_gone).cloned().collect();
+            if new.is_none() {
+                let (start, end) = (job.start, job.end);
+                let blocks = state.blocks.iter().filter(|block| block.overlaps(start + 1, end));
+                let known = blocks.map(|block| block.meta.sequence).collect();
+                state.tiers.empty.insert((job.tier, job.start), known);
+            }
+            state.tiers.replace(&job.replaces, new);
+            gone
+        };
+        for held in gone {
+            self.indexes.forget(held.block.meta.sequence);
+            upkeep.unsettled.push(held.block.dir.clone());
+        }
+        self.settle_tiers_above(job)?;
+        self.settle(&mut upkeep)?;
+        Ok(true)
+    }
+
+    /// What is made of a block that was made anew is to be made anew, too.
+    fn settle_tiers_above(&self, job: &Job) -> Result<(), DbError> {
+        if job.source == Source::Tier(job.tier) {
+            return Ok(());
+        }
+        let tiers = self.state().tiers.clone();
+        let above = tiers.blocks.iter().filter(|held| held.tier > job.tier);
+        for held in above.filter(|held| held.overlaps(job.start.saturating_add(1), job.end)) {
+            self.set_stale(held)?;
+        }
+        Ok(())
+    }
+
+    fn set_stale(&self, held: &TierBlock) -> Result<(), DbError> {
+        held.set_stale(&*self.disk)
+            .map_err(|source| DbError::Block { path: held.block.dir.clone(), source })
+    }
+
+    /// To be called before samples from `first` to `last` become durable in a block.
+    pub(super) fn set_tiers_stale(
+        &self,
+        first: TimestampMs,
+        last: TimestampMs,
+    ) -> Result<(), DbError> {
+        let tiers = self.state().tiers.clone();
+        for held in tiers.blocks.iter().filter(|held| held.overlaps(first, last)) {
+            self.set_stale(held)?;
+        }
+        Ok(())
+    }
+
+    /// To be called before a block, of samples or of a tier, is removed for good.
+    pub(super) fn seal_tiers(&self, block: &Block) -> Result<(), DbError> {
+        let tiers = self.state().tiers.clone();
+        let own = block.meta.tier.map(|tier| tier.window_ms);
+        for held in tiers.blocks.iter() {
+            let is_made_of_it = match tier::source(held.tier, &self.options) {
+                Source::Samples => own.is_none(),
+                Source::Tier(finer) => own == Some(finer.window_ms()),
+            };
+            let (first, last) = match own {
+                None => (block.meta.first_t, block.meta.last_t),
+                Some(_) => (block.meta.start.saturating_add(1), block.meta.end),
+            };
+            if is_made_of_it && held.overlaps(first, last) {
+                held.set_sealed(&*self.disk)
+                    .map_err(|source| DbError::Block { path: held.block.dir.clone(), source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a block out of its tier; its directory stays.
+    pub(super) fn forget_tier_block(&self, sequence: u64) {
+        self.state_mut().tiers.replace(&[sequence], None);
+        self.indexes.forget(sequence);
+    }
+
+    /// Hides the windows that samples from `start` to `end` may lie in.
+    pub(super) fn delete_from_tiers(
+        &self,
+        matchers: &[Matcher],
+        (start, end): (TimestampMs, TimestampMs),
+        done: &mut Deletion,
+    ) -> Result<(), DbError> {
+        self.reopen_tiers();
+        let tiers = self.state().tiers.clone();
+        if let Some((_, path)) = tiers.unread.first() {
+            let source =
+                io::Error::other("it cannot be read now, and may hold what is to be deleted");
+            return Err(DbError::Block { path: path.clone(), source });
+        }
+        for held in tiers.blocks.iter().filter(|held| held.overlaps(start, end)) {
+            let block = &held.block;
+            let error = |source| DbError::Block { path: block.dir.clone(), source };
+            let index = match self.indexes.get(block) {
+                Ok(index) => index,
+                Err(BlockError::Malformed(_)) => {
+                    block.set_damaged();
+                    continue;
+                }
+                Err(BlockError::Io(source)) => return Err(error(source)),
+            };
+            // The end of the last window that the last of them may lie in.
+            let last_end = end.saturating_add(held.tier.window_ms() - 1);
+            let mut tombstones = block.tombstones.clone();
+            let mut marked = BTreeSet::new();
+            let mut query = BlockQuery::new(block, &index, start, last_end);
+            let mut find = || -> Result<(), Malformed> {
+                for number in query.find(matchers)? {
+                    if query.series(number)?.is_some() && tombstones.add(number, start, last_end) {
+                        marked.insert(number);
+                    }
+                }
+                Ok(())
+            };
+            if find().is_err() {
+                block.set_damaged();
+                continue;
+            }
+            if marked.is_empty() {
+                continue;
+            }
+            // The rest of the windows at the ends comes back when it is made again.
+            self.set_stale(held)?;
+            let generation = block.tombstones_generation.saturating_add(1);
+            let written =
+                tombstones.write(&*self.disk, &block.dir, block.meta.sequence, generation);
+            written.map_err(error)?;
+            let opened = TierBlock::open(&*self.disk, held.tier, &block.dir);
+            let opened = opened.map_err(|what| error(io::Error::other(what)))?;
+            let sequence = block.meta.sequence;
+            self.state_mut().tiers.replace(&[sequence], Some(Arc::new(opened)));
+            done.series += marked.len() as u64;
+            done.blocks += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes a block of a tier because of its age.
+    pub(super) fn delete_tier_block(&self, held: &TierBlock) -> Result<(), DbError> {
+        self.seal_tiers(&held.block)?;
+        self.forget_tier_block(held.block.meta.sequence);
+        self.remove_dir(&held.block.dir)
+    }
+
+    /// Moves blocks of tiers that turned out to be damaged to `quarantine/`; says how many.
+    pub(super) fn set_damaged_tiers_aside(&self) -> Result<u64, DbError> {
+        let tiers = self.state().tiers.clone();
+        let mut count = 0;
+        for held in tiers.blocks.iter().filter(|held| held.block.is_damaged()) {
+            super::set_block_aside(&*self.disk, &self.dir, &held.block.dir)
+                .map_err(|source| DbError::Remove { path: held.block.dir.clone(), source })?;
+            self.forget_tier_block(held.block.meta.sequence);
+            self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+impl Seen {
+    pub(super) fn world<'a>(&'a self, db: &'a Db) -> World<'a> {
+        World {
+            samples: &self.samples,
+            tiers: &self.tiers,
+            options: &db.options,
+            now_ms: self.now_ms,
+            newest: self.newest,
+        }
+    }
+
+    pub(super) fn newest(&self) -> TimestampMs {
+        self.newest
+    }
+
+    pub(super) fn tiers(&self) -> &Tiers {
+        &self.tiers
+    }
+}
