@@ -25,6 +25,8 @@ pub const CONFIG_PATH: &str = "/etc/stoa/collector.toml";
 /// Space below which nothing more is accepted, unless the file says otherwise.
 pub const FREE_BYTES_MIN: u64 = 512 << 20;
 
+const DAY_S: u64 = 86_400;
+
 /// The shortest retention: one block and the one being filled.
 const RETENTION_MIN: Duration = Duration::from_secs(4 * 3600);
 
@@ -93,6 +95,10 @@ pub struct TlsFiles {
 pub struct StorageConfig {
     /// How old samples get.
     pub retention: Duration,
+    /// How old the aggregates of each minute get; none are made when zero.
+    pub retention_1m: Duration,
+    /// How old the aggregates of each hour get; none are made when zero.
+    pub retention_1h: Duration,
     /// How much the blocks may take; unbounded when `None`.
     pub retention_bytes_max: Option<u64>,
     /// How late a sample may come.
@@ -189,6 +195,8 @@ impl Default for WrittenHttp {
 #[serde(deny_unknown_fields, default)]
 struct WrittenStorage {
     retention: Span,
+    retention_1m: Span,
+    retention_1h: Span,
     retention_bytes_max: Option<Bytes>,
     out_of_order: Span,
     free_bytes_min: Bytes,
@@ -199,7 +207,9 @@ struct WrittenStorage {
 impl Default for WrittenStorage {
     fn default() -> Self {
         Self {
-            retention: Span(Duration::from_secs(14 * 86_400)),
+            retention: Span(Duration::from_secs(14 * DAY_S)),
+            retention_1m: Span(Duration::from_secs(90 * DAY_S)),
+            retention_1h: Span(Duration::from_secs(730 * DAY_S)),
             retention_bytes_max: None,
             out_of_order: Span(Duration::from_secs(86_400)),
             free_bytes_min: Bytes(FREE_BYTES_MIN),
@@ -329,6 +339,8 @@ impl Config {
             },
             storage: StorageConfig {
                 retention: storage.retention.0,
+                retention_1m: storage.retention_1m.0,
+                retention_1h: storage.retention_1h.0,
                 retention_bytes_max: storage.retention_bytes_max.map(|bytes| bytes.0),
                 out_of_order: storage.out_of_order.0,
                 free_bytes_min: storage.free_bytes_min.0,

@@ -8,7 +8,7 @@ mod handoff;
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
 use stoa_transport::ListenerStats;
-use stoa_tsdb::Stats;
+use stoa_tsdb::{Stats, TierStats};
 
 use crate::http::access::Refusals;
 use crate::http::import::ImportFigures;
@@ -232,6 +232,11 @@ impl Page {
                 tsdb.series_removed,
             ),
             (
+                "stoa_collector_tsdb_blocks_not_rolled_up_total",
+                "Blocks deleted for their age or size before a tier had what they had.",
+                tsdb.blocks_not_rolled_up,
+            ),
+            (
                 "stoa_collector_tsdb_compactions_total",
                 "Merges of blocks into longer ones.",
                 tsdb.compactions,
@@ -253,6 +258,36 @@ impl Page {
             ),
         ] {
             self.counter(name, help, value);
+        }
+        self.tiers(&tsdb.tiers);
+    }
+
+    fn tiers(&mut self, tiers: &[TierStats]) {
+        type Figure = fn(&TierStats) -> u64;
+        let figures: [(&str, &str, Figure); 5] = [
+            ("stoa_collector_tsdb_tier_blocks", "Blocks of a tier.", |tier| tier.blocks),
+            (
+                "stoa_collector_tsdb_tier_blocks_stale",
+                "Blocks of a tier to be made again because samples came late or were deleted.",
+                |tier| tier.blocks_stale,
+            ),
+            ("stoa_collector_tsdb_tier_bytes", "Bytes of a tier's blocks.", |tier| tier.bytes),
+            (
+                "stoa_collector_tsdb_tier_series",
+                "Series in blocks of a tier, counted once per block.",
+                |tier| tier.series,
+            ),
+            ("stoa_collector_tsdb_tier_windows", "Windows of all series of a tier.", |tier| {
+                tier.windows
+            }),
+        ];
+        for (name, help, figure) in figures {
+            let mut family = Family::new(name, help, MetricKind::Gauge);
+            for tier in tiers {
+                let labels = Labels::from_pairs_last_wins([("tier", tier.tier.name())]);
+                family.push(labels, figure(tier) as f64);
+            }
+            self.0.push(family);
         }
     }
 

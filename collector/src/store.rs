@@ -171,6 +171,8 @@ impl Store {
     ) -> Result<(Self, Recovery), StoreError> {
         let options = Options {
             retention_ms: millis(config.retention),
+            minute_retention_ms: millis(config.retention_1m),
+            hour_retention_ms: millis(config.retention_1h),
             retention_bytes: config.retention_bytes_max,
             out_of_order_ms: millis(config.out_of_order),
             series_max: config.series_max,

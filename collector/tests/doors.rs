@@ -80,6 +80,8 @@ fn table(members: &Arc<Members>) -> Routes {
     let clock: Clock = Arc::new(|| NOW);
     let storage = StorageConfig {
         retention: Duration::from_secs(86_400),
+        retention_1m: Duration::ZERO,
+        retention_1h: Duration::ZERO,
         retention_bytes_max: None,
         out_of_order: Duration::from_secs(3600),
         free_bytes_min: 0,

@@ -35,6 +35,8 @@ const NOW_MS: i64 = 610_000;
 fn storage_config() -> StorageConfig {
     StorageConfig {
         retention: Duration::from_secs(14 * 86_400),
+        retention_1m: Duration::ZERO,
+        retention_1h: Duration::ZERO,
         retention_bytes_max: None,
         out_of_order: Duration::from_secs(86_400),
         free_bytes_min: 0,

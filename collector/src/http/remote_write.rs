@@ -254,6 +254,8 @@ mod tests {
     async fn series_the_store_has_let_go_of_are_looked_up_again() {
         let storage = StorageConfig {
             retention: Duration::from_secs(86_400),
+            retention_1m: Duration::ZERO,
+            retention_1h: Duration::ZERO,
             retention_bytes_max: None,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min: 0,

@@ -15,6 +15,8 @@ const GROUP: GroupId = GroupId(7);
 fn config(free_bytes_min: u64) -> StorageConfig {
     StorageConfig {
         retention: Duration::from_secs(86_400),
+        retention_1m: Duration::ZERO,
+        retention_1h: Duration::ZERO,
         retention_bytes_max: None,
         out_of_order: Duration::from_secs(3600),
         free_bytes_min,

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
-use stoa_promql::storage::{Select, Series, Storage, StorageError};
-use stoa_tsdb::{Db, SelectError, Stats};
+use stoa_promql::storage::{
+    Coarser, Hints, RolledUp, RolledUpSeries, Select, Series, Storage, StorageError,
+};
+use stoa_tsdb::{Db, Resolution, SelectError, Stats, Tier};
 
 /// Reads what is stored, what is not yet synced included. Cheap to clone; call it from a thread
 /// that may block.
@@ -63,6 +65,14 @@ impl StoreView {
     }
 }
 
+/// What is wrong with a selection, in the words of queries.
+fn refused(error: SelectError) -> StorageError {
+    match error {
+        SelectError::TooManySeries { max } => StorageError::TooManySeries { max },
+        SelectError::TooManySamples { max } => StorageError::TooManySamples { max },
+    }
+}
+
 impl Storage for StoreView {
     fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
         let found = self
@@ -74,15 +84,44 @@ impl Storage for StoreView {
                 select.series_max,
                 select.samples_max,
             )
-            .map_err(|error| match error {
-                SelectError::TooManySeries { max } => StorageError::TooManySeries { max },
-                SelectError::TooManySamples { max } => StorageError::TooManySamples { max },
-            })?;
+            .map_err(refused)?;
         let series = found.into_iter().map(|data| Series {
             labels: data.labels,
             timestamps: data.timestamps,
             values: data.values,
         });
         Ok(series.collect())
+    }
+
+    fn select_rollups(
+        &self,
+        select: &Select<'_>,
+        hints: &Hints,
+    ) -> Result<Option<RolledUp>, StorageError> {
+        let window_ms = hints.window_ms(&Tier::ALL.map(Tier::window_ms));
+        let tier = Tier::ALL.into_iter().find(|tier| Some(tier.window_ms()) == window_ms);
+        let resolution = tier.map_or(Resolution::Finest, Resolution::Window);
+        let range = (select.start_ms, select.end_ms);
+        let (series_max, samples_max) = (select.series_max, select.samples_max);
+        let found =
+            self.0.select_rollups(select.matchers, range, resolution, series_max, samples_max);
+        let Some(found) = found.map_err(refused)? else { return Ok(None) };
+        let window_ms = window_ms.unwrap_or(1);
+        let coarser = found.stretches.iter().map(|stretch| Coarser {
+            window_ms: stretch.tier.window_ms(),
+            start_ms: stretch.start_ms,
+            end_ms: stretch.end_ms,
+        });
+        let series = found
+            .series
+            .into_iter()
+            .map(|series| RolledUpSeries { labels: series.labels, rollups: series.rollups });
+        Ok(Some(RolledUp {
+            series: series.collect(),
+            window_ms,
+            coarser: coarser.filter(|coarser| coarser.window_ms > window_ms).collect(),
+            samples_kept_ms: found.samples_kept_ms,
+            samples: found.samples,
+        }))
     }
 }

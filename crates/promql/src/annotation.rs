@@ -10,6 +10,7 @@ use stoa_model::TimestampMs;
 use crate::number::{format_general, quote};
 use crate::parse::ast::Span;
 use crate::parse::line_and_column;
+use crate::storage::Coarser;
 
 /// What an annotation says.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,7 @@ pub(crate) enum Note<'a> {
     FractionNans { metric: &'a str },
     BoundsReconciled(Operation),
     ForcedMonotonicity { metric: &'a str, at: TimestampMs, fix: MonotonicFix },
+    RolledUp { metric: &'a str, coarser: Coarser, samples_kept_ms: i64 },
 }
 
 /// The operation that combined histograms.
@@ -156,6 +158,13 @@ fn rfc3339(t: TimestampMs) -> String {
     )
 }
 
+/// A length of time in the largest unit that it is a multiple of.
+fn length(ms: i64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let unit = units.iter().find(|(unit, _)| ms % unit == 0);
+    unit.map_or_else(|| format!("{ms} ms"), |(unit, name)| format!("{} {name}", ms / unit))
+}
+
 fn for_metric(metric: &str) -> String {
     if metric.is_empty() { String::new() } else { format!(" for metric name {}", quote(metric)) }
 }
@@ -269,6 +278,17 @@ impl Note<'_> {
             Self::BoundsReconciled(operation) => (
                 true,
                 format!("mismatched custom buckets were reconciled during {}", operation.as_str()),
+            ),
+            Self::RolledUp { metric, coarser, samples_kept_ms } => (
+                true,
+                format!(
+                    "metric {}: answered from {} aggregates from {} to {}: raw samples are kept {}",
+                    quote(metric),
+                    length(coarser.window_ms),
+                    rfc3339(coarser.start_ms),
+                    rfc3339(coarser.end_ms),
+                    length(*samples_kept_ms),
+                ),
             ),
             Self::ForcedMonotonicity { metric, .. } => (
                 true,

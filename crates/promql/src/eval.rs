@@ -13,6 +13,7 @@ mod column;
 mod row;
 mod steps;
 
+mod rollup;
 mod selector;
 mod window;
 
@@ -64,6 +65,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) notes: RefCell<Annotations>,
     /// Samples loaded so far.
     pub(crate) samples: StdCell<usize>,
+    /// The expression that is evaluated.
+    pub(crate) place: StdCell<Span>,
 }
 
 impl Evaluator<'_> {
@@ -95,6 +98,7 @@ impl Evaluator<'_> {
     }
 
     fn eval_node(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
+        self.place.set(expr.span);
         match &expr.kind {
             ExprKind::Number(v) => Ok(Evaluated::Scalar(vec![*v; steps.count])),
             ExprKind::Text(text) => Ok(Evaluated::Text(text.value.clone())),

@@ -38,5 +38,5 @@ pub use engine::{Engine, Limits};
 pub use error::QueryError;
 pub use histogram::Histogram;
 pub use parse::{parse_selector, selector_groups};
-pub use storage::{Select, Series, Storage, StorageError};
+pub use storage::{Hints, Select, Series, Storage, StorageError};
 pub use value::{Answer, MatrixSeries, Value, VectorSample};

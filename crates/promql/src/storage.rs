@@ -1,8 +1,12 @@
-//! All that evaluation asks of the world: one method.
+//! All that evaluation asks of the world: the samples of some series, or the rollups of these.
+
+mod hints;
 
 use std::sync::Arc;
 
-use stoa_model::{Labels, Matcher, TimestampMs};
+use stoa_model::{Labels, Matcher, Rollup, TimestampMs};
+
+pub use self::hints::{Hints, Use};
 
 use crate::histogram::Histogram;
 
@@ -43,6 +47,42 @@ pub struct HistogramSeries {
     pub samples: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
+/// Series as rollups, of some windows or of single samples.
+#[derive(Clone, Debug)]
+pub struct RolledUp {
+    /// In any order.
+    pub series: Vec<RolledUpSeries>,
+    /// The window all rollups fit into, milliseconds; 1 when they are single samples.
+    pub window_ms: i64,
+    /// Where they are of longer windows than that, because nothing finer is left. What is answered from
+    /// these the answer tells.
+    pub coarser: Vec<Coarser>,
+    /// How long samples are kept, milliseconds: told with it.
+    pub samples_kept_ms: i64,
+    /// What was read to make them, in samples.
+    pub samples: usize,
+}
+
+/// One stored series; its rollups are in order of time and apart from each other.
+#[derive(Clone, Debug)]
+pub struct RolledUpSeries {
+    /// The series' labels.
+    pub labels: Labels,
+    /// A rollup of a window `end - window < t ≤ end`, where `end` is a multiple of the window.
+    pub rollups: Vec<Rollup>,
+}
+
+/// A stretch of time, `start_ms < t ≤ end_ms`, with windows of a length of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coarser {
+    /// The length of a window, milliseconds.
+    pub window_ms: i64,
+    /// Where it begins, excluded.
+    pub start_ms: TimestampMs,
+    /// Where it ends, included.
+    pub end_ms: TimestampMs,
+}
+
 /// Why storage could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -78,5 +118,20 @@ pub trait Storage: Sync {
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         let _none = select;
         Ok(Vec::new())
+    }
+
+    /// The same series as rollups, if that is less to read and sound by [`Hints::window_ms`], or if
+    /// some of the samples are gone and only rollups are left. `None`: the samples are to be asked
+    /// for. A storage that keeps no rollups leaves this as it is.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a limit is passed or reading fails.
+    fn select_rollups(
+        &self,
+        select: &Select<'_>,
+        hints: &Hints,
+    ) -> Result<Option<RolledUp>, StorageError> {
+        let _none = (select, hints);
+        Ok(None)
     }
 }

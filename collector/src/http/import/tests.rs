@@ -33,6 +33,8 @@ impl Collector {
     fn new(free_bytes_min: u64) -> Self {
         let config = StorageConfig {
             retention: Duration::from_secs(10 * 86_400),
+            retention_1m: Duration::ZERO,
+            retention_1h: Duration::ZERO,
             retention_bytes_max: None,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min,

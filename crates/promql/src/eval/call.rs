@@ -348,6 +348,27 @@ impl Evaluator<'_> {
         steps: &Steps,
     ) -> Result<Vec<Row>, QueryError> {
         let name = call.function.name;
+        let rows = match self.rolled_up_call(call, steps)? {
+            Some(rows) => rows,
+            None => self.sampled_call(call, function, steps)?,
+        };
+        if name == "absent_over_time" {
+            let mut seen = Bits::new(steps.count);
+            for row in &rows {
+                seen.or(row.column.present());
+            }
+            return Ok(absent(call, &seen, steps));
+        }
+        Ok(rows)
+    }
+
+    fn sampled_call(
+        &self,
+        call: &Call,
+        function: RangeFunction,
+        steps: &Steps,
+    ) -> Result<Vec<Row>, QueryError> {
+        let name = call.function.name;
         let mut scalars: Vec<Vec<f64>> = Vec::new();
         let mut vector: Option<RangeVector> = None;
         for arg in &call.args {
@@ -361,15 +382,7 @@ impl Evaluator<'_> {
         let Some(vector) = vector else { return Ok(Vec::new()) };
         self.check_size(vector.series.len(), steps)?;
         let place = self.argument(call, 0)?.span;
-        let rows = self.apply_range(call, function, &vector, &scalars, place, steps)?;
-        if name == "absent_over_time" {
-            let mut seen = Bits::new(steps.count);
-            for row in &rows {
-                seen.or(row.column.present());
-            }
-            return Ok(absent(call, &seen, steps));
-        }
-        Ok(rows)
+        self.apply_range(call, function, &vector, &scalars, place, steps)
     }
 
     fn apply_range(
@@ -466,7 +479,7 @@ fn first_float(row: &Row) -> f64 {
 }
 
 /// Whether a metric without further information is named like a counter.
-fn may_be_counter(metric: &str) -> bool {
+pub(super) fn may_be_counter(metric: &str) -> bool {
     metric.is_empty()
         || ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix))
 }

@@ -14,7 +14,7 @@ use crate::error::QueryError;
 use crate::histogram::Histogram;
 use crate::parse::ParseError;
 use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
-use crate::storage::Select;
+use crate::storage::{Hints, Select, Use};
 
 /// `@` and `offset`, resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +28,13 @@ impl Shifted {
     pub(crate) fn apply(self, t: TimestampMs) -> TimestampMs {
         self.at.unwrap_or(t).saturating_sub(self.offset)
     }
+}
+
+/// What a selector's series are for at these steps.
+pub(super) fn hints(made: Use, shifted: Shifted, steps: &Steps) -> Hints {
+    let (first_ms, last_ms) = (shifted.apply(steps.start), shifted.apply(steps.last()));
+    let step_ms = if first_ms == last_ms { 0 } else { steps.step };
+    Hints { made, first_ms, last_ms, step_ms }
 }
 
 /// Series as loaded, stale markers among the samples.
@@ -64,23 +71,36 @@ impl Evaluator<'_> {
         })
     }
 
-    fn load(
+    /// What is asked of storage, within what is left of the limits.
+    pub(super) fn select<'a>(
         &self,
-        matchers: &[Matcher],
+        matchers: &'a [Matcher],
         start_ms: TimestampMs,
         end_ms: TimestampMs,
-    ) -> Result<Vec<Loaded>, QueryError> {
-        self.check_cancelled()?;
-        let select = Select {
+    ) -> Select<'a> {
+        Select {
             matchers,
             start_ms,
             end_ms,
             series_max: self.limits.series_max,
             samples_max: self.limits.samples_max.saturating_sub(self.samples.get()),
+        }
+    }
+
+    fn load(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        hints: &Hints,
+    ) -> Result<Vec<Loaded>, QueryError> {
+        self.check_cancelled()?;
+        let select = self.select(matchers, start_ms, end_ms);
+        let floats = match self.storage.select_rollups(&select, hints)? {
+            Some(rolled_up) => self.as_samples(matchers, rolled_up, hints),
+            None => self.storage.select(&select)?,
         };
-        let mut loaded: Vec<Loaded> = self
-            .storage
-            .select(&select)?
+        let mut loaded: Vec<Loaded> = floats
             .into_iter()
             .map(|series| Loaded {
                 labels: series.labels,
@@ -152,7 +172,8 @@ impl Evaluator<'_> {
         let lookback = self.limits.lookback_ms;
         let first = shifted.apply(steps.start);
         let from = first.saturating_sub(lookback).saturating_add(1);
-        let loaded = self.load(&selector.matchers, from, shifted.apply(steps.last()))?;
+        let hints = hints(Use::Newest, shifted, steps);
+        let loaded = self.load(&selector.matchers, from, hints.last_ms, &hints)?;
         self.check_size(loaded.len(), steps)?;
         let mut rows = Vec::with_capacity(loaded.len());
         let mut shared = Shared::default();
@@ -200,7 +221,8 @@ impl Evaluator<'_> {
         let lookback = self.limits.lookback_ms;
         let from = shifted.apply(steps.start).saturating_sub(lookback).saturating_add(1);
         let to = shifted.apply(steps.last()).saturating_add(lookback);
-        let loaded = self.load(&selector.matchers, from, to)?;
+        let hints = hints(Use::Samples, shifted, steps);
+        let loaded = self.load(&selector.matchers, from, to, &hints)?;
         self.check_size(loaded.len(), steps)?;
         let mut rows = Vec::with_capacity(loaded.len());
         for series in loaded {
@@ -241,7 +263,8 @@ impl Evaluator<'_> {
         start_ms: TimestampMs,
         end_ms: TimestampMs,
     ) -> Result<Vec<RangeSeries>, QueryError> {
-        let loaded = self.load(matchers, start_ms, end_ms)?;
+        let hints = Hints { made: Use::Samples, first_ms: start_ms, last_ms: end_ms, step_ms: 0 };
+        let loaded = self.load(matchers, start_ms, end_ms, &hints)?;
         Ok(loaded.into_iter().map(Loaded::without_stale).collect())
     }
 }

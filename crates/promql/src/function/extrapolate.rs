@@ -70,18 +70,28 @@ pub(crate) struct Stretch {
 impl Stretch {
     /// Of at least two samples of a window.
     pub(crate) fn of(times: &[TimestampMs], start: TimestampMs, end: TimestampMs) -> Option<Self> {
-        let ([first, .., last], true) = (times, times.len() > 1) else { return None };
+        let [first, .., last] = times else { return None };
+        Some(Self::between((*first, *last), times.len(), start, end))
+    }
+
+    /// The same of so many samples, at least two, the first and the last of them at these times.
+    pub(crate) fn between(
+        (first, last): (TimestampMs, TimestampMs),
+        samples: usize,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> Self {
         let sampled = seconds(last - first);
-        let interval = sampled / count(times.len() - 1);
+        let interval = sampled / count(samples.saturating_sub(1));
         let near = interval * NEAR_INTERVALS;
         let carried = |distance: f64| if distance >= near { interval / 2.0 } else { distance };
         let to_start = carried(seconds(first - start));
-        Some(Self { sampled, to_start, to_end: carried(seconds(end - last)) })
+        Self { sampled, to_start, to_end: carried(seconds(end - last)) }
     }
 
     /// By how much a change is more when it is carried on to the window's ends. One that `grows`
     /// as a counter does began at zero or after: `first` is its first value.
-    fn factor(&self, grows: bool, first: f64, change: f64) -> f64 {
+    pub(crate) fn factor(&self, grows: bool, first: f64, change: f64) -> f64 {
         let mut to_start = self.to_start;
         if grows && first >= 0.0 {
             to_start = to_start.min(self.sampled * (first / change));

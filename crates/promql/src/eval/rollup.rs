@@ -1,0 +1,295 @@
+//! Answering from rollups: functions of a range that know all they need of them, and samples made of
+//! them for everything else.
+//!
+//! A range is moved to the ends of windows: it ends with the window its end lies in and is as many
+//! windows long as it comes nearest to, at least one. Where it lies on windows already nothing moves, and
+//! the value is that of the samples but for the order in which a sum was added up.
+
+use stoa_model::{METRIC_NAME, MatchOp, Matcher, Rollup, RollupFold, TimestampMs, stale_nan};
+
+use super::call::may_be_counter;
+use super::selector::hints;
+use super::{Column, Evaluator, Row, Steps};
+use crate::annotation::Note;
+use crate::error::QueryError;
+use crate::function::extrapolate::Stretch;
+use crate::number::{index, seconds};
+use crate::parse::ast::{Call, ExprKind, Type};
+use crate::storage::{Coarser, Hints, RolledUp, RolledUpSeries, Series, Use};
+
+/// Functions of a range that rollups know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Rate,
+    Increase,
+    Delta,
+    Avg,
+    Sum,
+    Count,
+    Min,
+    Max,
+    First,
+    Last,
+    Present,
+    TimeOfFirst,
+    TimeOfLast,
+}
+
+/// A range on the ends of windows, in place of one of another length.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    start: TimestampMs,
+    end: TimestampMs,
+    /// The length asked for by the length it has.
+    share: f64,
+}
+
+impl Known {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "rate" => Self::Rate,
+            "increase" => Self::Increase,
+            "delta" => Self::Delta,
+            "avg_over_time" => Self::Avg,
+            "sum_over_time" => Self::Sum,
+            "count_over_time" => Self::Count,
+            "min_over_time" => Self::Min,
+            "max_over_time" => Self::Max,
+            "first_over_time" => Self::First,
+            "last_over_time" => Self::Last,
+            "present_over_time" | "absent_over_time" => Self::Present,
+            "ts_of_first_over_time" => Self::TimeOfFirst,
+            "ts_of_last_over_time" => Self::TimeOfLast,
+            _ => return None,
+        })
+    }
+
+    /// The value over all of a range's rollups told as one.
+    fn value(self, all: &Rollup, range: Moved) -> Option<f64> {
+        if all.count == 0 {
+            return None;
+        }
+        let count = all.count as f64;
+        Some(match self {
+            Self::Rate | Self::Increase | Self::Delta => return self.change(all, range),
+            Self::Avg => all.sum / count,
+            Self::Sum => all.sum * range.share,
+            Self::Count => count * range.share,
+            Self::Min => all.min,
+            Self::Max => all.max,
+            Self::First => all.first,
+            Self::Last => all.last,
+            Self::Present => 1.0,
+            Self::TimeOfFirst => seconds(all.first_t),
+            Self::TimeOfLast => seconds(all.last_t),
+        })
+    }
+
+    fn change(self, all: &Rollup, range: Moved) -> Option<f64> {
+        let samples = usize::try_from(all.count).ok().filter(|samples| *samples > 1)?;
+        let counter = self != Self::Delta;
+        let change = all.last - all.first + if counter { all.lost } else { 0.0 };
+        let ends = (all.first_t, all.last_t);
+        let stretch = Stretch::between(ends, samples, range.start, range.end);
+        let change = change * stretch.factor(counter && change > 0.0, all.first, change);
+        Some(match self {
+            Self::Rate => change / seconds(range.end - range.start),
+            _ => change * range.share,
+        })
+    }
+}
+
+impl RolledUp {
+    /// The windows a range is to lie on.
+    fn window_at(&self, start: TimestampMs, end: TimestampMs) -> i64 {
+        let reaches = |coarser: &&Coarser| coarser.start_ms < end && coarser.end_ms > start;
+        let windows = self.coarser.iter().filter(reaches).map(|coarser| coarser.window_ms);
+        windows.chain([self.window_ms]).max().unwrap_or(1).max(1)
+    }
+
+    fn moved(&self, end: TimestampMs, range_ms: i64) -> Moved {
+        let window = self.window_at(end.saturating_sub(range_ms), end);
+        let windows = range_ms.saturating_add(window / 2).div_euclid(window).max(1);
+        let length = windows.saturating_mul(window);
+        let end = end.saturating_sub(1).div_euclid(window).saturating_add(1).saturating_mul(window);
+        let share = if length == range_ms { 1.0 } else { seconds(range_ms) / seconds(length) };
+        Moved { start: end.saturating_sub(length), end, share }
+    }
+}
+
+impl Evaluator<'_> {
+    /// A call of a function that rollups know, if storage has rollups that do. `None`: of the samples.
+    pub(super) fn rolled_up_call(
+        &self,
+        call: &Call,
+        steps: &Steps,
+    ) -> Result<Option<Vec<Row>>, QueryError> {
+        let name = call.function.name;
+        let ([arg], Some(known)) = (call.args.as_slice(), Known::of(name)) else { return Ok(None) };
+        if arg.value_type() != Type::Matrix {
+            return Ok(None);
+        }
+        let ExprKind::Matrix(matrix) = &arg.unwrapped().kind else { return Ok(None) };
+        if matrix.selector.extension.is_some() {
+            return Ok(None);
+        }
+        self.check_cancelled()?;
+        let shifted = self.resolve(&matrix.selector.shift)?;
+        let range_ms = self.length(&matrix.range)?;
+        let hints = hints(Use::Range { range_ms }, shifted, steps);
+        let from = hints.first_ms.saturating_sub(range_ms).saturating_add(1);
+        let matchers = &matrix.selector.matchers;
+        let select = self.select(matchers, from, hints.last_ms);
+        let Some(rolled_up) = self.storage.select_rollups(&select, &hints)? else {
+            return Ok(None);
+        };
+        if !self.storage.select_histograms(&select)?.is_empty() {
+            // Rollups know nothing of these.
+            return Ok(None);
+        }
+        self.place.set(arg.span);
+        self.tell(matchers, &rolled_up, &hints);
+        self.count_samples(rolled_up.samples)?;
+        self.check_size(rolled_up.series.len(), steps)?;
+        let ranges: Vec<Moved> =
+            steps.times().map(|t| rolled_up.moved(shifted.apply(t), range_ms)).collect();
+        let keeps_name = matches!(known, Known::First | Known::Last);
+        let mut rows = Vec::with_capacity(rolled_up.series.len());
+        for series in &rolled_up.series {
+            self.check_cancelled()?;
+            let mut column = Column::empty(steps.count);
+            for (step, range) in ranges.iter().enumerate() {
+                if let Some(value) = value_over(&series.rollups, known, *range) {
+                    column.set_float(step, value);
+                }
+            }
+            if column.is_empty() {
+                continue;
+            }
+            let metric = series.labels.metric_name().unwrap_or("");
+            if matches!(known, Known::Rate | Known::Increase) && !may_be_counter(metric) {
+                self.note(&Note::PossibleNonCounter { metric }, arg.span);
+            }
+            rows.push(Row { labels: series.labels.clone(), drop_name: !keeps_name, column });
+        }
+        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Some(rows))
+    }
+
+    /// Rollups as samples: for the newest at each step the first and the last of each, for everything
+    /// else the last.
+    pub(super) fn as_samples(
+        &self,
+        matchers: &[Matcher],
+        rolled_up: RolledUp,
+        hints: &Hints,
+    ) -> Vec<Series> {
+        self.tell(matchers, &rolled_up, hints);
+        let lookback = self.limits.lookback_ms;
+        let held = rolled_up.coarser.iter().filter(|coarser| coarser.window_ms > lookback);
+        let held: Vec<Coarser> = held.copied().collect();
+        let series = rolled_up.series.into_iter().map(|series| {
+            let samples = match hints.made {
+                Use::Newest => newest_samples(&series, &held, lookback),
+                Use::Samples | Use::Range { .. } => {
+                    let each = series.rollups.iter();
+                    each.map(|r| (r.last_t, if r.count == 0 { stale_nan() } else { r.last }))
+                        .collect()
+                }
+            };
+            let (timestamps, values): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+            Series { labels: series.labels, timestamps: timestamps.into(), values }
+        });
+        series.collect()
+    }
+
+    /// Tells what was answered from rollups because the samples are gone.
+    fn tell(&self, matchers: &[Matcher], rolled_up: &RolledUp, hints: &Hints) {
+        let is_name = |m: &&Matcher| m.name() == METRIC_NAME && m.op() == MatchOp::Equal;
+        let metric = matchers.iter().find(is_name).map_or("", |matcher| matcher.value());
+        let range_ms = match hints.made {
+            Use::Range { range_ms } => range_ms,
+            Use::Newest => self.limits.lookback_ms,
+            Use::Samples => 0,
+        };
+        let asked = (hints.first_ms.saturating_sub(range_ms), hints.last_ms);
+        for coarser in &rolled_up.coarser {
+            let start_ms = coarser.start_ms.max(asked.0);
+            let end_ms = coarser.end_ms.min(asked.1);
+            let lies_in = |r: &Rollup| start_ms < r.last_t && r.first_t <= end_ms;
+            let is_used = rolled_up.series.iter().any(|series| series.rollups.iter().any(lies_in));
+            if start_ms < end_ms && is_used {
+                let coarser = Coarser { start_ms, end_ms, ..*coarser };
+                let samples_kept_ms = rolled_up.samples_kept_ms;
+                let note = Note::RolledUp { metric, coarser, samples_kept_ms };
+                self.note(&note, self.place.get());
+            }
+        }
+    }
+
+    fn count_samples(&self, samples: usize) -> Result<(), QueryError> {
+        self.samples.set(self.samples.get().saturating_add(samples));
+        if self.samples.get() > self.limits.samples_max {
+            return Err(QueryError::TooManySamples { max: self.limits.samples_max });
+        }
+        Ok(())
+    }
+}
+
+fn value_over(rollups: &[Rollup], known: Known, range: Moved) -> Option<f64> {
+    let from = rollups.partition_point(|rollup| rollup.last_t <= range.start);
+    let to = rollups.partition_point(|rollup| rollup.last_t <= range.end);
+    let mut fold = RollupFold::default();
+    for rollup in rollups.get(from..to)? {
+        fold.push(rollup);
+    }
+    known.value(&fold.finish()?, range)
+}
+
+/// The first and last sample of each rollup, and a stale marker where one is known. Of windows longer than
+/// a sample stands for its series, the last is repeated until the next, for a window at most.
+fn newest_samples(
+    series: &RolledUpSeries,
+    held: &[Coarser],
+    lookback: i64,
+) -> Vec<(TimestampMs, f64)> {
+    let mut samples = Vec::with_capacity(series.rollups.len());
+    for (at, rollup) in series.rollups.iter().enumerate() {
+        if rollup.count == 0 {
+            samples.push((rollup.last_t, stale_nan()));
+            continue;
+        }
+        if rollup.first_t < rollup.last_t {
+            samples.push((rollup.first_t, rollup.first));
+        }
+        let coarser = held.iter().find(|c| c.start_ms < rollup.last_t && rollup.last_t <= c.end_ms);
+        if let Some(coarser) = coarser {
+            hold(&mut samples, (rollup.first_t, rollup.first), rollup.last_t, lookback);
+            samples.push((rollup.last_t, rollup.last));
+            let next = series.rollups.get(at + 1).map_or(TimestampMs::MAX, |next| next.first_t);
+            let end = rollup.last_t.saturating_add(coarser.window_ms).min(next);
+            if !rollup.is_ended {
+                hold(&mut samples, (rollup.last_t, rollup.last), end, lookback);
+            }
+        } else {
+            samples.push((rollup.last_t, rollup.last));
+        }
+        if rollup.is_ended {
+            samples.push((rollup.last_t.saturating_add(1), stale_nan()));
+        }
+    }
+    samples
+}
+
+/// Repeats a sample so that it stands for its series until `end`.
+fn hold(
+    samples: &mut Vec<(TimestampMs, f64)>,
+    (t, v): (TimestampMs, f64),
+    end: TimestampMs,
+    lookback: i64,
+) {
+    let step = lookback.max(1);
+    let times = (1..).map(|n: i64| t.saturating_add(n.saturating_mul(step)));
+    let most = index(end.saturating_sub(t) / step);
+    samples.extend(times.take(most).take_while(|at| *at < end).map(|at| (at, v)));
+}
