@@ -19,7 +19,7 @@ pub struct Options {
     /// Blocks that ended longer ago than this, before the newest sample, are deleted: 14 d.
     pub retention_ms: i64,
     /// How long the rollups of each minute are kept, milliseconds before the newest sample; 0, the
-    /// default: none are made.
+    /// default: none are made, and those there are go with the samples.
     pub minute_retention_ms: i64,
     /// How long the rollups of each hour are kept; 0, the default: none are made.
     pub hour_retention_ms: i64,

@@ -325,8 +325,9 @@ impl Db {
             let is_above = |tier: &Tier| *tier > held.tier && kept(*tier).is_some();
             let above = Tier::ALL.into_iter().find(is_above);
             let above = above.map_or(Source::Samples, Source::Tier);
-            // A tier that is not to be any more goes at once.
-            (&held.block, kept(held.tier).unwrap_or(0), above, false)
+            // Of a tier that is not to be any more what there is goes with the samples.
+            let kept = kept(held.tier).unwrap_or(self.options.retention_ms);
+            (&held.block, kept, above, false)
         });
         let candidate = |(block, kept_ms, above, is_newest): (&Arc<Block>, _, _, _)| Candidate {
             last_t: block.meta.last_t,
