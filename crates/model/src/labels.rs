@@ -85,6 +85,17 @@ impl Labels {
         Self(unique.into())
     }
 
+    /// A set of labels that stand in order of their names. Where they do not, the same as
+    /// [`Self::from_pairs_last_wins`].
+    #[must_use]
+    pub fn from_ordered(labels: Vec<Label>) -> Self {
+        let in_order = labels.is_sorted_by(|a, b| a.name < b.name);
+        if in_order && labels.iter().all(|label| !label.value.is_empty()) {
+            return Self(labels.into());
+        }
+        Self::from_pairs_last_wins(labels.into_iter().map(|label| (label.name, label.value)))
+    }
+
     /// The value of a label, if it is there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -231,6 +242,12 @@ mod tests {
             Err(LabelsError::Duplicate("a".into()))
         );
         assert_eq!(Labels::from_pairs_last_wins([("a", "1"), ("a", "2")]).get("a"), Some("2"));
+        for pairs in [vec![("a", "1"), ("b", "2")], vec![("b", "2"), ("a", "1"), ("c", "")]] {
+            let label =
+                |(name, value): (&str, &str)| Label { name: name.into(), value: value.into() };
+            let given = pairs.into_iter().map(label).collect();
+            assert_eq!(Labels::from_ordered(given).to_string(), r#"{a="1", b="2"}"#);
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Block {
 
     /// Neighbouring chunks.
     fn span(&self, offset: u64, bytes: u64) -> Result<Span, BlockError> {
-        Span::read(&*self.chunks, self.meta.sequence, offset, bytes)
+        Span::read(&*self.chunks, &self.meta, offset, bytes)
     }
 
     /// Fails when the index does not hold what it promises.

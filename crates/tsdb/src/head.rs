@@ -622,9 +622,9 @@ impl Head {
     }
 
     pub(crate) fn labels_of(&self, pairs: &[Pair]) -> Labels {
-        Labels::from_pairs_last_wins(pairs.iter().filter_map(|(name, value)| {
-            Some((Arc::clone(self.symbols.text(*name)?), Arc::clone(self.symbols.text(*value)?)))
-        }))
+        let text = |symbol| self.symbols.text(symbol).map(Arc::clone);
+        let label = |(name, value): &Pair| Some(Label { name: text(*name)?, value: text(*value)? });
+        Labels::from_ordered(pairs.iter().filter_map(label).collect())
     }
 
     fn index(&self) -> HeadIndex<'_> {

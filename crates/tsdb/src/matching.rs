@@ -58,8 +58,10 @@ pub(crate) fn find<I: Index>(index: &I, matchers: &[Matcher]) -> Result<RoaringB
 /// The series that have the label with a value that matches.
 fn with_label<I: Index>(index: &I, matcher: &Matcher) -> Result<RoaringBitmap, I::Error> {
     let name = matcher.name();
+    if matcher.op() == MatchOp::Equal {
+        return Ok(index.equal(name, matcher.value())?.unwrap_or_default());
+    }
     match (matcher.op(), Pattern::of(matcher)) {
-        (MatchOp::Equal, _) => Ok(index.equal(name, matcher.value())?.unwrap_or_default()),
         (MatchOp::Regex, Pattern::Words(words)) => {
             let mut union = RoaringBitmap::new();
             for word in words.iter().filter(|word| !word.is_empty()) {
@@ -77,8 +79,10 @@ fn with_label<I: Index>(index: &I, matcher: &Matcher) -> Result<RoaringBitmap, I
 /// The series that have the label with a value that does not match.
 fn failing<I: Index>(index: &I, matcher: &Matcher) -> Result<RoaringBitmap, I::Error> {
     let name = matcher.name();
+    if matcher.op() == MatchOp::NotEqual {
+        return Ok(index.equal(name, matcher.value())?.unwrap_or_default());
+    }
     match (matcher.op(), Pattern::of(matcher)) {
-        (MatchOp::NotEqual, _) => Ok(index.equal(name, matcher.value())?.unwrap_or_default()),
         (MatchOp::NotRegex, Pattern::Words(words)) => {
             let mut union = RoaringBitmap::new();
             for word in words.iter().filter(|word| !word.is_empty()) {

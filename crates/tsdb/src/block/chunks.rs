@@ -4,8 +4,8 @@ use std::io;
 
 use stoa_wal::{DiskFile, DiskRead};
 
-use super::bound_crc;
 use super::reader::BlockError;
+use super::{Meta, bound_crc};
 use crate::bytes::{Cursor, Malformed};
 use crate::head_file::read_twice;
 
@@ -71,17 +71,17 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn read(
         file: &dyn DiskRead,
-        sequence: u64,
+        meta: &Meta,
         offset: u64,
         bytes: u64,
     ) -> Result<Self, BlockError> {
-        let file_bytes = file.size()?;
-        if bytes > READ_BYTES_MAX || offset.checked_add(bytes).is_none_or(|end| end > file_bytes) {
+        let is_beyond = |end| end > meta.chunks_bytes;
+        if bytes > READ_BYTES_MAX || offset.checked_add(bytes).is_none_or(is_beyond) {
             return Err(Malformed("chunks beyond their file").into());
         }
         let mut read = vec![0; usize::try_from(bytes).unwrap_or(0)];
         read_twice(file, &mut read, offset)?;
-        Ok(Self { sequence, offset, bytes: read })
+        Ok(Self { sequence: meta.sequence, offset, bytes: read })
     }
 
     /// Where in the file it begins.

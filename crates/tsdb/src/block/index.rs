@@ -4,12 +4,13 @@
 //! hold native histograms. Numbers within are
 //! of fixed width where they are searched, so that an index is used as it lies in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
-use stoa_model::Labels;
+use stoa_model::{Label, Labels};
 
 use super::reader::BlockError;
 use super::symbols::Symbols;
@@ -50,6 +51,30 @@ pub(crate) struct Index {
     group_count: u32,
     series_count: u32,
     label_count: u32,
+    /// Texts of labels that were asked for, by their numbers; at most [`TEXTS_MAX`]. Locked for the
+    /// labels of one series.
+    texts: Mutex<HashMap<u32, Arc<str>, BuildHasherDefault<NumberHasher>>>,
+}
+
+/// Texts of an index that are kept ready: some hundred KiB. The same few make up most labels.
+const TEXTS_MAX: usize = 4096;
+
+/// Spreads numbers of symbols, which nobody chooses to collide.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Where a series' chunks are.
@@ -151,6 +176,7 @@ impl Index {
             group_count,
             series_count,
             label_count,
+            texts: Mutex::default(),
         })
     }
 
@@ -268,12 +294,12 @@ impl Index {
         Ok(SeriesEntry { group, lane, offset, chunk_bytes, pairs })
     }
 
-    /// The labels of a series; `texts` remembers symbols between calls.
-    pub(crate) fn labels(
-        &self,
-        pairs: &[(u32, u32)],
-        texts: &mut std::collections::HashMap<u32, Arc<str>>,
-    ) -> Result<Labels, Malformed> {
+    /// The labels of a series.
+    pub(crate) fn labels(&self, pairs: &[(u32, u32)]) -> Result<Labels, Malformed> {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() + 2 * pairs.len() > TEXTS_MAX {
+            texts.clear();
+        }
         let mut text = |number: u32| -> Result<Arc<str>, Malformed> {
             if let Some(text) = texts.get(&number) {
                 return Ok(Arc::clone(text));
@@ -284,9 +310,10 @@ impl Index {
         };
         let mut labels = Vec::with_capacity(pairs.len());
         for (name, value) in pairs {
-            labels.push((text(*name)?, text(*value)?));
+            labels.push(Label { name: text(*name)?, value: text(*value)? });
         }
-        Ok(Labels::from_pairs_last_wins(labels))
+        drop(texts);
+        Ok(Labels::from_ordered(labels))
     }
 
     fn label(&self, at: u32) -> Result<LabelEntry, Malformed> {

@@ -40,7 +40,6 @@ pub(crate) struct BlockQuery<'a> {
     lanes: HashMap<u32, Arc<Vec<Lane>>>,
     /// By group and lane.
     times: HashMap<(u32, u32), Arc<LaneTimes>>,
-    texts: HashMap<u32, Arc<str>>,
     /// Single chunks the disk did not give, since one it gave.
     unread: u32,
 }
@@ -67,16 +66,7 @@ impl<'a> BlockQuery<'a> {
         start: TimestampMs,
         end: TimestampMs,
     ) -> Self {
-        Self {
-            block,
-            index,
-            start,
-            end,
-            lanes: HashMap::new(),
-            times: HashMap::new(),
-            texts: HashMap::new(),
-            unread: 0,
-        }
+        Self { block, index, start, end, lanes: HashMap::new(), times: HashMap::new(), unread: 0 }
     }
 
     /// The series all matchers hold for, as numbers of the index.
@@ -108,7 +98,7 @@ impl<'a> BlockQuery<'a> {
         if !lane.windows.iter().any(is_wanted) {
             return Ok(None);
         }
-        let labels = self.index.labels(&entry.pairs, &mut self.texts)?;
+        let labels = self.index.labels(&entry.pairs)?;
         Ok(Some(BlockSeries { labels, place: Place { number, entry, lanes } }))
     }
 

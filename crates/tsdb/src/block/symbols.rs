@@ -90,30 +90,48 @@ impl Symbols<'_> {
 
     /// The number of the first text that is not before `text`; the count when all are.
     pub(super) fn lower_bound(&self, text: &str) -> Result<u32, Malformed> {
-        let (mut low, mut high) = (0, self.count.div_ceil(RUN));
-        while low < high {
-            let middle = low.midpoint(high);
-            let mut is_before = false;
-            self.run(middle, 0, |first| {
-                is_before = first < text.as_bytes();
-                true
-            })?;
-            if is_before { low = middle + 1 } else { high = middle }
-        }
-        let Some(run) = low.checked_sub(1) else { return Ok(0) };
-        let mut number = run * RUN;
-        let end = (number + RUN).min(self.count);
-        self.run(run, 0, |read| {
-            let is_before = read < text.as_bytes();
-            number += u32::from(is_before);
-            !is_before || number >= end
-        })?;
-        Ok(number)
+        Ok(self.seek(text)?.0)
     }
 
     pub(super) fn find(&self, text: &str) -> Result<Option<u32>, Malformed> {
-        let number = self.lower_bound(text)?;
-        Ok((number < self.count && self.text(number)? == text).then_some(number))
+        let (number, is_it) = self.seek(text)?;
+        Ok(is_it.then_some(number))
+    }
+
+    /// The number of the first text that is not before `text`, and whether it is the same.
+    fn seek(&self, text: &str) -> Result<(u32, bool), Malformed> {
+        let text = text.as_bytes();
+        // The first run that does not begin before it.
+        let (mut low, mut high) = (0, self.count.div_ceil(RUN));
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.cursor(middle)?.bytes()? < text { low = middle + 1 } else { high = middle }
+        }
+        let next = low * RUN;
+        let Some(run) = low.checked_sub(1) else {
+            return Ok((0, self.count > 0 && self.cursor(0)?.bytes()? == text));
+        };
+        let (mut number, mut is_it) = (run * RUN, false);
+        let mut is_past = false;
+        self.run(run, 0, |read| {
+            is_past = read >= text;
+            is_it = read == text;
+            number += u32::from(!is_past);
+            is_past
+        })?;
+        if !is_past && next < self.count {
+            is_it = self.cursor(low)?.bytes()? == text;
+        }
+        Ok((number, is_it))
+    }
+
+    /// Where a run begins.
+    fn cursor(&self, run: u32) -> Result<Cursor<'_>, Malformed> {
+        let table = self.count.div_ceil(RUN) as usize * 4;
+        let (offsets, body) =
+            self.bytes.split_at_checked(table).ok_or(Malformed("symbols end early"))?;
+        let offset = Cursor::new(offsets.get(run as usize * 4..).unwrap_or_default()).u32()?;
+        Ok(Cursor::new(body.get(offset as usize..).unwrap_or_default()))
     }
 
     /// Reads a run from its `skip`-th text on, until `done` says so or the run ends.
@@ -123,11 +141,7 @@ impl Symbols<'_> {
         skip: u32,
         mut done: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Malformed> {
-        let table = self.count.div_ceil(RUN) as usize * 4;
-        let (offsets, body) =
-            self.bytes.split_at_checked(table).ok_or(Malformed("symbols end early"))?;
-        let offset = Cursor::new(offsets.get(run as usize * 4..).unwrap_or_default()).u32()?;
-        let mut cursor = Cursor::new(body.get(offset as usize..).unwrap_or_default());
+        let mut cursor = self.cursor(run)?;
         let mut text: Vec<u8> = Vec::new();
         for i in 0..RUN.min(self.count.saturating_sub(run * RUN)) {
             let shared = if i == 0 { 0 } else { cursor.varint_u32()? as usize };

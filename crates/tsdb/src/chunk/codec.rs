@@ -116,8 +116,8 @@ impl Codec {
                     Self::Packed => ints::get_packed(cursor, n, &mut mantissas)?,
                     _ => pco::get_integers(cursor, n, &mut mantissas)?,
                 }
-                for m in mantissas {
-                    out.push(decimal::join(m, scale).ok_or(Malformed("scale too large"))?);
+                if !decimal::join_all(&mantissas, scale, out) {
+                    return Err(Malformed("scale too large"));
                 }
             }
             Self::PcoDoubles => pco::get_doubles(cursor, n, out)?,

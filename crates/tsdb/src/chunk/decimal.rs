@@ -17,6 +17,17 @@ pub(crate) fn join(m: i64, scale: u8) -> Option<f64> {
     Some(if scale == 0 { m as f64 } else { m as f64 / power })
 }
 
+/// Appends the doubles of all mantissas; false, and nothing, when the scale is over [`SCALE_MAX`].
+pub(super) fn join_all(mantissas: &[i64], scale: u8, out: &mut Vec<f64>) -> bool {
+    let Some(power) = POWERS.get(usize::from(scale)) else { return false };
+    if scale == 0 {
+        out.extend(mantissas.iter().map(|m| *m as f64));
+    } else {
+        out.extend(mantissas.iter().map(|m| *m as f64 / power));
+    }
+    true
+}
+
 /// The integer `m` with `join(m, scale)` equal to `v` bit by bit, if there is one.
 pub(crate) fn split(v: f64, scale: u8) -> Option<i64> {
     let power = POWERS.get(usize::from(scale))?;

@@ -85,18 +85,21 @@ pub(crate) fn get_packed(
     let mut left = residues;
     while left > 0 {
         let count = left.min(MINIBLOCK);
-        get_miniblock(cursor, count, |residue| {
-            let residue = residue << shift;
-            match order {
-                0 => value = residue,
-                1 => value = value.wrapping_add(residue),
-                _ => {
-                    step = step.wrapping_add(residue);
-                    value = value.wrapping_add(step);
-                }
-            }
-            out.push(value);
-        })?;
+        let mut block = [0i64; MINIBLOCK];
+        get_miniblock(cursor, count, &mut block)?;
+        let block = block.iter().take(count).map(|residue| residue << shift);
+        match order {
+            0 => out.extend(block),
+            1 => out.extend(block.map(|residue| {
+                value = value.wrapping_add(residue);
+                value
+            })),
+            _ => out.extend(block.map(|residue| {
+                step = step.wrapping_add(residue);
+                value = value.wrapping_add(step);
+                value
+            })),
+        }
         left -= count;
     }
     debug_assert_eq!(out.len() - start, n);
@@ -196,46 +199,38 @@ fn bits_of(value: u64) -> u8 {
     u8::try_from(64 - value.leading_zeros()).unwrap_or(64)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the high half is not wanted")]
-fn low_64(value: u128) -> u64 {
-    value as u64
-}
-
+/// Reads the first `count` residues of a miniblock.
 fn get_miniblock(
     cursor: &mut Cursor<'_>,
     count: usize,
-    mut each: impl FnMut(i64),
+    block: &mut [i64; MINIBLOCK],
 ) -> Result<(), Malformed> {
     let head = cursor.u8()?;
-    let width = u32::from(head & 0x7f);
+    let width = usize::from(head & 0x7f);
     if width > 64 {
         return Err(Malformed("packed width over 64"));
     }
     let base = if head & 0x80 == 0 { 0 } else { cursor.zigzag()? };
     if width == 0 {
-        for _ in 0..count {
-            each(base);
-        }
+        *block = [base; MINIBLOCK];
         return Ok(());
     }
-    let packed = cursor.take((count * width as usize).div_ceil(8))?;
+    let packed = cursor.take((count * width).div_ceil(8))?;
+    // With room after the last one, so that each is read out of nine whole bytes.
+    let mut bytes = [0u8; MINIBLOCK * 8 + 8];
+    if let Some(begin) = bytes.get_mut(..packed.len()) {
+        begin.copy_from_slice(packed);
+    }
     let mask = u64::MAX >> (64 - width);
-    let (mut pending, mut pending_bits) = (0u128, 0u32);
-    let mut words = packed.chunks(8);
-    for _ in 0..count {
-        if pending_bits < width {
-            let mut word = [0u8; 8];
-            let bytes = words.next().unwrap_or_default();
-            for (to, from) in word.iter_mut().zip(bytes) {
-                *to = *from;
-            }
-            pending |= u128::from(u64::from_le_bytes(word)) << pending_bits;
-            pending_bits += 64;
+    for (number, residue) in block.iter_mut().enumerate().take(count) {
+        let (at, shift) = (number * width / 8, number * width % 8);
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some((low, after)) = rest.split_first_chunk::<8>() else { break };
+        let mut bits = u64::from_le_bytes(*low) >> shift;
+        if shift + width > 64 {
+            bits |= after.first().map_or(0, |byte| u64::from(*byte) << (64 - shift));
         }
-        let residue = low_64(pending) & mask;
-        pending >>= width;
-        pending_bits -= width;
-        each(base.wrapping_add(residue.cast_signed()));
+        *residue = base.wrapping_add((bits & mask).cast_signed());
     }
     Ok(())
 }
