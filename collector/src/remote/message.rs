@@ -31,7 +31,7 @@ pub(super) fn messages(
     let mut messages = Vec::new();
     let mut writer = Writer::new(version);
     let mut held = 0;
-    for FollowedSeries { labels, samples } in series {
+    for FollowedSeries { labels, samples, .. } in series {
         let pairs: Vec<(&str, &str)> =
             labels.iter().map(|label| (&*label.name, &*label.value)).collect();
         let said = (version == Version::Two).then(|| described(metadata, labels)).flatten();
@@ -120,6 +120,7 @@ mod tests {
         let series = |name: &str, from: i64, n: i64| FollowedSeries {
             labels: Labels::from_pairs([(METRIC_NAME, name)]).unwrap(),
             samples: (from..from + n).map(|t| (t, t as f64)).collect(),
+            histograms: Vec::new(),
         };
         let list = [series("a", 0, 3), series("b_sum", 10, 6), series("c", 20, 1)];
         for version in [Version::One, Version::Two] {

@@ -251,7 +251,8 @@ impl Sending {
                 newest_ms: followed.max_t,
             };
             add(&target.counters.samples_orphaned, followed.orphaned);
-            add(&target.counters.histograms_left_out, followed.histograms);
+            let left_out = followed.series.iter().map(|series| series.histograms.len() as u64);
+            add(&target.counters.histograms_left_out, left_out.sum());
             add(&target.counters.log_damaged, followed.damaged);
             (follower, prepared)
         })

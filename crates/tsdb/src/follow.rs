@@ -18,7 +18,9 @@
 //! cursor. One of another version is read as the oldest place there is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, TimestampMs};
 use stoa_wal::{Position, Reader};
 
@@ -78,14 +80,12 @@ pub struct Followed {
     /// The samples, by series; a series' own in the order in which they were appended. What the store
     /// left out (there already, or too old) is among them.
     pub series: Vec<FollowedSeries>,
-    /// How many samples there are.
+    /// How many samples there are, native histograms among them.
     pub samples: usize,
     /// Samples whose series is no longer known to the store, and left out.
     pub orphaned: u64,
     /// Damaged places that were passed over.
     pub damaged: u64,
-    /// Native histograms, which are not followed yet, and left out.
-    pub histograms: u64,
     /// The newest timestamp among the samples.
     pub max_t: Option<TimestampMs>,
     /// To be acknowledged once the samples are delivered.
@@ -101,6 +101,8 @@ pub struct FollowedSeries {
     pub labels: Labels,
     /// Times in milliseconds and values.
     pub samples: Vec<(TimestampMs, f64)>,
+    /// Times in milliseconds and native histograms.
+    pub histograms: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
 /// Where a follower stands.
@@ -215,13 +217,13 @@ fn decode(value: &[u8]) -> Option<Cursor> {
     Some(Cursor { position, sequence: number()?, batches: 0 })
 }
 
-/// The batch of a record of the log, if it is one that was not read before, and how many native
-/// histograms came with it; raises `sequence`.
+/// The batch of a record of the log with its histograms, if it is one that was not read before; raises
+/// `sequence`.
 pub(crate) fn batch_of(
     kind: u8,
     payload: &[u8],
     sequence: &mut u64,
-) -> Result<Option<(BatchRecord, u64)>, Malformed> {
+) -> Result<Option<HistogramsRecord>, Malformed> {
     let mut bytes = Bytes::new(payload);
     let number = bytes.varint()?;
     if number <= *sequence {
@@ -229,11 +231,11 @@ pub(crate) fn batch_of(
     }
     *sequence = number;
     match kind {
-        KIND_BATCH => BatchRecord::get(&mut bytes).map(|batch| Some((batch, 0))),
-        KIND_HISTOGRAMS => {
-            let HistogramsRecord { batch, histograms } = HistogramsRecord::get(&mut bytes)?;
-            Ok(Some((batch, histograms.len() as u64)))
+        KIND_BATCH => {
+            let batch = BatchRecord::get(&mut bytes)?;
+            Ok(Some(HistogramsRecord { batch, histograms: Vec::new() }))
         }
+        KIND_HISTOGRAMS => HistogramsRecord::get(&mut bytes).map(Some),
         _ => Ok(None),
     }
 }

@@ -13,9 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, Span};
 use stoa_model::{Labels, TimestampMs};
 use stoa_tsdb::{
-    AppendError, Batch, Db, DbError, Followed, Follower, GroupId, Options, Row, SeriesRef,
+    AppendError, Batch, Db, DbError, Followed, Follower, GroupId, HistogramSample, Options, Row,
+    SeriesRef,
 };
 use stoa_wal::disk::{Fault, SimDisk};
 
@@ -218,6 +220,50 @@ fn a_cursor_of_a_log_that_is_gone_begins_anew() {
     disk.remove_file(Path::new("/db/wal/0000000000000001.wal")).unwrap();
     let followed = db.read_on(&mut follower, ALL);
     assert_eq!(values(&followed), [2]);
+}
+
+#[test]
+fn native_histograms_are_followed_beside_floats() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk, Options { follow_bytes_max: 0, ..options() });
+    let mut follower = db.follow("a").unwrap();
+    let (group, of) = (GroupId(1), labels);
+    let [a, b, c] = [0, 1, 2].map(|n| db.resolve(group, &of(n)).unwrap());
+    let histogram = |n: u64| {
+        Arc::new(Histogram {
+            positive_spans: vec![Span { offset: 0, length: 1 }],
+            counts: Counts::Integer(BucketCounts {
+                count: n,
+                positive: vec![n],
+                ..Default::default()
+            }),
+            sum: n as f64,
+            ..Histogram::stale()
+        })
+    };
+    let row = |t_ms: i64, series| Row { t_ms, samples: vec![(series, 1.0)] };
+    for n in 1..=3 {
+        let t_ms = START + n as i64 * 1000;
+        let rows = vec![row(t_ms, a), row(t_ms, c)];
+        let beside = [b, c].map(|series| HistogramSample {
+            // At one instant a series has one or the other.
+            t_ms: t_ms + 1,
+            series,
+            histogram: histogram(n),
+        });
+        db.append_with(&Batch { group, rows, marks: vec![] }, &beside).unwrap();
+    }
+    db.sync().unwrap();
+    let followed = db.read_on(&mut follower, ALL);
+    assert_eq!((followed.samples, followed.max_t), (12, Some(START + 3001)));
+    let found: Vec<_> = followed.series.iter().map(|s| (&s.labels, s.samples.len())).collect();
+    assert_eq!(found, [(&of(0), 3), (&of(1), 0), (&of(2), 3)]);
+    let expected: Vec<_> = (1..=3).map(|n| (START + n as i64 * 1000 + 1, histogram(n))).collect();
+    let of_one: Vec<_> = followed.series.iter().map(|s| s.histograms.clone()).collect();
+    assert_eq!(of_one, [vec![], expected.clone(), expected]);
+    // They count when they are lost.
+    db.maintain(START + 10 * MINUTE_MS).unwrap();
+    assert_eq!(db.followers()[0].samples_lost, 12);
 }
 
 struct Dice(u64);

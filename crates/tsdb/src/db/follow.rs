@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, TimestampMs};
 use stoa_wal::{DamageReason, Entry, Position, Reader, WalError};
 
@@ -11,10 +12,10 @@ use super::maintain::remove_error;
 use super::{Db, check_mark};
 use crate::bytes::Cursor as Bytes;
 use crate::follow::{DEPARTED_MAX, Departed, KEY_PREFIX, Standing, batch_of, encode};
-use crate::record::{self, BatchRecord, KIND_BATCH, KIND_SERIES};
+use crate::record::{self, HistogramsRecord, KIND_BATCH, KIND_SERIES};
 use crate::{
     AppendError, Cursor, DbError, Followed, FollowedSeries, Follower, FollowerFigures, GroupId,
-    Mark, SeriesRef,
+    HistogramSample, Mark, SeriesRef,
 };
 
 /// What is read of the log by one call although it holds no samples.
@@ -66,7 +67,7 @@ impl Db {
         }
         let mut gathered = Gathered::default();
         let mut bytes = 0;
-        while gathered.samples.len() < samples_max && bytes < READ_BYTES_MAX {
+        while gathered.len() < samples_max && bytes < READ_BYTES_MAX {
             let Some(entry) = self.next_entry(follower) else {
                 gathered.is_all = true;
                 break;
@@ -76,10 +77,8 @@ impl Db {
                 Entry::Record { kind, payload, .. } => {
                     bytes += payload.len();
                     match batch_of(kind, &payload, &mut follower.cursor.sequence) {
-                        Ok(Some((batch, histograms))) => {
-                            gathered.histograms += histograms;
-                            let has_any = gathered.add(&batch) || histograms > 0;
-                            follower.cursor.batches += u64::from(has_any);
+                        Ok(Some(record)) => {
+                            follower.cursor.batches += u64::from(gathered.add(record));
                         }
                         Ok(None) => {}
                         Err(_malformed) => gathered.damaged += 1,
@@ -143,12 +142,32 @@ impl Db {
 
     /// Puts together what is of one series, and labels to it.
     fn labelled(&self, follower: &mut Follower, gathered: Gathered) -> Followed {
-        let Gathered { mut samples, damaged, histograms, max_t, is_all } = gathered;
-        let mut followed = Followed { damaged, histograms, max_t, is_all, ..Followed::default() };
+        let Gathered { mut samples, mut histograms, damaged, max_t, is_all } = gathered;
+        let mut followed = Followed { damaged, max_t, is_all, ..Followed::default() };
         // Stable: a series' samples keep their order.
         samples.sort_by_key(|(series, _, _)| *series);
-        let of_series: Vec<_> = samples.chunk_by(|a, b| a.0 == b.0).collect();
-        let named = of_series.iter().filter_map(|samples| Some(samples.first()?.0));
+        histograms.sort_by_key(|sample| sample.series);
+        let mut of_series: Vec<Gained> = Vec::new();
+        for samples in samples.chunk_by(|a, b| a.0 == b.0) {
+            let Some((series, ..)) = samples.first() else { continue };
+            let samples = samples.iter().map(|(_, t, v)| (*t, *v)).collect();
+            of_series.push(Gained { series: *series, samples, histograms: Vec::new() });
+        }
+        for of_one in histograms.chunk_by(|a, b| a.series == b.series) {
+            let Some(HistogramSample { series, .. }) = of_one.first() else { continue };
+            let histograms = of_one.iter().map(|h| (h.t_ms, Arc::clone(&h.histogram))).collect();
+            match of_series.binary_search_by_key(series, |gained| gained.series) {
+                Ok(at) => {
+                    if let Some(gained) = of_series.get_mut(at) {
+                        gained.histograms = histograms;
+                    }
+                }
+                Err(at) => {
+                    of_series.insert(at, Gained { series: *series, samples: vec![], histograms });
+                }
+            }
+        }
+        let named = of_series.iter().map(|gained| gained.series);
         let mut labels: Vec<(SeriesRef, Option<Labels>)> = {
             let state = self.state();
             named.map(|series| (series, state.head.labels(series))).collect()
@@ -163,14 +182,15 @@ impl Db {
                 *labels = follower.departed.labels.get(series).cloned();
             }
         }
-        for (samples, (_, labels)) in of_series.into_iter().zip(labels) {
+        for (gained, (_, labels)) in of_series.into_iter().zip(labels) {
+            let Gained { samples, histograms, .. } = gained;
+            let count = samples.len() + histograms.len();
             match labels {
                 Some(labels) => {
-                    followed.samples += samples.len();
-                    let samples = samples.iter().map(|(_, t, v)| (*t, *v)).collect();
-                    followed.series.push(FollowedSeries { labels, samples });
+                    followed.samples += count;
+                    followed.series.push(FollowedSeries { labels, samples, histograms });
                 }
-                None => followed.orphaned += samples.len() as u64,
+                None => followed.orphaned += count as u64,
             }
         }
         followed
@@ -355,9 +375,10 @@ impl Db {
         let mut samples = 0;
         for entry in reader {
             let Entry::Record { kind, payload, .. } = entry else { continue };
-            if let Ok(Some((batch, histograms))) = batch_of(kind, &payload, &mut sequence) {
-                samples += histograms;
-                samples += batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
+            if let Ok(Some(record)) = batch_of(kind, &payload, &mut sequence) {
+                samples += record.histograms.len() as u64;
+                samples +=
+                    record.batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
             }
         }
         (samples, sequence)
@@ -368,26 +389,39 @@ fn key_of(name: &str) -> Vec<u8> {
     [KEY_PREFIX, name.as_bytes()].concat()
 }
 
+/// What was read of one series.
+struct Gained {
+    series: SeriesRef,
+    samples: Vec<(TimestampMs, f64)>,
+    histograms: Vec<(TimestampMs, Arc<Histogram>)>,
+}
+
 /// Samples in the order in which they came.
 #[derive(Default)]
 struct Gathered {
     samples: Vec<(SeriesRef, TimestampMs, f64)>,
+    histograms: Vec<HistogramSample>,
     damaged: u64,
-    histograms: u64,
     max_t: Option<TimestampMs>,
     is_all: bool,
 }
 
 impl Gathered {
+    fn len(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+
     /// Adds a batch; says whether it had samples.
-    fn add(&mut self, batch: &BatchRecord) -> bool {
-        let before = self.samples.len();
-        for row in &batch.rows {
+    fn add(&mut self, record: HistogramsRecord) -> bool {
+        let before = self.len();
+        for row in &record.batch.rows {
             self.samples.extend(row.samples.iter().map(|(series, v)| (*series, row.t_ms, *v)));
             if !row.samples.is_empty() {
                 self.max_t = self.max_t.max(Some(row.t_ms));
             }
         }
-        self.samples.len() > before
+        self.max_t = self.max_t.max(record.histograms.iter().map(|sample| sample.t_ms).max());
+        self.histograms.extend(record.histograms);
+        self.len() > before
     }
 }
