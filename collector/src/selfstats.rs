@@ -237,6 +237,11 @@ impl Page {
                 tsdb.blocks_not_rolled_up,
             ),
             (
+                "stoa_collector_tsdb_tier_histograms_left_out_total",
+                "Series of native histograms that tiers were made without; they end with the samples.",
+                tsdb.tier_histograms,
+            ),
+            (
                 "stoa_collector_tsdb_compactions_total",
                 "Merges of blocks into longer ones.",
                 tsdb.compactions,

@@ -65,6 +65,9 @@ pub struct Stats {
     pub compactions_failed: u64,
     /// Blocks deleted for their age or size before a tier had what they had: what they had is gone.
     pub blocks_not_rolled_up: u64,
+    /// Series of native histograms met when blocks of tiers were made, counted once per block of
+    /// samples: they have no rollups.
+    pub tier_histograms: u64,
     /// What there is of each tier, those that are empty too, the finest first.
     pub tiers: Vec<TierStats>,
     /// Bytes of the blocks that were merged.
@@ -119,6 +122,7 @@ pub(super) struct Counters {
     pub(super) follow_samples_lost: AtomicU64,
     pub(super) compactions: AtomicU64,
     pub(super) blocks_not_rolled_up: AtomicU64,
+    pub(super) tier_histograms: AtomicU64,
     pub(super) compactions_failed: AtomicU64,
     pub(super) compaction_bytes_in: AtomicU64,
     pub(super) compaction_bytes_out: AtomicU64,
@@ -188,6 +192,7 @@ impl Db {
             compactions: counters.compactions.load(Relaxed),
             compactions_failed: counters.compactions_failed.load(Relaxed),
             blocks_not_rolled_up: counters.blocks_not_rolled_up.load(Relaxed),
+            tier_histograms: counters.tier_histograms.load(Relaxed),
             tiers: Tier::ALL.into_iter().map(|tier| TierStats::of(tier, &state.tiers)).collect(),
             compaction_bytes_in: counters.compaction_bytes_in.load(Relaxed),
             compaction_bytes_out: counters.compaction_bytes_out.load(Relaxed),

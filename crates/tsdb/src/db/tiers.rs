@@ -243,6 +243,7 @@ impl Db {
             }
         };
         self.counters.damaged_chunks(made.damaged);
+        self.counters.tier_histograms.fetch_add(made.histograms, Relaxed);
         done.tier_blocks += u64::from(new.is_some());
         let gone: Vec<_> = {
             let mut state = self.state_mut();

@@ -29,6 +29,8 @@ pub(crate) struct Built {
     pub(crate) block: Option<Block>,
     /// Chunks left out because they could not be read.
     pub(crate) damaged: u64,
+    /// Series of histograms, which are left out, counted once per block they are in.
+    pub(crate) histograms: u64,
 }
 
 /// A group's part of a source.
@@ -36,6 +38,8 @@ struct Stream {
     source: usize,
     rest: Range<u32>,
     head: Option<(u32, BlockSeries)>,
+    /// Series of histograms passed over.
+    histograms: u64,
 }
 
 /// Writes a block of a tier of the span `plan.start < t ≤ plan.end`, from blocks in order of rank: of
@@ -65,14 +69,22 @@ pub(crate) fn build(
         }
     }
     let sink = Sink::create_tier(disk, dir, plan, tier, symbols)?;
-    let mut build =
-        Build { plan, tier, sources, indexes: &indexes, numbers: &numbers, sink, damaged: 0 };
+    let mut build = Build {
+        plan,
+        tier,
+        sources,
+        indexes: &indexes,
+        numbers: &numbers,
+        sink,
+        damaged: 0,
+        histograms: 0,
+    };
     for (id, parts) in groups {
         build.group(parts, is_interrupted)?;
         build.sink.end_group(id);
     }
-    let Build { sink, damaged, .. } = build;
-    Ok(Built { block: sink.finish()?, damaged })
+    let Build { sink, damaged, histograms, .. } = build;
+    Ok(Built { block: sink.finish()?, damaged, histograms })
 }
 
 /// Each text of all sources once; and per source the number each of its texts has now.
@@ -108,6 +120,7 @@ struct Build<'a> {
     numbers: &'a [Vec<u32>],
     sink: Sink<'a>,
     damaged: u64,
+    histograms: u64,
 }
 
 impl<'a> Build<'a> {
@@ -126,7 +139,7 @@ impl<'a> Build<'a> {
         let mut readers = self.readers();
         let mut streams = Vec::with_capacity(parts.len());
         for (source, rest) in parts {
-            let mut stream = Stream { source, rest, head: None };
+            let mut stream = Stream { source, rest, head: None, histograms: 0 };
             stream.advance(&mut readers, self.indexes)?;
             streams.push(stream);
         }
@@ -137,7 +150,10 @@ impl<'a> Build<'a> {
         loop {
             let heads = streams.iter().filter_map(|stream| stream.head.as_ref());
             let least = heads.map(|(_, series)| &series.labels).min();
-            let Some(labels) = least.cloned() else { return Ok(()) };
+            let Some(labels) = least.cloned() else {
+                self.histograms += streams.iter().map(|stream| stream.histograms).sum::<u64>();
+                return Ok(());
+            };
             if is_interrupted() {
                 return Err(MergeError::Interrupted);
             }
@@ -219,6 +235,7 @@ impl Stream {
         for number in self.rest.by_ref() {
             // These have no rollups.
             if index.has_histograms(number) {
+                self.histograms += 1;
                 continue;
             }
             let series = reader.series(number);

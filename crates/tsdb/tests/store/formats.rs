@@ -40,7 +40,7 @@ fn write(disk: &SimDisk) {
 /// the log. v5: tombstones of version 2.
 const VERSIONS: [&str; 5] = ["v1", "v2", "v3", "v4", "v5"];
 
-fn golden_dir(version: &str) -> PathBuf {
+pub(crate) fn golden_dir(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
 }
 
@@ -162,7 +162,7 @@ fn what_was_written_still_opens() {
     }
 }
 
-fn copy_in(disk: &SimDisk, from: &Path, to: &Path) {
+pub(crate) fn copy_in(disk: &SimDisk, from: &Path, to: &Path) {
     disk.create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

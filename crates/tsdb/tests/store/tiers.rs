@@ -8,6 +8,8 @@ use stoa_tsdb::{Db, Options, Resolution, Tier, fsck};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::{Fault, SimDisk};
 
+use crate::formats::{copy_in, golden_dir};
+use crate::histograms::{self, histogram};
 use crate::{DIR, MINUTE_MS, START, append, files, labels, open_with, series, try_append};
 
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -474,6 +476,78 @@ fn damage_in_a_tier_is_found_and_costs_itself() {
             check_all(&db, &minutes, &hours, &format!("{}", path.display()));
         }
     }
+}
+
+/// Two hours of four series, the samples of the first gone.
+fn write_golden(disk: &SimDisk) -> (Windows, Windows) {
+    let options = Options { retention_ms: 4 * HOUR_MS, ..tiered() };
+    let (db, _) = open_with(disk, options);
+    for tick in 1..=720i64 {
+        let t = hour(0) + tick * 10_000;
+        let value = |name: &str| match name {
+            "counter" => (tick % 500 * 3) as f64,
+            "gauge" => 1.0 / (tick % 13 + 1) as f64,
+            "ends" if tick % 180 == 179 => stale_nan(),
+            _ => 1.5,
+        };
+        let names = ["counter", "gauge", "ends", "seldom"];
+        let there = names.iter().filter(|name| **name != "seldom" || tick % 50 == 1);
+        let samples = there.map(|name| (series(&db, 1, &format!("__name__={name}")), value(name)));
+        append(&db, 1, t, &samples.collect::<Vec<_>>());
+    }
+    let windows = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
+    work(&db, hour(3));
+    append(&db, 1, hour(7), &[(series(&db, 1, "__name__=now"), 1.0)]);
+    // The minutes are sealed, then made one.
+    work(&db, hour(7));
+    assert_eq!(blocks(&db), [(1, 0), (2, 0)]);
+    db.close().unwrap();
+    windows
+}
+
+#[test]
+fn what_is_written_is_what_was_written() {
+    let disk = SimDisk::new(1);
+    let (minutes, hours) = write_golden(&disk);
+    let (tiers, golden) = (Path::new(DIR).join("tiers"), golden_dir("tiers-v1"));
+    let written = files(&disk, &tiers);
+    for path in &written {
+        let golden = golden.join(path.strip_prefix(&tiers).unwrap());
+        let bytes = disk.read(path).unwrap();
+        if std::env::var_os("STOA_BLESS").is_some() {
+            std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            std::fs::write(&golden, &bytes).unwrap();
+        }
+        assert_eq!(bytes, std::fs::read(&golden).unwrap_or_default(), "{}", path.display());
+    }
+    assert_eq!(written.len(), 9, "{written:?}");
+    // And it still opens.
+    let disk = SimDisk::new(2);
+    copy_in(&disk, &golden, &tiers);
+    let (db, recovery) = open_with(&disk, tiered());
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+    check_all(&db, &minutes, &hours, "golden");
+}
+
+#[test]
+fn histograms_are_left_out_and_counted() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open_with(&disk, tiered());
+    for tick in 1..=180i64 {
+        let t = hour(0) + tick * 10_000;
+        let (both, only) = (series(&db, 1, "__name__=both"), series(&db, 1, "__name__=only"));
+        let floats = if tick % 2 == 0 { vec![(both, 1.0)] } else { vec![] };
+        let mut given = vec![(only, histogram(tick, 3))];
+        given.extend((tick % 2 == 1).then(|| (both, histogram(tick, 3))));
+        histograms::put(&db, t, &floats, &given).unwrap();
+    }
+    let minutes = expected(&db, Tier::Minute);
+    assert_eq!(minutes.len(), 30, "the floats");
+    work(&db, hour(1));
+    let stats = db.stats();
+    assert_eq!((stats.tiers[0].blocks, stats.tiers[0].series, stats.chunks_damaged), (1, 1, 0));
+    assert!(stats.tier_histograms >= 2, "{}", stats.tier_histograms);
+    check(&rolled_up(&db, Tier::Minute), &minutes, "floats beside histograms");
 }
 
 #[test]
