@@ -356,10 +356,10 @@ fn a_block_that_cannot_be_read_today_is_there_tomorrow() {
         // Of these some can be read no better.
         drop(db.maintain(START + 6 * MINUTE_MS));
         // Blocks written meanwhile have numbers of their own.
-        fill(&db, START + 3600_000, 60);
-        drop(db.maintain(START + 3600_000 + 3 * MINUTE_MS));
+        fill(&db, START + 3_600_000, 60);
+        drop(db.maintain(START + 3_600_000 + 3 * MINUTE_MS));
         disk.heal();
-        db.maintain(START + 3600_000 + 3 * MINUTE_MS).unwrap();
+        db.maintain(START + 3_600_000 + 3 * MINUTE_MS).unwrap();
         assert_eq!(db.stats().blocks_unread, 0, "{part}");
         let found = all(&db);
         assert!(expected.iter().all(|(key, v)| found.get(key) == Some(v)), "{part}");
@@ -388,7 +388,7 @@ fn a_block_that_cannot_be_read_today_is_there_tomorrow() {
         let (db, recovery) = disk.open_db(options.clone());
         assert_eq!((recovery.damaged, recovery.unread.len()), (0, 1));
         disk.heal();
-        db.maintain(START + 3600_000 + 3 * MINUTE_MS).unwrap();
+        db.maintain(START + 3_600_000 + 3 * MINUTE_MS).unwrap();
         assert_eq!(all(&db), expected);
         let stats = db.stats();
         assert_eq!(stats.block_samples + stats.head_samples, expected.len() as u64);
