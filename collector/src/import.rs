@@ -51,11 +51,12 @@ pub struct ImportSummary {
     pub too_old: u64,
     /// Samples left out: more than five minutes in the future.
     pub too_new: u64,
-    /// Samples left out: their series has more than 64 labels, or one over 1 KiB.
+    /// Samples left out: their series has more than 64 labels, or one over 1 KiB; a native histogram
+    /// that is not valid or too large.
     pub over_limits: u64,
     /// Exemplars left out: Stoa keeps none.
     pub exemplars: u64,
-    /// Chunks of native histograms left out.
+    /// Chunks of native histograms left out: text, which is what goes over HTTP, has no place for them.
     pub histogram_chunks: u64,
     /// Chunks left out because they are damaged or of an unknown kind.
     pub damaged_chunks: u64,
@@ -176,18 +177,23 @@ impl<'a> Import<'a> {
         block: &mut BlockReader<R>,
         mut progress: impl FnMut(u64),
     ) -> Result<(), ImportError> {
-        let (mut samples, mut read) = (Vec::new(), 0u64);
-        while let Some(labels) = block.next_series(&mut samples)? {
+        let (mut samples, mut histograms, mut read) = (Vec::new(), Vec::new(), 0u64);
+        while let Some(labels) = block.next_series_with(&mut samples, &mut histograms)? {
+            let count = (samples.len() + histograms.len()) as u64;
             match self.series(labels)? {
                 Some(series) => {
                     for (t, v) in &samples {
                         self.bulk.push(series, *t, *v)?;
                     }
+                    for (t, histogram) in histograms.drain(..) {
+                        let is_taken = self.bulk.push_histogram(series, t, histogram)?;
+                        self.summary.over_limits += u64::from(!is_taken);
+                    }
                 }
-                None => self.summary.over_limits += samples.len() as u64,
+                None => self.summary.over_limits += count,
             }
             let before = read / PROGRESS_SAMPLES;
-            read += samples.len() as u64;
+            read += count;
             if read / PROGRESS_SAMPLES != before {
                 progress(read);
             }

@@ -19,6 +19,7 @@
 
 mod figures;
 mod follow;
+mod histogram;
 pub mod metadata;
 mod queue;
 mod view;
@@ -33,8 +34,8 @@ use std::time::Duration;
 use stoa_daemon::error_chain;
 use stoa_model::{Labels, TimestampMs};
 use stoa_tsdb::{
-    AppendError, Batch, Bulk, BulkWritten, Db, DbError, GroupId, Mark, Options, Recovery, Row,
-    SeriesRef,
+    AppendError, Batch, Bulk, BulkWritten, Db, DbError, GroupId, HistogramSample, Mark, Options,
+    Recovery, Row, SeriesRef,
 };
 use stoa_wal::Disk;
 use tokio::sync::{Semaphore, oneshot};
@@ -51,6 +52,9 @@ use writer::{Job, Writer};
 /// Most samples in the queue and under commit together: 16 MiB of them, several seconds of a
 /// thousand hosts. Callers beyond it wait, and their agents keep their frames.
 pub const SAMPLES_WAITING_MAX: u32 = 1 << 20;
+
+/// What a native histogram counts beyond itself, so that many are bounded as floats are.
+const HISTOGRAM_SAMPLES: u64 = 31;
 
 /// What a batch counts at least, so that marks and empty rows are bounded too.
 const BATCH_SAMPLES_MIN: u32 = 256;
@@ -241,14 +245,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`] and [`StoreError::Closed`].
     pub async fn submit(&self, batch: Batch) -> Result<Pending, StoreError> {
-        let samples = writer::samples(&batch);
-        let share = u32::try_from(samples).unwrap_or(u32::MAX);
+        self.submit_with(batch, Vec::new()).await
+    }
+
+    /// The same with native histograms of the batch's group.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_with(
+        &self,
+        batch: Batch,
+        histograms: Vec<HistogramSample>,
+    ) -> Result<Pending, StoreError> {
+        let samples = writer::samples(&batch, &histograms);
+        let weight = samples.saturating_add(histograms.len() as u64 * HISTOGRAM_SAMPLES);
+        let share = u32::try_from(weight).unwrap_or(u32::MAX);
         let share = share.clamp(BATCH_SAMPLES_MIN, SAMPLES_WAITING_MAX);
         let room = Arc::clone(&self.0.room).acquire_many_owned(share).await;
         let (reply, answer) = oneshot::channel();
         let handed_over = room.is_ok_and(|room| {
             let came = writer::now();
-            self.0.queue.send(Job::Append(writer::Append { batch, came, reply, room }))
+            let append = writer::Append { batch, histograms, came, reply, room };
+            self.0.queue.send(Job::Append(append))
         });
         if handed_over {
             return Ok(Pending { answer, state: Arc::clone(&self.0.state) });

@@ -25,7 +25,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use stoa_exchange::remote_write::Version;
-use stoa_tsdb::AppendError;
+use stoa_tsdb::{AppendError, Batch};
 use tokio::sync::Semaphore;
 
 use self::answer::{Answer, Refusal};
@@ -187,7 +187,7 @@ impl Shared {
             drop(turn);
             taken
         });
-        let Taken { batches, mut tally } = match walked.await {
+        let Taken { batches, histograms, mut tally } = match walked.await {
             Ok(taken) => taken?,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_cancelled) => return Err(Refusal::later("the collector is stopping")),
@@ -198,11 +198,18 @@ impl Shared {
         let mut pending = Vec::with_capacity(batches.len());
         for batch in batches {
             let samples = batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
-            pending.push((samples, self.store.submit(batch).await.map_err(unstored)?));
+            pending.push((samples, false, self.store.submit(batch).await.map_err(unstored)?));
+        }
+        for (group, histograms) in histograms {
+            let samples = histograms.len() as u64;
+            let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
+            let submitted = self.store.submit_with(batch, histograms).await.map_err(unstored)?;
+            pending.push((samples, true, submitted));
         }
         let mut is_stale = false;
-        for (samples, pending) in pending {
+        for (samples, are_histograms, pending) in pending {
             match pending.stored().await {
+                Ok(done) if are_histograms => tally.stored_histograms(done),
                 Ok(done) => tally.stored(done),
                 Err(StoreError::Append(AppendError::UnknownSeries { .. })) => is_stale = true,
                 Err(StoreError::Append(error)) => tally.unstorable(samples, &error),

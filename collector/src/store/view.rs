@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 use stoa_promql::storage::{
-    Coarser, Hints, RolledUp, RolledUpSeries, Select, Series, Storage, StorageError,
+    Coarser, Hints, HistogramSeries, RolledUp, RolledUpSeries, Select, Series, Storage,
+    StorageError,
 };
 use stoa_tsdb::{Db, Resolution, SelectError, Stats, Tier};
+
+use super::histogram;
 
 /// Reads what is stored, what is not yet synced included. Cheap to clone; call it from a thread
 /// that may block.
@@ -89,6 +92,19 @@ impl Storage for StoreView {
             labels: data.labels,
             timestamps: data.timestamps,
             values: data.values,
+        });
+        Ok(series.collect())
+    }
+
+    fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        let found = self
+            .0
+            .select_histograms(matchers, start_ms, end_ms, series_max, samples_max)
+            .map_err(refused)?;
+        let series = found.into_iter().map(|data| HistogramSeries {
+            labels: data.labels,
+            samples: histogram::series(data.samples),
         });
         Ok(series.collect())
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use stoa_daemon::error_chain;
-use stoa_tsdb::{AppendError, Batch, Db, DbError};
+use stoa_tsdb::{AppendError, Batch, Db, DbError, HistogramSample};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::figures::{Counters, add};
@@ -31,6 +31,8 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) struct Append {
     pub(super) batch: Batch,
+    /// Native histograms beside it.
+    pub(super) histograms: Vec<HistogramSample>,
     /// When it was handed over.
     pub(super) came: Instant,
     pub(super) reply: oneshot::Sender<Result<Stored, StoreError>>,
@@ -142,15 +144,15 @@ impl Writer {
 
     /// Appends a batch; an error is the end of the store.
     fn append(&mut self, append: Append, now: Instant) -> Result<(), String> {
-        let samples = samples(&append.batch);
-        let bytes = bytes(&append.batch);
+        let samples = samples(&append.batch, &append.histograms);
+        let bytes = bytes(&append.batch, &append.histograms);
         if let Some(free_bytes) = self.too_little_space(bytes, now) {
             add(&self.counters.disk_full_samples, samples);
             let free_bytes_min = self.free_bytes_min;
             answer(append.reply, Err(StoreError::DiskFull { free_bytes, free_bytes_min }));
             return Ok(());
         }
-        match self.db.append(&append.batch) {
+        match self.db.append_with(&append.batch, &append.histograms) {
             Ok(done) => {
                 let stored = Stored {
                     stored: done.stored,
@@ -276,7 +278,7 @@ impl Writer {
         }
         for job in jobs {
             if let Job::Append(append) = job {
-                add(&self.counters.unavailable_samples, samples(&append.batch));
+                add(&self.counters.unavailable_samples, samples(&append.batch, &append.histograms));
                 answer(append.reply, failed());
             }
         }
@@ -304,14 +306,16 @@ fn answer(reply: oneshot::Sender<Result<Stored, StoreError>>, result: Result<Sto
     drop(reply.send(result));
 }
 
-pub(super) fn samples(batch: &Batch) -> u64 {
-    batch.rows.iter().map(|row| row.samples.len() as u64).sum()
+pub(super) fn samples(batch: &Batch, histograms: &[HistogramSample]) -> u64 {
+    let floats = batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
+    floats + histograms.len() as u64
 }
 
-fn bytes(batch: &Batch) -> usize {
+fn bytes(batch: &Batch, histograms: &[HistogramSample]) -> usize {
     let rows = batch.rows.iter().map(|row| 16 + 12 * row.samples.len());
     let marks = batch.marks.iter().map(|mark| mark.key.len() + mark.value.len());
-    rows.chain(marks).sum()
+    let histograms = histograms.iter().map(|sample| 8 * sample.numbers() + 200);
+    rows.chain(marks).chain(histograms).sum()
 }
 
 #[expect(clippy::disallowed_methods, reason = "this thread is the driver: it paces the syncs")]

@@ -8,12 +8,13 @@
 //! Memory: the symbols of the index, one series with its samples, one window per segment; the writer
 //! keeps four bytes per label of each series besides.
 //!
-//! Float chunks are read and written. Native histograms are counted and left out, and so is a chunk
-//! that fails its checksum.
+//! Float chunks are read and written, those of native histograms read; a chunk that fails its checksum
+//! is counted and left out.
 //! Source: <https://github.com/prometheus/prometheus/tree/main/tsdb/docs/format>.
 
 mod bits;
 mod chunks;
+mod histogram;
 mod index;
 mod meta;
 mod reader;

@@ -5,10 +5,10 @@
 //!
 //! [`read`] walks a message without copying it and hands each series to a [`Visitor`]. Fields may
 //! come in any order and unknown ones are skipped, as protobuf asks. Bounds: [`SAMPLES_MAX`],
-//! [`SYMBOLS_MAX`], [`LABELS_MAX`]; what is kept while reading is a list of one series' labels and
+//! [`HISTOGRAM_NUMBERS_MAX`], [`SYMBOLS_MAX`], [`LABELS_MAX`]; what is kept while reading is a list of one series' labels and
 //! samples and, in version 2, of the places of the symbols.
 //!
-//! Native histograms and exemplars are counted, not read.
+//! Exemplars are counted, not read.
 //!
 //! ```
 //! use stoa_exchange::remote_write::{self, Series, Metadata, Version, Visitor};
@@ -31,17 +31,22 @@
 //! # Ok::<(), remote_write::ReadError>(())
 //! ```
 
+mod histogram;
 mod v1;
 mod v2;
 mod wire;
 mod write;
 
+use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
 
 pub use write::Writer;
 
 /// Most samples of one message; Prometheus sends 2000 at a time, vmagent 10,000.
 pub const SAMPLES_MAX: usize = 1 << 19;
+
+/// Most spans, bounds and buckets of all native histograms of one message, and 28 for each of these.
+pub const HISTOGRAM_NUMBERS_MAX: usize = 1 << 22;
 
 /// Most symbols of one message of version 2.
 pub const SYMBOLS_MAX: usize = 1 << 20;
@@ -76,8 +81,9 @@ pub struct Series<'a> {
     pub labels: Result<&'a [RawLabel<'a>], LabelsFault>,
     /// Times in milliseconds and values, in the sender's order.
     pub samples: &'a [(TimestampMs, f64)],
-    /// How many native histograms stood beside them.
-    pub histograms: u64,
+    /// Times in milliseconds and native histograms, in the sender's order; whether they are valid is
+    /// not checked yet.
+    pub histograms: &'a [(TimestampMs, Histogram)],
     /// How many exemplars.
     pub exemplars: u64,
 }
@@ -123,6 +129,9 @@ pub enum ReadError {
     /// More than [`SAMPLES_MAX`] samples, histograms and exemplars together.
     #[error("more than {SAMPLES_MAX} samples in one message: send fewer at a time")]
     TooManySamples,
+    /// More than [`HISTOGRAM_NUMBERS_MAX`] spans, bounds and buckets.
+    #[error("more than {HISTOGRAM_NUMBERS_MAX} buckets in one message: send fewer at a time")]
+    TooManyBuckets,
     /// More than [`SYMBOLS_MAX`] symbols.
     #[error("more than {SYMBOLS_MAX} symbols in one message: send fewer series at a time")]
     TooManySymbols,
@@ -164,14 +173,31 @@ pub fn read(version: Version, message: &[u8], visitor: &mut dyn Visitor) -> Resu
     }
 }
 
+/// What a histogram takes itself, as so many of its numbers.
+const HISTOGRAM_NUMBERS: usize = 28;
+
 /// Samples, histograms and exemplars of a message so far.
 #[derive(Debug, Default)]
-struct Budget(usize);
+struct Budget {
+    samples: usize,
+    /// Of histograms.
+    numbers: usize,
+}
 
 impl Budget {
     fn take(&mut self) -> Result<(), ReadError> {
-        self.0 += 1;
-        if self.0 > SAMPLES_MAX { Err(ReadError::TooManySamples) } else { Ok(()) }
+        self.samples += 1;
+        if self.samples > SAMPLES_MAX { Err(ReadError::TooManySamples) } else { Ok(()) }
+    }
+
+    fn take_histogram(&mut self) -> Result<(), ReadError> {
+        self.numbers += HISTOGRAM_NUMBERS;
+        self.take()
+    }
+
+    fn take_number(&mut self) -> Result<(), ReadError> {
+        self.numbers += 1;
+        if self.numbers > HISTOGRAM_NUMBERS_MAX { Err(ReadError::TooManyBuckets) } else { Ok(()) }
     }
 }
 

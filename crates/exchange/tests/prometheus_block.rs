@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use stoa_exchange::prometheus_block::{
     BlockError, BlockFiles, BlockReader, BlockWriter, Meta, ulid,
 };
 use stoa_model::Labels;
+use stoa_model::histogram::{BucketCounts, Counts, ResetHint};
 
 type Series = (Labels, Vec<(i64, f64)>);
 
@@ -167,6 +170,57 @@ fn native_histograms_are_counted() {
     let mut reader = open(files).unwrap();
     assert_eq!(read(&mut reader).unwrap()[0].1.len(), 880);
     assert_eq!(reader.left_out().histogram_chunks, 1);
+}
+
+/// A block that prometheus 2.42 wrote of what `tests/remote/histograms.py` served and of a rule's sums,
+/// against what it answered itself: time, count, sum, and what is not empty of the buckets, ascending.
+#[test]
+fn prometheus_s_own_histograms_are_read() {
+    let file = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native_histograms");
+        std::fs::read(dir.join(name)).unwrap()
+    };
+    let files = BlockFiles {
+        meta: file("meta.json"),
+        index: Cursor::new(file("index")),
+        segments: vec![Cursor::new(file("chunks"))],
+        tombstones: Some(file("tombstones")),
+    };
+    let mut reader = BlockReader::open(files).unwrap();
+    let (mut samples, mut histograms) = (Vec::new(), Vec::new());
+    let (mut found, mut integers, mut resets) = (String::new(), 0, 0);
+    while let Some(labels) = reader.next_series_with(&mut samples, &mut histograms).unwrap() {
+        if labels.get("__name__").is_some_and(|name| !name.starts_with("made")) {
+            continue;
+        }
+        let label = |name| labels.get(name).unwrap();
+        writeln!(found, "{} {}", label("__name__"), label("kind")).unwrap();
+        for (t, histogram) in &histograms {
+            histogram.validate().unwrap();
+            resets += usize::from(histogram.reset == ResetHint::Reset);
+            let counts = match &histogram.counts {
+                Counts::Float(counts) => counts.clone(),
+                Counts::Integer(counts) => {
+                    integers += 1;
+                    let floats = |counts: &[u64]| counts.iter().map(|n| *n as f64).collect();
+                    BucketCounts {
+                        count: counts.count as f64,
+                        zero_count: counts.zero_count as f64,
+                        positive: floats(&counts.positive),
+                        negative: floats(&counts.negative),
+                    }
+                }
+            };
+            let below = counts.negative.iter().rev();
+            let buckets = below.chain([&counts.zero_count]).chain(&counts.positive);
+            write!(found, "  {t} {} {}", counts.count, histogram.sum).unwrap();
+            buckets.filter(|n| **n != 0.0).for_each(|n| write!(found, " {n}").unwrap());
+            found.push('\n');
+        }
+    }
+    assert_eq!(found, String::from_utf8(file("expected")).unwrap());
+    assert_eq!((integers, resets), (54, 2));
+    assert_eq!(reader.left_out(), Default::default());
 }
 
 #[test]

@@ -6,13 +6,17 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use stoa_exchange::remote_write::{
-    Metadata, ReadError, SAMPLES_MAX, SYMBOLS_MAX, Series, Version, Visitor, Writer, read,
+    HISTOGRAM_NUMBERS_MAX, Metadata, ReadError, SAMPLES_MAX, SYMBOLS_MAX, Series, Version, Visitor,
+    Writer, read,
 };
 use stoa_model::MetricKind;
+use stoa_model::histogram::{
+    BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span,
+};
 
 /// What a message says, a line each.
 #[derive(Default)]
-struct Lines(String);
+struct Lines(String, Vec<(i64, Histogram)>);
 
 impl Visitor for Lines {
     fn series(&mut self, series: &Series<'_>) {
@@ -28,7 +32,10 @@ impl Visitor for Lines {
         for (t, v) in series.samples {
             write!(self.0, "{t}:{v} ").unwrap();
         }
-        let Series { histograms, exemplars, .. } = series;
+        for (t, histogram) in series.histograms {
+            self.1.push((*t, histogram.clone()));
+        }
+        let (histograms, exemplars) = (series.histograms.len() as u64, series.exemplars);
         if histograms + exemplars > 0 {
             write!(self.0, "histograms {histograms} exemplars {exemplars}").unwrap();
         }
@@ -108,6 +115,63 @@ fn messages_say_what_they_say() {
 }
 
 #[test]
+fn histograms_are_read_as_they_were_written() {
+    let integers = Histogram {
+        schema: 3,
+        zero_threshold: 1e-128,
+        sum: -2.5,
+        positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 7, length: 1 }],
+        negative_spans: vec![Span { offset: 0, length: 1 }],
+        custom_values: vec![],
+        counts: Counts::Integer(BucketCounts {
+            count: 16,
+            zero_count: 2,
+            positive: vec![5, 1, 4],
+            negative: vec![4],
+        }),
+        reset: ResetHint::NotReset,
+    };
+    let floats = Histogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        zero_threshold: 0.0,
+        sum: f64::INFINITY,
+        positive_spans: vec![Span { offset: 0, length: 3 }],
+        negative_spans: vec![],
+        custom_values: vec![0.5, 1.0],
+        counts: Counts::Float(BucketCounts {
+            count: 4.5,
+            zero_count: 0.0,
+            positive: vec![1.0, 0.25, 3.25],
+            negative: vec![],
+        }),
+        reset: ResetHint::Gauge,
+    };
+    for histogram in [&integers, &floats] {
+        histogram.validate().unwrap();
+    }
+    for version in [Version::One, Version::Two] {
+        let mut writer = Writer::new(version);
+        let given = [(-5, &integers), (1000, &floats), (2000, &Histogram::stale())];
+        writer.histograms(&[("__name__", "h")], &given);
+        writer.series(&[("__name__", "up")], &[(1000, 1.0)]);
+        let mut lines = Lines::default();
+        read(version, &writer.finish(), &mut lines).unwrap();
+        assert_eq!(lines.0, "__name__=h histograms 3 exemplars 0\n__name__=up 1000:1 \n");
+        let given: Vec<_> =
+            given.into_iter().map(|(t, histogram)| (t, histogram.clone())).collect();
+        assert_eq!(lines.1, given);
+    }
+    // Deltas and spans one by one; a count below zero; a schema that is none.
+    let mut lines = Lines::default();
+    let odd = "0a 16 22 14 08 03 5a 02 1004 60 02 60 03 60 04 60 02 20 80808080 40";
+    read(Version::One, &bytes(odd), &mut lines).unwrap();
+    let (_, read) = &lines.1[0];
+    let Counts::Integer(counts) = &read.counts else { panic!("{read:?}") };
+    assert_eq!(counts.positive, [1, u64::MAX, 1, 2]);
+    assert!(read.schema > 8 && read.validate().is_err());
+}
+
+#[test]
 fn bombs_are_bounded() {
     let series = |samples: usize| {
         let mut message = vec![0x0a];
@@ -134,6 +198,15 @@ fn bombs_are_bounded() {
     assert_eq!(read(Version::One, &series(SAMPLES_MAX + 1), &mut count), too_many);
     let twice = [series(SAMPLES_MAX), series(1)].concat();
     assert_eq!(read(Version::One, &twice, &mut count), too_many);
+    let mut large = Histogram::stale();
+    let many = vec![0; HISTOGRAM_NUMBERS_MAX / 4];
+    large.counts = Counts::Integer(BucketCounts { positive: many, ..BucketCounts::default() });
+    for (histograms, is_read) in [(3, true), (4, false)] {
+        let mut writer = Writer::new(Version::One);
+        writer.histograms(&[], &vec![(0, &large); histograms]);
+        let expected = if is_read { Ok(()) } else { Err(ReadError::TooManyBuckets) };
+        assert_eq!(read(Version::One, &writer.finish(), &mut count), expected);
+    }
     let symbols = [0x22, 0].repeat(SYMBOLS_MAX + 1);
     assert_eq!(read(Version::Two, &symbols, &mut count), Err(ReadError::TooManySymbols));
     for (version, labels) in

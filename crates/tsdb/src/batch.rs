@@ -46,6 +46,20 @@ pub struct HistogramSample {
     pub histogram: Arc<Histogram>,
 }
 
+impl HistogramSample {
+    /// Its spans, bounds and buckets.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        histogram_cells(&self.histogram)
+    }
+
+    /// Whether the store takes it: it is a histogram, and not too large.
+    #[must_use]
+    pub fn is_storable(&self) -> bool {
+        self.numbers() <= HISTOGRAM_NUMBERS_MAX && self.histogram.validate().is_ok()
+    }
+}
+
 /// Spans, bounds and buckets of a histogram.
 pub(crate) fn histogram_cells(histogram: &Histogram) -> usize {
     let buckets = match &histogram.counts {

@@ -37,13 +37,12 @@ use self::symbols::Symbols;
 pub(crate) use self::window::{
     Place, Sealed, Slots, TimesCache, Window, WindowBuilder, put_presence, split_stored,
 };
-use crate::batch::histogram_cells;
 use crate::bytes::Malformed;
 use crate::checkpoint::{GroupImage, GroupSnapshot, MemberSnapshot};
 use crate::chunk::holds_histograms;
 use crate::matching::{self, Index as _};
 use crate::select::Samples;
-use crate::{Appended, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample, Options, Row, SeriesRef};
+use crate::{Appended, GroupId, HistogramSample, Options, Row, SeriesRef};
 
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -315,11 +314,10 @@ impl Head {
         for (series, _) in rows.iter().flat_map(|row| &row.samples) {
             check(*series)?;
         }
-        for HistogramSample { series, histogram, .. } in histograms {
-            check(*series)?;
-            let is_small = histogram_cells(histogram) <= HISTOGRAM_NUMBERS_MAX;
-            if !is_small || histogram.validate().is_err() {
-                return Err(Refused::Histogram(*series));
+        for sample in histograms {
+            check(sample.series)?;
+            if !sample.is_storable() {
+                return Err(Refused::Histogram(sample.series));
             }
         }
         Ok(())

@@ -73,9 +73,10 @@ impl From<Answer> for Response {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         if answer.version == Version::Two {
-            let samples = answer.told.as_ref().map_or(0, Tally::written);
-            headers.insert(SAMPLES, HeaderValue::from(samples));
-            headers.insert(HISTOGRAMS, HeaderValue::from(0));
+            let written = answer.told.as_ref().map_or(0, Tally::written);
+            let histograms = answer.told.as_ref().map_or(0, |tally| tally.histograms_written);
+            headers.insert(SAMPLES, HeaderValue::from(written.saturating_sub(histograms)));
+            headers.insert(HISTOGRAMS, HeaderValue::from(histograms));
             headers.insert(EXEMPLARS, HeaderValue::from(0));
         }
         response

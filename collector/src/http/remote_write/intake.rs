@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use stoa_exchange::remote_write::{self, Metadata, RawLabel, Series, Version, Visitor};
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, METRIC_NAME, MetricKind, TimestampMs};
 use stoa_proto::convert::LABEL_BYTES_MAX;
-use stoa_tsdb::{AppendError, Batch, GroupId};
+use stoa_tsdb::{AppendError, Batch, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample, SeriesRef};
 
 use super::answer::Refusal;
 use super::rows::{self, Flat};
@@ -32,8 +33,10 @@ pub(super) struct Tally {
     pub(super) labels: u64,
     /// Samples of series over a limit.
     pub(super) limit: u64,
-    /// Native histograms; none is stored.
+    /// Native histograms that are none, or too large.
     pub(super) histograms: u64,
+    /// Of what the store did, native histograms that are in it now.
+    pub(super) histograms_written: u64,
     /// Exemplars; none is kept, which is nobody's fault.
     pub(super) exemplars: u64,
     /// What the first series refused was refused for.
@@ -54,7 +57,13 @@ impl Tally {
         self.say(|| error.to_string());
     }
 
-    /// Samples that are in the store now, those that were there before included.
+    /// What the store did with a batch of native histograms.
+    pub(super) fn stored_histograms(&mut self, done: Stored) {
+        self.histograms_written += done.stored + done.duplicate;
+        self.stored(done);
+    }
+
+    /// Samples and histograms that are in the store now, those that were there before included.
     pub(super) fn written(&self) -> u64 {
         self.done.stored + self.done.duplicate
     }
@@ -68,7 +77,7 @@ impl Tally {
             (self.ahead, "samples too far in the future"),
             (self.labels, "samples with bad labels"),
             (self.limit, "samples of series over a limit"),
-            (self.histograms, "native histograms, which are not stored yet"),
+            (self.histograms, "native histograms that are not valid or too large"),
         ];
         let refused: Vec<String> = parts
             .iter()
@@ -95,6 +104,7 @@ impl Tally {
 /// What a message gives.
 pub(super) struct Taken {
     pub(super) batches: Vec<Batch>,
+    pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
     pub(super) tally: Tally,
 }
 
@@ -116,15 +126,17 @@ pub(super) fn take(
         version,
         is_new: false,
         samples: Vec::new(),
+        histograms: Vec::new(),
         tally: Tally::default(),
     };
     remote_write::read(version, message, &mut intake)
         .map_err(|error| Refusal::Bad(error.to_string()))?;
-    let Intake { samples, mut tally, .. } = intake;
+    let Intake { samples, histograms, mut tally, .. } = intake;
     drop(cache);
     let (batches, same) = rows::batches(samples);
     tally.stored(same);
-    Ok(Taken { batches, tally })
+    let histograms = rows::histogram_batches(histograms);
+    Ok(Taken { batches, histograms, tally })
 }
 
 struct Intake<'s> {
@@ -137,15 +149,15 @@ struct Intake<'s> {
     /// Whether the last series came for the first time.
     is_new: bool,
     samples: Vec<Flat>,
+    histograms: Vec<(GroupId, HistogramSample)>,
     tally: Tally,
 }
 
 impl Visitor for Intake<'_> {
     fn series(&mut self, series: &Series<'_>) {
-        self.tally.histograms += series.histograms;
         self.tally.exemplars += series.exemplars;
         self.is_new = false;
-        let count = series.samples.len() as u64;
+        let count = (series.samples.len() + series.histograms.len()) as u64;
         let labels = match series.labels {
             Ok(labels) => labels,
             Err(fault) => {
@@ -183,6 +195,9 @@ impl Visitor for Intake<'_> {
                         value: *value,
                     });
                 }
+                for (t_ms, histogram) in series.histograms {
+                    self.histogram(group, reference, *t_ms, histogram);
+                }
             }
             Err(Unplaced::Labels(why)) => {
                 self.tally.labels += count;
@@ -204,6 +219,31 @@ impl Visitor for Intake<'_> {
         let name = family(text(said.name), said.kind);
         if !name.is_empty() {
             self.store.metadata().describe(name, said.kind, text(said.help), text(said.unit));
+        }
+    }
+}
+
+impl Intake<'_> {
+    fn histogram(
+        &mut self,
+        group: GroupId,
+        series: SeriesRef,
+        t_ms: TimestampMs,
+        histogram: &Histogram,
+    ) {
+        if t_ms > self.horizon_ms {
+            self.tally.ahead += 1;
+            return;
+        }
+        let sample = HistogramSample { t_ms, series, histogram: Arc::new(histogram.clone()) };
+        if sample.is_storable() {
+            self.histograms.push((group, sample));
+        } else {
+            self.tally.histograms += 1;
+            self.tally.say(|| match sample.histogram.validate() {
+                Err(error) => error.to_string(),
+                Ok(()) => format!("{} buckets, over {HISTOGRAM_NUMBERS_MAX}", sample.numbers()),
+            });
         }
     }
 }

@@ -1,12 +1,19 @@
 //! Samples become rows: those of one group and one instant stand together.
 
 use stoa_model::TimestampMs;
-use stoa_tsdb::{Batch, GroupId, Row, SeriesRef};
+use stoa_tsdb::{Batch, GroupId, HistogramSample, Row, SeriesRef};
 
 use crate::store::Stored;
 
 /// Most samples of one batch: what the store writes to its log in one go.
 const BATCH_SAMPLES_MAX: usize = 1 << 15;
+
+/// Most spans, bounds and buckets of the native histograms of one batch: what fits a record of the
+/// log whatever they are.
+const BATCH_NUMBERS_MAX: usize = 1 << 20;
+
+/// What a histogram takes itself, as so many of its numbers.
+const HISTOGRAM_NUMBERS: usize = 16;
 
 /// One sample and where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +55,36 @@ pub(super) fn batches(mut samples: Vec<Flat>) -> (Vec<Batch>, Stored) {
     (batches, same)
 }
 
+/// Sorts native histograms into batches by group. What stands twice is the store's to tell.
+pub(super) fn histogram_batches(
+    mut histograms: Vec<(GroupId, HistogramSample)>,
+) -> Vec<(GroupId, Vec<HistogramSample>)> {
+    // Stable, so that the first of equals is the first sent.
+    histograms.sort_by_key(|(group, sample)| (*group, sample.t_ms, sample.series));
+    let mut batches: Vec<(GroupId, Vec<HistogramSample>)> = Vec::new();
+    let mut numbers = 0;
+    for (group, sample) in histograms {
+        let own = sample.numbers() + HISTOGRAM_NUMBERS;
+        match batches.last_mut() {
+            Some((last, batch)) if *last == group && numbers + own <= BATCH_NUMBERS_MAX => {
+                numbers += own;
+                batch.push(sample);
+            }
+            _ => {
+                numbers = own;
+                batches.push((group, vec![sample]));
+            }
+        }
+    }
+    batches
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use stoa_model::histogram::{BucketCounts, Counts, Histogram};
+
     use super::*;
 
     fn flat(group: u64, t_ms: i64, series: u32, value: f64) -> Flat {
@@ -88,5 +123,27 @@ mod tests {
         let (batches, _) = batches((0..count).map(|series| flat(1, 10, series, 0.0)).collect());
         let sizes: Vec<usize> = batches.iter().map(|batch| batch.rows[0].samples.len()).collect();
         assert_eq!(sizes, [BATCH_SAMPLES_MAX, 1]);
+    }
+
+    #[test]
+    fn histograms_of_a_group_stand_together_as_many_as_a_record_takes() {
+        let histogram = |buckets: usize| {
+            let positive = vec![0; buckets];
+            let counts = BucketCounts { positive, ..BucketCounts::default() };
+            Arc::new(Histogram { counts: Counts::Integer(counts), ..Histogram::stale() })
+        };
+        let sample = |group, t_ms, buckets| {
+            let histogram = histogram(buckets);
+            (GroupId(group), HistogramSample { t_ms, series: SeriesRef(1), histogram })
+        };
+        let half = BATCH_NUMBERS_MAX / 2 - HISTOGRAM_NUMBERS;
+        let given =
+            vec![sample(2, 1, 0), sample(1, 30, half), sample(1, 20, half), sample(1, 10, 0)];
+        let batches = histogram_batches(given);
+        let times = |(group, batch): &(GroupId, Vec<HistogramSample>)| {
+            (group.0, batch.iter().map(|sample| sample.t_ms).collect::<Vec<_>>())
+        };
+        let found: Vec<_> = batches.iter().map(times).collect();
+        assert_eq!(found, [(1, vec![10, 20]), (1, vec![30]), (2, vec![1])]);
     }
 }

@@ -23,8 +23,6 @@ const CHUNK_BYTES_MAX: u64 = 16 << 20;
 
 /// The encoding of floats.
 pub(super) const ENCODING_XOR: u8 = 1;
-/// Of native histograms: of whole numbers and of floats.
-pub(super) const ENCODINGS_HISTOGRAM: [u8; 2] = [2, 3];
 
 /// A segment open for reading.
 #[derive(Debug)]

@@ -3,8 +3,10 @@
 use std::io::{Read, Seek};
 
 use stoa_model::Labels;
+use stoa_model::histogram::Histogram;
 
-use super::chunks::{ENCODING_XOR, ENCODINGS_HISTOGRAM, Segment};
+use super::chunks::{ENCODING_XOR, Segment};
+use super::histogram::{self, ENCODING_FLOAT, ENCODING_INTEGER};
 use super::index::IndexReader;
 use super::tombstones::Tombstones;
 use super::{BlockError, Meta, xor};
@@ -25,7 +27,7 @@ pub struct BlockFiles<R> {
 /// What of a block was not handed out, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Chunks of native histograms.
+    /// Chunks of native histograms, where these were not asked for.
     pub histogram_chunks: u64,
     /// Chunks of an encoding not known here.
     pub unknown_chunks: u64,
@@ -87,7 +89,31 @@ impl<R: Read + Seek> BlockReader<R> {
         &mut self,
         samples: &mut Vec<(i64, f64)>,
     ) -> Result<Option<Labels>, BlockError> {
+        self.next(samples, None)
+    }
+
+    /// The same with the series' native histograms in `histograms`, in order of time; whether they are
+    /// valid is not checked.
+    ///
+    /// # Errors
+    /// As [`Self::next_series`].
+    pub fn next_series_with(
+        &mut self,
+        samples: &mut Vec<(i64, f64)>,
+        histograms: &mut Vec<(i64, Histogram)>,
+    ) -> Result<Option<Labels>, BlockError> {
+        self.next(samples, Some(histograms))
+    }
+
+    fn next(
+        &mut self,
+        samples: &mut Vec<(i64, f64)>,
+        mut histograms: Option<&mut Vec<(i64, Histogram)>>,
+    ) -> Result<Option<Labels>, BlockError> {
         samples.clear();
+        if let Some(histograms) = &mut histograms {
+            histograms.clear();
+        }
         let Some(entry) = self.index.next_series()? else { return Ok(None) };
         for chunk in &entry.chunks {
             let segment = usize::try_from(chunk.reference >> 32).unwrap_or(usize::MAX);
@@ -104,14 +130,25 @@ impl<R: Read + Seek> BlockReader<R> {
                         self.left_out.damaged_chunks += 1;
                     }
                 }
-                Some(chunk) if ENCODINGS_HISTOGRAM.contains(&chunk.encoding) => {
-                    self.left_out.histogram_chunks += 1;
+                Some(chunk) if [ENCODING_INTEGER, ENCODING_FLOAT].contains(&chunk.encoding) => {
+                    let Some(histograms) = &mut histograms else {
+                        self.left_out.histogram_chunks += 1;
+                        continue;
+                    };
+                    let before = histograms.len();
+                    if histogram::decode(chunk.encoding, chunk.data, histograms).is_err() {
+                        histograms.truncate(before);
+                        self.left_out.damaged_chunks += 1;
+                    }
                 }
                 Some(_) => self.left_out.unknown_chunks += 1,
                 None => self.left_out.damaged_chunks += 1,
             }
         }
         self.left_out.deleted_samples += self.tombstones.apply(entry.reference, samples);
+        if let Some(histograms) = histograms {
+            self.left_out.deleted_samples += self.tombstones.apply(entry.reference, histograms);
+        }
         Ok(Some(entry.labels))
     }
 }

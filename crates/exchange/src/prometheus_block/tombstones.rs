@@ -39,7 +39,7 @@ impl Tombstones {
     }
 
     /// Takes deleted samples of a series out; says how many.
-    pub(super) fn apply(&self, series: u64, samples: &mut Vec<(i64, f64)>) -> u64 {
+    pub(super) fn apply<V>(&self, series: u64, samples: &mut Vec<(i64, V)>) -> u64 {
         let Some(spans) = self.0.get(&series) else { return 0 };
         let before = samples.len();
         samples.retain(|(t, _)| !spans.iter().any(|(first, last)| first <= t && t <= last));

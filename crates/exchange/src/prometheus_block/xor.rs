@@ -16,9 +16,9 @@ pub(super) fn decode(chunk: &[u8], out: &mut Vec<(i64, f64)>) -> Result<(), Ende
         return Ok(());
     }
     let mut t = bits.varint()?;
-    let mut value = bits.u64()?;
-    out.push((t, f64::from_bits(value)));
-    let (mut delta, mut leading, mut trailing) = (0u64, 0u32, 0u32);
+    let mut value = XorValue::new(bits.u64()?);
+    out.push((t, value.value()));
+    let mut delta = 0u64;
     for number in 1..count {
         if number == 1 {
             delta = bits.uvarint()?;
@@ -26,20 +26,45 @@ pub(super) fn decode(chunk: &[u8], out: &mut Vec<(i64, f64)>) -> Result<(), Ende
             delta = delta.wrapping_add(difference(&mut bits)?.cast_unsigned());
         }
         t = t.wrapping_add_unsigned(delta);
-        if bits.bit()? {
-            if bits.bit()? {
-                leading = u32::try_from(bits.bits(5)?).unwrap_or(0);
-                let width = match u32::try_from(bits.bits(6)?).unwrap_or(0) {
-                    0 => 64,
-                    width => width,
-                };
-                trailing = 64u32.checked_sub(leading + width).ok_or(Ended)?;
-            }
-            value ^= bits.wide(64 - leading - trailing)? << trailing;
-        }
-        out.push((t, f64::from_bits(value)));
+        value.step(&mut bits)?;
+        out.push((t, value.value()));
     }
     Ok(())
+}
+
+/// A double that is written as the exclusive or with its last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct XorValue {
+    bits: u64,
+    leading: u32,
+    trailing: u32,
+}
+
+impl XorValue {
+    pub(super) fn new(bits: u64) -> Self {
+        Self { bits, leading: 0, trailing: 0 }
+    }
+
+    pub(super) fn value(&self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+
+    /// Reads the next.
+    pub(super) fn step(&mut self, bits: &mut BitReader<'_>) -> Result<(), Ended> {
+        if !bits.bit()? {
+            return Ok(());
+        }
+        if bits.bit()? {
+            self.leading = u32::try_from(bits.bits(5)?).unwrap_or(0);
+            let width = match u32::try_from(bits.bits(6)?).unwrap_or(0) {
+                0 => 64,
+                width => width,
+            };
+            self.trailing = 64u32.checked_sub(self.leading + width).ok_or(Ended)?;
+        }
+        self.bits ^= bits.wide(64 - self.leading - self.trailing)? << self.trailing;
+        Ok(())
+    }
 }
 
 fn difference(bits: &mut BitReader<'_>) -> Result<i64, Ended> {

@@ -1,5 +1,9 @@
 //! `prometheus.WriteRequest`: every series carries its labels as text.
 
+use stoa_model::TimestampMs;
+use stoa_model::histogram::Histogram;
+
+use super::histogram::histogram;
 use super::wire::{Fields, sample};
 use super::{
     Budget, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor, kind,
@@ -8,14 +12,15 @@ use super::{
 pub(super) fn read(message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
     let mut fields = Fields(message);
     let mut budget = Budget::default();
-    let (mut labels, mut samples) = (Vec::new(), Vec::new());
+    let mut labels = Vec::new();
+    let mut read = Samples::default();
     while let Some((field, value)) = fields.next()? {
         match field {
             1 => {
                 labels.clear();
-                samples.clear();
-                let message = value.bytes(field)?;
-                series(message, &mut budget, &mut labels, &mut samples, visitor)?;
+                read.floats.clear();
+                read.histograms.clear();
+                series(value.bytes(field)?, &mut budget, &mut labels, &mut read, visitor)?;
             }
             3 => metadata(value.bytes(field)?, visitor)?,
             _ => {}
@@ -24,15 +29,22 @@ pub(super) fn read(message: &[u8], visitor: &mut dyn Visitor) -> Result<(), Read
     Ok(())
 }
 
+/// The samples of one series.
+#[derive(Default)]
+struct Samples {
+    floats: Vec<(TimestampMs, f64)>,
+    histograms: Vec<(TimestampMs, Histogram)>,
+}
+
 fn series<'a>(
     message: &'a [u8],
     budget: &mut Budget,
     labels: &mut Vec<RawLabel<'a>>,
-    samples: &mut Vec<(i64, f64)>,
+    read: &mut Samples,
     visitor: &mut dyn Visitor,
 ) -> Result<(), ReadError> {
     let mut fields = Fields(message);
-    let (mut histograms, mut exemplars) = (0, 0);
+    let mut exemplars = 0;
     let mut too_many = false;
     while let Some((field, value)) = fields.next()? {
         match field {
@@ -40,21 +52,19 @@ fn series<'a>(
             1 => too_many = true,
             2 => {
                 budget.take()?;
-                samples.push(sample(value.bytes(field)?)?);
+                read.floats.push(sample(value.bytes(field)?)?);
             }
             3 => {
                 budget.take()?;
                 exemplars += 1;
             }
-            4 => {
-                budget.take()?;
-                histograms += 1;
-            }
+            4 => read.histograms.push(histogram(value.bytes(field)?, budget)?),
             _ => {}
         }
     }
     let labels = if too_many { Err(LabelsFault::TooMany) } else { Ok(labels.as_slice()) };
-    visitor.series(&Series { labels, samples, histograms, exemplars });
+    let Samples { floats, histograms } = &*read;
+    visitor.series(&Series { labels, samples: floats, histograms, exemplars });
     Ok(())
 }
 

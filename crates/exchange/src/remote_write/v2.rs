@@ -1,7 +1,9 @@
 //! `io.prometheus.write.v2.Request`: text stands once, in a table of symbols.
 
 use stoa_model::METRIC_NAME;
+use stoa_model::histogram::Histogram;
 
+use super::histogram::histogram;
 use super::wire::{Fields, Value, sample};
 use super::{
     Budget, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError, SYMBOLS_MAX, Series,
@@ -42,14 +44,16 @@ struct Reading<'a> {
     name: Option<&'a [u8]>,
     fault: Option<LabelsFault>,
     samples: Vec<(i64, f64)>,
+    histograms: Vec<(i64, Histogram)>,
 }
 
 impl<'a> Reading<'a> {
     fn series(&mut self, message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
         self.labels.clear();
         self.samples.clear();
+        self.histograms.clear();
         (self.name, self.fault) = (None, None);
-        let (mut histograms, mut exemplars) = (0, 0);
+        let mut exemplars = 0;
         let mut said = None;
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
@@ -65,9 +69,9 @@ impl<'a> Reading<'a> {
                     self.budget.take()?;
                     self.samples.push(sample(value.bytes(field)?)?);
                 }
-                (3, _) => {
-                    self.budget.take()?;
-                    histograms += 1;
+                (3, value) => {
+                    let read = histogram(value.bytes(field)?, &mut self.budget)?;
+                    self.histograms.push(read);
                 }
                 (4, _) => {
                     self.budget.take()?;
@@ -79,7 +83,8 @@ impl<'a> Reading<'a> {
         }
         let odd = self.name.map(|_lone| LabelsFault::Odd);
         let labels = self.fault.or(odd).map_or(Ok(self.labels.as_slice()), Err);
-        visitor.series(&Series { labels, samples: &self.samples, histograms, exemplars });
+        let (samples, histograms) = (self.samples.as_slice(), self.histograms.as_slice());
+        visitor.series(&Series { labels, samples, histograms, exemplars });
         if let (Ok(labels), Some(said)) = (labels, said)
             && let Some((_, name)) = labels.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes())
         {

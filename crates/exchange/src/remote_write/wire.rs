@@ -93,7 +93,7 @@ impl<'a> Value<'a> {
     }
 
     #[inline]
-    fn double(self, field: u64) -> Result<f64, Malformed> {
+    pub(super) fn double(self, field: u64) -> Result<f64, Malformed> {
         match self {
             Self::Eight(bits) => Ok(f64::from_bits(bits)),
             _ => Err(Malformed::Type { field }),

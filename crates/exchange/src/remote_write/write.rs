@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use stoa_model::histogram::{Counts, Histogram, ResetHint, Span};
 use stoa_model::{MetricKind, TimestampMs};
 
 use super::Version;
@@ -46,6 +47,40 @@ impl Writer {
         samples: &[(TimestampMs, f64)],
         metadata: Option<(MetricKind, &str, &str)>,
     ) {
+        let mut message = self.begin(labels);
+        for (t, v) in samples {
+            let mut sample = Vec::with_capacity(20);
+            sample.push(1 << 3 | 1);
+            sample.extend_from_slice(&v.to_le_bytes());
+            put_number(&mut sample, 2, t.cast_unsigned());
+            put_bytes(&mut message, 2, &sample);
+        }
+        if let (Version::Two, Some((kind, help, unit))) = (self.version, metadata) {
+            let mut said = Vec::new();
+            put_number(&mut said, 1, number(kind));
+            put_number(&mut said, 3, self.reference(help));
+            put_number(&mut said, 4, self.reference(unit));
+            put_bytes(&mut message, 5, &said);
+        }
+        self.end(message);
+    }
+
+    /// Adds a series of native histograms, in order of time.
+    pub fn histograms(
+        &mut self,
+        labels: &[(&str, &str)],
+        histograms: &[(TimestampMs, &Histogram)],
+    ) {
+        let mut message = self.begin(labels);
+        for (t, histogram) in histograms {
+            let field = if self.version == Version::One { 4 } else { 3 };
+            put_bytes(&mut message, field, &histogram_message(*t, histogram));
+        }
+        self.end(message);
+    }
+
+    /// A series' message with its labels.
+    fn begin(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
         let mut message = std::mem::take(&mut self.scratch);
         message.clear();
         match self.version {
@@ -66,20 +101,10 @@ impl Writer {
                 put_bytes(&mut message, 1, &packed);
             }
         }
-        for (t, v) in samples {
-            let mut sample = Vec::with_capacity(20);
-            sample.push(1 << 3 | 1);
-            sample.extend_from_slice(&v.to_le_bytes());
-            put_number(&mut sample, 2, t.cast_unsigned());
-            put_bytes(&mut message, 2, &sample);
-        }
-        if let (Version::Two, Some((kind, help, unit))) = (self.version, metadata) {
-            let mut said = Vec::new();
-            put_number(&mut said, 1, number(kind));
-            put_number(&mut said, 3, self.reference(help));
-            put_number(&mut said, 4, self.reference(unit));
-            put_bytes(&mut message, 5, &said);
-        }
+        message
+    }
+
+    fn end(&mut self, message: Vec<u8>) {
         put_bytes(&mut self.body, if self.version == Version::One { 1 } else { 5 }, &message);
         self.scratch = message;
     }
@@ -114,6 +139,80 @@ impl Writer {
         put_bytes(&mut self.symbols, 4, text.as_bytes());
         reference
     }
+}
+
+/// A `Histogram`, which both versions write alike.
+fn histogram_message(t: TimestampMs, histogram: &Histogram) -> Vec<u8> {
+    let mut out = Vec::new();
+    let spans = |out: &mut Vec<u8>, field: u64, spans: &[Span]| {
+        for span in spans {
+            let mut message = Vec::new();
+            put_number(&mut message, 1, zigzag(span.offset.into()));
+            put_number(&mut message, 2, span.length.into());
+            put_bytes(out, field, &message);
+        }
+    };
+    let doubles = |out: &mut Vec<u8>, field: u64, values: &[f64]| {
+        if !values.is_empty() {
+            let packed: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            put_bytes(out, field, &packed);
+        }
+    };
+    let deltas = |out: &mut Vec<u8>, field: u64, counts: &[u64]| {
+        let mut packed = Vec::new();
+        let mut last = 0u64;
+        for count in counts {
+            put_varint(&mut packed, zigzag(count.wrapping_sub(last).cast_signed()));
+            last = *count;
+        }
+        if !packed.is_empty() {
+            put_bytes(out, field, &packed);
+        }
+    };
+    match &histogram.counts {
+        Counts::Integer(counts) => {
+            put_number(&mut out, 1, counts.count);
+            put_number(&mut out, 6, counts.zero_count);
+        }
+        Counts::Float(counts) => {
+            put_double(&mut out, 2, counts.count);
+            put_double(&mut out, 7, counts.zero_count);
+        }
+    }
+    put_double(&mut out, 3, histogram.sum);
+    put_number(&mut out, 4, zigzag(histogram.schema.into()));
+    put_double(&mut out, 5, histogram.zero_threshold);
+    spans(&mut out, 8, &histogram.negative_spans);
+    spans(&mut out, 11, &histogram.positive_spans);
+    match &histogram.counts {
+        Counts::Integer(counts) => {
+            deltas(&mut out, 9, &counts.negative);
+            deltas(&mut out, 12, &counts.positive);
+        }
+        Counts::Float(counts) => {
+            doubles(&mut out, 10, &counts.negative);
+            doubles(&mut out, 13, &counts.positive);
+        }
+    }
+    let hint = match histogram.reset {
+        ResetHint::Unknown => 0,
+        ResetHint::Reset => 1,
+        ResetHint::NotReset => 2,
+        ResetHint::Gauge => 3,
+    };
+    put_number(&mut out, 14, hint);
+    put_number(&mut out, 15, t.cast_unsigned());
+    doubles(&mut out, 16, &histogram.custom_values);
+    out
+}
+
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
+    put_varint(out, field << 3 | 1);
+    out.extend_from_slice(&v.to_le_bytes());
 }
 
 fn number(kind: MetricKind) -> u64 {

@@ -15,7 +15,33 @@ impl Histogram {
         self.shrank_since(previous)
     }
 
-    /// The same, whatever the hint says.
+    /// The hint it has where it is stored after `before`, which has its own already; `None` where a
+    /// series begins.
+    #[must_use]
+    pub fn hint_after(&self, before: Option<&Self>) -> ResetHint {
+        if matches!(self.reset_hint, ResetHint::Gauge | ResetHint::Reset) {
+            return self.reset_hint;
+        }
+        match before {
+            Some(before) if before.reset_hint != ResetHint::Gauge && !before.is_stale() => {
+                let same_layout = before.schema == self.schema
+                    && before.zero_threshold.total_cmp(&self.zero_threshold).is_eq()
+                    && before.custom_bounds == self.custom_bounds;
+                if self.count < before.count {
+                    ResetHint::Reset
+                } else if !same_layout {
+                    ResetHint::Unknown
+                } else if self.shrank_since(before) {
+                    ResetHint::Reset
+                } else {
+                    ResetHint::NotReset
+                }
+            }
+            _ => ResetHint::Unknown,
+        }
+    }
+
+    /// Whether a counter was reset between `previous` and this, whatever the hint says.
     pub(crate) fn shrank_since(&self, previous: &Self) -> bool {
         if self.count < previous.count || self.has_custom_bounds() != previous.has_custom_bounds() {
             return true;

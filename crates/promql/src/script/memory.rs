@@ -7,7 +7,7 @@ use stoa_model::{Label, Labels, METRIC_NAME, TimestampMs, is_stale};
 
 use super::command::{Load, parse_load};
 use super::series::{Item, Sequence};
-use crate::histogram::{CUSTOM_SCHEMA, Histogram, ResetHint};
+use crate::histogram::{CUSTOM_SCHEMA, Histogram};
 use crate::number::index;
 use crate::storage::{HistogramSeries, Select, Series, Storage, StorageError};
 
@@ -140,34 +140,11 @@ fn store_hints(samples: &mut BTreeMap<TimestampMs, Sample>) {
             before = None;
             continue;
         };
-        let stored = stored_hint(histogram, before.as_deref());
+        let stored = histogram.hint_after(before.as_deref());
         before = Some(Arc::clone(histogram));
         if histogram.reset_hint != stored {
             *histogram = Arc::new(Histogram { reset_hint: stored, ..Histogram::clone(histogram) });
         }
-    }
-}
-
-fn stored_hint(histogram: &Histogram, before: Option<&Histogram>) -> ResetHint {
-    if matches!(histogram.reset_hint, ResetHint::Gauge | ResetHint::Reset) {
-        return histogram.reset_hint;
-    }
-    match before {
-        Some(before) if before.reset_hint != ResetHint::Gauge && !before.is_stale() => {
-            let same_layout = before.schema == histogram.schema
-                && before.zero_threshold.total_cmp(&histogram.zero_threshold).is_eq()
-                && before.custom_bounds == histogram.custom_bounds;
-            if histogram.count < before.count {
-                ResetHint::Reset
-            } else if !same_layout {
-                ResetHint::Unknown
-            } else if histogram.shrank_since(before) {
-                ResetHint::Reset
-            } else {
-                ResetHint::NotReset
-            }
-        }
-        _ => ResetHint::Unknown,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::BatchRecord;
-use crate::batch::{BATCH_SAMPLES_MAX, HISTOGRAM_NUMBERS_MAX, histogram_cells};
+use crate::batch::BATCH_SAMPLES_MAX;
 use crate::bytes::{Cursor, Malformed, put_bytes, put_varint, put_zigzag};
 use crate::chunk::{Effort, decode_histograms, encode_histograms};
 use crate::{HistogramSample, SeriesRef};
@@ -43,8 +43,8 @@ pub(crate) fn put_histograms(
 }
 
 impl HistogramsRecord {
-    /// Reads a batch with histograms; it holds at most [`BATCH_SAMPLES_MAX`] of these, each valid and
-    /// of up to [`HISTOGRAM_NUMBERS_MAX`] numbers.
+    /// Reads a batch with histograms; it holds at most [`BATCH_SAMPLES_MAX`] of these, each one
+    /// that is storable.
     pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
         let mut body = Cursor::new(cursor.bytes()?);
         let batch = BatchRecord::get(&mut body)?;
@@ -63,12 +63,12 @@ impl HistogramsRecord {
             let series = series.ok_or(Malformed("series reference over 32 bits"))?;
             decode_histograms(cursor.bytes()?, 1, &mut decoded)?;
             let histogram = decoded.pop().ok_or(Malformed("no histogram"))?;
-            if histogram_cells(&histogram) > HISTOGRAM_NUMBERS_MAX || histogram.validate().is_err()
-            {
+            let (t_ms, series, histogram) = (last_t, SeriesRef(series), Arc::new(histogram));
+            let sample = HistogramSample { t_ms, series, histogram };
+            if !sample.is_storable() {
                 return Err(Malformed("a histogram that is none, or too large"));
             }
-            let (t_ms, series, histogram) = (last_t, SeriesRef(series), Arc::new(histogram));
-            histograms.push(HistogramSample { t_ms, series, histogram });
+            histograms.push(sample);
         }
         Ok(Self { batch, histograms })
     }

@@ -1,0 +1,180 @@
+//! A native histogram, which both versions write alike (`Histogram` of their `.proto` files).
+
+use stoa_model::TimestampMs;
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
+
+use super::wire::{Fields, Value};
+use super::{Budget, Malformed, ReadError};
+
+/// A histogram as it is read.
+#[derive(Default)]
+struct Parts {
+    count: u64,
+    zero_count: u64,
+    float_count: Option<f64>,
+    float_zero_count: f64,
+    sum: f64,
+    schema: i32,
+    zero_threshold: f64,
+    positive: Side,
+    negative: Side,
+    custom_values: Vec<f64>,
+    reset: ResetHint,
+    t_ms: TimestampMs,
+}
+
+/// The buckets above or below zero.
+#[derive(Default)]
+struct Side {
+    spans: Vec<Span>,
+    deltas: Vec<i64>,
+    counts: Vec<f64>,
+}
+
+/// Reads one. It is not checked: [`Histogram::validate`] says whether it is one.
+pub(super) fn histogram(
+    message: &[u8],
+    budget: &mut Budget,
+) -> Result<(TimestampMs, Histogram), ReadError> {
+    budget.take_histogram()?;
+    let mut fields = Fields(message);
+    let mut parts = Parts::default();
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => parts.count = value.number(field)?,
+            2 => parts.float_count = Some(value.double(field)?),
+            3 => parts.sum = value.double(field)?,
+            4 => parts.schema = narrow(value.number(field)?),
+            5 => parts.zero_threshold = value.double(field)?,
+            6 => parts.zero_count = value.number(field)?,
+            7 => parts.float_zero_count = value.double(field)?,
+            8 => parts.negative.spans.push(span(value.bytes(field)?, budget)?),
+            9 => numbers(field, value, budget, &mut parts.negative.deltas)?,
+            10 => doubles(field, value, budget, &mut parts.negative.counts)?,
+            11 => parts.positive.spans.push(span(value.bytes(field)?, budget)?),
+            12 => numbers(field, value, budget, &mut parts.positive.deltas)?,
+            13 => doubles(field, value, budget, &mut parts.positive.counts)?,
+            14 => parts.reset = hint(value.number(field)?),
+            15 => parts.t_ms = value.number(field)?.cast_signed(),
+            16 => doubles(field, value, budget, &mut parts.custom_values)?,
+            _ => {}
+        }
+    }
+    Ok((parts.t_ms, parts.histogram()))
+}
+
+impl Parts {
+    fn histogram(self) -> Histogram {
+        let Self { positive, negative, .. } = self;
+        // The one that is there says which kind it is.
+        let counts = match self.float_count {
+            Some(count) => Counts::Float(BucketCounts {
+                count,
+                zero_count: self.float_zero_count,
+                positive: positive.counts,
+                negative: negative.counts,
+            }),
+            None => Counts::Integer(BucketCounts {
+                count: self.count,
+                zero_count: self.zero_count,
+                positive: added_up(&positive.deltas),
+                negative: added_up(&negative.deltas),
+            }),
+        };
+        Histogram {
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            sum: self.sum,
+            positive_spans: positive.spans,
+            negative_spans: negative.spans,
+            custom_values: self.custom_values,
+            counts,
+            reset: self.reset,
+        }
+    }
+}
+
+/// Each bucket's count by the differences. One below zero becomes a number so large that the
+/// histogram is found to be none.
+fn added_up(deltas: &[i64]) -> Vec<u64> {
+    let add = |last: &mut i64, delta: &i64| {
+        *last = last.wrapping_add(*delta);
+        Some(last.cast_unsigned())
+    };
+    deltas.iter().scan(0, add).collect()
+}
+
+fn span(message: &[u8], budget: &mut Budget) -> Result<Span, ReadError> {
+    budget.take_number()?;
+    let mut fields = Fields(message);
+    let mut span = Span::default();
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => span.offset = narrow(value.number(field)?),
+            2 => span.length = u32::try_from(value.number(field)?).unwrap_or(u32::MAX),
+            _ => {}
+        }
+    }
+    Ok(span)
+}
+
+/// `sint64`s, packed or one by one.
+fn numbers(
+    field: u64,
+    value: Value<'_>,
+    budget: &mut Budget,
+    out: &mut Vec<i64>,
+) -> Result<(), ReadError> {
+    let Value::Bytes(packed) = value else {
+        budget.take_number()?;
+        out.push(zigzag(value.number(field)?));
+        return Ok(());
+    };
+    let mut packed = Fields(packed);
+    while !packed.0.is_empty() {
+        budget.take_number()?;
+        out.push(zigzag(packed.number()?));
+    }
+    Ok(())
+}
+
+/// `double`s, packed or one by one.
+fn doubles(
+    field: u64,
+    value: Value<'_>,
+    budget: &mut Budget,
+    out: &mut Vec<f64>,
+) -> Result<(), ReadError> {
+    let Value::Bytes(packed) = value else {
+        budget.take_number()?;
+        out.push(value.double(field)?);
+        return Ok(());
+    };
+    let (eights, rest) = packed.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(Malformed::Truncated.into());
+    }
+    for eight in eights {
+        budget.take_number()?;
+        out.push(f64::from_le_bytes(*eight));
+    }
+    Ok(())
+}
+
+fn zigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+/// A `sint32`; one beyond it is as wrong as the bound.
+fn narrow(number: u64) -> i32 {
+    i32::try_from(zigzag(number)).unwrap_or(i32::MAX)
+}
+
+fn hint(number: u64) -> ResetHint {
+    match number {
+        1 => ResetHint::Reset,
+        2 => ResetHint::NotReset,
+        3 => ResetHint::Gauge,
+        _ => ResetHint::Unknown,
+    }
+}
