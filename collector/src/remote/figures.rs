@@ -16,7 +16,7 @@ const NOTHING: TimestampMs = i64::MIN;
 pub struct TargetFigures {
     /// Its name.
     pub target: String,
-    /// Samples it took.
+    /// Samples it took, native histograms among them, as in all of these.
     pub samples_sent: u64,
     /// Samples it refused for good; dropped.
     pub samples_rejected: u64,
@@ -24,8 +24,6 @@ pub struct TargetFigures {
     pub samples_lost: u64,
     /// Samples whose series the store no longer knew; left out.
     pub samples_orphaned: u64,
-    /// Native histograms, which are not passed on yet.
-    pub histograms_left_out: u64,
     /// Samples of requests that had to be sent again.
     pub samples_retried: u64,
     /// Requests it took.
@@ -54,7 +52,6 @@ pub(super) struct Counters {
     pub(super) samples_sent: AtomicU64,
     pub(super) samples_rejected: AtomicU64,
     pub(super) samples_orphaned: AtomicU64,
-    pub(super) histograms_left_out: AtomicU64,
     pub(super) samples_retried: AtomicU64,
     pub(super) requests_accepted: AtomicU64,
     pub(super) requests_rejected: AtomicU64,
@@ -72,7 +69,6 @@ impl Default for Counters {
             samples_sent: AtomicU64::default(),
             samples_rejected: AtomicU64::default(),
             samples_orphaned: AtomicU64::default(),
-            histograms_left_out: AtomicU64::default(),
             samples_retried: AtomicU64::default(),
             requests_accepted: AtomicU64::default(),
             requests_rejected: AtomicU64::default(),
@@ -113,7 +109,6 @@ impl Counters {
             samples_rejected: self.samples_rejected.load(Relaxed),
             samples_lost: follower.as_ref().map_or(0, |follower| follower.samples_lost),
             samples_orphaned: self.samples_orphaned.load(Relaxed),
-            histograms_left_out: self.histograms_left_out.load(Relaxed),
             samples_retried: self.samples_retried.load(Relaxed),
             requests_accepted: self.requests_accepted.load(Relaxed),
             requests_rejected: self.requests_rejected.load(Relaxed),

@@ -31,17 +31,28 @@ pub(super) fn messages(
     let mut messages = Vec::new();
     let mut writer = Writer::new(version);
     let mut held = 0;
-    for FollowedSeries { labels, samples, .. } in series {
+    let room = |held: usize, left: usize| left.min(samples_max.max(1) - held);
+    for FollowedSeries { labels, samples, histograms } in series {
         let pairs: Vec<(&str, &str)> =
             labels.iter().map(|label| (&*label.name, &*label.value)).collect();
         let said = (version == Version::Two).then(|| described(metadata, labels)).flatten();
         let said = said.as_ref().map(|d| (d.kind, &*d.help, &*d.unit));
         let mut rest = samples.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(samples_max.max(1) - held));
-            writer.described(&pairs, now, said);
+        let mut rest_of_histograms = histograms.as_slice();
+        while !rest.is_empty() || !rest_of_histograms.is_empty() {
+            let (now, later) = rest.split_at(room(held, rest.len()));
+            if !now.is_empty() {
+                writer.described(&pairs, now, said);
+            }
             held += now.len();
             rest = later;
+            let (now, later) = rest_of_histograms.split_at(room(held, rest_of_histograms.len()));
+            if !now.is_empty() {
+                let now: Vec<_> = now.iter().map(|(t, histogram)| (*t, &**histogram)).collect();
+                writer.histograms(&pairs, &now);
+            }
+            held += now.len();
+            rest_of_histograms = later;
             if held >= samples_max {
                 messages.push(finish(std::mem::replace(&mut writer, Writer::new(version)), held));
                 held = 0;
@@ -89,17 +100,19 @@ mod tests {
 
     use stoa_exchange::remote_write::{self, Series, Visitor};
     use stoa_model::MetricKind;
+    use stoa_model::histogram::Histogram;
     use stoa_wal::disk::SimDisk;
 
     use super::*;
 
     #[derive(Default)]
-    struct Seen(Vec<(String, Vec<(i64, f64)>)>, Vec<(String, MetricKind)>);
+    struct Seen(Vec<(String, Vec<(i64, f64)>)>, Vec<(String, MetricKind)>, Vec<i64>);
 
     impl Visitor for Seen {
         fn series(&mut self, series: &Series<'_>) {
             let (_, name) = series.labels.unwrap()[0];
             self.0.push((String::from_utf8(name.to_vec()).unwrap(), series.samples.to_vec()));
+            self.2.extend(series.histograms.iter().map(|(t, _)| *t));
         }
         fn metadata(&mut self, metadata: &remote_write::Metadata<'_>) {
             self.1.push((String::from_utf8(metadata.name.to_vec()).unwrap(), metadata.kind));
@@ -138,6 +151,15 @@ mod tests {
             assert_eq!(seen[0].1.len(), said, "{:?}", seen[0].1);
         }
         assert_eq!(messages(Version::One, &[], 4, &metadata), []);
+        let mut both = series("d", 0, 3);
+        let at = |t| (t, Arc::new(Histogram::stale()));
+        both.histograms = (10..16).map(at).collect();
+        for version in [Version::One, Version::Two] {
+            let found = messages(version, std::slice::from_ref(&both), 4, &metadata);
+            assert_eq!(found.iter().map(|m| m.samples).collect::<Vec<_>>(), [4, 4, 1]);
+            let times = found.iter().flat_map(|message| seen(version, message).2);
+            assert_eq!(times.collect::<Vec<_>>(), (10..16).collect::<Vec<_>>());
+        }
         let said = descriptions(&metadata);
         assert_eq!(seen(Version::One, &said[0]).1, [("b".to_owned(), MetricKind::Histogram)]);
     }

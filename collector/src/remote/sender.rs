@@ -54,6 +54,8 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(5);
 
 const SAMPLES_WRITTEN: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
 const PROTOCOL: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
 /// A target of remote write; clones are the same.
@@ -251,8 +253,6 @@ impl Sending {
                 newest_ms: followed.max_t,
             };
             add(&target.counters.samples_orphaned, followed.orphaned);
-            let left_out = followed.series.iter().map(|series| series.histograms.len() as u64);
-            add(&target.counters.histograms_left_out, left_out.sum());
             add(&target.counters.log_damaged, followed.damaged);
             (follower, prepared)
         })
@@ -426,9 +426,11 @@ fn verdict(version: Version, status: StatusCode, written: Option<u64>) -> Verdic
     }
 }
 
-/// How many samples an answer of version 2 says were taken.
+/// How many samples and histograms an answer of version 2 says were taken.
 fn written(headers: &HeaderMap) -> Option<u64> {
-    headers.get(SAMPLES_WRITTEN)?.to_str().ok()?.parse().ok()
+    let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+    let samples = number(SAMPLES_WRITTEN)?;
+    Some(samples.saturating_add(number(HISTOGRAMS_WRITTEN).unwrap_or(0)))
 }
 
 /// The wait an answer asks for, when it does so in seconds.

@@ -25,7 +25,6 @@ impl Page {
                     (Some(("outcome", "rejected")), target.samples_rejected as f64),
                     (Some(("outcome", "lost")), target.samples_lost as f64),
                     (Some(("outcome", "orphaned")), target.samples_orphaned as f64),
-                    (Some(("outcome", "histogram")), target.histograms_left_out as f64),
                 ]
             },
         );
