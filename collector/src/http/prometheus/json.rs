@@ -185,6 +185,7 @@ mod tests {
             (9_007_199_254_740_991.0, "9007199254740991"),
             (9_007_199_254_740_992.0, "9007199254740992"),
             (-1.234e17, "-123400000000000000"),
+            (806_585_766_327_760.25, "806585766327760.2"),
             (0.000_012_3, "0.0000123"),
             (0.1 + 0.2, "0.30000000000000004"),
             (1e-6, "0.000001"),
@@ -231,7 +232,8 @@ mod tests {
             let back: f64 = text.parse().unwrap_or(0.5);
             proptest::prop_assert!(back.to_bits() == bits || (back.is_nan() && value.is_nan()));
             if (1e-6..1e21).contains(&value.abs()) {
-                proptest::prop_assert_eq!(text, format!("{value}"));
+                // Of two that are equally near Go takes the even one, `format!` the larger one.
+                proptest::prop_assert_eq!(text.len(), format!("{value}").len());
             }
         }
 
@@ -240,7 +242,9 @@ mod tests {
             #[expect(clippy::cast_precision_loss, reason = "any double will do")]
             let value = mantissa as f64 / 10f64.powi(scale);
             if (1e-6..1e21).contains(&value.abs()) {
-                proptest::prop_assert_eq!(written(|out| float(out, value)), format!("{value}"));
+                let text = written(|out| float(out, value));
+                proptest::prop_assert_eq!(text.len(), format!("{value}").len());
+                proptest::prop_assert_eq!(text.parse(), Ok(value));
             }
         }
 
