@@ -41,7 +41,7 @@ pub use reply::{ApiError, ErrorKind, Success, TRUNCATED};
 pub use settings::settings_routes;
 
 /// Most samples a query may load, or give, to be answered where it was asked: about a millisecond.
-const CHEAP_SAMPLES_MAX: usize = 200_000;
+const CHEAP_SAMPLES_MAX: usize = 100_000;
 
 /// Most series of a selector of such a query.
 const CHEAP_SERIES_MAX: usize = 1000;
@@ -57,6 +57,7 @@ struct Shared {
     engine: Engine,
     /// One of little patience, for what is answered where it was asked.
     cheap: Engine,
+    dear: query::Dear,
     gate: Gate,
     clock: ClockHandle,
     series_max: usize,
@@ -104,6 +105,7 @@ impl Prometheus {
             store,
             engine: Engine::new(limits),
             cheap: Engine::new(cheap),
+            dear: query::Dear::default(),
             gate: Gate::new(query.concurrency_max, query.timeout),
             started_ms: clock(),
             clock: ClockHandle(clock),
