@@ -12,7 +12,7 @@ mod number;
 mod slots;
 mod varint;
 
-pub use decode::{Additions, DecodedTick, Decoder, FamilyText, SeriesText};
+pub use decode::{Additions, DecodedTick, Decoder, Effort, FamilyText, SeriesText};
 pub use encode::Encoder;
 pub use slots::SLOTS_MAX;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stoa_daemon::error_chain;
 use stoa_model::{HostId, Labels, TimestampMs};
-use stoa_proto::frame::FamilyText;
+use stoa_proto::frame::{Effort, FamilyText};
 use stoa_proto::message::{Hello, Push};
 use stoa_proto::v1;
 use stoa_tsdb::{AppendError, Batch, GroupId, SeriesRef};
@@ -30,6 +30,9 @@ const SMALL_SAMPLES_MAX: u32 = 16 << 10;
 
 /// Payload bytes of such a frame.
 const SMALL_PAYLOAD_BYTES_MAX: usize = 32 << 10;
+
+/// What a small frame may take, whatever it says of itself: about a millisecond.
+const SMALL: Effort = Effort { raw_bytes: 256 << 10, slots: 4 * SMALL_SAMPLES_MAX as usize };
 
 /// Where answers of a stream go.
 pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
@@ -220,7 +223,7 @@ impl Task {
         let ingest = Arc::clone(&self.ingest);
         if !is_small(&frame) {
             let whole = ingest.aside(move || {
-                let actions = match self.read(frame, now) {
+                let actions = match self.read(frame, Effort::ALL, now) {
                     Step::Done(actions) => actions,
                     Step::Read(read) => self.take(read, now),
                 };
@@ -228,7 +231,7 @@ impl Task {
             });
             return whole.await;
         }
-        let actions = match self.read(frame, now) {
+        let actions = match self.read(frame, SMALL, now) {
             Step::Done(actions) => actions,
             Step::Read(read) if read.defines() => {
                 let rest = ingest.aside(move || {
@@ -243,7 +246,7 @@ impl Task {
     }
 
     /// Needs nothing of the store.
-    fn read(&mut self, frame: Frame, now: TimestampMs) -> Step {
+    fn read(&mut self, frame: Frame, effort: Effort, now: TimestampMs) -> Step {
         match frame {
             Frame::Opened { call, out } => {
                 self.calls.insert(call, out);
@@ -251,7 +254,7 @@ impl Task {
             }
             // What a call brought that has been ended meanwhile comes again on another.
             Frame::Push { call, .. } if !self.calls.contains_key(&call) => Step::Done(Vec::new()),
-            Frame::Push { call, push } => Step::Read(self.machine.read(call, push, now)),
+            Frame::Push { call, push } => Step::Read(self.machine.read(call, push, effort, now)),
             Frame::Ended(call) => {
                 self.calls.remove(&call);
                 Step::Done(self.machine.call_ended(call))
@@ -353,7 +356,7 @@ impl Task {
 }
 
 /// Whether decoding a frame takes well under a millisecond, if it is as large as it says. One that
-/// lies costs a thread of the runtime a few.
+/// turns out larger is left at [`SMALL`] and asked for again, as a key frame, which is read aside.
 fn is_small(frame: &Frame) -> bool {
     match frame {
         Frame::Push { push: Push::Data(data), .. } => {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use stoa_model::{HostId, TimestampMs};
 use stoa_proto::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, Stream};
-use stoa_proto::frame::{Additions, DecodedTick, Decoder, FrameError};
+use stoa_proto::frame::{Additions, DecodedTick, Decoder, Effort, FrameError};
 use stoa_proto::message::{Data, Hello, Push, PushReply, Welcome};
 use stoa_tsdb::{Batch, GroupId, Mark as StoredMark, Row};
 
@@ -326,15 +326,16 @@ impl AgentIngest {
         catalog: &dyn Catalog,
         now: TimestampMs,
     ) -> Vec<Action> {
-        let read = self.read(id, push, now);
+        let read = self.read(id, push, Effort::ALL, now);
         self.take(read, catalog, now)
     }
 
     /// Reads a frame as far as no catalog is needed; what comes of it goes to [`Self::take`] before
-    /// anything else is told to the machine.
-    pub fn read(&mut self, id: CallId, push: Push, now: TimestampMs) -> Read {
+    /// anything else is told to the machine. A frame that takes more than `effort` is asked for again
+    /// as a key frame, like one that cannot be read.
+    pub fn read(&mut self, id: CallId, push: Push, effort: Effort, now: TimestampMs) -> Read {
         let what = match push {
-            Push::Data(data) => match self.decode(id, &data, now) {
+            Push::Data(data) => match self.decode(id, &data, effort, now) {
                 Ok(ticks) => What::Ticks(ticks),
                 Err(refusal) => What::Refused(refusal),
             },
@@ -447,7 +448,13 @@ impl AgentIngest {
     }
 
     /// Decodes a frame's ticks, once all that can be said without them is fine.
-    fn decode(&mut self, id: CallId, data: &Data, now: TimestampMs) -> Result<Ticks, Refusal> {
+    fn decode(
+        &mut self,
+        id: CallId,
+        data: &Data,
+        effort: Effort,
+        now: TimestampMs,
+    ) -> Result<Ticks, Refusal> {
         let Some(call) = self.calls.get_mut(&id) else {
             return Err("data without a begin".into());
         };
@@ -456,7 +463,7 @@ impl AgentIngest {
         let seq_first = data.seq.checked_sub(u64::from(data.ticks) - 1).filter(|first| *first > 0);
         let seq_first = seq_first.ok_or("a frame numbered below 1")?;
         let begin = call.begins.saturating_sub(1);
-        let decoded = decode(call, data);
+        let decoded = decode(call, data, effort);
         self.figures.frames += 1;
         self.figures.payload_bytes += data.payload.len() as u64;
         self.budget.purge(self.calls.values().map(|call| &call.dictionary), now);
@@ -696,7 +703,11 @@ impl UnderWay {
 }
 
 /// The ticks of a frame; `None` when a key frame is awaited and this is none.
-fn decode(call: &mut Call, data: &Data) -> Result<Option<Vec<DecodedTick>>, FrameError> {
+fn decode(
+    call: &mut Call,
+    data: &Data,
+    effort: Effort,
+) -> Result<Option<Vec<DecodedTick>>, FrameError> {
     if data.key {
         call.decoder = Some(Decoder::new()?);
         call.dictionary = Dictionary::default();
@@ -709,7 +720,7 @@ fn decode(call: &mut Call, data: &Data) -> Result<Option<Vec<DecodedTick>>, Fram
             Err(FrameError::Malformed("not a key frame where one is due"))
         };
     };
-    let ticks = decoder.decode(&data.payload)?;
+    let ticks = decoder.decode_within(&data.payload, effort)?;
     if u32::try_from(ticks.len()) != Ok(data.ticks) {
         return Err(FrameError::Malformed("not as many ticks as said"));
     }

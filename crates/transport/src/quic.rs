@@ -1,7 +1,5 @@
 //! quinn's settings: windows, timers, keys.
 
-mod gather;
-
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -9,14 +7,13 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Runtime as _, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tokio::runtime::Handle;
 
-use self::gather::Gather;
 use crate::ResetKeys;
 
 /// A connection that heard nothing for so long is dead.
@@ -107,8 +104,7 @@ pub(crate) fn listen(
     let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
     let cid_key = keys.cid_key;
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
-    let socket = Arc::new(Gather::new(TokioRuntime.wrap_udp_socket(socket)?));
-    Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
 }
 
 /// Closes a connection whose streams have just been cut, once what is under way has had the time to

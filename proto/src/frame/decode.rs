@@ -61,6 +61,20 @@ pub struct DecodedTick {
     pub rows: Vec<(u32, f64)>,
 }
 
+/// How much decoding one payload may take; what is over it is [`FrameError::Limit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Bytes unpacked.
+    pub raw_bytes: usize,
+    /// Slots walked over, all ticks together; samples are no more.
+    pub slots: usize,
+}
+
+impl Effort {
+    /// What any payload may take.
+    pub const ALL: Self = Self { raw_bytes: RAW_BYTES_MAX, slots: TICKS_MAX * SLOTS_MAX };
+}
+
 /// Decodes the payloads of one leg on one call, in order. After an error its state is void: only
 /// a key frame and a new decoder go on.
 pub struct Decoder {
@@ -89,17 +103,33 @@ impl Decoder {
     /// # Errors
     /// [`FrameError`] when the bytes break the format or a bound; the decoder is void then.
     pub fn decode(&mut self, payload: &[u8]) -> Result<Vec<DecodedTick>, FrameError> {
+        self.decode_within(payload, Effort::ALL)
+    }
+
+    /// As [`Self::decode`], with less effort allowed.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_within(
+        &mut self,
+        payload: &[u8],
+        effort: Effort,
+    ) -> Result<Vec<DecodedTick>, FrameError> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(FrameError::Limit { what: "bytes", limit: PAYLOAD_BYTES_MAX });
         }
-        let bytes = self.decompress(payload)?;
+        let bytes = self.decompress(payload, effort.raw_bytes)?;
         let mut cursor = Cursor::new(&bytes);
         let mut ticks: Vec<DecodedTick> = Vec::new();
-        let mut samples = 0;
+        let (mut samples, mut walked) = (0, 0_usize);
         self.labels = 0;
         while !cursor.is_empty() {
             if ticks.len() == TICKS_MAX {
                 return Err(FrameError::Limit { what: "ticks", limit: TICKS_MAX });
+            }
+            walked += self.slots.len();
+            if walked > effort.slots {
+                return Err(FrameError::Limit { what: "slots", limit: effort.slots });
             }
             let tick = self.take_tick(&mut cursor)?;
             samples += tick.rows.len();
@@ -114,7 +144,7 @@ impl Decoder {
         Ok(ticks)
     }
 
-    fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+    fn decompress(&mut self, payload: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
         let mut bytes = Vec::with_capacity(payload.len().saturating_mul(4).max(UNPACKED_BYTES_MIN));
         let mut input = InBuffer::around(payload);
         loop {
@@ -125,8 +155,8 @@ impl Decoder {
             let mut output = OutBuffer::around_pos(&mut bytes, filled);
             let hint = self.zstd.run(&mut input, &mut output).map_err(FrameError::Decompress)?;
             let full = output.pos() == output.capacity();
-            if output.pos() > RAW_BYTES_MAX {
-                return Err(FrameError::Limit { what: "bytes unpacked", limit: RAW_BYTES_MAX });
+            if output.pos() > limit {
+                return Err(FrameError::Limit { what: "bytes unpacked", limit });
             }
             if hint == 0 {
                 return Err(FrameError::Malformed("the compressed stream has ended"));

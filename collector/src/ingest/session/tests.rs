@@ -1,5 +1,8 @@
-use stoa_model::Labels;
-use stoa_proto::frame::FamilyText;
+use std::sync::Arc;
+
+use stoa_model::{Labels, MetricKind};
+use stoa_proto::frame::{Encoder, FamilyText};
+use stoa_proto::tick::{FamilyInfo, Series, Tick};
 use stoa_tsdb::SeriesRef;
 
 use super::*;
@@ -75,4 +78,44 @@ fn frames_without_samples_wait_within_a_bound_too() {
     let last = machine.appended(durable);
     let reply = PushReply::Durable { begin: 0, seq, losses: Vec::new() };
     assert_eq!(last, [Action::Reply { call: 1, reply }]);
+}
+
+#[test]
+fn a_frame_that_takes_more_than_is_allowed_is_asked_for_as_a_key_frame() {
+    let family = FamilyInfo {
+        name: "m".to_owned(),
+        help: String::new(),
+        unit: String::new(),
+        kind: MetricKind::Gauge,
+    };
+    let family = Arc::new(family);
+    let series = |id: u32| {
+        let labels = Labels::from_pairs_last_wins([("__name__", "m"), ("n", &id.to_string())]);
+        Arc::new(Series { id, family: Arc::clone(&family), labels })
+    };
+    let samples: Vec<_> = (0..100).map(|id| (series(id), 1.0)).collect();
+    let ticks: Vec<Tick> =
+        (1..=100).map(|t| Tick { t: t * 1000, samples: samples.clone() }).collect();
+    let mut encoder = Encoder::new().unwrap();
+    let first = encoder.encode(&[&ticks[0]]).unwrap();
+    let rest = encoder.encode(&ticks[1..].iter().collect::<Vec<_>>()).unwrap();
+    // It says of itself that it is small, and unpacks to much.
+    let data = |seq, ticks, key, payload| Push::Data(Data { seq, ticks, samples: 1, key, payload });
+    for (effort, is_read) in [
+        (Effort::ALL, true),
+        (Effort { raw_bytes: Effort::ALL.raw_bytes, slots: 99 * 100 }, true),
+        (Effort { raw_bytes: Effort::ALL.raw_bytes, slots: 98 * 100 }, false),
+        (Effort { raw_bytes: 50, slots: Effort::ALL.slots }, false),
+    ] {
+        let mut machine = machine();
+        machine.push(1, begin(leg(Stream::Metrics)), &NoCatalog, 0);
+        machine.push(1, data(1, 1, true, first.clone()), &NoCatalog, 0);
+        let read = machine.read(1, data(100, 99, false, rest.clone()), effort, 0);
+        let actions = machine.take(read, &NoCatalog, 0);
+        let is_resync = |action: &Action| {
+            matches!(action, Action::Reply { reply: PushReply::Resync { seq: 2, .. }, .. })
+        };
+        assert_eq!(!actions.iter().any(is_resync), is_read, "{effort:?}: {actions:?}");
+        assert_eq!(machine.figures().resyncs, u64::from(!is_read));
+    }
 }
