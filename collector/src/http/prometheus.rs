@@ -40,12 +40,6 @@ pub use params::{
 pub use reply::{ApiError, ErrorKind, Success, TRUNCATED};
 pub use settings::settings_routes;
 
-/// Most samples a query may load, or give, to be answered where it was asked: about a millisecond.
-const CHEAP_SAMPLES_MAX: usize = 100_000;
-
-/// Most series of a selector of such a query.
-const CHEAP_SERIES_MAX: usize = 1000;
-
 /// The API over a store; clones are cheap and all the same.
 #[derive(Clone, Debug)]
 pub struct Prometheus(Arc<Shared>);
@@ -55,9 +49,6 @@ pub struct Prometheus(Arc<Shared>);
 struct Shared {
     store: Store,
     engine: Engine,
-    /// One of little patience, for what is answered where it was asked.
-    cheap: Engine,
-    dear: query::Dear,
     gate: Gate,
     clock: ClockHandle,
     series_max: usize,
@@ -91,21 +82,14 @@ impl Prometheus {
         clock: Clock,
         elsewhere: Option<Elsewhere>,
     ) -> Self {
-        let limits = Limits {
+        let engine = Engine::new(Limits {
             samples_max: query.samples_max,
             series_max: query.series_max,
             ..Limits::default()
-        };
-        let cheap = Limits {
-            samples_max: query.samples_max.min(CHEAP_SAMPLES_MAX),
-            series_max: query.series_max.min(CHEAP_SERIES_MAX),
-            ..limits
-        };
+        });
         Self(Arc::new(Shared {
             store,
-            engine: Engine::new(limits),
-            cheap: Engine::new(cheap),
-            dear: query::Dear::default(),
+            engine,
             gate: Gate::new(query.concurrency_max, query.timeout),
             started_ms: clock(),
             clock: ClockHandle(clock),

@@ -1,6 +1,5 @@
 //! Connections: accepted within bounds, TLS spoken where asked for, each request handed to the
-//! router with the [`PeerAddress`] it came from. Connections are accepted where [`serve`] runs and
-//! served on threads of their own ([`threads`]).
+//! router with the [`PeerAddress`] it came from.
 //!
 //! Bounds: [`CONNECTIONS_MAX`] at once (further ones wait in the kernel's queue), of which an address
 //! has its share ([`Places`]), each with a handshake and headers in time. At shutdown no new
@@ -9,7 +8,6 @@
 
 mod places;
 mod pulse;
-mod threads;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,7 +33,6 @@ use super::access::PeerAddress;
 use super::tls::HttpTls;
 use places::Place;
 use pulse::{Held, Lapse, Pulse, Watched};
-use threads::Threads;
 
 pub use places::{CONNECTIONS_MAX, HEADERS, HttpFigures, IDLE, Limits, PER_ADDRESS_MAX, Places};
 
@@ -69,13 +66,6 @@ pub async fn serve(
     places: Arc<Places>,
     shutdown: CancellationToken,
 ) {
-    let threads = match Threads::start() {
-        Ok(threads) => threads,
-        Err(error) => {
-            tracing::error!(%error, "start threads for HTTP connections");
-            return;
-        }
-    };
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let gone = CancellationToken::new();
@@ -100,15 +90,10 @@ pub async fn serve(
             shutdown: shutdown.clone(),
         };
         let (tls, gone) = (tls.clone(), gone.clone());
-        // It wakes the thread that serves it, not this one.
-        let stream = stream.into_std();
-        threads.spawn(&connections, async move {
-            match stream.and_then(TcpStream::from_std) {
-                Ok(stream) => tokio::select! {
-                    () = gone.cancelled() => {}
-                    () = door.open(stream, tls) => {}
-                },
-                Err(error) => tracing::warn!(%error, %from, "take an HTTP connection over"),
+        connections.spawn(async move {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = door.open(stream, tls) => {}
             }
             drop(permit);
         });
@@ -119,7 +104,6 @@ pub async fn serve(
         gone.cancel();
         connections.wait().await;
     }
-    threads.join().await;
 }
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);

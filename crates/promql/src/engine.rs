@@ -132,6 +132,7 @@ impl Engine {
             ordered: if is_range { None } else { shown_order(expr) },
             notes: RefCell::new(Annotations::default()),
             samples: Cell::new(0),
+            visited: Cell::new(0),
             place: Cell::new(expr.span),
         };
         let steps = Steps::new(times.start, times.end, times.step.max(1));

@@ -51,6 +51,9 @@ pub(crate) enum Evaluated {
     Text(String),
 }
 
+/// How many samples are looked at between two questions whether to go on.
+const VISITS: usize = 1 << 17;
+
 /// One query under evaluation.
 pub(crate) struct Evaluator<'a> {
     pub(crate) storage: &'a dyn Storage,
@@ -65,6 +68,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) notes: RefCell<Annotations>,
     /// Samples loaded so far.
     pub(crate) samples: StdCell<usize>,
+    /// Samples looked at since the caller was asked last.
+    pub(crate) visited: StdCell<usize>,
     /// The expression that is evaluated.
     pub(crate) place: StdCell<Span>,
 }
@@ -77,6 +82,18 @@ impl Evaluator<'_> {
     /// Fails once the caller wants the query to end.
     pub(crate) fn check_cancelled(&self) -> Result<(), QueryError> {
         if (self.cancelled)() { Err(QueryError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Counts samples looked at; asks [`Self::check_cancelled`] now and then, so that windows that
+    /// overlap a thousandfold end too.
+    pub(crate) fn visit(&self, samples: usize) -> Result<(), QueryError> {
+        let visited = self.visited.get().saturating_add(samples);
+        if visited < VISITS {
+            self.visited.set(visited);
+            return Ok(());
+        }
+        self.visited.set(0);
+        self.check_cancelled()
     }
 
     /// Refuses a result of that many rows before it is made.

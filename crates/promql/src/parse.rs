@@ -30,8 +30,8 @@ const QUERY_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting accepted; deeper ones would exhaust a thread's stack.
 const DEPTH_MAX: usize = 100;
 
-/// Most operators of one precedence in a row, which nest to the left.
-const CHAIN_MAX: usize = 250;
+/// Highest tree accepted; operators in a row nest to the left.
+const HEIGHT_MAX: usize = 350;
 
 /// What is wrong with the text, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

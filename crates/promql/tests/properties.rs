@@ -279,6 +279,19 @@ fn a_query_stops_when_told_to() {
 }
 
 #[test]
+fn a_query_stops_amid_windows_that_overlap() {
+    // One series: what is loaded is little, what is looked at is not.
+    let asked = std::cell::Cell::new(0);
+    let late = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 20
+    };
+    let query = "quantile_over_time(0.5, vector(1)[1d:10s])";
+    let stopped = Engine::default().range(&memory(), query, 0, 10_000_000, 1000, &late);
+    assert!(matches!(stopped, Err(QueryError::Cancelled)), "{stopped:?}");
+}
+
+#[test]
 fn limits_are_kept() {
     let ask = |limits: Limits, query: &str, end: i64, step: i64| {
         Engine::new(limits)

@@ -3,11 +3,7 @@
 //! A query runs on a blocking thread and looks at its [`Stop`] now and then. It is told to stop when
 //! its time is up or when the one who asked has gone away (the handler's future is dropped); the
 //! answer does not wait for it, but its place is free only once it has really stopped.
-//!
-//! What may be cheap is tried first where it was asked for ([`Gate::here`]), within bounds that keep
-//! the connection's thread for a few milliseconds at most: two changes of thread cost more.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,26 +50,15 @@ pub struct GateFigures {
     pub running: u64,
 }
 
-/// How long work may take where it was asked for.
-const HERE: Duration = Duration::from_millis(5);
-
 /// Says whether to go on.
 #[derive(Clone, Debug)]
-pub struct Stop {
-    asked: Arc<AtomicBool>,
-    deadline: Option<Instant>,
-}
+pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    fn new(deadline: Option<Instant>) -> Self {
-        Self { asked: Arc::default(), deadline }
-    }
-
-    /// Whether nobody wants the answer any more, or not from here.
+    /// Whether nobody wants the answer any more.
     #[must_use]
     pub fn asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -87,7 +72,7 @@ struct StopOnDrop {
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if !self.answered {
-            self.stop.asked.store(true, Ordering::Relaxed);
+            self.stop.0.store(true, Ordering::Relaxed);
             self.counters.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -98,6 +83,7 @@ struct Running(Arc<Counters>);
 
 impl Running {
     fn new(counters: &Arc<Counters>) -> Self {
+        counters.started.fetch_add(1, Ordering::Relaxed);
         counters.running.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(counters))
     }
@@ -141,20 +127,6 @@ impl Gate {
         }
     }
 
-    /// Runs work on this thread if it is its turn at once; `None` when it is not, or when the work
-    /// gave up because it was told to stop, found that it is not as cheap as it has to be, or
-    /// panicked: what becomes of it then, [`Self::run`] is to say.
-    pub fn here<T>(&self, timeout: Duration, work: impl FnOnce(&Stop) -> Option<T>) -> Option<T> {
-        let turn = self.running.try_acquire().ok()?;
-        let running = Running::new(&self.counters);
-        let stop = Stop::new(Some(Instant::now() + HERE.min(timeout)));
-        let work = || tracing::debug_span!("evaluate").in_scope(|| work(&stop));
-        let done = catch_unwind(AssertUnwindSafe(work)).ok()??;
-        self.counters.started.fetch_add(1, Ordering::Relaxed);
-        drop((running, turn));
-        Some(done)
-    }
-
     /// Runs work on a blocking thread once it is its turn.
     ///
     /// # Errors
@@ -171,7 +143,7 @@ impl Gate {
             return Err(ApiError::new(ErrorKind::Unavailable, message));
         };
         let deadline = Instant::now() + timeout.min(self.timeout_max);
-        let stop = Stop::new(None);
+        let stop = Stop(Arc::new(AtomicBool::new(false)));
         let mut guard = StopOnDrop {
             stop: stop.clone(),
             counters: Arc::clone(&self.counters),
@@ -181,7 +153,6 @@ impl Gate {
         let outcome = tokio::time::timeout_at(deadline, async {
             let turn = turn.await.map_err(|_closed| stopped())?;
             let running = Running::new(&self.counters);
-            self.counters.started.fetch_add(1, Ordering::Relaxed);
             let span = tracing::debug_span!("evaluate");
             let task = tokio::task::spawn_blocking(move || {
                 let result = span.in_scope(|| work(&stop));
@@ -193,7 +164,7 @@ impl Gate {
         .await;
         guard.answered = true;
         outcome.unwrap_or_else(|_elapsed| {
-            guard.stop.asked.store(true, Ordering::Relaxed);
+            guard.stop.0.store(true, Ordering::Relaxed);
             self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
             Err(ApiError::new(ErrorKind::Timeout, "query timed out in expression evaluation"))
         })
@@ -271,23 +242,6 @@ mod tests {
             assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
         }
         assert_eq!(gate.figures().refused, 1);
-    }
-
-    #[tokio::test]
-    async fn work_here_takes_a_turn_and_ends_in_time() {
-        let gate = Gate::new(1, LONG);
-        let within = |_: &Stop| gate.here(LONG, |_| Some(1)).or(Some(2));
-        assert_eq!(gate.here(LONG, within), Some(2));
-        let until_stopped = |stop: &Stop| {
-            while !stop.asked() {
-                std::thread::yield_now();
-            }
-            None::<()>
-        };
-        assert_eq!(gate.here(LONG, until_stopped), None);
-        assert_eq!(gate.here(LONG, |_| -> Option<()> { panic!("on purpose") }), None);
-        assert_eq!(gate.run(LONG, |_| Ok(3)).await, Ok(3));
-        assert_eq!((gate.figures().started, gate.figures().running), (2, 0));
     }
 
     #[tokio::test]

@@ -1,18 +1,14 @@
 //! Questions in PromQL: `query`, `query_range`, `query_exemplars`.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::extract::State;
 use stoa_model::TimestampMs;
-use stoa_promql::{Answer, Engine, QueryError, Value};
+use stoa_promql::{Answer, QueryError, Value};
 
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, Stop, json, value};
-use crate::store::StoreView;
+use super::{Shared, json, value};
 
 /// `/api/v1/query`: the value at one instant.
 pub(super) async fn query(
@@ -24,11 +20,13 @@ pub(super) async fn query(
     let timeout = params.timeout(prometheus.gate.timeout_max())?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(&params);
-    let kind = Dear::kind(&text, 0, 0);
-    let ask = move |engine: &Engine, view: &StoreView, stop: &Stop| {
-        engine.instant(view, &text, at, &|| stop.asked())
+    let asked = Arc::clone(&prometheus);
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view();
+        let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
+        Ok(printed(answer, limit, stats))
     };
-    answer(&prometheus, timeout, kind, ask, move |answer| printed(answer, limit, stats)).await
+    prometheus.gate.run(timeout, work).await
 }
 
 /// `/api/v1/query_range`: the values over a range, one per step.
@@ -41,72 +39,15 @@ pub(super) async fn query_range(
     let timeout = params.timeout(prometheus.gate.timeout_max())?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(&params);
-    let kind = Dear::kind(&text, range.end.saturating_sub(range.start), range.step);
-    let ask = move |engine: &Engine, view: &StoreView, stop: &Stop| {
-        engine.range(view, &text, range.start, range.end, range.step, &|| stop.asked())
+    let asked = Arc::clone(&prometheus);
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view();
+        let answer = asked
+            .engine
+            .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
+            .map_err(refused)?;
+        Ok(printed(answer, limit, stats))
     };
-    answer(&prometheus, timeout, kind, ask, move |answer| printed(answer, limit, stats)).await
-}
-
-/// Kinds of query that were not cheap when they were asked last; a dashboard asks the same ones again
-/// and again. The newest of those that fall on one place.
-#[derive(Debug)]
-pub(super) struct Dear([AtomicU64; 256]);
-
-impl Default for Dear {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl Dear {
-    /// What tells queries apart: the text, and how long and fine the range is.
-    fn kind(text: &str, length_ms: i64, step_ms: i64) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (text, length_ms, step_ms).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn place(&self, kind: u64) -> Option<&AtomicU64> {
-        self.0.get((kind % 256) as usize)
-    }
-
-    fn has(&self, kind: u64) -> bool {
-        self.place(kind).is_some_and(|place| place.load(Ordering::Relaxed) == kind)
-    }
-
-    fn add(&self, kind: u64) {
-        if let Some(place) = self.place(kind) {
-            place.store(kind, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Asks here and now if that is cheap, else on a thread that may take its time.
-async fn answer(
-    prometheus: &Arc<Shared>,
-    timeout: Duration,
-    kind: u64,
-    ask: impl Fn(&Engine, &StoreView, &Stop) -> Result<Answer, QueryError> + Send + 'static,
-    print: impl Fn(Answer) -> Success + Send + 'static,
-) -> Result<Success, ApiError> {
-    let view = prometheus.store.view();
-    let cheaply = |stop: &Stop| match ask(&prometheus.cheap, &view, stop) {
-        Ok(answer) => Some(Ok(print(answer))),
-        Err(QueryError::TooManySamples { .. } | QueryError::TooManySeries { .. }) => {
-            prometheus.dear.add(kind);
-            None
-        }
-        Err(QueryError::Cancelled) => None,
-        Err(error) => Some(Err(refused(error))),
-    };
-    if !prometheus.dear.has(kind)
-        && let Some(answered) = prometheus.gate.here(timeout, cheaply)
-    {
-        return answered;
-    }
-    let asked = Arc::clone(prometheus);
-    let work = move |stop: &Stop| ask(&asked.engine, &view, stop).map(print).map_err(refused);
     prometheus.gate.run(timeout, work).await
 }
 

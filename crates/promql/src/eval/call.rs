@@ -412,10 +412,17 @@ impl Evaluator<'_> {
                 && series.histograms.is_empty()
             {
                 let frames = shared.of(&series.times, || vector.frames(&series.times, steps));
-                extrapolation.fill(&series.values, frames, range_seconds, &mut column);
+                extrapolation.fill(
+                    &series.values,
+                    frames,
+                    range_seconds,
+                    &mut column,
+                    |samples| self.visit(samples),
+                )?;
                 floats = !column.is_empty();
             } else {
                 vector.each_window(series, steps, |step, window| {
+                    self.visit(1 + window.times.len() + 16 * window.histograms.len())?;
                     at_step.clear();
                     at_step.extend(scalars.iter().filter_map(|values| values.get(step)));
                     let seen = Seen {

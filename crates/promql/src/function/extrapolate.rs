@@ -129,26 +129,33 @@ impl Extrapolation {
     }
 
     /// Fills a column with the value at each step, of a series with these values whose timestamps
-    /// have these frames.
-    pub(crate) fn fill(
+    /// have these frames. `visit` is told how many values are looked at, and may end it.
+    pub(crate) fn fill<E>(
         self,
         values: &[f64],
         frames: &[Frame],
         range_seconds: f64,
         column: &mut Column,
-    ) {
+        mut visit: impl FnMut(usize) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let resets = self.counter && falls(values);
         for (step, frame) in frames.iter().enumerate() {
             let Some(stretch) = &frame.stretch else { continue };
             let Some(values) = values.get(frame.from..frame.to) else { continue };
             let [first, .., last] = values else { continue };
-            let change = if resets { float_change(values, true) } else { last - first };
+            let change = if resets {
+                visit(values.len())?;
+                float_change(values, true)
+            } else {
+                last - first
+            };
             let mut factor = stretch.factor(self.counter && change > 0.0, *first, change);
             if self.per_second {
                 factor /= range_seconds;
             }
             column.set_float(step, change * factor);
         }
+        Ok(())
     }
 }
 

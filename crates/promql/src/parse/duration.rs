@@ -27,7 +27,7 @@ impl Parser<'_> {
     }
 
     fn duration_expression(&mut self, floor: u8, context: &str) -> Parsed<Duration> {
-        self.nested(|parser| {
+        self.tree(|parser| {
             let mut left = parser.duration_operand(context)?;
             loop {
                 let op = match parser.peek() {
@@ -45,7 +45,9 @@ impl Parser<'_> {
                 }
                 parser.advance();
                 let next = if op == BinaryOp::Pow { precedence } else { precedence + 1 };
+                let left_height = std::mem::take(&mut parser.height);
                 let right = parser.duration_expression(next, context)?;
+                parser.rise(left_height, parser.height)?;
                 let span = left.span.to(right.span);
                 let kind = DurationKind::Binary(op, Box::new(left), Box::new(right));
                 left = Duration { kind, span };

@@ -8,14 +8,14 @@ use super::ast::{
 };
 use super::lexer::{Token, TokenKind, is_identifier, tokenize};
 use super::signature;
-use super::{CHAIN_MAX, DEPTH_MAX, ParseError};
+use super::{DEPTH_MAX, HEIGHT_MAX, ParseError};
 use crate::number::{quote, to_i64};
 
 pub(super) type Parsed<T> = Result<T, ParseError>;
 
 /// The tree of a whole query.
 pub(super) fn parse_expression(query: &str) -> Parsed<Expr> {
-    let mut parser = Parser { query, tokens: tokenize(query)?, at: 0, depth: 0 };
+    let mut parser = Parser { query, tokens: tokenize(query)?, at: 0, depth: 0, height: 0 };
     if parser.peek() == &TokenKind::End {
         return Err(ParseError::new(Span::default(), "no expression found in input"));
     }
@@ -28,6 +28,8 @@ pub(super) struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    /// How many nodes deep the tree is that was parsed last, or the deepest of those side by side.
+    pub(super) height: usize,
 }
 
 impl Parser<'_> {
@@ -113,24 +115,40 @@ impl Parser<'_> {
         result
     }
 
+    /// The same for what nests to the left, where text does not: each node is one higher than what it
+    /// holds. Trees are walked, and dropped, by recursion.
+    pub(super) fn tree<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        let beside = std::mem::take(&mut self.height);
+        let result = self.nested(inner);
+        self.height = self.height.max(beside);
+        result
+    }
+
+    /// A node is made above trees of these heights.
+    pub(super) fn rise(&mut self, left: usize, right: usize) -> Parsed<()> {
+        self.height = 1 + left.max(right);
+        if self.height > HEIGHT_MAX {
+            return Err(ParseError::new(self.span(), "expression is nested too deeply"));
+        }
+        Ok(())
+    }
+
     /// An expression whose operators bind at least as tightly as `floor`.
     fn expression(&mut self, floor: u8) -> Parsed<Expr> {
-        self.nested(|parser| {
+        self.tree(|parser| {
             let mut left = parser.operand()?;
-            let mut chain = 0;
+            parser.rise(parser.height, 0)?;
             while let Some(op) = parser.operator() {
                 let precedence = op.precedence();
                 if precedence < floor {
                     break;
                 }
-                chain += 1;
-                if chain > CHAIN_MAX {
-                    return Err(ParseError::new(parser.span(), "expression is nested too deeply"));
-                }
                 parser.advance();
                 let (matching, return_bool) = parser.modifiers(op)?;
                 let next = if op == BinaryOp::Pow { precedence } else { precedence + 1 };
+                let left_height = std::mem::take(&mut parser.height);
                 let right = parser.expression(next)?;
+                parser.rise(left_height, parser.height)?;
                 let span = left.span.to(right.span);
                 let binary = Binary { op, left, right, matching, return_bool };
                 left = Expr { kind: ExprKind::Binary(Box::new(binary)), span };
@@ -551,6 +569,7 @@ impl Parser<'_> {
             };
             self.expect(&TokenKind::RightBracket, "subquery selector", "\"]\"")?;
             let span = expr.span.to(self.last_span());
+            self.rise(self.height, 0)?;
             let subquery = Subquery { expr, range, step, shift: Shift::default() };
             return Ok(Expr { kind: ExprKind::Subquery(Box::new(subquery)), span });
         }

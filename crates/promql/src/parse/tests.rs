@@ -111,10 +111,25 @@ fn every_function_returns_a_scalar_or_vector() {
 
 #[test]
 fn deep_nesting_is_refused_not_a_crash() {
-    for deep in ["(".repeat(100_000), "-".repeat(100_000), "1+".repeat(100_000), "a[".repeat(9999)]
-    {
-        assert!(parse(&deep).is_err());
+    // Parentheses in chains of operators: each within its own bound.
+    let product = format!("{}1{}", "(".repeat(90), format!("{}) ", "+1".repeat(240)).repeat(90));
+    let subqueries = format!("a{}", "[5m:1m]".repeat(100_000));
+    let durations = format!("a[1s{}]", "+1s".repeat(100_000));
+    for deep in [
+        "(".repeat(100_000),
+        "-".repeat(100_000),
+        "1+".repeat(100_000),
+        product,
+        subqueries,
+        durations,
+    ] {
+        let error = parse(&deep).unwrap_err().to_string();
+        assert!(error.contains("nested too deeply"), "{error}");
     }
+    assert!(parse(&"a[".repeat(9999)).is_err());
+    // Wide is not deep.
+    let wide = format!("max(a) + {}", vec!["sum(rate(a[5m]))"; 240].join(" + "));
+    assert!(parse(&wide).is_ok());
 }
 
 proptest::proptest! {
