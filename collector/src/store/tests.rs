@@ -52,7 +52,8 @@ fn stored(store: &Store, name: &str) -> Vec<(i64, f64)> {
         samples_max: 100_000,
     };
     let found = store.view().select(&select).unwrap();
-    let samples = found.into_iter().flat_map(|s| s.timestamps.to_vec().into_iter().zip(s.values));
+    let samples =
+        found.iter().flat_map(|s| s.timestamps.iter().copied().zip(s.values.iter().copied()));
     samples.collect()
 }
 
