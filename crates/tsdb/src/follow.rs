@@ -55,6 +55,8 @@ pub struct Follower {
     pub(crate) reader: Option<Reader>,
     /// A segment whose unsynced tail is torn: nothing after that was acknowledged.
     pub(crate) torn: Option<u64>,
+    /// How many calls in a row could not open the segment they had come to.
+    pub(crate) unopened: u32,
     pub(crate) departed: Departed,
 }
 
@@ -72,6 +74,8 @@ pub(crate) struct Departed {
     pub(crate) labels: HashMap<SeriesRef, Labels>,
     /// The checkpoint after which they were collected: series leave with one.
     pub(crate) since: Option<u64>,
+    /// There were more than are kept.
+    pub(crate) is_cut: bool,
 }
 
 /// What was read of the log by one call.

@@ -202,6 +202,45 @@ fn what_is_dropped_beyond_the_bounds_is_counted_and_the_rest_arrives() {
 }
 
 #[test]
+fn what_cannot_be_opened_now_is_read_later_and_what_never_can_is_passed_over() {
+    for failing in [1, 2, 3, 5, 9, u64::MAX] {
+        let disk = SimDisk::new(1);
+        // A segment with each maintenance.
+        let db = open(&disk, Options { log_bytes_max: 0, ..options() });
+        let mut follower = db.follow("a").unwrap();
+        let mut sent = Vec::new();
+        for second in 0..120 {
+            append(&db, 1, START + second * 1000, &[(0, second as f64)]);
+            sent.push(second.cast_unsigned());
+            db.sync().unwrap();
+            if second % 40 == 39 {
+                db.maintain(START).unwrap();
+            }
+        }
+        // One reader that comes to segments it cannot open, amid the log.
+        let first = db.read_on(&mut follower, 10);
+        let mut received = values(&first);
+        disk.fail_opens(failing);
+        let mut damaged = 0;
+        for _ in 0..200 {
+            let followed = db.read_on(&mut follower, ALL);
+            received.extend(values(&followed));
+            damaged += followed.damaged;
+        }
+        if failing == u64::MAX {
+            assert!(damaged > 0, "said, and gone past, but for the segment that is written to");
+            disk.clear_faults();
+            append(&db, 1, START + 120_000, &[(0, 120.0)]);
+            db.sync().unwrap();
+            received.extend(drain(&db, &mut follower));
+            assert_eq!(received.last(), Some(&120));
+        } else {
+            assert_eq!((received, damaged), (sent, 0), "{failing} openings failed");
+        }
+    }
+}
+
+#[test]
 fn a_cursor_of_a_log_that_is_gone_begins_anew() {
     let disk = SimDisk::new(1);
     let db = open(&disk, options());

@@ -1,5 +1,6 @@
 //! Followers of the log: reading on, acknowledging, and what is kept for them.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +22,10 @@ use crate::{
 /// What is read of the log by one call although it holds no samples.
 const READ_BYTES_MAX: usize = 16 << 20;
 
+/// How many calls in a row may fail to open a segment before it is passed over: what cannot be opened
+/// now, for want of file descriptors or memory, can be later.
+const OPENINGS_MAX: u32 = 64;
+
 impl Db {
     /// Begins to follow the log, or goes on: where the saved cursor of that name stands, at the end
     /// of what is durable when there is none. From then on the log is kept for it, within bounds,
@@ -36,14 +41,14 @@ impl Db {
             None => {
                 let position = self.writer().log.durable();
                 let cursor = Cursor { position, ..Cursor::default() };
-                self.save_follower(name, cursor)?;
+                self.save_follower(name, cursor, true)?;
                 let standing = Standing { acknowledged: cursor, saved: cursor, samples_lost: 0 };
                 self.followers_mut().by_name.insert(name.to_owned(), standing);
                 cursor
             }
         };
         let (name, departed) = (name.to_owned(), Departed::default());
-        Ok(Follower { name, cursor, reader: None, torn: None, departed })
+        Ok(Follower { name, cursor, reader: None, torn: None, unopened: 0, departed })
     }
 
     /// Ends following under a name; says whether there was one. Not durable before [`Self::sync`].
@@ -51,8 +56,10 @@ impl Db {
     /// # Errors
     /// [`AppendError::DiskFull`], [`AppendError::Stopped`].
     pub fn unfollow(&self, name: &str) -> Result<bool, AppendError> {
+        // First, so that maintenance does not write its cursor down again.
+        let known = self.followers_mut().by_name.remove(name).is_some();
         self.remove_mark(&key_of(name))?;
-        Ok(self.followers_mut().by_name.remove(name).is_some())
+        Ok(known)
     }
 
     /// Reads on from where the last call ended: up to `samples_max` samples, and the rest of the batch
@@ -104,9 +111,15 @@ impl Db {
 
     /// The next thing in the log that is durable.
     fn next_entry(&self, follower: &mut Follower) -> Option<Entry> {
+        use DamageReason::{Misplaced, Missing, Unreadable, Version};
         loop {
             if let Some(reader) = &mut follower.reader {
                 let entry = reader.next();
+                if let Some(Entry::Damage { reason: Unreadable, segment, .. }) = entry {
+                    follower.reader = None;
+                    follower.cursor.position = Position { segment, offset: 0 };
+                    return self.unopened(follower, entry, segment);
+                }
                 follower.cursor.position = reader.reached();
                 if entry.is_some() {
                     return entry;
@@ -120,9 +133,19 @@ impl Db {
             let mut reader = self.log_between(from, durable).ok()?;
             let entry = reader.next();
             let reached = reader.reached();
-            if let Some(Entry::Damage { reason: DamageReason::Missing, segment, .. }) = entry {
-                follower.cursor.position = Position { segment: segment + 1, offset: 0 };
-                return entry;
+            match entry {
+                Some(Entry::Damage { reason: Unreadable, segment, .. }) => {
+                    return self.unopened(follower, entry, segment);
+                }
+                Some(Entry::Damage {
+                    reason: Missing | Version(_) | Misplaced(_),
+                    segment,
+                    ..
+                }) => {
+                    follower.cursor.position = Position { segment: segment + 1, offset: 0 };
+                    return entry;
+                }
+                _ => follower.unopened = 0,
             }
             if reached == from {
                 // Nothing that could be read; it may be there the next time.
@@ -134,6 +157,23 @@ impl Db {
                 return entry;
             }
         }
+    }
+
+    /// A segment that could not be opened is waited for; one that never can be is passed over once it
+    /// is no longer written to.
+    fn unopened(
+        &self,
+        follower: &mut Follower,
+        entry: Option<Entry>,
+        segment: u64,
+    ) -> Option<Entry> {
+        follower.unopened += 1;
+        if follower.unopened < OPENINGS_MAX || segment >= self.writer().log.durable().segment {
+            return None;
+        }
+        follower.unopened = 0;
+        follower.cursor.position = Position { segment: segment + 1, offset: 0 };
+        entry
     }
 
     fn log_between(&self, from: Position, end: Position) -> Result<Reader, WalError> {
@@ -173,10 +213,11 @@ impl Db {
             named.map(|series| (series, state.head.labels(series))).collect()
         };
         if labels.iter().any(|(_, labels)| labels.is_none()) {
-            let mut missing = labels.iter_mut().filter(|(_, labels)| labels.is_none());
-            let known = |departed: &Departed, series| departed.labels.contains_key(&series);
-            if missing.any(|(series, _)| !known(&follower.departed, *series)) {
-                self.collect_departed(&mut follower.departed);
+            let missing = labels.iter().filter(|(_, labels)| labels.is_none());
+            let mut missing: HashSet<SeriesRef> = missing.map(|(series, _)| *series).collect();
+            missing.retain(|series| !follower.departed.labels.contains_key(series));
+            if !missing.is_empty() {
+                self.collect_departed(&mut follower.departed, &missing);
             }
             for (series, labels) in labels.iter_mut().filter(|(_, labels)| labels.is_none()) {
                 *labels = follower.departed.labels.get(series).cloned();
@@ -196,18 +237,18 @@ impl Db {
         followed
     }
 
-    /// Collects the labels of series that left the head, as far as the log has them. Reads the log once
-    /// per checkpoint at most: with one they leave.
-    fn collect_departed(&self, departed: &mut Departed) {
+    /// Collects the labels of series that left the head, as far as the log has them: those wanted now,
+    /// and others as there is room. Reads the log once per checkpoint, with which they leave, unless
+    /// there were too many to keep.
+    fn collect_departed(&self, departed: &mut Departed, wanted: &HashSet<SeriesRef>) {
         let (since, durable) = {
             let writer = self.writer();
             (writer.since, writer.log.durable())
         };
-        if departed.since == Some(since) {
+        if departed.since == Some(since) && !departed.is_cut {
             return;
         }
-        departed.since = Some(since);
-        departed.labels.clear();
+        *departed = Departed { since: Some(since), ..Departed::default() };
         let Ok(reader) = self.log_between(Position::default(), durable) else { return };
         for entry in reader {
             let Entry::Record { kind: KIND_SERIES, payload, .. } = entry else { continue };
@@ -215,9 +256,16 @@ impl Db {
             let defined = bytes.varint().and_then(|_sequence| record::get_series(&mut bytes));
             let Ok((_, defined)) = defined else { continue };
             let state = self.state();
-            let gone = defined.into_iter().filter(|(series, _)| !state.head.knows(*series));
-            let room = DEPARTED_MAX.saturating_sub(departed.labels.len());
-            departed.labels.extend(gone.take(room));
+            for (series, labels) in defined {
+                if state.head.knows(series) {
+                    continue;
+                }
+                if departed.labels.len() < DEPARTED_MAX || wanted.contains(&series) {
+                    departed.labels.insert(series, labels);
+                } else {
+                    departed.is_cut = true;
+                }
+            }
         }
     }
 
@@ -246,7 +294,7 @@ impl Db {
             if !is_new {
                 continue;
             }
-            self.save_follower(&name, acknowledged)?;
+            self.save_follower(&name, acknowledged, false)?;
             if let Some(standing) = self.followers_mut().by_name.get_mut(&name) {
                 standing.saved = acknowledged;
             }
@@ -254,10 +302,13 @@ impl Db {
         Ok(())
     }
 
-    fn save_follower(&self, name: &str, cursor: Cursor) -> Result<(), AppendError> {
+    fn save_follower(&self, name: &str, cursor: Cursor, is_new: bool) -> Result<(), AppendError> {
         let mark = Mark { key: key_of(name), value: encode(cursor) };
         check_mark(&mark)?;
         let mut writer = self.writer();
+        if !is_new && !self.followers_mut().by_name.contains_key(name) {
+            return Ok(());
+        }
         writer.append(KIND_BATCH, |body| {
             record::put_batch(body, GroupId(0), &[], std::slice::from_ref(&mark), &[]);
         })?;
@@ -321,8 +372,12 @@ impl Db {
         now_ms: TimestampMs,
         checkpoint: u64,
     ) -> Result<(), DbError> {
-        let (segments, free_bytes) =
-            (self.writer().log.segments(), self.disk.free_bytes(&self.dir));
+        let segments = self.writer().log.segments();
+        if segments.is_empty() {
+            // The log waits for room on the disk: nothing of it can be removed, so nothing is lost.
+            return Ok(());
+        }
+        let free_bytes = self.disk.free_bytes(&self.dir);
         let mut least = self.followers_mut().expired(checkpoint, now_ms, self.options.follow_ms);
         let kept: Vec<_> = segments.into_iter().filter(|(n, _)| *n < checkpoint).collect();
         let mut kept_bytes: u64 = kept.iter().map(|(_, bytes)| bytes).sum();

@@ -60,6 +60,8 @@ struct State {
     /// Counted up by a crash and a restore: a file handle from before is dead.
     boot: u64,
     capacity_bytes: Option<u64>,
+    /// How many of the next openings of files fail.
+    failing_opens: u64,
 }
 
 impl SimDisk {
@@ -73,6 +75,7 @@ impl SimDisk {
             halted: false,
             boot: 0,
             capacity_bytes: None,
+            failing_opens: 0,
         })))
     }
 
@@ -106,9 +109,16 @@ impl SimDisk {
         state.faults.insert(op, fault);
     }
 
+    /// Lets the next `n` openings of files for reading fail, as for want of file descriptors.
+    pub fn fail_opens(&self, n: u64) {
+        self.lock().failing_opens = n;
+    }
+
     /// Forgets the planned faults that have not happened. A halted disk stays halted.
     pub fn clear_faults(&self) {
-        self.lock().faults.clear();
+        let mut state = self.lock();
+        state.faults.clear();
+        state.failing_opens = 0;
     }
 
     /// Whether a [`Fault::Halt`] has happened since the last crash.
@@ -149,6 +159,7 @@ impl State {
         self.boot += 1;
         self.halted = false;
         self.faults.clear();
+        self.failing_opens = 0;
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -241,6 +252,10 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
         let mut state = self.lock();
         state.alive()?;
+        if state.failing_opens > 0 {
+            state.failing_opens -= 1;
+            return Err(io::Error::other("simulated: too many open files"));
+        }
         let ino = state.tree.file(path)?;
         Ok(Box::new(self.handle(&mut state, ino)?))
     }
