@@ -50,6 +50,8 @@ enum Mood {
     Throttles,
     /// 400 for messages in which a metric of this name stands; takes the others.
     Refuses(&'static str),
+    /// 413 for messages of more samples.
+    AtMost(usize),
 }
 
 /// What the receiver took: per series its values in the order they came.
@@ -144,7 +146,10 @@ async fn take(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: B
                 (StatusCode::BAD_REQUEST, "out of order sample\nand more").into_response()
             }
             Mood::OnlyOne if is_two => StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response(),
-            Mood::One | Mood::OnlyOne | Mood::Throttles | Mood::Refuses(_) => {
+            Mood::AtMost(most) if counted(&message) > most => {
+                StatusCode::PAYLOAD_TOO_LARGE.into_response()
+            }
+            Mood::One | Mood::OnlyOne | Mood::Throttles | Mood::Refuses(_) | Mood::AtMost(_) => {
                 remote_write::read(Version::One, &message, &mut *taken).unwrap();
                 taken.headers = headers;
                 StatusCode::NO_CONTENT.into_response()
@@ -159,6 +164,20 @@ async fn take(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: B
     };
     receiver.seen.send_modify(|requests| *requests += 1);
     answer
+}
+
+/// How many samples a message of version 1 holds.
+fn counted(message: &[u8]) -> usize {
+    struct Count(usize);
+    impl Visitor for Count {
+        fn series(&mut self, series: &Series<'_>) {
+            self.0 += series.samples.len();
+        }
+        fn metadata(&mut self, _metadata: &Metadata<'_>) {}
+    }
+    let mut count = Count(0);
+    remote_write::read(Version::One, message, &mut count).unwrap();
+    count.0
 }
 
 /// A collector that passes on.
@@ -319,6 +338,15 @@ async fn what_is_refused_for_good_is_dropped_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_sent_in_halves() {
+    let (receiver, url) = Receiver::start(Mood::AtMost(5)).await;
+    let mut collector = Collector::start(&target(&url, "")).await;
+    collector.append("t_x", 25).await;
+    receiver.until("all rows, each once", |taken| has(taken, "t_x", 1..=25)).await;
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn version_two_is_sent_to_those_who_take_it() {
     let (receiver, url) = Receiver::start(Mood::Two).await;
     let two = "protobuf_message = \"io.prometheus.write.v2.Request\"";
@@ -455,7 +483,68 @@ async fn an_engine_that_fails_is_said_to() {
     )
     .await;
     check(503, "always", (503, false, "\"errorType\":\"unavailable\"")).await;
+    for status in [408, 425, 429] {
+        check(status, "outside_local", (200, false, "this is only what is kept here: 4")).await;
+    }
     check(401, "outside_local", (200, false, "this is only what is kept here: 401")).await;
     check(422, "outside_local", (422, true, "asked")).await;
     check(400, "always", (400, true, "asked")).await;
+}
+
+/// An engine whose answers have no end, or break off when told `breaks`.
+async fn endless(breaks: bool) -> String {
+    let answer = move || async move {
+        let piece = move |n: u64| match n {
+            9.. if breaks => Err(std::io::Error::other("on purpose")),
+            _ => Ok(Bytes::from_static(&[b' '; 1 << 16])),
+        };
+        axum::body::Body::from_stream(tokio_stream::iter((0..).map(piece)))
+    };
+    let router = Router::new().route("/api/v1/{*rest}", get(answer).post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_does_not_keep_a_place() {
+    let other = endless(false).await;
+    let text = format!(
+        "[query]\nconcurrency_max = 1\n[storage.remote]\nurl = \"{other}\"\nwhen = \"always\""
+    );
+    let mut collector = Collector::start(&text).await;
+    let at = collector.server.as_ref().unwrap().url();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = |timeout: &str| {
+        let url = format!("{at}/api/v1/query?query=up&timeout={timeout}");
+        let send = client.get(url).send();
+        async { tokio::time::timeout(PATIENCE, send).await.unwrap().unwrap() }
+    };
+    // Two that hold their answers and read none of them.
+    let first = ask("2s").await;
+    let second = ask("30s").await;
+    assert!(first.headers().contains_key("x-stoa-answered-by"));
+    assert!(second.headers().contains_key("x-stoa-answered-by"));
+    // One that finds no place in its time is told so.
+    assert_eq!(ask("100ms").await.status().as_u16(), 503);
+    // What was not read in time is not taken for the whole.
+    assert!(first.bytes().await.is_err());
+    // One that goes away leaves its place at once.
+    drop(second);
+    assert_eq!(ask("20s").await.status().as_u16(), 200);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_is_a_failure() {
+    let other = endless(true).await;
+    let text = format!("[storage.remote]\nurl = \"{other}\"\nwhen = \"always\"");
+    let mut collector = Collector::start(&text).await;
+    let url = format!("{}/api/v1/query?query=up", collector.server.as_ref().unwrap().url());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert!(client.get(url).send().await.unwrap().bytes().await.is_err());
+    let figures = collector.server.as_ref().unwrap().parts().figures().elsewhere.unwrap();
+    assert_eq!((figures.answered, figures.failed), (0, 1));
+    collector.stop().await;
 }

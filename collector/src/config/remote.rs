@@ -36,7 +36,7 @@ const RESERVED: [&str; 11] = [
 ];
 
 /// Another engine, and how it is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Endpoint {
     /// Where.
     pub url: Url,
@@ -48,6 +48,19 @@ pub struct Endpoint {
     pub tls: EndpointTls,
     /// How long one request may take.
     pub timeout: Duration,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, headers, credential, tls, timeout } = self;
+        f.debug_struct("Endpoint")
+            .field("url", &without_secrets(url.as_str()))
+            .field("headers", headers)
+            .field("credential", credential)
+            .field("tls", tls)
+            .field("timeout", timeout)
+            .finish()
+    }
 }
 
 /// How a caller shows who it is.
@@ -333,6 +346,12 @@ fn endpoint(
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("url {shown:?}: it begins with http:// or https:// and a host"));
     }
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user && credential.is_some() {
+        return Err(format!(
+            "url {shown:?}: a user in it excludes basic_auth and authorization; leave one out"
+        ));
+    }
     if timeout.0.is_zero() {
         return Err("remote_timeout: 0 would refuse everything".into());
     }
@@ -343,9 +362,11 @@ fn endpoint(
         }
         let header = HeaderName::from_bytes(name.as_bytes()).ok();
         let value = HeaderValue::from_str(&value).ok();
-        let (Some(header), Some(value)) = (header, value) else {
+        let (Some(header), Some(mut value)) = (header, value) else {
             return Err(format!("headers: {name:?} or its value cannot be sent"));
         };
+        // It may be a key.
+        value.set_sensitive(true);
         sent.insert(header, value);
     }
     sent.remove(header::ACCEPT_ENCODING);
@@ -446,6 +467,39 @@ mod tests {
     }
 
     #[test]
+    fn no_way_to_write_a_user_shows_it() {
+        for url in [
+            "https://ann:hunter2@h/w",
+            "https:/ann:hunter2@h/w",
+            "https:///ann:hunter2@h/w",
+            "https:ann:hunter2@h/w",
+            "https:\\\\\\\\ann:hunter2@h/w",
+            "HTTPS://hunter2@h:8428/w?key=hunter2",
+            "https://h/w#hunter2",
+            " https://ann:hunter2@h/w",
+        ] {
+            let text = format!(
+                "[[remote_write]]\nurl = \"{url}\"\nheaders = {{ X-Key = \"hunter2\" }}\n\
+                 [storage.remote]\nurl = \"https:/ann:hunter2@h\""
+            );
+            let config = parse(&text).unwrap();
+            let target = &config.remote_write[0];
+            let debug = format!("{target:?} {:?}", config.remote_read);
+            for shown in [config.to_yaml(), target.name.clone(), debug] {
+                assert!(!shown.contains("hunter2"), "{url}: {shown}");
+            }
+            assert!(target.name.contains("<secret>"), "{}", target.name);
+        }
+        for url in
+            ["ann:hunter2@h/w", "//ann:hunter2@h/w", "ftp://ann:hunter2@h", "https://a:hunter2@"]
+        {
+            let error = parse(&format!("[[remote_write]]\nurl = \"{url}\"")).unwrap_err();
+            let first = error.lines().next().unwrap_or("");
+            assert!(!first.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         let check = |text: &str, expected: &str| {
             let error = parse(&format!("[[remote_write]]\n{text}")).unwrap_err();
@@ -467,6 +521,8 @@ mod tests {
         check(&with("protobuf_message = \"x\""), "unknown variant `x`");
         let both = "basic_auth = { username = \"a\", password = \"b\" }\nauthorization = { credentials = \"c\" }";
         check(&with(both), "exclude each other");
+        let user = "url = \"https:/ann:b@h/w\"\nauthorization = { credentials = \"c\" }";
+        check(user, "a user in it excludes basic_auth and authorization");
         check(&with("[[remote_write]]\nurl = \"http://h/w\""), "two targets are named");
         let read = parse("[storage.remote]\nurl = \"http://h/api/v1/query\"").unwrap_err();
         assert!(read.contains("storage.remote: url is what stands before"), "{read}");

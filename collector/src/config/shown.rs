@@ -1,5 +1,6 @@
 //! The configuration as it is shown to whoever may read: every value in effect, secrets left out.
 
+use reqwest::Url;
 use serde_json::Value;
 use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, Span};
@@ -115,19 +116,25 @@ impl Written {
     }
 }
 
-/// A URL whose user, password and query, where some receivers want a key, are left out.
-pub(super) fn without_secrets(url: &str) -> String {
-    let (url, query) = match url.split_once(['?', '#']) {
-        Some((url, _query)) => (url, format!("?{SECRET}")),
-        None => (url, String::new()),
+/// A URL whose user, password and query, where some receivers want a key, are left out: as written when
+/// it has none, else as it is read, since a URL can be written in more ways than one expects.
+pub(super) fn without_secrets(text: &str) -> String {
+    let url = Url::parse(text).ok().filter(|url| url.host_str().is_some());
+    let Some(url) = url else {
+        // What is no URL may still be meant as one.
+        let is_plain = !text.contains(['@', '?', '#']);
+        return if is_plain { text.to_owned() } else { SECRET.to_owned() };
     };
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority_len = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(authority_len).unwrap_or((rest, ""));
-    match authority.rsplit_once('@') {
-        Some((_user, host)) => format!("{scheme}://{SECRET}@{host}{path}{query}"),
-        None => format!("{url}{query}"),
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let has_query = url.query().is_some() || url.fragment().is_some();
+    if !has_user && !has_query {
+        return text.to_owned();
     }
+    let user = if has_user { format!("{SECRET}@") } else { String::new() };
+    let query = if has_query { format!("?{SECRET}") } else { String::new() };
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    let (scheme, host, path) = (url.scheme(), url.host_str().unwrap_or(""), url.path());
+    format!("{scheme}://{user}{host}{port}{path}{query}")
 }
 
 #[cfg(test)]
@@ -163,8 +170,12 @@ mod tests {
         check("http://otlp.lan:4317", "http://otlp.lan:4317");
         check("http://otlp.lan/v1/a@b", "http://otlp.lan/v1/a@b");
         check("http://otlp.lan/v1?api-key=hunter2", "http://otlp.lan/v1?<secret>");
-        check("http://otlp.lan?key=a@b", "http://otlp.lan?<secret>");
-        check("http://ann:x@otlp.lan?key=hunter2#3", "http://<secret>@otlp.lan?<secret>");
+        check("http://otlp.lan?key=a@b", "http://otlp.lan/?<secret>");
+        check("http://ann:x@otlp.lan?key=hunter2#3", "http://<secret>@otlp.lan/?<secret>");
         check("http://otlp.lan/#hunter2", "http://otlp.lan/?<secret>");
+        check("https:/ann:hunter2@h:1/w", "https://<secret>@h:1/w");
+        check("https:///hunter2@[::1]/w", "https://<secret>@[::1]/w");
+        check("ann:hunter2@h/w", "<secret>");
+        check("otlp.lan:4317", "otlp.lan:4317");
     }
 }

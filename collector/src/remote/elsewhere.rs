@@ -1,29 +1,43 @@
 //! The engine that is asked for what is not kept here: Prometheus's HTTP API over HTTP.
 //!
 //! A question goes out with the parameters it came with and comes back as it is, status and body.
-//! The remote engine's failure (no answer, or 5xx) is the caller's to deal with. Nothing is merged: an
-//! answer is the other's, or ours.
+//! The remote engine's failure (no answer, 5xx, or that we come wrongly or too often) is the caller's to
+//! deal with. Nothing is merged: an answer is the other's, or ours.
 //!
-//! Bounds: [`ANSWER_BYTES_MAX`]; as many questions at once as queries of our own; the endpoint's timeout.
+//! An answer is passed on by a task of its own, which holds the question's place: it ends when all is
+//! passed on, when the one who asked has gone, and at the question's deadline, whoever is slow by then.
+//! An answer that does not come whole is broken off, never ended as if it were all.
+//!
+//! Bounds: [`ANSWER_BYTES_MAX`]; as many questions at once as queries of our own, [`WAITING_MAX`] before
+//! them; the caller's deadline and the endpoint's timeout.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::Url;
 use stoa_daemon::error_chain;
-use tokio::sync::Semaphore;
-use tokio_stream::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::Stream;
 
 use super::client::{Client, ClientError, complaint};
 use crate::config::{RemoteReadConfig, When};
 
 /// The longest answer that is passed through; a longer one is broken off.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Most questions that wait for their turn, as many as queries of our own.
+const WAITING_MAX: usize = 1024;
+
+/// Pieces of an answer read ahead of the one who asked.
+const PIECES_AHEAD: usize = 4;
 
 /// Says that an answer is another engine's.
 pub const ANSWERED_BY: HeaderName = HeaderName::from_static("x-stoa-answered-by");
@@ -46,9 +60,9 @@ pub enum Question {
 /// What the remote engine was asked since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ElsewhereFigures {
-    /// Questions it answered, refusals included.
+    /// Questions it answered, refusals included, and those whose sender went away meanwhile.
     pub answered: u64,
-    /// Questions it failed to answer.
+    /// Questions it failed to answer, or not to the end.
     pub failed: u64,
 }
 
@@ -61,6 +75,7 @@ struct Shared {
     client: Client,
     when: When,
     places: Arc<Semaphore>,
+    waiting: Semaphore,
     answered: AtomicU64,
     failed: AtomicU64,
 }
@@ -76,6 +91,7 @@ impl Elsewhere {
             client: Client::new(&config.endpoint)?,
             when: config.when,
             places: Arc::new(Semaphore::new(places)),
+            waiting: Semaphore::new(WAITING_MAX),
             answered: AtomicU64::default(),
             failed: AtomicU64::default(),
         })))
@@ -100,28 +116,35 @@ impl Elsewhere {
         ElsewhereFigures { answered: answered.load(Relaxed), failed: failed.load(Relaxed) }
     }
 
-    /// Its answer, or in one line why there is none.
+    /// Its answer, or in one line why there is none. The wait for a turn and the whole answer are over
+    /// at `deadline`.
     ///
     /// # Errors
-    /// When it cannot be reached, takes too long, or answers 3xx, 401, 403, 404 or 5xx.
+    /// When it cannot be reached, takes too long, answers 3xx, 5xx or a 4xx that is not about the
+    /// question, or too many wait.
     pub async fn ask(
         &self,
         question: &Question,
         params: &[(String, String)],
+        deadline: Instant,
     ) -> Result<Response, String> {
-        let answer = self.answer(question, params).await;
-        let counter = if answer.is_ok() { &self.0.answered } else { &self.0.failed };
-        counter.fetch_add(1, Relaxed);
-        answer
+        let begun = timeout_at(deadline, self.begin(question, params)).await;
+        match begun.unwrap_or_else(|_elapsed| Err("it took too long".to_owned())) {
+            Ok((response, turn)) => Ok(self.passed_on(response, turn, deadline)),
+            Err(why) => {
+                self.0.failed.fetch_add(1, Relaxed);
+                Err(why)
+            }
+        }
     }
 
-    async fn answer(
+    /// The head of an answer, with the place the question takes.
+    async fn begin(
         &self,
         question: &Question,
         params: &[(String, String)],
-    ) -> Result<Response, String> {
-        let turn = Arc::clone(&self.0.places).acquire_owned().await;
-        let turn = turn.map_err(|_closed| "the collector is stopping".to_owned())?;
+    ) -> Result<(reqwest::Response, OwnedSemaphorePermit), String> {
+        let turn = self.turn().await?;
         let client = &self.0.client;
         let url = url_of(client.url(), question);
         // Only this one is not taken as a form by all.
@@ -131,32 +154,127 @@ impl Elsewhere {
         let request = if by_get { request.query(params) } else { request.form(params) };
         let response = request.send().await.map_err(|error| error_chain(&error.without_url()))?;
         let status = response.status();
-        if !(status.is_success() || status.is_client_error()) || is_setting(status) {
+        if is_failure(status) {
             return Err(format!("{status}: {}", complaint(response).await));
         }
+        Ok((response, turn))
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, String> {
+        let places = Arc::clone(&self.0.places);
+        let Ok(_waiting) = self.0.waiting.try_acquire() else {
+            return Err(format!("more than {WAITING_MAX} questions to it are waiting"));
+        };
+        places.acquire_owned().await.map_err(|_closed| "the collector is stopping".to_owned())
+    }
+
+    fn passed_on(
+        &self,
+        response: reqwest::Response,
+        turn: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Response {
         let json = HeaderValue::from_static("application/json");
         let kind = response.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(json);
-        let by = HeaderValue::from_str(self.host());
-        let mut left = ANSWER_BYTES_MAX;
-        let body = response.bytes_stream().map(move |chunk| {
-            let _turn = &turn;
-            let chunk = chunk.map_err(|error| io::Error::other(error.without_url()))?;
-            left = left.checked_sub(chunk.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-            Ok::<_, io::Error>(chunk)
+        let (pieces, passing) = mpsc::channel(PIECES_AHEAD);
+        let status = response.status();
+        let elsewhere = self.clone();
+        tokio::spawn(async move {
+            elsewhere.pass_on(response, pieces, deadline).await;
+            drop(turn);
         });
-        let mut answer = Response::new(Body::from_stream(body));
+        let mut answer = Response::new(Body::from_stream(Passing { pieces: passing, over: false }));
         *answer.status_mut() = status;
         answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-        if let Ok(by) = by {
+        if let Ok(by) = HeaderValue::from_str(self.host()) {
             answer.headers_mut().insert(ANSWERED_BY, by);
         }
-        Ok(answer)
+        answer
+    }
+
+    /// Passes an answer on, and counts what became of the question.
+    async fn pass_on(&self, response: reqwest::Response, pieces: Pieces, deadline: Instant) {
+        let outcome = pass(response, &pieces, deadline).await;
+        // Counted before the end is told: who has the answer finds it counted.
+        let counter = if outcome.is_ok() { &self.0.answered } else { &self.0.failed };
+        counter.fetch_add(1, Relaxed);
+        match outcome {
+            Ok(Passed::All) => {
+                // An error is that nobody reads any more.
+                let _told = timeout_at(deadline, pieces.send(None)).await;
+            }
+            Ok(Passed::NotTaken) => {}
+            Err(why) => {
+                let host = self.host();
+                tracing::warn!(host, why, "an answer of the remote engine is broken off");
+            }
+        }
     }
 }
 
-/// Whether a status speaks of how we come, not of what is asked.
-fn is_setting(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407)
+/// The pieces of an answer; `None` after the last, without which it is not whole.
+type Pieces = mpsc::Sender<Option<Bytes>>;
+
+/// How passing on an answer ended when it was not the engine's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passed {
+    All,
+    /// The one who asked went away, or did not read in time.
+    NotTaken,
+}
+
+async fn pass(
+    mut response: reqwest::Response,
+    pieces: &Pieces,
+    deadline: Instant,
+) -> Result<Passed, String> {
+    let mut left = ANSWER_BYTES_MAX;
+    loop {
+        let read = tokio::select! {
+            read = timeout_at(deadline, response.chunk()) => read,
+            () = pieces.closed() => return Ok(Passed::NotTaken),
+        };
+        let read = read.map_err(|_elapsed| "it took too long".to_owned())?;
+        let read = read.map_err(|error| error_chain(&error.without_url()))?;
+        let Some(piece) = read else { return Ok(Passed::All) };
+        let too_long = || format!("it is longer than {} MiB", ANSWER_BYTES_MAX >> 20);
+        left = left.checked_sub(piece.len()).ok_or_else(too_long)?;
+        if !matches!(timeout_at(deadline, pieces.send(Some(piece))).await, Ok(Ok(()))) {
+            return Ok(Passed::NotTaken);
+        }
+    }
+}
+
+/// An answer as it is passed on; ends with an error when it is not whole.
+struct Passing {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    over: bool,
+}
+
+impl Stream for Passing {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        self.pieces.poll_recv(cx).map(|received| {
+            self.over = !matches!(received, Some(Some(_)));
+            match received {
+                Some(piece) => piece.map(Ok),
+                None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            }
+        })
+    }
+}
+
+/// Whether a status says nothing about what is asked: the engine fails, has too much to do, or does not
+/// take how we come.
+fn is_failure(status: StatusCode) -> bool {
+    match status.as_u16() {
+        401 | 403 | 404 | 405 | 407 | 408 | 425 | 429 => true,
+        _ => !(status.is_success() || status.is_client_error()),
+    }
 }
 
 fn url_of(base: &Url, question: &Question) -> Url {

@@ -1,7 +1,9 @@
 //! Samples of the log as messages of remote write.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use stoa_exchange::remote_write::{Version, Writer};
+use stoa_exchange::remote_write::{self, Version, Visitor, Writer};
 use stoa_model::{Labels, METRIC_NAME};
 use stoa_tsdb::FollowedSeries;
 
@@ -68,7 +70,7 @@ pub(super) fn messages(
 /// What is known about metrics, as messages of version 1.
 pub(super) fn descriptions(metadata: &Metadata) -> Vec<Message> {
     let all = metadata.all();
-    let part = |part: &[(std::sync::Arc<str>, Description)]| {
+    let part = |part: &[(Arc<str>, Description)]| {
         let mut writer = Writer::new(Version::One);
         for (name, Description { kind, help, unit }) in part {
             writer.metadata(name, *kind, help, unit);
@@ -76,6 +78,43 @@ pub(super) fn descriptions(metadata: &Metadata) -> Vec<Message> {
         finish(writer, 0)
     };
     all.chunks(DESCRIBED_MAX).map(part).collect()
+}
+
+/// A message as two, each of half its samples; `None` when there are not two samples in it.
+pub(super) fn halves(
+    version: Version,
+    message: &Message,
+    metadata: &Metadata,
+) -> Option<Vec<Message>> {
+    let half = usize::try_from(message.samples).ok()?.div_ceil(2);
+    let text = snap::raw::Decoder::new().decompress_vec(&message.body).ok()?;
+    let mut held = Held::default();
+    remote_write::read(version, &text, &mut held).ok()?;
+    (message.samples > 1).then(|| messages(version, &held.0, half, metadata))
+}
+
+/// What a message of ours holds.
+#[derive(Default)]
+struct Held(Vec<FollowedSeries>);
+
+impl Visitor for Held {
+    fn series(&mut self, series: &remote_write::Series<'_>) {
+        let pairs = series.labels.iter().flat_map(|labels| labels.iter());
+        let pairs = pairs.map(|(name, value)| {
+            (
+                String::from_utf8_lossy(name).into_owned(),
+                String::from_utf8_lossy(value).into_owned(),
+            )
+        });
+        // Both hold: the message was made of labels.
+        let Ok(labels) = Labels::from_pairs(pairs) else { return };
+        let histograms = series.histograms.iter().map(|(t, found)| (*t, Arc::new(found.clone())));
+        let samples = series.samples.to_vec();
+        self.0.push(FollowedSeries { labels, samples, histograms: histograms.collect() });
+    }
+
+    /// Said anew with the halves.
+    fn metadata(&mut self, _metadata: &remote_write::Metadata<'_>) {}
 }
 
 fn described(metadata: &Metadata, labels: &Labels) -> Option<Description> {
@@ -96,9 +135,8 @@ fn finish(writer: Writer, samples: usize) -> Message {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
-    use stoa_exchange::remote_write::{self, Series, Visitor};
+    use stoa_exchange::remote_write::Series;
     use stoa_model::MetricKind;
     use stoa_model::histogram::Histogram;
     use stoa_wal::disk::SimDisk;
@@ -159,6 +197,15 @@ mod tests {
             assert_eq!(found.iter().map(|m| m.samples).collect::<Vec<_>>(), [4, 4, 1]);
             let times = found.iter().flat_map(|message| seen(version, message).2);
             assert_eq!(times.collect::<Vec<_>>(), (10..16).collect::<Vec<_>>());
+            let whole = messages(version, std::slice::from_ref(&both), 100, &metadata);
+            let split = halves(version, &whole[0], &metadata).unwrap();
+            assert_eq!(split.iter().map(|m| m.samples).collect::<Vec<_>>(), [5, 4]);
+            let of_both: Vec<Seen> = split.iter().map(|half| seen(version, half)).collect();
+            assert_eq!(of_both[0].0[0], ("d".to_owned(), both.samples.clone()));
+            let times = of_both.iter().flat_map(|half| half.2.clone());
+            assert_eq!(times.collect::<Vec<_>>(), (10..16).collect::<Vec<_>>());
+            let one = messages(version, &[series("e", 0, 1)], 4, &metadata);
+            assert_eq!(halves(version, &one[0], &metadata), None);
         }
         let said = descriptions(&metadata);
         assert_eq!(seen(Version::One, &said[0]).1, [("b".to_owned(), MetricKind::Histogram)]);

@@ -9,7 +9,10 @@
 //! | 5xx, 429, 408, 425, no answer | sent again, after `Retry-After` or a wait that doubles |
 //! | 3xx, 401, 403, 404, 405, 407 | sent again: the setting is wrong, not the samples |
 //! | 415, or 2xx without word of samples, to version 2 | it knows version 1 only, which it is sent from then on |
+//! | 413 | sent again in two halves, each of which is dropped when that is too much still |
 //! | any other 4xx | dropped, counted, the first line of the answer logged |
+//!
+//! When the collector stops, what is prepared is sent on for [`STOP_WAIT`], as long as nothing fails.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, ClientError, complaint};
 use super::figures::{Counters, TargetFigures, add};
-use super::message::{Message, descriptions, messages};
+use super::message::{Message, descriptions, halves, messages};
 use crate::config::RemoteWriteConfig;
 use crate::store::Store;
 
@@ -43,7 +46,7 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(60);
 /// The longest wait a target can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// How long a request under way may still take when the collector stops.
+/// How long requests may still take, all of them together, when the collector stops.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
 /// How often dropped requests are logged at most.
@@ -93,6 +96,13 @@ impl Target {
         let now = Instant::now();
         let version = self.config.version;
         let wait = self.config.backoff_min;
+        let too_late = {
+            let stop = stop.clone();
+            async move {
+                stop.cancelled().await;
+                tokio::time::sleep(STOP_WAIT).await;
+            }
+        };
         let mut sending = Sending {
             target: self,
             store,
@@ -103,7 +113,10 @@ impl Target {
             described: None,
             said: None,
         };
-        while sending.run().await == Ended::Again {}
+        tokio::select! {
+            () = async { while sending.run().await == Ended::Again {} } => {}
+            () = too_late => {}
+        }
     }
 }
 
@@ -123,6 +136,8 @@ enum Delivery {
     Done,
     /// The target knows version 1 only.
     OtherVersion,
+    /// More at once than the target takes.
+    TooLarge,
     /// The collector stops.
     Stopped,
 }
@@ -133,7 +148,7 @@ enum Attempt {
     /// Taken; how many samples, if that was said.
     Taken(Option<u64>),
     /// Not to be sent again; how many samples were taken all the same.
-    Refused { why: String, taken: u64 },
+    Refused { why: String, taken: u64, is_too_large: bool },
     /// To be sent again, after a while if one was named.
     Later { why: String, after: Option<Duration> },
     /// The message is of a version the target does not know.
@@ -185,7 +200,7 @@ impl Sending {
             }
             for message in &prepared.messages {
                 match self.deliver(message).await {
-                    Delivery::Done => {}
+                    Delivery::Done | Delivery::TooLarge => {}
                     Delivery::Stopped => return Ended::Stop,
                     Delivery::OtherVersion => {
                         let target = self.target.name();
@@ -203,12 +218,13 @@ impl Sending {
             }
             self.store.delivered(self.target.name(), prepared.cursor);
             self.save_if_due().await;
+            if self.describe_if_due().await == Delivery::Stopped {
+                return Ended::Stop;
+            }
             reading = match (next, waiting) {
                 (Some(next), _) => next,
                 (None, Some(follower)) => {
-                    if self.describe_if_due().await == Delivery::Stopped
-                        || !self.pause(self.target.config.deadline).await
-                    {
+                    if !self.pause(self.target.config.deadline).await {
                         return Ended::Stop;
                     }
                     self.read(follower)
@@ -258,17 +274,30 @@ impl Sending {
         })
     }
 
-    /// Sends a message until it is taken or refused for good.
+    /// Sends a message until it is taken or refused for good, in two halves when it is too large.
     async fn deliver(&mut self, message: &Message) -> Delivery {
+        let may_split = message.samples > 1;
+        let delivery = self.deliver_as_is(message, may_split).await;
+        if delivery != Delivery::TooLarge {
+            return delivery;
+        }
+        let (store, whole, version) = (self.store.clone(), message.clone(), self.version);
+        let split =
+            tokio::task::spawn_blocking(move || halves(version, &whole, store.metadata())).await;
+        let split = split.ok().flatten().unwrap_or_else(|| vec![message.clone()]);
+        for half in &split {
+            let delivery = self.deliver_as_is(half, false).await;
+            if delivery != Delivery::Done {
+                return delivery;
+            }
+        }
+        Delivery::Done
+    }
+
+    async fn deliver_as_is(&mut self, message: &Message, may_split: bool) -> Delivery {
         let counters = Arc::clone(&self.target.counters);
         loop {
-            let attempt = tokio::select! {
-                attempt = self.attempt(message) => attempt,
-                () = async { self.stop.cancelled().await; tokio::time::sleep(STOP_WAIT).await } => {
-                    return Delivery::Stopped;
-                }
-            };
-            let (why, after) = match attempt {
+            let (why, after) = match self.attempt(message).await {
                 Attempt::Taken(taken) => {
                     let taken = taken.unwrap_or(message.samples).min(message.samples);
                     add(&counters.requests_accepted, 1);
@@ -278,7 +307,14 @@ impl Sending {
                     self.works();
                     return Delivery::Done;
                 }
-                Attempt::Refused { why, taken } => {
+                Attempt::Refused { why, taken: 0, is_too_large: true } if may_split => {
+                    add(&counters.requests_failed, 1);
+                    add(&counters.samples_retried, message.samples);
+                    let (target, samples) = (self.target.name(), message.samples);
+                    tracing::debug!(target, samples, why, "a request is sent again in two halves");
+                    return Delivery::TooLarge;
+                }
+                Attempt::Refused { why, taken, is_too_large: _ } => {
                     let taken = taken.min(message.samples);
                     add(&counters.requests_rejected, 1);
                     add(&counters.samples_sent, taken);
@@ -341,7 +377,8 @@ impl Sending {
             }
             Verdict::Refused => {
                 let why = format!("{status}: {}", complaint(response).await);
-                Attempt::Refused { why, taken: said.unwrap_or(0) }
+                let is_too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
+                Attempt::Refused { why, taken: said.unwrap_or(0), is_too_large }
             }
         }
     }

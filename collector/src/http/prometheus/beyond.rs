@@ -5,6 +5,9 @@
 //! for names that is their `start`, for a query the earliest sample that any of its selectors wants, its
 //! ranges, offsets and `@` included. Where it fails, the answer is ours, with a warning that says so.
 //! With `always` it is asked everything, and its failure is an error.
+//!
+//! How far a query reaches is found by asking it of nothing, which takes a turn and has a deadline as any
+//! query: one of many steps or deep subqueries costs something even so.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -13,11 +16,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use stoa_model::TimestampMs;
-use stoa_promql::{Engine, Select, Series, Storage, StorageError};
+use stoa_promql::{Engine, QueryError, Select, Series, Storage, StorageError};
+use tokio::time::Instant;
 
 use super::params::{Params, TIME_MIN_MS};
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, query, series};
+use super::{Shared, Stop, query, series};
 use crate::config::When;
 use crate::remote::{Elsewhere, Question};
 
@@ -53,10 +57,17 @@ async fn answered(state: State<Arc<Shared>>, question: Question, params: Params)
     let Some(elsewhere) = state.elsewhere.clone() else {
         return here(state, question, params).await.into_response();
     };
-    if !is_beyond(&state, &elsewhere, &question, &params).await {
-        return here(state, question, params).await.into_response();
+    let timeout = match params.timeout(state.gate.timeout_max()) {
+        Ok(timeout) => timeout,
+        Err(error) => return error.into_response(),
+    };
+    let deadline = Instant::now() + timeout;
+    match is_beyond(&state, &elsewhere, &question, &params, deadline).await {
+        Ok(true) => {}
+        Ok(false) => return here(state, question, params).await.into_response(),
+        Err(error) => return error.into_response(),
     }
-    let why = match elsewhere.ask(&question, params.pairs()).await {
+    let why = match elsewhere.ask(&question, params.pairs(), deadline).await {
         Ok(answer) => return answer,
         Err(why) => why,
     };
@@ -87,24 +98,40 @@ async fn here(
 }
 
 /// Whether a question goes to the other engine. One that cannot be read does not: it is refused here.
+///
+/// # Errors
+/// When finding out takes too long, or too many wait.
 async fn is_beyond(
     shared: &Arc<Shared>,
     elsewhere: &Elsewhere,
     question: &Question,
     params: &Params,
-) -> bool {
+    deadline: Instant,
+) -> Result<bool, ApiError> {
     if elsewhere.when() == When::Always {
-        return true;
+        return Ok(true);
     }
+    let (asked, now_ms) = (shared, shared.now_ms());
     let (shared, question, params) = (Arc::clone(shared), question.clone(), params.clone());
-    let looked = move || {
-        let Ok(Some(reach)) = reach(&shared.engine, &question, &params, shared.now_ms()) else {
-            return false;
-        };
-        let oldest = shared.store.view().oldest();
-        oldest.is_none_or(|oldest| reach < oldest.saturating_sub(LOOKBACK_MS))
+    let look = move |stop: &Stop| match reach(&shared.engine, &question, &params, now_ms, stop) {
+        Ok(Some(reach)) => {
+            let oldest = shared.store.view().oldest();
+            let border = oldest.map(|oldest| oldest.saturating_sub(LOOKBACK_MS));
+            Ok(border.is_none_or(|border| reach < border))
+        }
+        // One that was told to stop has nobody who waits for this.
+        Ok(None) | Err(Unknown::Unreadable | Unknown::Stopped) => Ok(false),
     };
-    tokio::task::spawn_blocking(looked).await.unwrap_or(false)
+    asked.gate.run(deadline.saturating_duration_since(Instant::now()), look).await
+}
+
+/// Why it is not known how far a question reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It cannot be read.
+    Unreadable,
+    /// It was told to stop.
+    Stopped,
 }
 
 /// The earliest time a question wants something of; `None` when it wants nothing.
@@ -113,25 +140,30 @@ fn reach(
     question: &Question,
     params: &Params,
     now_ms: TimestampMs,
-) -> Result<Option<TimestampMs>, ApiError> {
+    stop: &Stop,
+) -> Result<Option<TimestampMs>, Unknown> {
     let text = params.get("query").unwrap_or("");
     let probe = Probe(AtomicI64::new(i64::MAX));
-    let unreadable = |_refused| ApiError::bad_data("the query cannot be read");
-    match question {
+    let unreadable = |_refused: ApiError| Unknown::Unreadable;
+    let is_asked = || stop.asked();
+    let asked = match question {
         Question::Query => {
-            let at = params.time_or("time", now_ms)?;
-            engine.instant(&probe, text, at, &|| false).map_err(unreadable)?;
+            let at = params.time_or("time", now_ms).map_err(unreadable)?;
+            engine.instant(&probe, text, at, &is_asked)
         }
         Question::QueryRange => {
-            let range = query::Range::of(params)?;
-            let (start, end, step) = (range.start, range.end, range.step);
-            engine.range(&probe, text, start, end, step, &|| false).map_err(unreadable)?;
+            let query::Range { start, end, step } = query::Range::of(params).map_err(unreadable)?;
+            engine.range(&probe, text, start, end, step, &is_asked)
         }
         Question::Series | Question::Labels | Question::LabelValues(_) => {
-            return params.time_or("start", TIME_MIN_MS).map(Some);
+            return params.time_or("start", TIME_MIN_MS).map(Some).map_err(unreadable);
         }
+    };
+    match asked {
+        Ok(_nothing) => Ok(Some(probe.0.into_inner()).filter(|earliest| *earliest != i64::MAX)),
+        Err(QueryError::Cancelled) => Err(Unknown::Stopped),
+        Err(_refused) => Err(Unknown::Unreadable),
     }
-    Ok(Some(probe.0.into_inner()).filter(|earliest| *earliest != i64::MAX))
 }
 
 /// A storage of nothing that remembers from when on it was asked.
@@ -155,7 +187,7 @@ mod tests {
         let check = |question: Question, params: &str, expected: Option<i64>| {
             let params = Params::parse(b"", params.as_bytes()).unwrap();
             let engine = Engine::new(Limits::default());
-            let found = reach(&engine, &question, &params, 9_000_000).unwrap();
+            let found = reach(&engine, &question, &params, 9_000_000, &Stop::said(false)).unwrap();
             // A selector wants what is after its start.
             let near = |ms: i64| (ms - 1..=ms + 1).contains(&found.unwrap_or(i64::MAX));
             assert!(expected.map_or(found.is_none(), |s| near(s * 1000)), "{params:?}: {found:?}");
@@ -175,6 +207,15 @@ mod tests {
         check(Question::Labels, "start=70", Some(70));
         let params = Params::parse(b"", b"query=(").unwrap();
         let engine = Engine::new(Limits::default());
-        assert!(reach(&engine, &Question::Query, &params, 0).is_err());
+        let found = reach(&engine, &Question::Query, &params, 0, &Stop::said(false));
+        assert_eq!(found, Err(Unknown::Unreadable));
+    }
+
+    #[test]
+    fn finding_out_ends_when_it_is_told_to() {
+        let params = Params::parse(b"", b"query=max_over_time(vector(1)[1d:1s])").unwrap();
+        let engine = Engine::new(Limits::default());
+        let found = reach(&engine, &Question::Query, &params, 9_000_000, &Stop::said(true));
+        assert_eq!(found, Err(Unknown::Stopped));
     }
 }

@@ -55,6 +55,11 @@ pub struct GateFigures {
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
+    #[cfg(test)]
+    pub(super) fn said(asked: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(asked)))
+    }
+
     /// Whether nobody wants the answer any more.
     #[must_use]
     pub fn asked(&self) -> bool {
