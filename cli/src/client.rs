@@ -24,7 +24,7 @@ const TOKEN_ENV: &str = "STOA_TOKEN";
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an import may take in all: a day's worth of reading a slow disk.
+/// How long an import, or work on the whole store, may take in all: a day's worth of reading a slow disk.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// How long an answer may take in all: the longest query the collector runs, and then some.
@@ -236,6 +236,30 @@ impl Client {
             return Ok(text);
         }
         match serde_json::from_str::<OwnError>(&text) {
+            Ok(OwnError { error }) => Err(ClientError::Refused(crate::table::printable(&error))),
+            Err(_not_ours) => Err(ClientError::Foreign { server: self.server.clone(), status }),
+        }
+    }
+
+    /// Asks for something of Prometheus's admin API, which may take long; the answer's text, empty
+    /// where there is nothing to say.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn admin(
+        &self,
+        path: &str,
+        form: &[(&str, String)],
+    ) -> Result<String, ClientError> {
+        let request = self.http.post(self.url(path)).form(form).timeout(IMPORT_TIMEOUT);
+        let (status, text) = self.send(request).await?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        match serde_json::from_str::<OwnError>(&text) {
+            Ok(OwnError { error }) if status == StatusCode::BAD_REQUEST => {
+                Err(ClientError::Question(crate::table::printable(&error)))
+            }
             Ok(OwnError { error }) => Err(ClientError::Refused(crate::table::printable(&error))),
             Err(_not_ours) => Err(ClientError::Foreign { server: self.server.clone(), status }),
         }

@@ -181,7 +181,8 @@ fn csv(out: &mut impl Write, labels: &Labels, t_ms: i64, value: f64) -> io::Resu
     writeln!(out, "\"{series}\",{},{}", rfc3339(t_ms), value_text(value))
 }
 
-fn moment(flag: &str, text: &str, now_ms: i64) -> Result<i64, Misuse> {
+/// An instant: RFC 3339, Unix seconds, or `-AGE` before now.
+pub(crate) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<i64, Misuse> {
     if let Some(ago) = text.strip_prefix('-')
         && let Ok(ago) = duration(ago)
         && ago >= 0

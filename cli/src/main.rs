@@ -5,6 +5,7 @@ mod chart;
 mod client;
 mod completions;
 mod corpus;
+mod delete;
 mod export;
 mod fsck;
 mod host;
@@ -13,6 +14,7 @@ mod local;
 mod progress;
 mod query;
 mod record;
+mod snapshot;
 mod status_line;
 mod table;
 mod test;
@@ -51,6 +53,8 @@ enum Command {
     Test(test::TestArgs),
     Record(record::RecordArgs),
     Bench(bench::BenchArgs),
+    Delete(delete::DeleteArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Fsck(fsck::FsckArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -67,6 +71,8 @@ async fn main() -> Exit {
         Command::Test(args) => test::run(&args),
         Command::Record(args) => record::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Delete(args) => delete::run(args).await,
+        Command::Snapshot(args) => snapshot::run(args).await,
         Command::Fsck(args) => fsck::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };

@@ -29,6 +29,8 @@ pub mod import;
 
 pub mod admin;
 
+pub mod storage;
+
 pub use access::{Access, AccessConfig, Principal};
 pub use routes::{RouteInfo, Routes, Scope};
 pub use serve::serve;

@@ -36,6 +36,7 @@ use crate::http::metrics;
 use crate::http::prometheus::{self, Prometheus};
 use crate::http::remote_write::{self, RemoteWrite, SERIES_PER_SENDER_MAX};
 use crate::http::serve::{Limits, Places};
+use crate::http::storage::{self, StorageAdmin};
 use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
 use crate::http::{Routes, serve};
 use crate::ingest::{Ingest, clocks};
@@ -489,6 +490,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(remote_write::routes(parts.remote_write.clone()))
         .merge(metrics::routes(metrics))
         .merge(import::routes(parts.importer.clone()))
+        .merge(storage::routes(StorageAdmin::new(parts.store.clone(), Arc::clone(clock))))
         .merge(admin::routes(Admin {
             members: Arc::clone(&parts.members),
             clock: Arc::clone(clock),

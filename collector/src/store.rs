@@ -25,17 +25,17 @@ mod queue;
 mod view;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use stoa_daemon::error_chain;
-use stoa_model::{Labels, TimestampMs};
+use stoa_model::{Labels, Matcher, TimestampMs};
 use stoa_tsdb::{
-    AppendError, Batch, Bulk, BulkWritten, Db, DbError, GroupId, HistogramSample, Mark, Options,
-    Recovery, Row, SeriesRef,
+    AppendError, Batch, Bulk, BulkWritten, Compaction, Db, DbError, Deletion, GroupId,
+    HistogramSample, Mark, Options, Recovery, Row, SeriesRef,
 };
 use stoa_wal::Disk;
 use tokio::sync::{Semaphore, oneshot};
@@ -155,6 +155,7 @@ struct Shared {
     queue: queue::Sender,
     maintenance: SyncSender<()>,
     compaction: SyncSender<()>,
+    dir: PathBuf,
     retention: Duration,
     free_bytes_min: u64,
     /// Taken by the first to close.
@@ -223,6 +224,7 @@ impl Store {
             queue,
             maintenance,
             compaction,
+            dir: dir.to_owned(),
             retention: config.retention,
             free_bytes_min: config.free_bytes_min,
             threads: Mutex::new(vec![append, maintain, compact]),
@@ -342,6 +344,38 @@ impl Store {
     /// As [`Db::write_bulk`].
     pub fn write_bulk(&self, bulk: Bulk, now_ms: TimestampMs) -> Result<BulkWritten, DbError> {
         self.0.db.write_bulk(bulk, now_ms, |_, _| {})
+    }
+
+    /// Deletes samples: see [`Db::delete_series`]. Call it from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Db::delete_series`].
+    pub fn delete_series(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        now_ms: TimestampMs,
+    ) -> Result<Deletion, DbError> {
+        self.0.db.delete_series(matchers, start_ms, end_ms, now_ms)
+    }
+
+    /// Takes what was deleted off the disk: see [`Db::clean_tombstones`]. Call it from a thread that
+    /// may block.
+    ///
+    /// # Errors
+    /// As [`Db::clean_tombstones`].
+    pub fn clean_tombstones(&self, now_ms: TimestampMs) -> Result<Compaction, DbError> {
+        self.0.db.clean_tombstones(now_ms)
+    }
+
+    /// Copies the store to `snapshots/<name>` below its directory: see [`Db::snapshot`]. Call it from
+    /// a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Db::snapshot`].
+    pub fn snapshot(&self, name: &str) -> Result<(), DbError> {
+        self.0.db.snapshot(&self.0.dir.join("snapshots").join(name))
     }
 
     /// The marks whose keys begin with `prefix`, in order of their keys. Waits for the store's locks:

@@ -24,6 +24,7 @@ use stoa_collector::http::import::{self, Importer};
 use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
 use stoa_collector::http::remote_write::{self, RemoteWrite};
+use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
 use stoa_collector::members::Members;
 use stoa_collector::store::Store;
@@ -38,6 +39,12 @@ const DOORS: &str = "\
 GET / read: in; 401 in in in in
 GET /-/healthy open: in; in in in in in
 GET /-/ready open: in; in in in in in
+POST /api/v1/admin/tsdb/clean_tombstones admin: in; 401 403 403 in 403
+PUT /api/v1/admin/tsdb/clean_tombstones admin: in; 401 403 403 in 403
+POST /api/v1/admin/tsdb/delete_series admin: in; 401 403 403 in 403
+PUT /api/v1/admin/tsdb/delete_series admin: in; 401 403 403 in 403
+POST /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
+PUT /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
 GET /api/v1/alerts read: in; 401 in in in in
 POST /api/v1/import/prometheus write: in; 401 403 in in 403
 GET /api/v1/label/{name}/values read: in; 401 in in in in
@@ -101,6 +108,7 @@ fn table(members: &Arc<Members>) -> Routes {
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
+        .merge(storage::routes(StorageAdmin::new(store.clone(), Arc::clone(&clock))))
         .merge(import::routes(Importer::new(store.clone(), Arc::clone(&clock))))
         .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))

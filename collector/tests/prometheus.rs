@@ -22,6 +22,7 @@ use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::metrics;
 use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::store::Store;
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_tsdb::GroupId;
@@ -49,8 +50,14 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 }
 
 async fn loaded() -> (Store, Router) {
+    let (store, _disk, router) = stored().await;
+    (store, router)
+}
+
+async fn stored() -> (Store, Arc<SimDisk>, Router) {
     let clock: Clock = Arc::new(|| NOW_MS);
-    let disk = Arc::new(SimDisk::new(1));
+    let sim = Arc::new(SimDisk::new(1));
+    let disk = Arc::clone(&sim);
     let (store, _) =
         Store::open(disk, Path::new("/data"), &storage_config(), Arc::clone(&clock)).unwrap();
     let name = "__name__";
@@ -91,11 +98,13 @@ async fn loaded() -> (Store, Router) {
     let config =
         "[http]\nproxy_scope = \"write\"\n[log]\notlp_endpoint = \"http://ann:hunter2@otlp.lan\"";
     let config = Config::parse(Path::new("c.toml"), config).unwrap();
+    let clock: Clock = Arc::new(|| NOW_MS);
     let table = prometheus::routes(prometheus)
+        .merge(storage::routes(StorageAdmin::new(store.clone(), clock)))
         .merge(prometheus::settings_routes(&config))
         .merge(metrics::routes(own));
     let router = table.into_router((), Access::open());
-    (store, router)
+    (store, sim, router)
 }
 
 fn encoded(params: &[(String, String)]) -> String {
@@ -245,4 +254,62 @@ async fn every_expression_of_node_exporter_full_is_answered() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_in_no_answer_and_a_snapshot_opens() {
+    let (store, disk, router) = stored().await;
+    let form = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let count = async |store: &Router, selector: &str| -> u64 {
+        let query = format!("sum(count_over_time({selector}[1h]))");
+        let asked = form(&[("query", &query), ("time", "610")]);
+        let (status, text) = ask(store, "GET", "/api/v1/query", &asked).await;
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["data"]["result"][0]["value"][1].as_str().map_or(0, |n| n.parse().unwrap())
+    };
+    assert_eq!(count(&router, "up").await, 82);
+    let admin = async |name: &str, pairs: &[(&str, &str)]| -> (u16, String) {
+        ask(&router, "POST", &format!("/api/v1/admin/tsdb/{name}"), &form(pairs)).await
+    };
+    // As it was before.
+    let (status, text) = admin("snapshot", &[]).await;
+    assert_eq!(status, 200, "{text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let name = answer["data"]["name"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("19700101T001010Z-"), "{name}");
+    // A part of one series, by any of the selectors.
+    let pairs = [("match[]", "up{instance=\"a\"}"), ("match[]", "nothing"), ("end", "299")];
+    assert_eq!(admin("delete_series", &pairs).await, (204, String::new()));
+    assert_eq!(count(&router, "up").await, 82 - 20);
+    let all = [("match[]", "{__name__=\"odd\"}")];
+    assert_eq!(admin("delete_series", &all).await.0, 204);
+    assert_eq!(count(&router, "odd").await, 0);
+    assert!(store.view().stats().tombstones > 0);
+    assert_eq!(admin("clean_tombstones", &[]).await, (204, String::new()));
+    assert_eq!((store.view().stats().tombstones, count(&router, "up").await), (0, 62));
+    // Refused, and nothing done.
+    for (pairs, why) in [
+        (&[][..], "no match[] parameter"),
+        (&[("match[]", "sum(up)")], "invalid parameter"),
+        (&[("match[]", "{}")], "invalid parameter"),
+        (&[("match[]", "up"), ("start", "2"), ("end", "1")], "before start"),
+    ] {
+        let (status, text) = admin("delete_series", pairs).await;
+        assert!(status == 400 && text.contains(why), "{status} {text}");
+    }
+    let (status, text) = admin("snapshot", &[("skip_head", "true")]).await;
+    assert_eq!(status, 400, "{text}");
+    assert_eq!(count(&router, "up").await, 62);
+    // The copy has what was deleted since.
+    let dir = Path::new("/data/snapshots").join(name);
+    let clock: Clock = Arc::new(|| NOW_MS);
+    let (copy, recovery) = Store::open(disk, &dir, &storage_config(), clock).unwrap();
+    assert_eq!(recovery.damaged, 0);
+    let series = copy.view().stats().series;
+    assert_eq!(series, 10);
+    copy.close().await.unwrap();
+    store.close().await.unwrap();
 }

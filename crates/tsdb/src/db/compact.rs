@@ -38,6 +38,9 @@ pub struct Compaction {
     pub put_off: u64,
     /// Blocks of tiers written.
     pub tier_blocks: u64,
+    /// Blocks with deleted samples that [`Db::clean_tombstones`] left as they are: damaged, without
+    /// room for a new one, or because the process is about to end.
+    pub skipped: u64,
 }
 
 /// What compaction remembers from one time to the next.
@@ -86,7 +89,7 @@ impl Db {
     }
 
     /// Writes every block that has deleted samples anew without them, whatever its age; what
-    /// [`Self::delete_series`] deleted is off the disk then.
+    /// [`Self::delete_series`] deleted is off the disk then, but for what [`Compaction::skipped`] says.
     ///
     /// # Errors
     /// As [`Self::compact`].
@@ -99,8 +102,11 @@ impl Db {
             // A block with nothing left goes only when the log it had is gone.
             self.checkpoint_if_due(&mut upkeep, &mut Maintenance::default())?;
         }
-        for block in self.live_blocks().iter().filter(|block| !block.tombstones.is_empty()) {
-            self.merge(now_ms, block.meta.level, &[Arc::clone(block)], &mut done)?;
+        let blocks = Arc::clone(&self.state().blocks);
+        for block in blocks.iter().filter(|block| !block.tombstones.is_empty()) {
+            let is_clean = !block.is_damaged()
+                && self.merge(now_ms, block.meta.level, &[Arc::clone(block)], &mut done)?;
+            done.skipped += u64::from(!is_clean);
         }
         self.clean_tiers(now_ms, &mut done)?;
         Ok(done)
