@@ -195,8 +195,10 @@ impl Default for WrittenHttp {
 #[serde(deny_unknown_fields, default)]
 struct WrittenStorage {
     retention: Span,
-    retention_1m: Span,
-    retention_1h: Span,
+    /// 90 d, or as long as samples when that is longer.
+    retention_1m: Option<Span>,
+    /// 730 d, or as long as what they are made of when that is longer.
+    retention_1h: Option<Span>,
     retention_bytes_max: Option<Bytes>,
     out_of_order: Span,
     free_bytes_min: Bytes,
@@ -208,8 +210,8 @@ impl Default for WrittenStorage {
     fn default() -> Self {
         Self {
             retention: Span(Duration::from_secs(14 * DAY_S)),
-            retention_1m: Span(Duration::from_secs(90 * DAY_S)),
-            retention_1h: Span(Duration::from_secs(730 * DAY_S)),
+            retention_1m: None,
+            retention_1h: None,
             retention_bytes_max: None,
             out_of_order: Span(Duration::from_secs(86_400)),
             free_bytes_min: Bytes(FREE_BYTES_MIN),
@@ -288,6 +290,24 @@ impl Config {
                 format!("{:?} is shorter than {RETENTION_MIN:?}", storage.retention.0),
             );
         }
+        let retention = storage.retention.0;
+        let or = |written: Option<Span>, days: u64, finer: Duration| {
+            written.map_or(Duration::from_secs(days * DAY_S).max(finer), |written| written.0)
+        };
+        let retention_1m = or(storage.retention_1m, 90, retention);
+        let retention_1h = or(storage.retention_1h, 730, retention.max(retention_1m));
+        // What is coarser stands in for what is finer and must not be all there is of younger samples.
+        for (key, kept, finer_key, finer) in [
+            ("storage.retention_1m", retention_1m, "storage.retention", retention),
+            ("storage.retention_1h", retention_1h, "storage.retention", retention),
+            ("storage.retention_1h", retention_1h, "storage.retention_1m", retention_1m),
+        ] {
+            if !kept.is_zero() && kept < finer {
+                let message =
+                    format!("{kept:?} is shorter than {finer_key}, {finer:?}; 0s for none");
+                return wrong(key, message);
+            }
+        }
         for (key, value) in [
             ("agents.series_max", agents.series_max),
             ("storage.series_max", storage.series_max),
@@ -338,9 +358,9 @@ impl Config {
                 proxy_admins: http.proxy_admins,
             },
             storage: StorageConfig {
-                retention: storage.retention.0,
-                retention_1m: storage.retention_1m.0,
-                retention_1h: storage.retention_1h.0,
+                retention,
+                retention_1m,
+                retention_1h,
                 retention_bytes_max: storage.retention_bytes_max.map(|bytes| bytes.0),
                 out_of_order: storage.out_of_order.0,
                 free_bytes_min: storage.free_bytes_min.0,
@@ -379,6 +399,20 @@ mod tests {
     }
 
     #[test]
+    fn aggregates_are_kept_as_long_as_samples_at_least() {
+        let kept = |text: &str| {
+            let text = format!("[storage]\n{text}");
+            let storage = Config::parse(Path::new("c.toml"), &text).unwrap().storage;
+            [storage.retention_1m, storage.retention_1h].map(|kept| kept.as_secs() / DAY_S)
+        };
+        assert_eq!(kept("retention = \"14d\""), [90, 730]);
+        assert_eq!(kept("retention = \"400d\""), [400, 730]);
+        assert_eq!(kept("retention_1m = \"800d\""), [800, 800]);
+        assert_eq!(kept("retention = \"400d\"\nretention_1m = \"0s\""), [0, 730]);
+        assert_eq!(kept("retention = \"400d\"\nretention_1h = \"0s\""), [400, 0]);
+    }
+
+    #[test]
     fn the_shipped_example_explains_every_key() {
         let text = include_str!("../../deploy/collector.toml");
         let defaults = Config::parse(Path::new("c.toml"), "").unwrap();
@@ -411,6 +445,10 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused_by_key() {
         check("[storage]\nretention = \"1h\"", "storage.retention: 3600s is shorter than");
+        let storage = |text: &str| format!("[storage]\nretention = \"20d\"\n{text}");
+        check(&storage("retention_1m = \"10d\""), "storage.retention_1m: 864000s is shorter than");
+        check(&storage("retention_1h = \"10d\""), "storage.retention_1h: 864000s is shorter than");
+        check(&storage("retention_1h = \"30d\""), "than storage.retention_1m, 7776000s");
         check("[agents]\nseries_max = 0", "agents.series_max: 0 would refuse everything");
         check("[http]\nlisten = \"127.0.0.1:7443\"", "http.listen: 127.0.0.1:7443 is where agents");
         check("[http]\ntls_cert = \"a\"", "http.tls_key: missing beside tls_cert");

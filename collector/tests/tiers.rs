@@ -194,4 +194,19 @@ async fn what_is_older_than_the_samples_is_answered_from_aggregates_and_told() {
         assert!(infos.is_empty(), "{query}: {infos:?}");
         assert_eq!(got, samples.range(query, last.0, last.1, 77).await.0, "{query}");
     }
+
+    // One answer, as an alert asks for, at no end of a window: of the samples.
+    let at = last.1 - 53 * 60_000 - 7000;
+    for query in ["increase(requests_total[1d])", "last_over_time(load[30h])"] {
+        let (got, infos) = tiers.range(query, at, at, 60).await;
+        assert!(infos.is_empty(), "{query}: {infos:?}");
+        assert_eq!(got, samples.range(query, at, at, 60).await.0, "{query}");
+    }
+
+    // Nothing that comes after the end is seen.
+    let at = 3 * DAY_MS + 5 * 60_000;
+    let query = "ts_of_last_over_time(load[6h])";
+    let (got, infos) = tiers.range(query, at, at, 60).await;
+    assert_eq!(infos.len(), 1, "{infos:?}");
+    assert_eq!(points(&got)[0].1, ((START + 3 * DAY_MS - 30_000) / 1000) as f64);
 }

@@ -98,8 +98,8 @@ impl Written {
         } = storage;
         let storage = WrittenStorage {
             retention: Span(retention),
-            retention_1m: Span(retention_1m),
-            retention_1h: Span(retention_1h),
+            retention_1m: Some(Span(retention_1m)),
+            retention_1h: Some(Span(retention_1h)),
             retention_bytes_max: retention_bytes_max.map(Bytes),
             out_of_order: Span(out_of_order),
             free_bytes_min: Bytes(free_bytes_min),

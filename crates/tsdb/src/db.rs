@@ -86,6 +86,8 @@ pub struct Db {
     compaction: Mutex<Retries>,
     /// Compactions are to end.
     interrupted: AtomicBool,
+    /// How often, since the start, all that was due of tiers has been made, put off or has failed.
+    tier_passes: AtomicU64,
     /// The sequence number given to a block last.
     sequences: AtomicU64,
     /// Held over one maintenance, so that there is one at a time.

@@ -1,9 +1,11 @@
 //! Answering from rollups: functions of a range that know all they need of them, and samples made of
 //! them for everything else.
 //!
-//! A range is moved to the ends of windows: it ends with the window its end lies in and is as many
-//! windows long as it comes nearest to, at least one. Where it lies on windows already nothing moves, and
-//! the value is that of the samples but for the order in which a sum was added up.
+//! A range is moved to the ends of windows: it ends with the last window that ends within it, so that
+//! nothing after it is seen, and is as many windows long as it comes nearest to, at least one. An end that
+//! lies where there are samples, or shorter windows, is moved no further than these ask for. Where it lies
+//! on windows already nothing moves, and the value is that of the samples but for the order in which a sum
+//! was added up.
 
 use stoa_model::{METRIC_NAME, MatchOp, Matcher, Rollup, RollupFold, TimestampMs, stale_nan};
 
@@ -85,6 +87,11 @@ impl Known {
         })
     }
 
+    /// Whether a range nearly the same does.
+    fn may_be_near(self) -> bool {
+        !matches!(self, Self::First | Self::Last | Self::TimeOfFirst | Self::TimeOfLast)
+    }
+
     fn change(self, all: &Rollup, range: Moved) -> Option<f64> {
         let samples = usize::try_from(all.count).ok().filter(|samples| *samples > 1)?;
         let counter = self != Self::Delta;
@@ -108,10 +115,18 @@ impl RolledUp {
     }
 
     fn moved(&self, end: TimestampMs, range_ms: i64) -> Moved {
-        let window = self.window_at(end.saturating_sub(range_ms), end);
-        let windows = range_ms.saturating_add(window / 2).div_euclid(window).max(1);
-        let length = windows.saturating_mul(window);
-        let end = end.saturating_sub(1).div_euclid(window).saturating_add(1).saturating_mul(window);
+        let asked = end.saturating_sub(range_ms);
+        let window = self.window_at(asked, end);
+        let end_window = self.window_at(end.saturating_sub(1), end);
+        let end = end.div_euclid(end_window).saturating_mul(end_window);
+        let nearest =
+            |ms: i64| ms.saturating_add(window / 2).div_euclid(window).saturating_mul(window);
+        let length = if end_window == window {
+            nearest(range_ms)
+        } else {
+            end.saturating_sub(nearest(asked))
+        };
+        let length = length.max(end_window);
         let share = if length == range_ms { 1.0 } else { seconds(range_ms) / seconds(length) };
         Moved { start: end.saturating_sub(length), end, share }
     }
@@ -136,7 +151,8 @@ impl Evaluator<'_> {
         self.check_cancelled()?;
         let shifted = self.resolve(&matrix.selector.shift)?;
         let range_ms = self.length(&matrix.range)?;
-        let hints = hints(Use::Range { range_ms }, shifted, steps);
+        let made = Use::Range { range_ms, may_be_near: known.may_be_near() };
+        let hints = hints(made, shifted, steps);
         let from = hints.first_ms.saturating_sub(range_ms).saturating_add(1);
         let matchers = &matrix.selector.matchers;
         let select = self.select(matchers, from, hints.last_ms);
@@ -208,7 +224,7 @@ impl Evaluator<'_> {
         let is_name = |m: &&Matcher| m.name() == METRIC_NAME && m.op() == MatchOp::Equal;
         let metric = matchers.iter().find(is_name).map_or("", |matcher| matcher.value());
         let range_ms = match hints.made {
-            Use::Range { range_ms } => range_ms,
+            Use::Range { range_ms, .. } => range_ms,
             Use::Newest => self.limits.lookback_ms,
             Use::Samples => 0,
         };

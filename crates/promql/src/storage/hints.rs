@@ -1,9 +1,10 @@
 //! What a selector's series are for, and whether rollups do for that.
 //!
 //! **Exactly aligned**: every range begins and ends where windows do. What is answered from rollups is then
-//! what the samples would have given. **Nearly**: the range is at least [`WINDOWS_MIN`] windows long and
-//! steps are no closer than windows; its ends are moved to those of windows, by less than one each, and
-//! sums and increases are given for the length asked for.
+//! what the samples would have given. **Nearly**: there is more than one step, the range is at least
+//! [`WINDOWS_MIN`] windows long and steps are no closer than windows; its end is moved back to that of a
+//! window, by less than one, and sums and increases are given for the length asked for. A single answer, as
+//! alerts ask for, is never near while the samples are there.
 //!
 //! Below [`SPAN_MS_MIN`] of time samples are taken as long as they are there: it is quick anyway.
 
@@ -26,6 +27,8 @@ pub enum Use {
     Range {
         /// Its length, milliseconds.
         range_ms: i64,
+        /// Whether its ends may be moved: not where a single sample of it is asked for.
+        may_be_near: bool,
     },
 }
 
@@ -46,10 +49,10 @@ impl Hints {
     /// The longest of these windows whose rollups do; `None` when samples are wanted.
     #[must_use]
     pub fn window_ms(&self, windows_ms: &[i64]) -> Option<i64> {
-        let range_ms = match self.made {
+        let (range_ms, may_be_near) = match self.made {
             Use::Samples => return None,
-            Use::Newest => 0,
-            Use::Range { range_ms } => range_ms,
+            Use::Newest => (0, false),
+            Use::Range { range_ms, may_be_near } => (range_ms, may_be_near),
         };
         let span = self.last_ms.saturating_sub(self.first_ms).saturating_add(range_ms);
         if span < SPAN_MS_MIN {
@@ -58,11 +61,12 @@ impl Hints {
         let is_sound = |window: &i64| {
             let lies_on = |ms: i64| ms.rem_euclid(*window) == 0;
             let is_aligned = lies_on(self.first_ms) && lies_on(self.step_ms) && lies_on(range_ms);
-            let are_far = self.step_ms == 0 || self.step_ms >= *window;
-            let is_long = range_ms >= WINDOWS_MIN.saturating_mul(*window);
+            let is_near = may_be_near
+                && self.step_ms >= *window
+                && range_ms >= WINDOWS_MIN.saturating_mul(*window);
             // A single newest sample is quick to find.
             let is_many = range_ms > 0 || self.step_ms > 0;
-            *window > 0 && is_many && are_far && (is_aligned || is_long)
+            *window > 0 && is_many && (is_aligned || is_near)
         };
         windows_ms.iter().copied().filter(is_sound).max()
     }
@@ -79,10 +83,18 @@ mod tests {
     /// First time, last, step and range; which window does.
     #[track_caller]
     fn check(times: (i64, i64, i64), range: Option<i64>, expected: Option<i64>) {
-        let made = range.map_or(Use::Newest, |range_ms| Use::Range { range_ms });
+        let made = |may_be_near| {
+            range.map_or(Use::Newest, |range_ms| Use::Range { range_ms, may_be_near })
+        };
         let (first_ms, last_ms, step_ms) = times;
-        let hints = Hints { made, first_ms, last_ms, step_ms };
+        let hints = Hints { made: made(true), first_ms, last_ms, step_ms };
         assert_eq!(hints.window_ms(&[MINUTE, HOUR]), expected, "{hints:?}");
+        let exact = Hints { made: made(false), ..hints }.window_ms(&[MINUTE, HOUR]);
+        let lies_on = |ms: i64, window: i64| ms % window == 0;
+        let is_exact = exact.is_none_or(|window| {
+            [first_ms, step_ms, range.unwrap_or(0)].iter().all(|ms| lies_on(*ms, window))
+        });
+        assert!(is_exact && exact <= expected, "{hints:?}: {exact:?}");
         let hints = Hints { made: Use::Samples, ..hints };
         assert_eq!(hints.window_ms(&[MINUTE, HOUR]), None);
     }
@@ -108,7 +120,10 @@ mod tests {
         check((0, 30 * DAY, 6 * HOUR), Some(6 * HOUR + 15_000), Some(HOUR));
         check((7, 30 * DAY, 10 * MINUTE), Some(10 * MINUTE), Some(MINUTE));
         check((7, 30 * DAY, 3 * MINUTE), Some(3 * MINUTE), None);
-        check((7, 7, 0), Some(7 * DAY), Some(HOUR));
+        // One answer is not moved.
+        check((7, 7, 0), Some(7 * DAY), None);
+        check((10 * HOUR + 5 * MINUTE, 10 * HOUR + 5 * MINUTE, 0), Some(DAY), Some(MINUTE));
+        check((10 * HOUR, 10 * HOUR, 0), Some(DAY), Some(HOUR));
     }
 
     #[test]

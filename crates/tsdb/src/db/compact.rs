@@ -65,6 +65,18 @@ impl Db {
         self.settle(&mut self.upkeep())?;
         retries.not_before.retain(|_, at| *at > now_ms);
         retries.tiers_not_before.retain(|_, at| *at > now_ms);
+        let merged = self.merge_due(now_ms, &mut retries, &mut done);
+        // Samples must not wait for tiers because other blocks cannot be merged.
+        let made = self.make_tiers(now_ms, &mut retries, &mut done);
+        merged.and(made).map(|()| done)
+    }
+
+    fn merge_due(
+        &self,
+        now_ms: TimestampMs,
+        retries: &mut Retries,
+        done: &mut Compaction,
+    ) -> Result<(), DbError> {
         while !self.interrupted.load(Relaxed) {
             let blocks = self.live_blocks();
             let candidates: Vec<Candidate> = blocks.iter().map(|block| (&**block).into()).collect();
@@ -76,7 +88,7 @@ impl Db {
                 .filter(|block| job.ranks.contains(&block.meta.rank))
                 .cloned()
                 .collect();
-            let merged = self.merge(now_ms, job.level, &parents, &mut done);
+            let merged = self.merge(now_ms, job.level, &parents, done);
             if !matches!(merged, Ok(true)) {
                 let pause_ms = self.options.block_ms() / 12;
                 let retry = now_ms.saturating_add(pause_ms);
@@ -84,8 +96,7 @@ impl Db {
                 merged?;
             }
         }
-        self.make_tiers(now_ms, &mut retries, &mut done)?;
-        Ok(done)
+        Ok(())
     }
 
     /// Writes every block that has deleted samples anew without them, whatever its age; what

@@ -17,7 +17,7 @@ use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
 use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::recovery::{Covered, set_aside};
-use crate::retention::Candidate;
+use crate::retention::{Candidate, Waiting};
 use crate::tier::Source;
 use crate::{DbError, GroupId, Tier, retention};
 
@@ -52,6 +52,8 @@ pub(super) struct Upkeep {
     pub(super) unsettled: Vec<PathBuf>,
     /// Directories of blocks that could not be read when they were to be opened.
     pub(super) unread: Vec<PathBuf>,
+    /// Blocks that are old enough to go and wait to be rolled up.
+    pub(super) waiting: Waiting,
 }
 
 impl Db {
@@ -276,7 +278,9 @@ impl Db {
         let log_bytes = log_bytes + head_bytes;
         let seen = self.seen(now_ms);
         let blocks = Arc::clone(&self.state().blocks);
-        let candidates = self.candidates(&seen, &blocks);
+        let mut candidates = self.candidates(&seen, &blocks);
+        let passes = self.tier_passes.load(Relaxed);
+        upkeep.waiting.tell(&mut candidates, seen.newest(), passes);
         let bytes_max = self.options.retention_bytes;
         let expired = retention::expired(&candidates, seen.newest(), log_bytes, bytes_max);
         let unrolled = expired.iter().filter(|one| !one.is_rolled_up).count() as u64;
@@ -335,6 +339,7 @@ impl Db {
             bytes: block.bytes(),
             kept_ms,
             is_rolled_up: self.is_kept_in(seen, above, block),
+            has_waited: false,
             is_newest,
         };
         samples.chain(tiers).map(candidate).collect()

@@ -20,6 +20,7 @@ use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::record::{self, KIND_MARKS};
 use crate::recovery::{Covered, Replay, quarantine_dir};
+use crate::retention::Waiting;
 use crate::tier::open_tiers;
 use crate::{DbError, Options, Recovery};
 
@@ -93,6 +94,7 @@ impl Db {
             disk,
             compaction: Mutex::new(Retries::default()),
             interrupted: AtomicBool::new(false),
+            tier_passes: AtomicU64::new(0),
             sequences: AtomicU64::new(sequence),
             dir: dir.to_owned(),
             indexes: IndexCache::new(options.index_cache_bytes),
@@ -105,6 +107,7 @@ impl Db {
                 unsettled: found.unsettled,
                 unread: found.unread,
                 cut_to: None,
+                waiting: Waiting::default(),
             }),
             // One more than any group's: each is defined again with its first batch.
             files: Mutex::new(files),

@@ -60,30 +60,46 @@ impl Db {
         }
     }
 
-    /// Makes the blocks of tiers that are due, one after the other.
+    /// Makes the blocks of tiers that are due, one after the other; one that fails keeps none of the
+    /// others from it. The first error.
     pub(super) fn make_tiers(
         &self,
         now_ms: TimestampMs,
         retries: &mut Retries,
         done: &mut Compaction,
     ) -> Result<(), DbError> {
-        if !self.has_tiers() || !self.has_all_there_is() {
+        if !self.has_tiers() {
             return Ok(());
         }
-        while !self.interrupted.load(Relaxed) {
+        let mut all = Ok(());
+        // While something cannot be read all is put off.
+        let mut is_over = !self.has_all_there_is();
+        while !is_over && !self.interrupted.load(Relaxed) {
             let seen = self.seen(now_ms);
             let jobs = due(seen.world(self));
             let key = |job: &Job| (job.tier, job.start, job.end);
             let is_free = |job: &&Job| !retries.tiers_not_before.contains_key(&key(job));
-            let Some(job) = jobs.iter().find(is_free) else { break };
+            let Some(job) = jobs.iter().find(is_free) else {
+                is_over = true;
+                break;
+            };
             let made = self.make_tier(now_ms, job, done);
             if !matches!(made, Ok(true)) {
                 let retry = now_ms.saturating_add(self.options.block_ms() / 12);
                 retries.tiers_not_before.insert(key(job), retry);
-                made?;
+            }
+            if let Err(error) = made {
+                all = all.and(Err(error));
+                // What it left must be gone before another is written.
+                if self.settle(&mut self.upkeep()).is_err() {
+                    break;
+                }
             }
         }
-        Ok(())
+        if is_over {
+            self.tier_passes.fetch_add(1, Relaxed);
+        }
+        all
     }
 
     /// Whether all blocks can be read: what is made while one cannot would lack what it has.
@@ -178,6 +194,19 @@ impl Db {
         }
     }
 
+    /// What is said of the blocks of tiers in a job's span: sealed or stale since they were looked at,
+    /// what is made of them, or in their place, would not say so.
+    fn tier_marks(&self, job: &Job) -> Vec<(u64, bool, bool)> {
+        let state = self.state();
+        let held = state.tiers.blocks.iter();
+        let held = held.filter(|held| held.overlaps(job.start.saturating_add(1), job.end));
+        held.map(|held| {
+            let (is_sealed, is_stale) = held.marks();
+            (held.block.meta.sequence, is_sealed, is_stale)
+        })
+        .collect()
+    }
+
     /// False when it was put off.
     fn make_tier(
         &self,
@@ -187,6 +216,7 @@ impl Db {
     ) -> Result<bool, DbError> {
         let dir = job.tier.dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
+        let marks = self.tier_marks(job);
         let (sources, is_sealed) = self.tier_sources(job);
         let bytes_in: u64 = sources.iter().map(|block| block.bytes()).sum();
         let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
@@ -226,7 +256,10 @@ impl Db {
         // Samples that came meanwhile are in a block that was not among them.
         let (now_there, _) = self.tier_sources(job);
         let is_same = |(a, b): (&Arc<Block>, &Arc<Block>)| Arc::ptr_eq(a, b);
-        if now_there.len() != sources.len() || !now_there.iter().zip(&sources).all(is_same) {
+        let is_same = now_there.len() == sources.len()
+            && now_there.iter().zip(&sources).all(is_same)
+            && self.tier_marks(job) == marks;
+        if !is_same {
             self.discard(&mut upkeep, &dir, &plan);
             return Ok(false);
         }
@@ -398,6 +431,8 @@ impl Db {
         let tiers = self.state().tiers.clone();
         let mut count = 0;
         for held in tiers.blocks.iter().filter(|held| held.block.is_damaged()) {
+            // What was made of it is not to be made again without it.
+            self.seal_tiers(&held.block)?;
             super::set_block_aside(&*self.disk, &self.dir, &held.block.dir)
                 .map_err(|source| DbError::Remove { path: held.block.dir.clone(), source })?;
             self.forget_tier_block(held.block.meta.sequence);

@@ -65,6 +65,11 @@ impl TierBlock {
         self.stale.load(Relaxed) && !self.is_sealed()
     }
 
+    /// Whether it is marked sealed, and stale, as its files say.
+    pub(crate) fn marks(&self) -> (bool, bool) {
+        (self.sealed.load(Relaxed), self.stale.load(Relaxed))
+    }
+
     /// Whether something it was made of is gone.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Relaxed)

@@ -4,7 +4,11 @@
 //! these. A span of minutes is made as soon as the blocks of samples behind it are cut, so that a query of
 //! many days has few samples to read; what comes late makes it stale, and it is made again once nothing
 //! late can come any more. A span of hours waits for that, and for its minutes. Base spans side by side
-//! are made into one block of a **merged span** (a week, four weeks) when nothing late can come, unless that is over a quarter of what is kept.
+//! are made into one block of a **merged span** (a week, four weeks) when nothing late can come, unless that is over a quarter of what is kept. Those of samples never span more than blocks of samples do: one of
+//! these that goes seals them.
+//!
+//! Minutes are also made of samples older than minutes are kept, if hours are kept longer: hours are made
+//! of them, and then they go.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +76,11 @@ impl Spans {
             Tier::Minute => (minute, MINUTE_MERGED),
             Tier::Hour => (whole(minute * HOUR_BASES, Tier::Hour.window_ms()), HOUR_MERGED),
         };
-        let merged_ms = base_ms.saturating_mul(merged);
+        let mut merged_ms = base_ms.saturating_mul(merged);
+        if source(tier, options) == Source::Samples {
+            let longest = options.compaction_spans().last().copied().unwrap_or(first);
+            merged_ms = merged_ms.min(whole(longest, base_ms));
+        }
         // A block goes as a whole: one that spans much of what is kept would be kept too long.
         let kept = tier.retention_ms(options).unwrap_or(0);
         let is_short = merged_ms <= kept / 4;
@@ -115,7 +123,7 @@ pub(crate) fn is_rolled_up(
     first: TimestampMs,
     last: TimestampMs,
 ) -> bool {
-    let Some(oldest) = world.oldest_kept(tier) else { return true };
+    let Some(oldest) = world.oldest_made(tier) else { return true };
     let spans = Spans::of(tier, world.options);
     last <= oldest
         || spans.bases(first.max(oldest), last).all(|start| {
@@ -128,6 +136,14 @@ impl<'a> World<'a> {
     /// What a tier has that is older is deleted.
     fn oldest_kept(self, tier: Tier) -> Option<TimestampMs> {
         Some(self.newest.saturating_sub(tier.retention_ms(self.options)?))
+    }
+
+    /// What is older is not made: neither this tier nor one that is made of it keeps it.
+    fn oldest_made(self, tier: Tier) -> Option<TimestampMs> {
+        let own = self.oldest_kept(tier)?;
+        let above = Tier::ALL.into_iter().filter(|above| *above > tier);
+        let above = above.filter_map(|above| self.oldest_kept(above));
+        Some(above.fold(own, TimestampMs::min))
     }
 
     /// Up to where blocks are cut.
@@ -179,7 +195,7 @@ impl<'a> World<'a> {
     }
 
     fn fresh(self, tier: Tier, jobs: &mut Vec<Job>) {
-        let Some(oldest) = self.oldest_kept(tier) else { return };
+        let Some(oldest) = self.oldest_made(tier) else { return };
         let (spans, source) = (Spans::of(tier, self.options), source(tier, self.options));
         let from = |t: TimestampMs| t.max(oldest);
         let to = |t: TimestampMs| t.min(self.boundary());

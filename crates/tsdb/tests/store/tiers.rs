@@ -21,7 +21,7 @@ fn tiered() -> Options {
     Options {
         block_ms: 10 * MINUTE_MS,
         grace_ms: 0,
-        compaction_ms: vec![30 * MINUTE_MS, 2 * HOUR_MS],
+        compaction_ms: vec![30 * MINUTE_MS, 630 * MINUTE_MS],
         out_of_order_ms: 30 * MINUTE_MS,
         head_chunk_samples: 16,
         minute_retention_ms: 90 * 24 * HOUR_MS,
@@ -430,19 +430,88 @@ fn spans_side_by_side_are_made_one_and_windows_stay() {
     check_all(&db, &minutes, &hours, "after a start");
 }
 
+/// Three hours of long ago in a database without tiers; what hours must be.
+fn old_image(disk: &SimDisk) -> Windows {
+    let options = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..tiered() };
+    let (db, _) = open_with(disk, Options { retention_ms: 400 * 24 * HOUR_MS, ..options });
+    fill(&db, 4, hour(0), hour(3));
+    let hours = expected(&db, Tier::Hour);
+    append(&db, 7, hour(100), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    work(&db, hour(100));
+    db.close().unwrap();
+    hours
+}
+
+#[test]
+fn history_older_than_samples_are_kept_is_rolled_up_before_it_goes() {
+    let disk = SimDisk::new(2);
+    let hours = old_image(&disk);
+    // Older than minutes are kept, too.
+    let options =
+        Options { retention_ms: 4 * HOUR_MS, minute_retention_ms: 24 * HOUR_MS, ..tiered() };
+    let left = |db: &Db| db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().len();
+    for _ in 0..2 {
+        let (db, _) = open_with(&disk, options.clone());
+        for minute in 0..3 {
+            db.maintain(hour(100) + minute * MINUTE_MS).unwrap();
+        }
+        assert!(left(&db) > 10, "nothing was rolled up");
+        db.close().unwrap();
+    }
+    let (db, _) = open_with(&disk, options);
+    work(&db, hour(100));
+    db.maintain(hour(100)).unwrap();
+    assert_eq!((left(&db), db.stats().blocks_not_rolled_up), (0, 0));
+    let mut read = rolled_up(&db, Tier::Hour);
+    read.retain(|(key, _), _| !key.contains("now"));
+    check(&read, &hours, "rolled up at once");
+    assert_eq!(blocks(&db)[0].0, 0, "minutes went when hours were made");
+}
+
 #[test]
 fn samples_do_not_wait_for_ever_for_a_tier_that_cannot_be_made() {
     let disk = SimDisk::new(2);
-    let (db, _) = open_with(&disk, Options { retention_ms: 4 * HOUR_MS, ..tiered() });
-    let one = |t| append(&db, 1, t, &[(series(&db, 1, "__name__=a"), 1.0)]);
-    one(hour(0));
-    // Maintenance alone: nothing is rolled up.
-    for (now, kept) in [(5, 1), (28, 1), (29, 0)] {
-        one(hour(now));
-        db.maintain(hour(now) + 20 * MINUTE_MS).unwrap();
-        let left = db.select(&[], 0, hour(1), 9, 9).unwrap().len();
-        assert_eq!((left, db.stats().blocks_not_rolled_up), (kept, 1 - kept as u64), "{now}");
+    old_image(&disk);
+    // No room for anything.
+    let full = u64::MAX;
+    let options = Options { retention_ms: 4 * HOUR_MS, free_bytes_min: full, ..tiered() };
+    let (db, _) = open_with(&disk, options);
+    let left = |db: &Db| !db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty();
+    db.maintain(hour(100)).unwrap();
+    assert!(db.compact(hour(100)).unwrap().put_off > 0);
+    db.compact(hour(100)).unwrap();
+    for (now, is_there) in [(100, true), (123, true), (124, false)] {
+        append(&db, 7, hour(now) + 1, &[(series(&db, 7, "__name__=now"), 1.0)]);
+        db.maintain(hour(now) + MINUTE_MS).unwrap();
+        assert_eq!(left(&db), is_there, "{now}");
+        assert_eq!(db.stats().blocks_not_rolled_up > 0, !is_there, "{now}");
     }
+}
+
+#[test]
+fn hours_stay_when_the_minutes_they_were_made_of_are_damaged() {
+    let disk = SimDisk::new(3);
+    let options = Options { retention_ms: 5 * HOUR_MS, ..tiered() };
+    image(&disk, options.clone());
+    let (db, _) = open_with(&disk, options.clone());
+    append(&db, 7, hour(12), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    work(&db, hour(12));
+    let hours = rolled_up(&db, Tier::Hour);
+    db.close().unwrap();
+    for path in files(&disk, &Path::new(DIR).join("tiers/1m")) {
+        if path.ends_with("index") {
+            let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(40).for_each(|byte| *byte ^= 4);
+            disk.corrupt(&path, flip).unwrap();
+        }
+    }
+    let arc: std::sync::Arc<dyn stoa_wal::Disk> = std::sync::Arc::new(disk.clone());
+    fsck(&arc, Path::new(DIR), Some((hour(12), &options))).unwrap();
+    let (db, _) = open_with(&disk, Options { out_of_order_ms: 48 * HOUR_MS, ..options });
+    append(&db, 0, hour(1) - 5_003, &[(series(&db, 0, "__name__=load,host=a"), 9.0)]);
+    for n in 0..3 {
+        work(&db, hour(12) + n * 20 * MINUTE_MS);
+    }
+    check(&rolled_up(&db, Tier::Hour), &hours, "not made again of what came late alone");
 }
 
 #[test]
@@ -480,7 +549,8 @@ fn damage_in_a_tier_is_found_and_costs_itself() {
 
 /// Two hours of four series, the samples of the first gone.
 fn write_golden(disk: &SimDisk) -> (Windows, Windows) {
-    let options = Options { retention_ms: 4 * HOUR_MS, ..tiered() };
+    let compaction_ms = vec![30 * MINUTE_MS, 2 * HOUR_MS];
+    let options = Options { retention_ms: 4 * HOUR_MS, compaction_ms, ..tiered() };
     let (db, _) = open_with(disk, options);
     for tick in 1..=720i64 {
         let t = hour(0) + tick * 10_000;
@@ -498,7 +568,7 @@ fn write_golden(disk: &SimDisk) -> (Windows, Windows) {
     let windows = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
     work(&db, hour(3));
     append(&db, 1, hour(7), &[(series(&db, 1, "__name__=now"), 1.0)]);
-    // The minutes are sealed, then made one.
+    // The minutes are one already, and are sealed.
     work(&db, hour(7));
     assert_eq!(blocks(&db), [(1, 0), (2, 0)]);
     db.close().unwrap();
@@ -509,10 +579,10 @@ fn write_golden(disk: &SimDisk) -> (Windows, Windows) {
 fn what_is_written_is_what_was_written() {
     let disk = SimDisk::new(1);
     let (minutes, hours) = write_golden(&disk);
-    let (tiers, golden) = (Path::new(DIR).join("tiers"), golden_dir("tiers-v1"));
+    let (tiers, all) = (Path::new(DIR).join("tiers"), golden_dir("tiers-v1"));
     let written = files(&disk, &tiers);
     for path in &written {
-        let golden = golden.join(path.strip_prefix(&tiers).unwrap());
+        let golden = all.join(path.strip_prefix(&tiers).unwrap());
         let bytes = disk.read(path).unwrap();
         if std::env::var_os("STOA_BLESS").is_some() {
             std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
@@ -520,13 +590,15 @@ fn what_is_written_is_what_was_written() {
         }
         assert_eq!(bytes, std::fs::read(&golden).unwrap_or_default(), "{}", path.display());
     }
-    assert_eq!(written.len(), 9, "{written:?}");
-    // And it still opens.
-    let disk = SimDisk::new(2);
-    copy_in(&disk, &golden, &tiers);
-    let (db, recovery) = open_with(&disk, tiered());
-    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
-    check_all(&db, &minutes, &hours, "golden");
+    assert_eq!(written.len(), 10, "{written:?}");
+    // And it still opens; so does what was made one when it was sealed.
+    for golden in [all, golden_dir("tiers-v1-sealed")] {
+        let disk = SimDisk::new(2);
+        copy_in(&disk, &golden, &tiers);
+        let (db, recovery) = open_with(&disk, tiered());
+        assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+        check_all(&db, &minutes, &hours, "golden");
+    }
 }
 
 #[test]
