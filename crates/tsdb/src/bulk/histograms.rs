@@ -36,7 +36,7 @@ struct Column {
 impl Bulk {
     /// Takes a native histogram, in whatever order they come; one out of the range that is kept is
     /// counted and left out. One that is not valid, or of more than
-    /// [`HISTOGRAM_NUMBERS_MAX`](crate::HISTOGRAM_NUMBERS_MAX) numbers, is not taken: false.
+    /// [`HISTOGRAM_NUMBERS_MAX`] numbers, is not taken: false.
     ///
     /// # Errors
     /// As [`Self::push`].
