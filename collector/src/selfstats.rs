@@ -195,6 +195,16 @@ impl Page {
             ("stoa_collector_tsdb_marks", "Marks kept beside the samples.", tsdb.marks),
             ("stoa_collector_tsdb_blocks", "Blocks.", tsdb.blocks),
             (
+                "stoa_collector_tsdb_quarantine_bytes",
+                "Bytes kept of what was damaged.",
+                tsdb.quarantine_bytes,
+            ),
+            (
+                "stoa_collector_tsdb_quarantine_entries",
+                "Files and directories kept of what was damaged.",
+                tsdb.quarantine_entries,
+            ),
+            (
                 "stoa_collector_tsdb_blocks_unread",
                 "Blocks that cannot be read now; missing from answers until they can.",
                 tsdb.blocks_unread,
@@ -225,6 +235,11 @@ impl Page {
                 "stoa_collector_tsdb_blocks_quarantined_total",
                 "Blocks set aside because of damage.",
                 tsdb.blocks_quarantined,
+            ),
+            (
+                "stoa_collector_tsdb_quarantine_removed_total",
+                "Damaged files and directories no longer kept, as there are too many.",
+                tsdb.quarantine_removed,
             ),
             (
                 "stoa_collector_tsdb_series_removed_total",

@@ -40,8 +40,12 @@ const COLUMN_SAMPLES: usize = 1024;
 /// Compressed samples held before they go to files.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
-/// Compressed samples that make one block; of more in one span there are several.
+/// What the samples of one block take in memory while it is made, values compressed and timestamps
+/// not; of more in one span there are several.
 const BLOCK_BYTES_MAX: u64 = 256 << 20;
+
+/// What a column takes beside its timestamps and values.
+const COLUMN_BYTES: usize = 192;
 
 /// Labels of all series, in bytes of memory: some 400 000 series of ten labels.
 const LABEL_BYTES_MAX: usize = 512 << 20;
@@ -405,8 +409,7 @@ impl Bulk {
         start: TimestampMs,
         mut write: impl FnMut(GroupSnapshot, u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut runs: Vec<Vec<u8>> = Vec::new();
-        let mut bytes = 0;
+        let mut gathered = Gathered::default();
         if let Some(len) = self.spilled.remove(&start) {
             let path = self.path(start);
             let file = self.disk.open(&path)?;
@@ -418,71 +421,101 @@ impl Bulk {
                 let mut run = vec![0; usize::try_from(length).unwrap_or(0)];
                 file.read_exact_at(&mut run, at + 8)?;
                 at += 8 + length;
-                bytes += length;
-                runs.push(run);
-                if bytes >= self.block_bytes_max {
-                    write(self.group(&std::mem::take(&mut runs))?, bytes)?;
-                    bytes = 0;
-                }
+                self.gather(&run, &mut gathered, &mut write)?;
             }
             drop(file);
             self.disk.remove_file(&path)?;
         }
-        runs.extend(self.held.remove(&start).inspect(|held| bytes += held.len() as u64));
-        if runs.is_empty() { Ok(()) } else { write(self.group(&runs)?, bytes) }
+        if let Some(held) = self.held.remove(&start) {
+            self.gather(&held, &mut gathered, &mut write)?;
+        }
+        self.hand_over(gathered, &mut write)
     }
 
-    /// The samples of runs as the head would hand them over.
-    fn group(&self, runs: &[Vec<u8>]) -> io::Result<GroupSnapshot> {
-        let mut members: BTreeMap<u32, Vec<Sealed>> = BTreeMap::new();
-        // Series read at the same instants share them, here as in the block.
-        let mut serials = HashMap::new();
-        for run in runs {
-            let mut cursor = Cursor::new(run);
-            while cursor.len() > 0 {
-                let (number, sealed) = get_column(&mut cursor, &mut serials)
-                    .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
-                members.entry(number).or_default().push(sealed);
+    /// Reads a run; hands over what is gathered whenever it is a block's worth.
+    fn gather<E: From<io::Error>>(
+        &self,
+        run: &[u8],
+        gathered: &mut Gathered,
+        write: &mut impl FnMut(GroupSnapshot, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut cursor = Cursor::new(run);
+        while cursor.len() > 0 {
+            gathered
+                .take(&mut cursor)
+                .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
+            if gathered.memory_bytes as u64 >= self.block_bytes_max {
+                self.hand_over(std::mem::take(gathered), write)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Hands over columns as the head would.
+    fn hand_over<E>(
+        &self,
+        gathered: Gathered,
+        write: &mut impl FnMut(GroupSnapshot, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if gathered.members.is_empty() {
+            return Ok(());
         }
         let member = |(number, sealed): (u32, Vec<Sealed>)| {
             let labels = self.labels.get(number as usize).cloned().unwrap_or_default();
             MemberSnapshot { labels, sealed }
         };
-        let members = members.into_iter().map(member).collect();
-        Ok(GroupSnapshot { id: GROUP, members })
+        let members = gathered.members.into_iter().map(member).collect();
+        write(GroupSnapshot { id: GROUP, members }, gathered.bytes)
     }
 }
 
-/// Timestamps, by how they are encoded and how many they are, each with a number of their own.
-type Serials<'a> = HashMap<(&'a [u8], usize), (u64, Arc<[TimestampMs]>)>;
+/// The columns of one block.
+#[derive(Default)]
+struct Gathered {
+    members: BTreeMap<u32, Vec<Sealed>>,
+    /// Timestamps, by how they are encoded and how many they are, each with a number of their own:
+    /// series read at the same instants share them, here as in the block.
+    times: HashMap<Vec<u8>, (u64, Arc<[TimestampMs]>)>,
+    /// Compressed.
+    bytes: u64,
+    /// With timestamps decoded.
+    memory_bytes: usize,
+}
 
-/// Reads one column; columns of equal timestamps get the same serial number, under which a block
-/// writer remembers what it has decoded.
-fn get_column<'a>(
-    cursor: &mut Cursor<'a>,
-    serials: &mut Serials<'a>,
-) -> Result<(u32, Sealed), Malformed> {
-    let number = cursor.varint_u32()?;
-    let count = usize::try_from(cursor.varint()?).ok().ok_or(Malformed("count too large"))?;
-    let (times, values) = (cursor.bytes()?, cursor.bytes()?);
-    let next = serials.len() as u64;
-    let (serial, times) = match serials.entry((times, count)) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => {
-            let mut decoded = Vec::new();
-            decode_times(times, count, &mut decoded)?;
-            new.insert((next, decoded.into()))
+impl Gathered {
+    /// Takes one column; columns of equal timestamps get the same serial number, under which a block
+    /// writer remembers what it has decoded.
+    fn take(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let before = cursor.len();
+        let number = cursor.varint_u32()?;
+        let count = usize::try_from(cursor.varint()?).ok().ok_or(Malformed("count too large"))?;
+        let (times, values) = (cursor.bytes()?, cursor.bytes()?);
+        self.bytes += (before - cursor.len()) as u64;
+        self.memory_bytes += values.len() + COLUMN_BYTES;
+        let next = self.times.len() as u64;
+        let mut key = times.to_vec();
+        put_varint(&mut key, count as u64);
+        let key_bytes = key.len();
+        let (serial, times) = match self.times.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let mut decoded = Vec::new();
+                decode_times(times, count, &mut decoded)?;
+                self.memory_bytes += key_bytes + size_of_val(decoded.as_slice());
+                new.insert((next, decoded.into()))
+            }
+        };
+        let mut window = WindowBuilder::default();
+        if holds_histograms(values) {
+            let _fits = window.push_histograms(0, count, None, values);
+        } else {
+            window.push(0, count, None, |out| out.extend_from_slice(values));
         }
-    };
-    let mut window = WindowBuilder::default();
-    if holds_histograms(values) {
-        let _fits = window.push_histograms(0, count, None, values);
-    } else {
-        window.push(0, count, None, |out| out.extend_from_slice(values));
+        let sealed = Arc::new(window.finish(*serial, times)).sealed(0);
+        let sealed = sealed.ok_or(Malformed("column over 64 KiB"))?;
+        self.members.entry(number).or_default().push(sealed);
+        Ok(())
     }
-    let sealed = Arc::new(window.finish(*serial, times)).sealed(0);
-    Ok((number, sealed.ok_or(Malformed("column over 64 KiB"))?))
 }
 
 impl Drop for Bulk {

@@ -45,8 +45,8 @@ use crate::follow::Followers;
 use crate::head::{Head, Refused};
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
+use crate::quarantine::set_aside;
 use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES, SERIES_PER_RECORD};
-use crate::recovery::set_aside;
 use crate::tier::Tiers;
 use crate::{
     AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, SeriesRef,

@@ -22,7 +22,7 @@ use stoa_wal::{Disk, DiskFile, DiskRead};
 use crate::block::BlockError;
 use crate::bytes::Malformed;
 use crate::head::{Place, Window};
-use crate::recovery::set_aside;
+use crate::quarantine::set_aside;
 
 const MAGIC: [u8; 8] = *b"STOAHED\0";
 const VERSION: u16 = 1;

@@ -29,6 +29,7 @@ mod head_file;
 mod log;
 mod matching;
 mod options;
+mod quarantine;
 mod record;
 mod recovery;
 mod retention;

@@ -44,6 +44,9 @@ pub struct Options {
     pub follow_bytes_max: u64,
     /// How long it is kept for them, milliseconds: 2 h after a start no longer needs it.
     pub follow_ms: i64,
+    /// Bytes kept of what was damaged, under `quarantine/`; of more the oldest go, but for the newest:
+    /// 4 GiB.
+    pub quarantine_bytes_max: u64,
     /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
     pub index_cache_bytes: usize,
 }
@@ -64,6 +67,7 @@ impl Default for Options {
             series_max: 2_000_000,
             log_bytes_max: 512 << 20,
             free_bytes_min: 0,
+            quarantine_bytes_max: 4 << 30,
             follow_bytes_max: 1 << 30,
             follow_ms: 2 * HOUR_MS,
             index_cache_bytes: 64 << 20,

@@ -20,6 +20,7 @@ use crate::checkpoint::{
 use crate::chunk::decode_values;
 use crate::head::{Head, Place, Presence, split_stored, stored_histograms};
 use crate::head_file::{CRC_BYTES, HeadFile, check};
+use crate::quarantine;
 use crate::record::{
     self, BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS, KIND_MARKS, KIND_SERIES,
 };
@@ -545,13 +546,8 @@ impl<'a> Replay<'a> {
     }
 
     fn keep_aside(&mut self, name: &str, bytes: &[u8]) {
-        let to = quarantine_dir(self.dir).join(name);
         let is_wanted = !bytes.is_empty() && self.recovery.quarantined.len() < QUARANTINED_MAX;
-        let kept = || {
-            self.disk.create_dir_all(&quarantine_dir(self.dir))?;
-            self.disk.replace(&to, bytes)
-        };
-        if is_wanted && kept().is_ok() {
+        if is_wanted && let Ok(to) = quarantine::keep_bytes(&**self.disk, self.dir, name, bytes) {
             self.recovery.quarantined.push(to);
         }
     }
@@ -559,28 +555,4 @@ impl<'a> Replay<'a> {
 
 fn is_covered(covered: &[Covered], segment: u64, t: TimestampMs) -> bool {
     covered.iter().any(|c| segment < c.log_before && c.start <= t && t < c.end)
-}
-
-/// Where damaged things go.
-pub(crate) fn quarantine_dir(dir: &Path) -> PathBuf {
-    dir.join("quarantine")
-}
-
-/// Moves something to `quarantine/`, under a name that is not taken; says where to.
-pub(crate) fn set_aside(
-    disk: &dyn Disk,
-    dir: &Path,
-    path: &Path,
-    name: &str,
-) -> std::io::Result<PathBuf> {
-    let quarantine = quarantine_dir(dir);
-    disk.create_dir_all(&quarantine)?;
-    let mut to = quarantine.join(name);
-    let mut copy = 1;
-    while disk.exists(&to)? {
-        copy += 1;
-        to = quarantine.join(format!("{name}-{copy}"));
-    }
-    disk.rename(path, &to)?;
-    Ok(to)
 }

@@ -5,10 +5,12 @@
 //! wins, be it a float and the other a histogram. What tombstones hide is left out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use stoa_model::TimestampMs;
 use stoa_model::histogram::Histogram;
 use stoa_wal::Disk;
@@ -18,7 +20,7 @@ use super::index::{Index, Lane, SeriesEntry};
 use super::reader::offsets;
 use super::sink::{Plan, Sink, histograms_per_chunk};
 use super::symbols::SymbolsBuilder;
-use super::tombstones::{Stretch, hides};
+use super::tombstones::{Stretch, hides, hides_all};
 use super::{Block, BlockError};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_times, decode_values};
@@ -84,7 +86,8 @@ pub(crate) fn merge(
     let symbols = merge_symbols(&mut sources)?;
     let mut sink = Sink::create(disk, blocks_dir, plan, symbols)?;
     let damaged = Damaged::default();
-    let mut merge = Merge { sources, damaged, samples_dropped: 0 };
+    let samples_dropped = sources.iter().map(|source| source.gone_samples).sum();
+    let mut merge = Merge { sources, damaged, samples_dropped };
     let mut groups: BTreeMap<u64, Vec<(usize, u32, Range<u32>)>> = BTreeMap::new();
     for (at, source) in merge.sources.iter().enumerate() {
         let own = source.index.groups().map_err(|malformed| MergeError::Parent(at, malformed))?;
@@ -112,7 +115,7 @@ fn at_parent(at: usize, error: BlockError) -> MergeError {
     }
 }
 
-/// Each text of all parents once; the parents learn what its number is now.
+/// Each text that series of the parents have, once; the parents learn what its number is now.
 fn merge_symbols(sources: &mut [Source<'_>]) -> Result<SymbolsBuilder, MergeError> {
     let mut merged = SymbolsBuilder::default();
     let mut numbers: Vec<Vec<u32>> = sources.iter().map(|_| Vec::new()).collect();
@@ -130,10 +133,19 @@ fn merge_symbols(sources: &mut [Source<'_>]) -> Result<SymbolsBuilder, MergeErro
             }
         }
         let Some(least) = least else { break };
-        let number = merged.push(&least).map_err(BlockError::from)?;
+        let is_here =
+            |texts: &mut Peekable<_>| matches!(texts.peek(), Some(Ok(text)) if *text == least);
+        let mut is_used = false;
+        for ((texts, numbers), source) in texts.iter_mut().zip(&numbers).zip(&*sources) {
+            let number = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            is_used |=
+                is_here(texts) && source.used.as_ref().is_none_or(|used| used.contains(number));
+        }
+        // Of what only deleted series had nobody asks for the number.
+        let number =
+            if is_used { merged.push(&least).map_err(BlockError::from)? } else { u32::MAX };
         for (texts, numbers) in texts.iter_mut().zip(&mut numbers) {
-            let is_here = matches!(texts.peek(), Some(Ok(text)) if *text == least);
-            if is_here {
+            if is_here(texts) {
                 texts.next();
                 numbers.push(number);
             }
@@ -152,6 +164,11 @@ struct Source<'a> {
     index: Index,
     /// The merged number of each of its symbols.
     numbers: Vec<u32>,
+    /// Series of which everything is deleted, and their samples.
+    gone: RoaringBitmap,
+    gone_samples: u64,
+    /// The symbols of the others; all where none is gone.
+    used: Option<RoaringBitmap>,
     /// Of the group at hand.
     lanes: Vec<Lane>,
 }
@@ -159,7 +176,52 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(block: &'a Block) -> Result<Self, BlockError> {
         let index = Index::load(block)?;
-        Ok(Self { block, index, numbers: Vec::new(), lanes: Vec::new() })
+        let mut source = Self {
+            block,
+            index,
+            numbers: Vec::new(),
+            gone: RoaringBitmap::new(),
+            gone_samples: 0,
+            used: None,
+            lanes: Vec::new(),
+        };
+        if !block.tombstones.is_empty() {
+            source.find_gone()?;
+        }
+        Ok(source)
+    }
+
+    /// Finds the series of which nothing is left, and what texts the others have.
+    fn find_gone(&mut self) -> Result<(), Malformed> {
+        let mut used = RoaringBitmap::new();
+        for (place, (_, numbers)) in (0u32..).zip(self.index.groups()?) {
+            let lanes = self.index.lanes(place)?;
+            for number in numbers {
+                let entry = self.index.series(number)?;
+                let hidden = self.block.tombstones.of(number);
+                let windows = lanes.get(entry.lane as usize).map(|lane| lane.windows.as_slice());
+                let windows = windows.unwrap_or_default();
+                if !hidden.is_empty()
+                    && windows.iter().all(|window| hides_all(hidden, window.first_t, window.last_t))
+                {
+                    self.gone.insert(number);
+                    self.gone_samples += windows.iter().map(|w| u64::from(w.ticks)).sum::<u64>();
+                    continue;
+                }
+                for (name, value) in &entry.pairs {
+                    used.insert(*name);
+                    used.insert(*value);
+                }
+            }
+        }
+        self.used = (!self.gone.is_empty()).then_some(used);
+        Ok(())
+    }
+
+    /// The next of some series of which anything is left.
+    fn next(&self, numbers: &mut Range<u32>) -> Result<Option<Head>, Malformed> {
+        let number = numbers.find(|number| !self.gone.contains(*number));
+        number.map(|number| self.entry(number)).transpose()
     }
 
     fn entry(&self, number: u32) -> Result<Head, Malformed> {
@@ -256,8 +318,8 @@ impl Merge<'_> {
             let Some(source) = self.sources.get_mut(*at) else { continue };
             source.lanes = source.index.lanes(*place).map_err(damaged_at(*at))?;
             let mut series = series.clone();
-            let head = series.next().map(|number| source.entry(number)).transpose();
-            heads.push((*at, series, head.map_err(damaged_at(*at))?));
+            let head = source.next(&mut series).map_err(damaged_at(*at))?;
+            heads.push((*at, series, head));
         }
         let mut times = Times::default();
         let mut lanes: HashMap<LaneKey, u32> = HashMap::new();
@@ -275,8 +337,7 @@ impl Merge<'_> {
                 // A parent has a series that has both kinds twice.
                 while let Some(head) = slot.take_if(|head| head.pairs == pairs) {
                     let Some(source) = self.sources.get(*at) else { break };
-                    let next = rest.next().map(|number| source.entry(number)).transpose();
-                    *slot = next.map_err(damaged_at(*at))?;
+                    *slot = source.next(rest).map_err(damaged_at(*at))?;
                     if head.has_histograms {
                         self.read(*at, &head, decode_histograms, &mut times, &mut histograms)?;
                     } else {

@@ -67,8 +67,39 @@ fn a_year_becomes_a_block_a_day() {
     assert_eq!(written.written, 3 * 4 * 365);
     assert!((365..=366).contains(&written.blocks), "{written:?}");
     // The same when hardly anything fits memory, and when a span is more than a block.
-    assert_eq!(check(&samples, (10, 50, 100)).written, written.written);
-    assert!(check(&samples, (10, 50, 1)).blocks > written.blocks);
+    assert_eq!(check(&samples, (10, 50, 4000)).written, written.written);
+    assert!(check(&samples, (10, 50, 600)).blocks > written.blocks);
+}
+
+#[test]
+fn timestamps_that_are_all_different_are_counted_as_they_are_decoded() {
+    const LIMIT: u64 = 64 << 10;
+    let disk = SimDisk::new(1);
+    let db = open(&disk);
+    let mut bulk = db.bulk(NOW, 0);
+    bulk.block_bytes_max = LIMIT;
+    for name in 0..100i64 {
+        let series = bulk.series(&labels(&format!("m{name}"))).unwrap();
+        for n in 0..600 {
+            // Some milliseconds early or late, each series in its own way.
+            let jitter = n * (name + 7) % 13;
+            bulk.push(series, NOW - DAY_MS + n * 1000 + jitter, 1.0).unwrap();
+        }
+    }
+    let (mut columns, mut groups) = (0, 0);
+    for (start, _) in bulk.spans() {
+        let take = |group: GroupSnapshot, compressed: u64| -> io::Result<()> {
+            let sealed = group.members.iter().flat_map(|member| &member.sealed);
+            let ticks: usize = sealed.map(|sealed| sealed.window.times().len()).sum();
+            assert!(ticks as u64 * 8 <= LIMIT + 600 * 8, "{ticks}");
+            assert!(compressed < LIMIT / 2, "{compressed}");
+            columns += group.members.len();
+            groups += 1;
+            Ok(())
+        };
+        bulk.take_span(start, take).unwrap();
+    }
+    assert!(columns >= 100 && groups > 5, "{columns} {groups}");
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
 use crate::head::Window;
 use crate::head_file::head_dir;
-use crate::recovery::{Covered, set_aside};
+use crate::quarantine::{self, set_aside};
+use crate::recovery::Covered;
 use crate::retention::{Candidate, Waiting};
 use crate::tier::Source;
 use crate::{DbError, GroupId, Tier, retention};
@@ -77,8 +78,19 @@ impl Db {
             .save_windows()
             .map_err(|source| DbError::HeadFile { path: head_dir(&self.dir), source });
         let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
+        self.bound_quarantine();
         let bounded = self.bound_followers(now_ms, upkeep.checkpoint_segment);
         retained.and(set_aside).and(cut).and(saved).and(checkpointed).and(bounded).map(|()| done)
+    }
+
+    /// What cannot be looked at or removed there is by a later call.
+    fn bound_quarantine(&self) {
+        let bytes_max = self.options.quarantine_bytes_max;
+        if let Ok(figures) = quarantine::bound(&*self.disk, &self.dir, bytes_max) {
+            self.counters.quarantine_bytes.store(figures.bytes, Relaxed);
+            self.counters.quarantine_entries.store(figures.entries, Relaxed);
+            self.counters.quarantine_removed.fetch_add(figures.removed, Relaxed);
+        }
     }
 
     /// Writes a block for each span that is over and has samples in the head.

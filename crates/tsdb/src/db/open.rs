@@ -18,8 +18,9 @@ use crate::checkpoint::segment_of_name;
 use crate::follow::Followers;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
+use crate::quarantine;
 use crate::record::{self, KIND_MARKS};
-use crate::recovery::{Covered, Replay, quarantine_dir};
+use crate::recovery::{Covered, Replay};
 use crate::retention::Waiting;
 use crate::tier::open_tiers;
 use crate::{DbError, Options, Recovery};
@@ -242,12 +243,10 @@ fn mend_tombstones(disk: &dyn Disk, dir: &Path, block: &mut Arc<Block>, recovery
     };
     recovery.damage(format!("tombstones of block {name}: {cost}"));
     for file in TOMBSTONES {
-        let to = quarantine_dir(dir).join(format!("block-{name}-{file}"));
-        let keep = || {
-            disk.create_dir_all(&quarantine_dir(dir))?;
-            disk.link_or_copy(&block.dir.join(file), &to)
-        };
-        if keep().is_ok() {
+        let (path, name) = (block.dir.join(file), format!("block-{name}-{file}"));
+        if disk.exists(&path).unwrap_or(false)
+            && let Ok(to) = quarantine::keep_file(disk, dir, &path, &name)
+        {
             recovery.quarantined.push(to);
         }
     }

@@ -51,6 +51,12 @@ pub struct Stats {
     pub chunks_damaged: u64,
     /// Blocks set aside because of damage.
     pub blocks_quarantined: u64,
+    /// Bytes and entries under `quarantine/` at the last maintenance.
+    pub quarantine_bytes: u64,
+    /// The entries: files and directories.
+    pub quarantine_entries: u64,
+    /// Entries removed there because of its bounds.
+    pub quarantine_removed: u64,
     /// Blocks that are there and cannot be read: missing from answers until they can.
     pub blocks_unread: u64,
     /// Series removed because their samples are all in blocks.
@@ -118,6 +124,9 @@ pub(super) struct Counters {
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
     pub(super) blocks_unread: AtomicU64,
+    pub(super) quarantine_bytes: AtomicU64,
+    pub(super) quarantine_entries: AtomicU64,
+    pub(super) quarantine_removed: AtomicU64,
     pub(super) series_removed: AtomicU64,
     pub(super) follow_samples_lost: AtomicU64,
     pub(super) compactions: AtomicU64,
@@ -186,6 +195,9 @@ impl Db {
             chunks_damaged: counters.chunks_damaged.load(Relaxed),
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
             blocks_unread: counters.blocks_unread.load(Relaxed),
+            quarantine_bytes: counters.quarantine_bytes.load(Relaxed),
+            quarantine_entries: counters.quarantine_entries.load(Relaxed),
+            quarantine_removed: counters.quarantine_removed.load(Relaxed),
             series_removed: counters.series_removed.load(Relaxed),
             tombstones: state.blocks.iter().map(|block| block.tombstones.count()).sum(),
             follow_samples_lost: counters.follow_samples_lost.load(Relaxed),

@@ -13,7 +13,8 @@ use stoa_wal::Disk;
 use super::Tier;
 use crate::block::{Block, BlockError, Meta, TombstonesState};
 use crate::bytes::Malformed;
-use crate::recovery::{Recovery, set_aside};
+use crate::quarantine::set_aside;
+use crate::recovery::Recovery;
 
 /// Names of the empty files that say so of a block.
 const STALE: &str = "stale";

@@ -5,7 +5,9 @@ use stoa_tsdb::{Db, Options};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::{Fault, SimDisk};
 
-use crate::{DIR, MINUTE_MS, START, Samples, all, append, files, fill, open_with, options, series};
+use crate::{
+    DIR, MINUTE_MS, START, Samples, all, append, files, fill, open, open_with, options, series,
+};
 
 fn merging() -> Options {
     Options {
@@ -44,6 +46,39 @@ fn image(disk: &SimDisk, minutes: i64) -> Samples {
 fn delete(db: &Db, name: &str, from: i64, to: i64) -> u64 {
     let matchers = [Matcher::equal("__name__", name)];
     db.delete_series(&matchers, from, to, minute(30)).unwrap().series
+}
+
+#[test]
+fn what_only_deleted_series_were_called_leaves_the_disk_with_them() {
+    let disk = SimDisk::new(23);
+    let (db, _) = open(&disk);
+    fill(&db, START, 60);
+    let gone = series(&db, 1, "__name__=m0,owner=zz_somebody");
+    let kept = series(&db, 1, "__name__=m0,owner=zz_nobody");
+    for second in 0..60 {
+        append(&db, 1, START + 60_000 + second * 1000, &[(gone, 1.0), (kept, 2.0)]);
+    }
+    db.maintain(START + 10 * MINUTE_MS).unwrap();
+    let matchers = [Matcher::equal("owner", "zz_somebody")];
+    assert_eq!(db.delete_series(&matchers, START, i64::MAX, START).unwrap().series, 1);
+    let expected = all(&db);
+    let holds = |text: &str| {
+        let files = files(&disk, &Path::new(DIR).join("blocks"));
+        let has = |bytes: Vec<u8>| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        files.iter().any(|path| has(disk.read(path).unwrap()))
+    };
+    // Front-coded: the rest of it.
+    assert!(holds("somebody"));
+    let done = db.clean_tombstones(START).unwrap();
+    assert_eq!((done.merges, done.samples_dropped, done.skipped), (1, 60, 0));
+    assert!(!holds("somebody") && holds("nobody"));
+    assert_eq!(all(&db), expected);
+    // What cannot be cleaned is said.
+    let matchers = [Matcher::equal("owner", "zz_nobody")];
+    db.delete_series(&matchers, START, START + 70_000, START).unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 100));
+    let done = db.clean_tombstones(START).unwrap();
+    assert_eq!((done.merges, done.skipped), (0, 1));
 }
 
 #[test]
