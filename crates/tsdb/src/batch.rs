@@ -46,6 +46,10 @@ pub struct HistogramSample {
     pub histogram: Arc<Histogram>,
 }
 
+/// What a histogram takes beside its numbers, as so many of them: its fields, its place, and what the
+/// allocator adds.
+pub(crate) const HISTOGRAM_CELLS: usize = 32;
+
 impl HistogramSample {
     /// Its spans, bounds and buckets.
     #[must_use]
@@ -68,6 +72,11 @@ pub(crate) fn histogram_cells(histogram: &Histogram) -> usize {
     };
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
     spans + histogram.custom_values.len() + buckets
+}
+
+/// What it takes in memory, as so many numbers of 8 bytes.
+pub(crate) fn histogram_weight(histogram: &Histogram) -> usize {
+    histogram_cells(histogram) + HISTOGRAM_CELLS
 }
 
 /// A small fact kept exactly with the samples of its batch: after any crash either both are there or

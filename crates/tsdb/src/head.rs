@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     serials: u64,
     /// Bytes of chunks sealed since [`Head::unsaved`] was asked last.
     unsaved_bytes: u64,
+    /// Numbers of open histograms, of all groups.
+    open_cells: usize,
     hasher: RandomState,
     /// What sealed windows hold of the batch at hand.
     known: Known,
@@ -382,12 +384,14 @@ impl Head {
         histograms: &[HistogramSample],
         counts: &mut Appended,
     ) -> u64 {
-        let place = self.group_places.get(&group).copied();
-        let Self { groups, refs, options, shared, max_t, .. } = self;
-        let group = place.and_then(|place| groups.get_mut(place as usize)?.as_mut());
-        let (Some(group), Some(place)) = (group, place) else { return histograms.len() as u64 };
         let mut foreign = 0;
+        let Some(place) = self.group_places.get(&group).copied() else {
+            return histograms.len() as u64;
+        };
         for sample in histograms {
+            self.make_room_for_histograms();
+            let Self { groups, refs, options, shared, max_t, .. } = self;
+            let Some(Some(group)) = groups.get_mut(place as usize) else { return foreign };
             if sample.t_ms < max_t.saturating_sub(options.out_of_order_ms) {
                 counts.too_old += 1;
                 continue;
@@ -399,6 +403,16 @@ impl Head {
             }
         }
         foreign
+    }
+
+    /// Keeps what all groups have open of histograms within its bound: those of the one that has most
+    /// are sealed, so that it does not come to this again soon.
+    fn make_room_for_histograms(&mut self) {
+        if self.shared.open_cells >= histograms::CELLS_MAX
+            && let Some(group) = self.groups.iter_mut().flatten().max_by_key(|g| g.open_cells())
+        {
+            group.seal_histograms(&self.options, &mut self.shared);
+        }
     }
 
     fn apply_rows(&mut self, group: GroupId, rows: &[Row]) -> (Appended, u64) {

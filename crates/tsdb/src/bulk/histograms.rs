@@ -8,14 +8,11 @@ use stoa_model::TimestampMs;
 use stoa_model::histogram::Histogram;
 
 use super::{Bulk, BulkError, BulkSeries};
-use crate::batch::{HISTOGRAM_NUMBERS_MAX, histogram_cells};
+use crate::batch::{HISTOGRAM_CELLS, HISTOGRAM_NUMBERS_MAX, histogram_cells};
 use crate::chunk::{Effort, encode_histograms, encode_times};
 
-/// Numbers of histograms in open columns together: 64 MiB, some more with what each takes itself.
+/// Numbers of histograms in open columns together, and what each takes itself: 64 MiB.
 const OPEN_CELLS_MAX: usize = 8 << 20;
-
-/// What a histogram takes beside its spans, bounds and buckets, as so many numbers.
-const HISTOGRAM_CELLS: usize = 32;
 
 /// The open columns.
 #[derive(Debug, Default)]

@@ -5,7 +5,9 @@
 //! floats, so that a group without any pays nothing. A series that has both kinds has chunks in windows
 //! of both; an instant of a series is in one of them only, which `super::group` sees to.
 //!
-//! Bounds: the ticks of a window, and [`CELLS_MAX`] numbers in all columns together.
+//! Bounds: the ticks of a window; [`GROUP_CELLS_MAX`] numbers in a group and [`CELLS_MAX`] in all of
+//! them, with what each histogram and each column takes itself. At a bound a window is sealed early:
+//! the group's own, or that of the group that has most.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +18,17 @@ use stoa_model::histogram::Histogram;
 use super::column::Presence;
 use super::window::WindowBuilder;
 use crate::Options;
-use crate::batch::histogram_cells;
+use crate::batch::{HISTOGRAM_CELLS, histogram_weight};
 use crate::chunk::{Effort, encode_histograms};
 
-/// The most numbers held open before a window is sealed: 8 MiB.
-const CELLS_MAX: usize = 1 << 20;
+/// The most numbers a group holds open: 4 MiB.
+const GROUP_CELLS_MAX: usize = 1 << 19;
+
+/// The most numbers all groups hold open together: 32 MiB.
+pub(super) const CELLS_MAX: usize = 1 << 22;
+
+/// What a series takes that has any: a column of its own.
+const COLUMN_CELLS: usize = HISTOGRAM_CELLS;
 
 /// What a group has open.
 #[derive(Debug, Default)]
@@ -47,15 +55,26 @@ impl OpenHistograms {
     /// Whether a histogram at `t` has no place before a window is sealed.
     pub(crate) fn is_full_for(&self, t: TimestampMs, options: &Options) -> bool {
         let ticks = options.window_ticks();
-        self.cells >= CELLS_MAX || (self.ticks.len() >= ticks && !self.ticks.contains_key(&t))
+        self.cells >= GROUP_CELLS_MAX || (self.ticks.len() >= ticks && !self.ticks.contains_key(&t))
     }
 
-    /// Puts a histogram where none is.
-    pub(crate) fn insert(&mut self, slot: u32, t: TimestampMs, histogram: Arc<Histogram>) {
-        self.cells += histogram_cells(&histogram);
-        if self.columns.entry(slot).or_default().insert(t, histogram).is_none() {
+    /// Puts a histogram where none is, and says how many numbers that takes.
+    pub(crate) fn insert(&mut self, slot: u32, t: TimestampMs, histogram: Arc<Histogram>) -> usize {
+        let before = self.cells;
+        self.cells += histogram_weight(&histogram);
+        let column = self.columns.entry(slot).or_insert_with(|| {
+            self.cells += COLUMN_CELLS;
+            BTreeMap::new()
+        });
+        if column.insert(t, histogram).is_none() {
             *self.ticks.entry(t).or_default() += 1;
         }
+        self.cells - before
+    }
+
+    /// How many numbers it takes.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
     }
 
     /// The first instant.
@@ -87,7 +106,7 @@ impl OpenHistograms {
     /// Histograms and about how many bytes they take.
     pub(crate) fn footprint(&self) -> (u64, u64) {
         let histograms: u64 = self.ticks.values().map(|count| u64::from(*count)).sum();
-        (histograms, self.cells as u64 * 8 + histograms * size_of::<Histogram>() as u64)
+        (histograms, self.cells as u64 * 8)
     }
 
     /// All of it as windows, each within one block range and each chunk short enough for one.

@@ -242,3 +242,43 @@ fn history_comes_in_bulk_as_histograms_too() {
     assert_eq!(found.len(), 1000);
     assert!(found.iter().all(|(_, t, h)| *h == histogram((START - t) / 1000, 20)));
 }
+
+/// `n` groups' worth of histograms at so many instants, each of so many buckets; all must come back, and
+/// until they do take no more than so many bytes.
+fn check_held(groups: u64, series_each: u64, instants: i64, buckets: i64, bytes_max: u64) {
+    let disk = SimDisk::new(1);
+    let (db, _) = open_with(&disk, Options { block_ms: 60 * MINUTE_MS, ..options() });
+    let (mut given, mut most) = (0, 0);
+    for t in (0..instants).map(|second| START + second * 1000) {
+        for group in 0..groups {
+            let sample = |number: u64| HistogramSample {
+                t_ms: t,
+                series: series(&db, group, &format!("__name__=a,group={group},n={number}")),
+                histogram: Arc::new(histogram(t - START, buckets)),
+            };
+            let histograms: Vec<_> = (0..series_each).map(sample).collect();
+            let batch = Batch { group: GroupId(group), rows: vec![], marks: vec![] };
+            given += db.append_with(&batch, &histograms).unwrap().stored;
+        }
+        most = most.max(db.stats().head_bytes);
+    }
+    assert_eq!(given, groups * series_each * instants.cast_unsigned());
+    assert!(most <= bytes_max, "{} MiB", most >> 20);
+    let found = db.select_histograms(&[], i64::MIN, i64::MAX, 100_000, usize::MAX).unwrap();
+    let found = found.iter().flat_map(|series| &series.samples);
+    assert_eq!(found.clone().count() as u64, given);
+    for (t, found) in found {
+        assert_eq!(*found, histogram(t - START, buckets));
+    }
+}
+
+#[test]
+fn open_histograms_are_bounded_by_what_they_take_not_by_their_buckets() {
+    // Of no buckets at all, as a histogram nobody has observed anything in has none.
+    check_held(1, 5000, 15, 0, 8 << 20);
+}
+
+#[test]
+fn many_groups_share_one_bound_for_open_histograms() {
+    check_held(60, 1, 30, 4000, 40 << 20);
+}

@@ -101,13 +101,19 @@ impl Group {
             self.seal_histograms(options, shared);
         }
         let open = self.histograms.get_or_insert_default();
-        open.insert(slot, t, histogram);
+        shared.open_cells += open.insert(slot, t, histogram);
         self.histograms_last_t = self.histograms_last_t.max(t);
         counts.stored += 1;
     }
 
-    pub(super) fn seal_histograms(&mut self, options: &Options, shared: &mut Shared) {
+    /// How many numbers of histograms it has open.
+    pub(crate) fn open_cells(&self) -> usize {
+        self.histograms.as_ref().map_or(0, |open| open.cells())
+    }
+
+    pub(crate) fn seal_histograms(&mut self, options: &Options, shared: &mut Shared) {
         let Some(open) = self.histograms.take() else { return };
+        shared.open_cells = shared.open_cells.saturating_sub(open.cells());
         for part in open.encode(options) {
             self.add_window(part.builder, &part.times, shared);
         }
