@@ -26,6 +26,7 @@ mod follow;
 mod fsck;
 mod head;
 mod head_file;
+mod hints;
 mod log;
 mod matching;
 mod options;

@@ -74,6 +74,8 @@ type Instant = (i64, Vec<(Labels, Value)>);
 #[derive(Clone, Default)]
 struct Model {
     samples: BTreeMap<(Labels, i64), Value>,
+    /// The first instant of a series that was ever deleted: what came after one says nothing of resets.
+    deleted_from: BTreeMap<Labels, i64>,
     max_t: Option<i64>,
     batches: u64,
 }
@@ -116,6 +118,8 @@ struct World {
     dropped: u64,
     deleted: u64,
     histograms: u64,
+    /// Hints of those that were forgotten.
+    forgotten: u64,
     /// Power cuts, and those of them that hit a start after another.
     images: u64,
     images_again: u64,
@@ -140,6 +144,7 @@ impl World {
             dropped: 0,
             deleted: 0,
             histograms: 0,
+            forgotten: 0,
             images: 0,
             images_again: 0,
             deleting: None,
@@ -188,6 +193,18 @@ impl World {
                 let twice = found.insert((series.labels.clone(), t), value);
                 assert_eq!(twice, None, "seed {}: {} at {t} twice", self.seed, series.labels);
                 self.histograms += 1;
+            }
+        }
+        for ((labels, t), value) in &mut found {
+            let sent = state.samples.get(&(labels.clone(), *t));
+            let is_after = state.deleted_from.get(labels).is_some_and(|first| first < t);
+            if let (Value::Histogram(found), Some(Value::Histogram(sent)), true) =
+                (value, sent, is_after)
+                && found.reset == ResetHint::Unknown
+                && [ResetHint::Reset, ResetHint::NotReset].contains(&sent.reset)
+            {
+                Arc::make_mut(found).reset = sent.reset;
+                self.forgotten += 1;
             }
         }
         if found != state.samples {
@@ -444,9 +461,15 @@ impl World {
         self.deleted += done.series;
         self.deleting = None;
         for state in &mut self.states {
-            state.samples.retain(|(labels, t), _| {
+            let Model { samples, deleted_from, .. } = state;
+            samples.retain(|(labels, t), _| {
                 let is_series = n == ".*" || labels.get("n") == Some(n.as_str());
-                !is_series || *t < start || *t > end
+                let is_kept = !is_series || *t < start || *t > end;
+                if !is_kept {
+                    let first = deleted_from.entry(labels.clone()).or_insert(*t);
+                    *first = *t.min(first);
+                }
+                is_kept
             });
         }
         true
@@ -504,10 +527,10 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
     let next = AtomicU64::new(only.unwrap_or(seeds.start));
     let end = only.map_or(seeds.end, |seed| seed + 1);
     let images = AtomicU64::new(0);
-    let worlds: Vec<[u64; 9]> = std::thread::scope(|scope| {
+    let worlds: Vec<[u64; 10]> = std::thread::scope(|scope| {
         let work = || {
             let _end_all = EndAll(&next);
-            let mut sums = [0; 9];
+            let mut sums = [0; 10];
             loop {
                 let seed = next.fetch_add(1, Relaxed);
                 let is_enough = only.is_some() || images.load(Relaxed) >= wanted;
@@ -526,6 +549,7 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
                     world.dropped,
                     world.deleted,
                     world.histograms,
+                    world.forgotten,
                 ];
                 sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             }
@@ -533,9 +557,21 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let mut sums = [0; 9];
+    let mut sums = [0; 10];
     worlds.iter().for_each(|world| sums.iter_mut().zip(world).for_each(|(sum, n)| *sum += n));
-    let [images, again, blocks, checkpoints, removed, merges, dropped, deleted, histograms] = sums;
+    let [
+        images,
+        again,
+        blocks,
+        checkpoints,
+        removed,
+        merges,
+        dropped,
+        deleted,
+        histograms,
+        rest @ ..,
+    ] = sums;
+    let [forgotten] = rest;
     let last = next.load(Relaxed).saturating_sub(THREADS as u64 + 1);
     println!(
         "crashes: {images} images, {again} of them while coming back from one, seeds {} to {last}{}",
@@ -548,7 +584,7 @@ fn run(seeds: std::ops::Range<u64>, faults: bool) {
     assert!(images >= wanted && again > images / 10, "{images} {again}");
     // The runs are long enough for everything to happen.
     assert!(blocks > 100 && checkpoints > 100 && removed > 10, "{blocks} {checkpoints} {removed}");
-    assert!(histograms > 1000, "{histograms}");
+    assert!(histograms > 1000 && forgotten > 10, "{histograms} {forgotten}");
     assert!(merges > 100 && dropped > 100 && deleted > 100, "{merges} {dropped} {deleted}");
 }
 

@@ -1,8 +1,10 @@
 //! One block from several: series by series, in order of group and labels, each instant once.
 //!
-//! Memory: the parents' indexes and the new one, one series' samples, and the timestamps of the
-//! group at hand up to [`TIMES_MAX`] entries. Where two parents hold an instant the one of lower rank
+//! Memory: the parents' indexes and the new one, one series' floats, its histograms chunk by chunk, and
+//! the timestamps of the group at hand up to [`TIMES_MAX`] entries. Where two parents hold an instant the one of lower rank
 //! wins, be it a float and the other a histogram. What tombstones hide is left out.
+
+mod histograms;
 
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
@@ -12,18 +14,19 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use stoa_model::TimestampMs;
-use stoa_model::histogram::Histogram;
 use stoa_wal::Disk;
 
+use self::histograms::{Histograms, Lanes as HistogramLanes};
 use super::chunks::{CRC_BYTES, Span};
 use super::index::{Index, Lane, SeriesEntry};
 use super::reader::offsets;
-use super::sink::{Plan, Sink, histograms_per_chunk};
+use super::sink::{Plan, Sink};
 use super::symbols::SymbolsBuilder;
 use super::tombstones::{Stretch, hides, hides_all};
 use super::{Block, BlockError};
 use crate::bytes::Malformed;
-use crate::chunk::{decode_histograms, decode_times, decode_values};
+use crate::chunk::{decode_times, decode_values};
+use crate::hints::Gaps;
 
 /// Beyond this many places the disk did not give, and more than it gave, a merge fails: it is a disk
 /// that is gone and may come back, not a sector.
@@ -247,9 +250,6 @@ struct Head {
     has_histograms: bool,
 }
 
-/// Appends the entries of a chunk of so many.
-type DecodeChunk<V> = fn(&[u8], usize, &mut Vec<V>) -> Result<(), Malformed>;
-
 /// What makes two series of a group have the same timestamps for sure: the same lanes of the same
 /// parents, with the same stretches deleted.
 type LaneKey = Vec<(usize, u32, Vec<Stretch>)>;
@@ -323,8 +323,8 @@ impl Merge<'_> {
         }
         let mut times = Times::default();
         let mut lanes: HashMap<LaneKey, u32> = HashMap::new();
-        let mut histogram_lanes: HashMap<(LaneKey, usize), u32> = HashMap::new();
-        let (mut floats, mut histograms) = (Parts::default(), Parts::default());
+        let mut histogram_lanes = HistogramLanes::new();
+        let (mut floats, mut histograms) = (Parts::default(), Histograms::default());
         loop {
             let least = heads.iter().filter_map(|(_, _, head)| Some(&head.as_ref()?.pairs)).min();
             let Some(pairs) = least.cloned() else { return Ok(()) };
@@ -339,17 +339,19 @@ impl Merge<'_> {
                     let Some(source) = self.sources.get(*at) else { break };
                     *slot = source.next(rest).map_err(damaged_at(*at))?;
                     if head.has_histograms {
-                        self.read(*at, &head, decode_histograms, &mut times, &mut histograms)?;
+                        self.read_instants(*at, head, &mut times, &mut histograms)?;
                     } else {
-                        self.read(*at, &head, decode_values, &mut times, &mut floats)?;
+                        let gaps = &mut Gaps::default();
+                        self.read(*at, &head, decode_values, &mut times, &mut floats, gaps)?;
                     }
                 }
             }
-            if !floats.samples.is_empty() && !histograms.samples.is_empty() {
-                self.samples_dropped += first_stays(&mut floats, &mut histograms);
+            let instants = &mut histograms.instants;
+            if !floats.samples.is_empty() && !instants.samples.is_empty() {
+                self.samples_dropped += first_stays(&mut floats, instants);
             }
             self.samples_dropped += floats.put_in_order();
-            self.samples_dropped += histograms.put_in_order();
+            self.samples_dropped += instants.put_in_order();
             if !floats.samples.is_empty() {
                 let (own_times, values): (Vec<TimestampMs>, Vec<f64>) =
                     floats.samples.iter().copied().unzip();
@@ -366,20 +368,22 @@ impl Merge<'_> {
                 };
                 sink.series(&pairs, lane, &values)?;
             }
-            if !histograms.samples.is_empty() {
-                put_histograms(sink, &pairs, &histograms, &mut histogram_lanes)?;
+            if !histograms.instants.samples.is_empty() {
+                let lanes = &mut histogram_lanes;
+                self.put_histograms(sink, &pairs, &mut histograms, &mut times, lanes)?;
             }
         }
     }
 
-    /// Adds a series' samples of one parent.
+    /// Adds a series' samples of one parent; `decode_chunk` appends the entries of a chunk of so many.
     fn read<V>(
         &mut self,
         at: usize,
         head: &Head,
-        decode_chunk: DecodeChunk<V>,
+        mut decode_chunk: impl FnMut(&[u8], usize, &mut Vec<V>) -> Result<(), Malformed>,
         times: &mut Times,
         parts: &mut Parts<V>,
+        gaps: &mut Gaps,
     ) -> Result<(), MergeError> {
         let Self { sources, damaged, samples_dropped } = self;
         let Some(Source { block, lanes, .. }) = sources.get(at) else { return Ok(()) };
@@ -389,8 +393,10 @@ impl Merge<'_> {
         let hidden = block.tombstones.of(head.number);
         let Parts { samples, ends, key, is_whole } = parts;
         key.push((at, head.entry.lane, hidden.to_vec()));
-        // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
-        let all = block.span(*from, to.saturating_sub(*from)).ok();
+        // Where one sector is bad each chunk is read for itself: it costs those that lie in it. So are
+        // histograms, whose chunks are long.
+        let all = (!head.has_histograms).then(|| block.span(*from, to.saturating_sub(*from)).ok());
+        let all = all.flatten();
         let chunks = offsets.iter().zip(&head.entry.chunk_bytes).enumerate();
         for (window, (offset, bytes)) in chunks {
             let read = times.get(at, block, lane, (head.entry.lane, window), damaged)?;
@@ -414,10 +420,15 @@ impl Merge<'_> {
             }
             let before = samples.len();
             let there = window_times.iter().copied().zip(values);
-            samples.extend(there.filter(|(t, _)| !hides(hidden, *t)));
+            samples.extend(there.filter(|(t, _)| {
+                let is_deleted = hides(hidden, *t);
+                gaps.note(*t, is_deleted);
+                !is_deleted
+            }));
             *samples_dropped += (window_times.len() - (samples.len() - before)) as u64;
         }
         ends.push((at, samples.len()));
+        gaps.end_place();
         Ok(())
     }
 }
@@ -489,32 +500,9 @@ impl<V> Parts<V> {
 
 /// Of an instant that is a float in one parent and a histogram in another the one of lower rank stays;
 /// says how many samples went.
-fn first_stays(floats: &mut Parts<f64>, histograms: &mut Parts<Histogram>) -> u64 {
+fn first_stays(floats: &mut Parts<f64>, histograms: &mut Parts<u32>) -> u64 {
     let (of_floats, of_histograms) = (floats.parents(), histograms.parents());
     floats.leave_to(&of_histograms) + histograms.leave_to(&of_floats)
-}
-
-/// Writes a series of histograms, at timestamps it shares if others have them.
-fn put_histograms(
-    sink: &mut Sink<'_>,
-    pairs: &[(u32, u32)],
-    histograms: &Parts<Histogram>,
-    lanes: &mut HashMap<(LaneKey, usize), u32>,
-) -> Result<(), MergeError> {
-    let ticks = histograms_per_chunk(&histograms.samples);
-    let key = (histograms.key.clone(), ticks);
-    let lane = match lanes.get(&key).filter(|_| histograms.is_whole) {
-        Some(lane) => *lane,
-        None => {
-            let times: Vec<TimestampMs> = histograms.samples.iter().map(|(t, _)| *t).collect();
-            let lane = sink.histogram_lane(&times, ticks)?;
-            if histograms.is_whole {
-                lanes.insert(key, lane);
-            }
-            lane
-        }
-    };
-    Ok(sink.histograms(pairs, lane, &histograms.samples)?)
 }
 
 impl Times {

@@ -16,7 +16,6 @@ use super::index::{Lane, Window};
 use super::index_writer::IndexBuilder;
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError, CHUNKS, INDEX, META, Meta};
-use crate::batch::histogram_cells;
 use crate::chunk::{Effort, encode_histograms, encode_times, encode_values_with};
 use crate::recovery::Covered;
 
@@ -27,14 +26,14 @@ const FRESH_CHUNK_TICKS: usize = 1024;
 /// Entries of one chunk in a merged block, whose queries span more time.
 const MERGED_CHUNK_TICKS: usize = 4096;
 
-/// The most numbers of histograms in one chunk: a reader decodes no more at once than 2 MiB.
+/// The most numbers of histograms in one chunk: a reader decodes 2 MiB of them at once, and what up to
+/// [`MERGED_CHUNK_TICKS`] histograms take themselves.
 const CHUNK_CELLS_MAX: usize = 1 << 18;
 
-/// How many of some histograms stand in one chunk at most.
-pub(super) fn histograms_per_chunk(histograms: &[(TimestampMs, Histogram)]) -> usize {
-    let cells = histograms.iter().map(|(_, histogram)| histogram_cells(histogram)).max();
+/// How many histograms of up to so many numbers stand in one chunk at most.
+pub(super) fn histograms_per_chunk(cells: usize) -> usize {
     // A power of two, so that series of about one size share their timestamps.
-    let most = (CHUNK_CELLS_MAX / cells.unwrap_or(0).max(1)).max(2);
+    let most = (CHUNK_CELLS_MAX / cells.max(1)).max(2);
     1 << most.ilog2()
 }
 
@@ -173,17 +172,17 @@ impl<'a> Sink<'a> {
         })
     }
 
-    /// The same for a series of histograms.
-    pub(super) fn histograms(
+    /// The same for a series of histograms; `next` gives the next so many.
+    pub(super) fn histograms<E: From<BlockError>>(
         &mut self,
         pairs: &[(u32, u32)],
         lane: u32,
-        histograms: &[(TimestampMs, Histogram)],
-    ) -> Result<(), BlockError> {
+        mut next: impl FnMut(usize) -> Result<Vec<Histogram>, E>,
+    ) -> Result<(), E> {
         let effort = self.effort;
-        self.entry(pairs, lane, histograms, |histograms, out| {
-            let histograms: Vec<&Histogram> = histograms.iter().map(|(_, h)| h).collect();
-            Ok(encode_histograms(&histograms, effort, out).map_err(io::Error::other)?)
+        self.chunks(pairs, lane, |ticks, out| -> Result<(), E> {
+            let encoded = encode_histograms(&next(ticks)?, effort, out);
+            encoded.map_err(|error| BlockError::from(io::Error::other(error)).into())
         })?;
         self.index.set_histograms();
         Ok(())
@@ -196,27 +195,40 @@ impl<'a> Sink<'a> {
         values: &[V],
         encode: impl Fn(&[V], &mut Vec<u8>) -> Result<(), BlockError>,
     ) -> Result<(), BlockError> {
+        let mut rest = values;
+        self.chunks(pairs, lane, |ticks, out| {
+            let (window, behind) = rest.split_at_checked(ticks).unwrap_or((rest, &[]));
+            rest = behind;
+            encode(window, out)
+        })
+    }
+
+    /// Writes a series chunk by chunk: `encode` appends the next so many entries.
+    fn chunks<E: From<BlockError>>(
+        &mut self,
+        pairs: &[(u32, u32)],
+        lane: u32,
+        mut encode: impl FnMut(usize, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let windows = self.lanes.get(lane as usize).map(|lane| lane.windows.as_slice());
         if let Some([first, .., last] | [first @ last]) = windows {
             self.meta.first_t = self.meta.first_t.min(first.first_t);
             self.meta.last_t = self.meta.last_t.max(last.last_t);
         }
-        self.meta.samples += values.len() as u64;
         self.meta.series += 1;
         let offset = self.chunks.offset();
         let mut chunk_bytes = Vec::new();
         let ticks: Vec<usize> =
             windows.unwrap_or_default().iter().map(|window| window.ticks as usize).collect();
-        let mut rest = values;
         for ticks in ticks {
-            let (window, behind) = rest.split_at_checked(ticks).unwrap_or((rest, &[]));
-            rest = behind;
             self.scratch.clear();
-            encode(window, &mut self.scratch)?;
+            encode(ticks, &mut self.scratch)?;
+            self.meta.samples += ticks as u64;
             chunk_bytes.push(self.scratch.len() as u64);
-            self.chunks.put(&self.scratch)?;
+            self.chunks.put(&self.scratch).map_err(BlockError::from)?;
         }
-        Ok(self.index.add_series(pairs, lane, offset, &chunk_bytes)?)
+        let added = self.index.add_series(pairs, lane, offset, &chunk_bytes);
+        Ok(added.map_err(BlockError::from)?)
     }
 
     pub(crate) fn end_group(&mut self, id: u64) {

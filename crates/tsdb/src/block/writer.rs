@@ -16,6 +16,7 @@ use super::sink::{Plan, Sink, histograms_per_chunk};
 use super::symbols::SymbolsBuilder;
 use super::{Block, BlockError};
 use crate::GroupId;
+use crate::batch::histogram_cells;
 use crate::bytes::Malformed;
 use crate::checkpoint::GroupSnapshot;
 use crate::head::{Sealed, TimesCache};
@@ -120,13 +121,16 @@ fn write_group(
             sink.series(&pairs, lane, &values)?;
         }
         if !histograms.is_empty() {
-            let ticks = histograms_per_chunk(&histograms);
+            let cells = histograms.iter().map(|(_, histogram)| histogram_cells(histogram)).max();
+            let ticks = histograms_per_chunk(cells.unwrap_or(0));
             let own_times: Vec<TimestampMs> = histograms.iter().map(|(t, _)| *t).collect();
             let key = (ticks, own_times);
             let put =
                 |(ticks, times): &(usize, Vec<TimestampMs>)| sink.histogram_lane(times, *ticks);
             let lane = histogram_lanes.find(key, |_, _| false, put)?;
-            sink.histograms(&pairs, lane, &histograms)?;
+            let mut rest = histograms.into_iter().map(|(_, histogram)| histogram);
+            let next = |ticks: usize| Ok::<_, BlockError>(rest.by_ref().take(ticks).collect());
+            sink.histograms(&pairs, lane, next)?;
         }
     }
     sink.end_group(group.id.0);

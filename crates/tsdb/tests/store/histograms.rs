@@ -1,5 +1,6 @@
 //! Native histograms beside floats: what is taken, what is refused, where they are found.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
@@ -10,7 +11,7 @@ use stoa_tsdb::{
 };
 use stoa_wal::disk::SimDisk;
 
-use crate::{MINUTE_MS, START, all, labels, open, open_with, options, series};
+use crate::{DIR, MINUTE_MS, START, all, files, labels, open, open_with, options, series};
 
 /// A counter of `n` observations in as many buckets as given.
 pub(crate) fn histogram(n: i64, buckets: i64) -> Histogram {
@@ -281,4 +282,44 @@ fn open_histograms_are_bounded_by_what_they_take_not_by_their_buckets() {
 #[test]
 fn many_groups_share_one_bound_for_open_histograms() {
     check_held(60, 1, 30, 4000, 40 << 20);
+}
+
+#[test]
+fn a_merge_leaves_out_the_histograms_it_cannot_read_and_no_others() {
+    const COUNT: i64 = 700;
+    // So large that some 128 make a chunk.
+    let buckets = |second: i64| 2000 - second % 2;
+    let disk = SimDisk::new(1);
+    let compaction_ms = vec![60 * MINUTE_MS];
+    let options = Options { block_ms: 5 * MINUTE_MS, compaction_ms, ..options() };
+    let start = START - START.rem_euclid(60 * MINUTE_MS);
+    let (db, _) = open_with(&disk, options.clone());
+    for half in 0..2 {
+        let mut bulk = db.bulk(start + 60 * MINUTE_MS, 0);
+        let a = bulk.series(&labels("__name__=a")).unwrap();
+        for second in (0..COUNT).filter(|second| second % 2 == half) {
+            let given = histogram(second, buckets(second));
+            assert!(bulk.push_histogram(a, start + second * 1000, given).unwrap());
+        }
+        db.write_bulk(bulk, start + 60 * MINUTE_MS, |_, _| ()).unwrap();
+    }
+    db.close().unwrap();
+    let chunks = files(&disk, Path::new(DIR)).into_iter().filter(|path| path.ends_with("chunks"));
+    let chunks: Vec<_> = chunks.collect();
+    assert_eq!(chunks.len(), 2);
+    disk.corrupt(&chunks[0], |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    })
+    .unwrap();
+    let (db, _) = open_with(&disk, options);
+    let done = db.compact(start + 24 * 60 * MINUTE_MS).unwrap();
+    assert_eq!((done.blocks_merged, done.chunks_damaged), (2, 1), "{done:?}");
+    let found = all_histograms(&db);
+    assert!((COUNT - 128..COUNT).contains(&(found.len() as i64)), "{}", found.len());
+    for (_, t, found) in found {
+        let second = (t - start) / 1000;
+        assert_eq!(found, histogram(second, buckets(second)));
+    }
+    assert_eq!(db.stats().chunks_damaged, 1);
 }
