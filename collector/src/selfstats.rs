@@ -237,6 +237,11 @@ impl Page {
                 tsdb.blocks_quarantined,
             ),
             (
+                "stoa_collector_tsdb_block_files_mended_total",
+                "Damaged files of blocks written anew, as another file of the block had all.",
+                tsdb.block_files_mended,
+            ),
+            (
                 "stoa_collector_tsdb_quarantine_removed_total",
                 "Damaged files and directories no longer kept, as there are too many.",
                 tsdb.quarantine_removed,

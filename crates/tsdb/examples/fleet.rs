@@ -14,12 +14,13 @@
     reason = "a measuring tool"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stoa_model::{Labels, Matcher};
 use stoa_tsdb::{Batch, Db, GroupId, Mark, Options, Row, SeriesRef};
+use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
 
 const START_MS: i64 = 1_700_006_400_000;
@@ -96,6 +97,23 @@ fn rss_bytes() -> f64 {
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap();
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// What each block takes on disk.
+fn blocks(dir: &Path, series: f64) {
+    for block in std::fs::read_dir(dir.join("blocks")).into_iter().flatten() {
+        let block = block.unwrap().path();
+        let bytes = |name: &str| std::fs::metadata(block.join(name)).unwrap().len() as f64;
+        let [chunks, index, spare] = ["chunks", "index", "spare"].map(bytes);
+        println!(
+            "block: chunks {:.1} MB, index {:.1} MB ({:.1} B/series), spare {:.1} MB ({:.1} B/series)",
+            chunks / 1e6,
+            index / 1e6,
+            index / series,
+            spare / 1e6,
+            spare / series
+        );
+    }
 }
 
 struct Host {
@@ -238,6 +256,13 @@ fn main() {
         recovery.damaged
     );
     println!("rss {:.0} B/series", (rss_bytes() - base) / series);
-    drop(db);
+    let selecting = Instant::now();
+    let found = db.select(&name, START_MS, START_MS + MINUTE_MS, 1 << 20, 1 << 30).unwrap();
+    println!("first select, indexes read: {} series in {:.2?}", found.len(), selecting.elapsed());
+    drop((found, db));
+    blocks(&dir, series);
+    let checking = Instant::now();
+    let report = stoa_tsdb::fsck(&(Arc::new(RealDisk) as Arc<dyn Disk>), &dir, None).unwrap();
+    println!("fsck {:.2?}, {} damaged", checking.elapsed(), report.damage.len());
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -20,20 +20,22 @@ mod merge;
 mod meta;
 mod reader;
 mod sink;
+mod spare;
 mod symbols;
 mod tombstones;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskRead};
 
 use crate::bytes::Malformed;
+use crate::head_file::read_twice;
 
 pub(crate) use self::check::{BlockFault, Loss, check};
 use self::chunks::Span;
@@ -42,6 +44,7 @@ pub(crate) use self::merge::{MergeError, merge};
 pub(crate) use self::meta::{LEVEL_HEAD, Meta, TierMeta};
 pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
 pub(crate) use self::sink::{Plan, Sink, leftovers};
+use self::spare::Spare;
 pub(crate) use self::symbols::SymbolsBuilder;
 use self::tombstones::Kept;
 pub(crate) use self::tombstones::{State as TombstonesState, TOMBSTONES, Tombstones};
@@ -50,6 +53,7 @@ pub(crate) use self::writer::write;
 /// The file names within a block's directory.
 pub(crate) const META: &str = "meta";
 pub(crate) const INDEX: &str = "index";
+pub(crate) const SPARE: &str = "spare";
 const CHUNKS: &str = "chunks";
 
 /// An open block.
@@ -62,17 +66,35 @@ pub(crate) struct Block {
     /// Counts the deletions.
     pub(crate) tombstones_generation: u64,
     pub(crate) tombstones_state: TombstonesState,
-    meta_bytes: u64,
-    index: Box<dyn DiskRead>,
+    /// `None` when the file is missing.
+    index: Option<Box<dyn DiskRead>>,
     chunks: Box<dyn DiskRead>,
+    /// `None` in a block that never had one, and when the file is missing.
+    spare: Option<Spare>,
+    /// Its files that are damaged and can be made again of the others.
+    mendable: Mutex<Copies>,
     /// Its index does not hold what it promises: to be set aside.
     damaged: AtomicBool,
     /// Whether it has series of native histograms, once its index was read.
     has_histograms: OnceLock<bool>,
 }
 
+/// Files of which another has all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copies {
+    pub(crate) meta: bool,
+    pub(crate) index: bool,
+    pub(crate) spare: bool,
+}
+
+impl Copies {
+    pub(crate) fn is_any(self) -> bool {
+        self.meta || self.index || self.spare
+    }
+}
+
 impl Block {
-    /// Opens a block: its meta must be whole, its files there. Sections and chunks are checked when
+    /// Opens a block: its meta must be whole, or the copy in its spare, its files there. Sections and chunks are checked when
     /// they are read: a file that is too short costs what lay beyond its end.
     ///
     /// [`BlockError::Malformed`] says that it is damaged; [`BlockError::Io`] that nobody knows: too
@@ -85,13 +107,30 @@ impl Block {
     }
 
     fn open_once(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
-        let meta = disk.read(&dir.join(META)).map_err(unread)?;
-        let meta_bytes = meta.len() as u64;
-        let meta = Meta::decode(&meta)?;
-        let index = disk.open(&dir.join(INDEX)).map_err(unread)?;
+        // Only one that is not there is missing.
+        let (spare, may_be_missing) = match Spare::open(disk, dir) {
+            Ok(spare) => (spare, true),
+            Err(_unread) => (None, false),
+        };
+        let own = match disk.open(&dir.join(META)).map_err(unread) {
+            Ok(file) => spare::read_meta(&*file),
+            Err(error @ BlockError::Malformed(_)) => Err(error),
+            Err(error @ BlockError::Io(_)) => return Err(error),
+        };
+        let (meta, mut mendable) = choose_meta(own, spare.as_ref(), dir)?;
+        mendable.spare &= may_be_missing;
+        let index = match disk.open(&dir.join(INDEX)).map_err(unread) {
+            Ok(index) => Some(index),
+            Err(BlockError::Malformed(_)) if spare.is_some() => None,
+            Err(error) => return Err(error),
+        };
+        mendable.index |= index.is_none();
         let chunks = disk.open(&dir.join(CHUNKS)).map_err(unread)?;
         // One that was cut costs its end; two that do not fit are of another block.
-        if index.size()? != meta.index_bytes && chunks.size()? != meta.chunks_bytes {
+        let index_size = index.as_ref().map(|index| index.size()).transpose()?;
+        if index_size.is_some_and(|size| size != meta.index_bytes)
+            && chunks.size()? != meta.chunks_bytes
+        {
             return Err(Malformed("meta of another block").into());
         }
         let Kept { tombstones, generation, state } = Kept::read(disk, dir, meta.sequence)?;
@@ -101,9 +140,10 @@ impl Block {
             tombstones,
             tombstones_generation: generation,
             tombstones_state: state,
-            meta_bytes,
             index,
             chunks,
+            spare,
+            mendable: Mutex::new(mendable),
             damaged: AtomicBool::new(false),
             has_histograms: OnceLock::new(),
         })
@@ -119,13 +159,70 @@ impl Block {
         Index::load(self).map(drop)
     }
 
+    /// The index's bytes as they are on the disk.
+    fn index_bytes(&self) -> Result<Vec<u8>, BlockError> {
+        let len = usize::try_from(self.meta.index_bytes).ok();
+        let index = self.index.as_ref().ok_or(Malformed("a file is missing"))?;
+        // What it is to have is not asked for where there is less.
+        let len = len.filter(|_| index.size().is_ok_and(|size| size >= self.meta.index_bytes));
+        let mut bytes = vec![0; len.ok_or(Malformed("a file ends early"))?];
+        read_twice(&**index, &mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// What of its files has to be made again of the others, as far as was seen.
+    pub(crate) fn mendable(&self) -> Copies {
+        *self.mendable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_mendable(&self, more: Copies) {
+        let mut mendable = self.mendable.lock().unwrap_or_else(PoisonError::into_inner);
+        mendable.meta |= more.meta;
+        mendable.index |= more.index;
+        mendable.spare |= more.spare;
+    }
+
+    /// Compares index and spare byte by byte; what it finds [`Self::mendable`] says.
+    pub(crate) fn compare_copies(&self) {
+        let Some(spare) = &self.spare else { return };
+        let made = spare.index(&self.meta);
+        let is_longer =
+            |index: &dyn DiskRead| index.size().is_ok_and(|size| size != self.meta.index_bytes);
+        let is_longer = self.index.as_deref().is_some_and(is_longer);
+        let own = self.index_bytes();
+        let is_same = match (&own, &made) {
+            (Ok(own), Ok(made)) => own == made && !is_longer,
+            (Ok(_), Err(_)) => true,
+            (Err(_), _) => false,
+        };
+        let (index, spare) = (!is_same && made.is_ok(), made.is_err());
+        self.set_mendable(Copies { meta: false, index, spare });
+    }
+
+    /// The bytes of its damaged files as they should be, by name; to be written in this order.
+    pub(crate) fn mended(&self) -> Result<Vec<(&'static str, Vec<u8>)>, BlockError> {
+        let mendable = self.mendable();
+        let mut files = Vec::new();
+        if mendable.meta {
+            files.push((META, self.meta.encode()));
+        }
+        if let Some(spare) = self.spare.as_ref().filter(|_| mendable.index) {
+            files.push((INDEX, spare.index(&self.meta)?));
+        }
+        if mendable.spare {
+            files.push((SPARE, spare::of(&self.meta, &Index::load(self)?)?));
+        }
+        Ok(files)
+    }
+
     pub(crate) fn overlaps(&self, start: TimestampMs, end: TimestampMs) -> bool {
         self.meta.first_t <= end && self.meta.last_t >= start
     }
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.meta.index_bytes + self.meta.chunks_bytes + self.meta_bytes
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
+        self.meta.index_bytes + self.meta.chunks_bytes + self.meta.encode().len() as u64 + spare
     }
 
     /// Whether it has series of native histograms; `None` while its index was never read.
@@ -140,6 +237,33 @@ impl Block {
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Relaxed)
     }
+}
+
+/// Which meta counts, the file's or the copy in the spare; and what is to be made again.
+fn choose_meta(
+    own: Result<Meta, BlockError>,
+    spare: Option<&Spare>,
+    dir: &Path,
+) -> Result<(Meta, Copies), BlockError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let named = Meta::sequence_of_name(&name);
+    let is_named = |meta: &Meta| named == Some(meta.sequence);
+    let (own, spare) = match (own, spare.and_then(Spare::meta)) {
+        // One of them is of another block.
+        (Ok(own), Some(copy)) if is_named(&own) || !is_named(copy) => {
+            let spare = own != *copy;
+            (own, spare)
+        }
+        (Ok(own), None) => {
+            let spare = own.has_spare;
+            (own, spare)
+        }
+        (_, Some(copy)) => {
+            return Ok((copy.clone(), Copies { meta: true, ..Copies::default() }));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    Ok((own, Copies { spare, ..Copies::default() }))
 }
 
 /// What kept a file of a block from being read: that it is not there is damage, anything else is not.

@@ -16,6 +16,7 @@ mod delete;
 mod follow;
 mod histograms;
 mod maintain;
+mod mend;
 mod open;
 mod query;
 mod rollups;

@@ -54,6 +54,28 @@ pub struct Damage {
     pub repaired: bool,
 }
 
+/// Blocks to be repaired, by sequence number.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs {
+    /// To be set aside.
+    pub(crate) lost: BTreeSet<u64>,
+    /// To be written anew without what is damaged.
+    pub(crate) partly: BTreeSet<u64>,
+    /// With files to be made again of others.
+    pub(crate) mendable: BTreeSet<u64>,
+}
+
+impl Repairs {
+    fn take(&mut self, sequence: u64, loss: Loss) {
+        let names = match loss {
+            Loss::All => &mut self.lost,
+            Loss::Mendable => &mut self.mendable,
+            Loss::Nothing | Loss::Samples(_) | Loss::Deletions => &mut self.partly,
+        };
+        names.insert(sequence);
+    }
+}
+
 /// Checks the database in `dir`, which no process may have open: every section and chunk of every
 /// block against its checksum, its index and its sums, every record of checkpoint and log. With
 /// `repair`, the time now and the database's options, damaged blocks are set aside, blocks with damaged
@@ -74,8 +96,8 @@ pub fn fsck(
     report.unfinished += names.iter().filter(|name| name.ends_with(".tmp")).count() as u64;
     let blocks_dir = dir.join("blocks");
     let mut covered = Vec::new();
-    // What the start does not find by itself: blocks to set aside, and to write anew.
-    let (mut lost, mut partly) = (BTreeSet::new(), BTreeSet::new());
+    // What the start does not find by itself.
+    let mut found = Repairs::default();
     if disk.exists(&blocks_dir).map_err(open_error)? {
         let mut opened = Vec::new();
         for name in disk.list(&blocks_dir).map_err(open_error)? {
@@ -131,14 +153,13 @@ pub fn fsck(
             report.chunks += checked.chunks;
             report.samples += checked.samples;
             for fault in faults {
-                let names = if fault.loss == Loss::All { &mut lost } else { &mut partly };
-                names.insert(sequence);
+                found.take(sequence, fault.loss);
                 report.damage.push(damage(&block, fault));
             }
             covered.extend(block.meta.covered.iter().copied());
         }
     }
-    read_tiers(&**disk, dir, &mut lost, &mut partly, &mut report).map_err(open_error)?;
+    read_tiers(&**disk, dir, &mut found, &mut report).map_err(open_error)?;
     let headers = read_log(disk, dir, &names, &covered, &mut report);
     if let Some((now_ms, options)) = repair.filter(|_| !report.damage.is_empty()) {
         let options =
@@ -147,7 +168,7 @@ pub fn fsck(
             head_file::mend_header(&**disk, dir, number).map_err(open_error)?;
         }
         let (db, _recovery) = Db::open(Arc::clone(disk), dir, options, now_ms)?;
-        db.repair(now_ms, &lost, &partly)?;
+        db.repair(now_ms, &found)?;
         db.close()?;
         for damage in &mut report.damage {
             damage.repaired = true;
@@ -160,8 +181,7 @@ pub fn fsck(
 fn read_tiers(
     disk: &dyn Disk,
     dir: &Path,
-    lost: &mut BTreeSet<u64>,
-    partly: &mut BTreeSet<u64>,
+    found: &mut Repairs,
     report: &mut Report,
 ) -> io::Result<()> {
     for tier in Tier::ALL {
@@ -208,8 +228,7 @@ fn read_tiers(
             let (checked, faults) = check(&held.block);
             report.chunks += checked.chunks;
             for fault in faults {
-                let names = if fault.loss == Loss::All { &mut *lost } else { &mut *partly };
-                names.insert(sequence);
+                found.take(sequence, fault.loss);
                 report.damage.push(damage(&held.block, fault));
             }
         }
@@ -220,6 +239,7 @@ fn read_tiers(
 fn damage(block: &Block, fault: BlockFault) -> Damage {
     let cost = match fault.loss {
         Loss::Nothing => "nothing: it is not needed to read".to_owned(),
+        Loss::Mendable => "nothing: it is made again".to_owned(),
         Loss::Samples(samples) => format!("at most {samples} samples"),
         Loss::All => format!("the block: {} samples", block.meta.samples),
         Loss::Deletions => "some samples that were deleted are seen again".to_owned(),

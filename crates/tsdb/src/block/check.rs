@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use super::chunks::{CRC_BYTES, HEADER};
 use super::index::Index;
 use super::reader::offsets;
-use super::{Block, BlockError, CHUNKS, INDEX, META, TOMBSTONES, TombstonesState};
+use super::{Block, BlockError, CHUNKS, Copies, INDEX, META, SPARE, TOMBSTONES, TombstonesState};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_rollups, decode_values};
 
@@ -30,6 +30,8 @@ pub(crate) struct BlockFault {
 pub(crate) enum Loss {
     /// Nothing: the bytes are not needed to read.
     Nothing,
+    /// Nothing: another file of the block has the same.
+    Mendable,
     /// So many samples at most.
     Samples(u64),
     /// The block.
@@ -71,6 +73,7 @@ pub(crate) fn check(block: &Block) -> (Checked, Vec<BlockFault>) {
             faults.push(fault(tombstones, 0, 0, "both copies are damaged", Loss::Deletions));
         }
     }
+    block.compare_copies();
     let index = match Index::load(block) {
         Ok(index) => index,
         Err(error) => {
@@ -89,6 +92,7 @@ pub(crate) fn check(block: &Block) -> (Checked, Vec<BlockFault>) {
         first_t: i64::MAX,
         last_t: i64::MIN,
     };
+    check.copies();
     check.headers();
     if let Err(malformed) = check.series() {
         check.fault(INDEX, 0, block.meta.index_bytes, malformed.0, Loss::All);
@@ -127,12 +131,26 @@ impl Check<'_> {
         self.faults.push(fault(file, offset, bytes, what, loss));
     }
 
+    /// What is wrong with files of which another one has all.
+    fn copies(&mut self) {
+        let Copies { meta, index, spare } = self.block.mendable();
+        for (is_damaged, file) in [(meta, META), (index, INDEX), (spare, SPARE)] {
+            if is_damaged {
+                let what = "damaged or missing; another file of the block has all";
+                self.fault(file, 0, 0, what, Loss::Mendable);
+            }
+        }
+    }
+
     fn headers(&mut self) {
         let meta = &self.block.meta;
+        let index_size = self.block.index.as_ref().map(|index| index.size());
+        let index_size = index_size.filter(|_| !self.block.mendable().index);
         for (file, is, was) in [
-            (CHUNKS, self.block.chunks.size(), meta.chunks_bytes),
-            (INDEX, self.block.index.size(), meta.index_bytes),
+            (CHUNKS, Some(self.block.chunks.size()), meta.chunks_bytes),
+            (INDEX, index_size, meta.index_bytes),
         ] {
+            let Some(is) = is else { continue };
             let is = is.unwrap_or(0);
             if is != was {
                 let (from, bytes) = (is.min(was), is.abs_diff(was));
@@ -148,7 +166,7 @@ impl Check<'_> {
             self.fault(CHUNKS, 0, bytes, "not the header of a file of chunks", Loss::Nothing);
         }
         self.used.insert(0, HEADER.len() as u64);
-        if !self.index.header_is_plain() {
+        if !self.index.header_is_plain() && !self.block.mendable().index {
             self.fault(INDEX, 0, 16, "not the header of an index", Loss::Nothing);
         }
     }

@@ -14,9 +14,8 @@ use stoa_model::{Label, Labels};
 
 use super::reader::BlockError;
 use super::symbols::Symbols;
-use super::{Block, bound_crc};
+use super::{Block, Copies, bound_crc};
 use crate::bytes::{Cursor, Malformed};
-use crate::head_file::read_twice;
 use crate::matching;
 
 pub(super) const MAGIC: [u8; 8] = *b"STOAIDX\0";
@@ -108,16 +107,24 @@ pub(crate) struct Window {
 }
 
 impl Index {
-    /// Reads an index whole.
+    /// Reads an index whole; where that does not work, makes it of the block's spare.
     pub(crate) fn load(block: &Block) -> Result<Self, BlockError> {
-        let len = usize::try_from(block.meta.index_bytes)
-            .ok()
-            .ok_or(Malformed("index over the address space"))?;
-        let mut bytes = vec![0; len];
-        read_twice(&*block.index, &mut bytes, 0)?;
-        let index = Self::parse(bytes, block.meta.sequence)?;
+        let read =
+            block.index_bytes().and_then(|bytes| Ok(Self::parse(bytes, block.meta.sequence)?));
+        let index = read.or_else(|error| {
+            let made = block.spare.as_ref().map(|spare| spare.index(&block.meta));
+            let Some(Ok(bytes)) = made else { return Err(error) };
+            let index = Self::parse(bytes, block.meta.sequence)?;
+            block.set_mendable(Copies { index: true, ..Copies::default() });
+            Ok(index)
+        })?;
         block.has_histograms.get_or_init(|| index.has_any_histograms());
         Ok(index)
+    }
+
+    /// As it is on the disk.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn parse(bytes: Vec<u8>, sequence: u64) -> Result<Self, Malformed> {
@@ -342,7 +349,10 @@ impl Index {
         let from = label.offset as usize;
         let bytes = self.section(&self.postings).get(from..from + label.bytes as usize);
         let bytes = bytes.ok_or(Malformed("postings out of range"))?;
-        RoaringBitmap::deserialize_from(bytes).ok().ok_or(Malformed("postings are no bitmap"))
+        let bitmap = RoaringBitmap::deserialize_from(bytes).ok();
+        let mut bitmap = bitmap.ok_or(Malformed("postings are no bitmap"))?;
+        bitmap.remove_run_compression();
+        Ok(bitmap)
     }
 }
 

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::index::{self, Lane};
 use super::symbols::SymbolsBuilder;
-use super::{BlockError, bound_crc};
+use super::{BlockError, bound_crc, spare};
 use crate::bytes::{Malformed, put_varint, put_zigzag};
 
 /// The sections of an index while they grow.
@@ -20,6 +20,14 @@ pub(super) struct IndexBuilder {
     postings: BTreeMap<(u32, u32), RoaringBitmap>,
     /// The series that hold native histograms.
     histograms: RoaringBitmap,
+    /// What this can be made of again.
+    parts: spare::Parts,
+}
+
+/// An index and what it can be made of again.
+pub(super) struct Encoded {
+    pub(super) index: Vec<u8>,
+    pub(super) parts: Vec<u8>,
 }
 
 /// A section of entries found by their number.
@@ -55,6 +63,7 @@ impl IndexBuilder {
             series: Table::default(),
             postings: BTreeMap::new(),
             histograms: RoaringBitmap::new(),
+            parts: spare::Parts::default(),
         }
     }
 
@@ -68,6 +77,7 @@ impl IndexBuilder {
     ) -> Result<(), Malformed> {
         let number = u32::try_from(self.series.offsets.len());
         let number = number.ok().ok_or(Malformed("over 2^32 series"))?;
+        self.parts.add_series(pairs, lane, chunk_bytes);
         let group = self.groups.offsets.len() as u64;
         let out = self.series.entry();
         put_varint(out, group);
@@ -86,12 +96,14 @@ impl IndexBuilder {
 
     /// Notes that the series added last holds native histograms.
     pub(super) fn set_histograms(&mut self) {
+        self.parts.set_histograms();
         if let Ok(count) = u32::try_from(self.series.offsets.len()) {
             self.histograms.extend(count.checked_sub(1));
         }
     }
 
     pub(super) fn end_group(&mut self, id: u64, lanes: &[Lane]) {
+        self.parts.end_group(id, lanes);
         let out = self.groups.entry();
         out.extend_from_slice(&id.to_le_bytes());
         put_varint(out, lanes.len() as u64);
@@ -107,10 +119,12 @@ impl IndexBuilder {
         }
     }
 
-    pub(super) fn encode(self, sequence: u64) -> Result<Vec<u8>, BlockError> {
+    pub(super) fn encode(mut self, sequence: u64) -> Result<Encoded, BlockError> {
         let mut labels = Vec::with_capacity(self.postings.len() * index::LABEL_BYTES);
         let mut postings = Vec::new();
-        for ((name, value), bitmap) in &self.postings {
+        for ((name, value), bitmap) in &mut self.postings {
+            // What a group's series share are runs of neighbours.
+            bitmap.optimize();
             let offset = u32::try_from(postings.len()).map_err(io::Error::other)?;
             bitmap.serialize_into(&mut postings)?;
             let bytes = u32::try_from(postings.len()).map_err(io::Error::other)? - offset;
@@ -124,9 +138,12 @@ impl IndexBuilder {
             self.series.offsets.len(),
             self.postings.len(),
         ];
+        let symbol_count = self.symbols.count();
         let mut sections: Vec<Vec<u8>> = Vec::with_capacity(index::SECTIONS + 1);
         sections.extend([self.symbols.finish(), self.groups.encode()?, self.series.encode()?]);
         sections.extend([labels, postings]);
+        let symbols = sections.first().map(Vec::as_slice).unwrap_or_default();
+        let parts = self.parts.encode(symbols, symbol_count);
         let mut version = index::VERSION;
         if !self.histograms.is_empty() {
             let mut histograms = Vec::new();
@@ -154,6 +171,6 @@ impl IndexBuilder {
         out.extend_from_slice(&footer);
         out.extend_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&index::MAGIC);
-        Ok(out)
+        Ok(Encoded { index: out, parts })
     }
 }

@@ -12,6 +12,8 @@ const TIER_MAGIC: [u8; 8] = *b"STOATIR\0";
 const TIER_VERSION: u16 = 1;
 /// In the reserved byte of a tier's block.
 const FLAG_SEALED: u8 = 1;
+/// In the same byte of every block; a version that does not know it passes over it.
+const FLAG_SPARE: u8 = 2;
 /// Version 1 has one span, no parents, and ranks as its sequence number says.
 const VERSION_1: u16 = 1;
 const CRC_BYTES: usize = 4;
@@ -42,6 +44,8 @@ pub(crate) struct Meta {
     pub(crate) chunks_bytes: u64,
     pub(crate) index_bytes: u64,
     pub(crate) series: u32,
+    /// A [spare](super::spare) lies beside it; blocks of before have none.
+    pub(crate) has_spare: bool,
     /// The window of its rollups, if it is a block of a tier: its timestamps are the ends of windows
     /// then, `start < t ≤ end`, and its samples are windows.
     pub(crate) tier: Option<TierMeta>,
@@ -65,6 +69,7 @@ impl Meta {
         };
         out.extend_from_slice(&magic);
         out.extend_from_slice(&version.to_le_bytes());
+        let flags = flags | if self.has_spare { FLAG_SPARE } else { 0 };
         out.extend_from_slice(&[self.level, flags]);
         out.extend_from_slice(&self.sequence.to_le_bytes());
         for t in [self.start, self.end, self.first_t, self.last_t] {
@@ -125,6 +130,7 @@ impl Meta {
             chunks_bytes: cursor.u64()?,
             index_bytes: cursor.u64()?,
             series: cursor.u32()?,
+            has_spare: flags & FLAG_SPARE != 0,
             covered: Vec::new(),
             parents: Vec::new(),
             tier: None,

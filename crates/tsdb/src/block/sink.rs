@@ -13,9 +13,9 @@ use stoa_wal::Disk;
 
 use super::chunks::ChunksWriter;
 use super::index::{Lane, Window};
-use super::index_writer::IndexBuilder;
+use super::index_writer::{Encoded, IndexBuilder};
 use super::symbols::SymbolsBuilder;
-use super::{Block, BlockError, CHUNKS, INDEX, META, Meta};
+use super::{Block, BlockError, CHUNKS, INDEX, META, Meta, SPARE, spare};
 use crate::chunk::{Effort, encode_histograms, encode_times, encode_values_with};
 use crate::recovery::Covered;
 
@@ -106,6 +106,7 @@ impl<'a> Sink<'a> {
             chunks_bytes: 0,
             index_bytes: 0,
             series: 0,
+            has_spare: true,
             tier: None,
         };
         Ok(Self {
@@ -243,9 +244,10 @@ impl<'a> Sink<'a> {
             self.disk.remove_dir_all(&self.tmp)?;
             return Ok(None);
         }
-        let index = self.index.encode(self.meta.sequence)?;
+        let Encoded { index, parts } = self.index.encode(self.meta.sequence)?;
         self.meta.index_bytes = index.len() as u64;
-        for (name, bytes) in [(INDEX, index), (META, self.meta.encode())] {
+        let spare = spare::encode(&self.meta, &index, &parts)?;
+        for (name, bytes) in [(INDEX, index), (META, self.meta.encode()), (SPARE, spare)] {
             let mut file = self.disk.create(&self.tmp.join(name))?;
             file.write_all(&bytes)?;
             file.sync_data()?;

@@ -4,7 +4,7 @@
 //! start after a crash counts either it or them. Neither appends nor queries nor other maintenance
 //! wait while it is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +16,7 @@ use super::maintain::{Maintenance, Upkeep};
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, BlockError, MergeError, Plan};
 use crate::compact::{Candidate, Job, due};
+use crate::fsck::Repairs;
 use crate::recovery::Covered;
 use crate::{DbError, Tier, snapshot};
 
@@ -129,14 +130,20 @@ impl Db {
         self.interrupted.store(true, Relaxed);
     }
 
-    /// Sets blocks aside and writes others anew, without their damaged chunks, by sequence number; and
-    /// writes the head down if the start met damage.
-    pub(crate) fn repair(
-        &self,
-        now_ms: TimestampMs,
-        lost: &BTreeSet<u64>,
-        partly: &BTreeSet<u64>,
-    ) -> Result<(), DbError> {
+    /// Sets blocks aside, mends others, and writes others anew without their damaged chunks; and writes
+    /// the head down if the start met damage.
+    pub(crate) fn repair(&self, now_ms: TimestampMs, found: &Repairs) -> Result<(), DbError> {
+        let Repairs { lost, partly, mendable } = found;
+        let (blocks, tiers) = {
+            let state = self.state();
+            (Arc::clone(&state.blocks), Arc::clone(&state.tiers.blocks))
+        };
+        for block in blocks.iter().chain(tiers.iter().map(|held| &held.block)) {
+            if mendable.contains(&block.meta.sequence) {
+                block.compare_copies();
+            }
+        }
+        self.mend_blocks(&mut self.upkeep());
         for block in self.state().blocks.iter() {
             if lost.contains(&block.meta.sequence) {
                 block.set_damaged();

@@ -72,6 +72,7 @@ impl Db {
         // First what makes room.
         let settled = self.settle(&mut upkeep);
         let retained = self.retain(now_ms, &mut upkeep, &mut done);
+        self.mend_blocks(&mut upkeep);
         let set_aside = self.set_damaged_aside(&mut done);
         let cut = settled.and_then(|()| self.cut_blocks(now_ms, &mut upkeep, &mut done));
         let saved = self

@@ -208,7 +208,14 @@ fn open_blocks(
             continue;
         }
         match Block::open(disk, &path) {
-            Ok(block) => blocks.push(Arc::new(block)),
+            Ok(block) => {
+                // Mended by the first maintenance.
+                if block.mendable().is_any() {
+                    let what = "meta, index or spare is damaged; another file has all";
+                    recovery.damage(format!("block {name}: {what}"));
+                }
+                blocks.push(Arc::new(block));
+            }
             Err(BlockError::Io(error)) => {
                 recovery.unread.push(format!("block {name}: {error}"));
                 found.unread.push(path);

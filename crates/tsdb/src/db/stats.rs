@@ -51,6 +51,8 @@ pub struct Stats {
     pub chunks_damaged: u64,
     /// Blocks set aside because of damage.
     pub blocks_quarantined: u64,
+    /// Damaged files of blocks written anew, as another file of the block had all.
+    pub block_files_mended: u64,
     /// Bytes and entries under `quarantine/` at the last maintenance.
     pub quarantine_bytes: u64,
     /// The entries: files and directories.
@@ -124,6 +126,7 @@ pub(super) struct Counters {
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
     pub(super) blocks_unread: AtomicU64,
+    pub(super) block_files_mended: AtomicU64,
     pub(super) quarantine_bytes: AtomicU64,
     pub(super) quarantine_entries: AtomicU64,
     pub(super) quarantine_removed: AtomicU64,
@@ -195,6 +198,7 @@ impl Db {
             chunks_damaged: counters.chunks_damaged.load(Relaxed),
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
             blocks_unread: counters.blocks_unread.load(Relaxed),
+            block_files_mended: counters.block_files_mended.load(Relaxed),
             quarantine_bytes: counters.quarantine_bytes.load(Relaxed),
             quarantine_entries: counters.quarantine_entries.load(Relaxed),
             quarantine_removed: counters.quarantine_removed.load(Relaxed),

@@ -37,8 +37,8 @@ fn write(disk: &SimDisk) {
 
 /// v1: blocks of version 1. v2: blocks of version 2, and one merged from two, with tombstones. v3: a
 /// head of version 2. v4: native histograms, in a block whose index is of version 2, in the head and in
-/// the log. v5: tombstones of version 2.
-const VERSIONS: [&str; 5] = ["v1", "v2", "v3", "v4", "v5"];
+/// the log. v5: tombstones of version 2. v6: blocks with a spare.
+const VERSIONS: [&str; 6] = ["v1", "v2", "v3", "v4", "v5", "v6"];
 
 pub(crate) fn golden_dir(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
@@ -120,7 +120,7 @@ fn what_is_written_is_what_was_written() {
     let mut names = Vec::new();
     for path in files(&disk, Path::new(DIR)) {
         let name = path.strip_prefix(DIR).unwrap();
-        let golden = golden_dir("v5").join(name);
+        let golden = golden_dir("v6").join(name);
         let bytes = disk.read(&path).unwrap();
         if bless {
             std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
@@ -131,18 +131,20 @@ fn what_is_written_is_what_was_written() {
         names.push(name.to_owned());
     }
     assert!(names.iter().any(|name| name.starts_with("head")), "{names:?}");
-    assert_eq!(names.len(), 20, "{names:?}");
+    assert_eq!(names.len(), 25, "{names:?}");
 }
 
 #[test]
 fn what_was_written_still_opens() {
-    let writes = [write, write_merged, write_waiting, write_histograms, write_histograms];
+    let with_histograms = write_histograms;
+    let writes =
+        [write, write_merged, write_waiting, with_histograms, with_histograms, with_histograms];
     for (version, write) in VERSIONS.into_iter().zip(writes) {
         let fresh = SimDisk::new(1);
         write(&fresh);
         let all = |db: &Db| (all(db), all_histograms(db));
         let expected = all(&open(&fresh).0);
-        assert_eq!(expected.1.is_empty(), !matches!(version, "v4" | "v5"));
+        assert_eq!(expected.1.is_empty(), !matches!(version, "v4" | "v5" | "v6"));
         let disk = SimDisk::new(2);
         copy_in(&disk, &golden_dir(version), Path::new(DIR));
         let (db, recovery) = open(&disk);

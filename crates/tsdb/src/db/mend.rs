@@ -1,0 +1,58 @@
+//! Damaged files of blocks written anew where another file of the block has all that was in them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Db;
+use super::maintain::Upkeep;
+use crate::block::{Block, BlockError};
+use crate::quarantine;
+use crate::tier::TierBlock;
+
+impl Db {
+    /// Mends every block that is known to need it; what does not work is tried again by the next call.
+    pub(super) fn mend_blocks(&self, _no_other: &mut Upkeep) {
+        let needs_it = |block: &Block| block.mendable().is_any() && !block.is_damaged();
+        let blocks = Arc::clone(&self.state().blocks);
+        for block in blocks.iter().filter(|block| needs_it(block)) {
+            if self.mend(block).is_ok()
+                && let Ok(mended) = Block::open(&*self.disk, &block.dir)
+            {
+                self.replace_blocks(&[Arc::clone(block)], Some(Arc::new(mended)));
+            }
+        }
+        let tiers = Arc::clone(&self.state().tiers.blocks);
+        for held in tiers.iter().filter(|held| needs_it(&held.block)) {
+            if self.mend(&held.block).is_ok()
+                && let Ok(mended) = TierBlock::open(&*self.disk, held.tier, &held.block.dir)
+            {
+                let sequence = held.block.meta.sequence;
+                self.state_mut().tiers.replace(&[sequence], Some(Arc::new(mended)));
+            }
+        }
+    }
+
+    /// Keeps the damaged files of a block aside and writes them anew.
+    fn mend(&self, block: &Block) -> Result<(), BlockError> {
+        let (disk, dir) = (&*self.disk, &*self.dir);
+        let block_name = block.dir.file_name().unwrap_or_default().to_string_lossy();
+        for (file, bytes) in block.mended()? {
+            let path = block.dir.join(file);
+            let kept = if disk.exists(&path)? {
+                let name = format!("block-{block_name}-{file}");
+                Some(quarantine::keep_file(disk, dir, &path, &name)?)
+            } else {
+                None
+            };
+            let written: io::Result<()> = disk.replace(&path, &bytes);
+            if let (Err(_), Some(kept)) = (&written, kept) {
+                // It is still where it was, and the next try keeps it again.
+                drop(disk.remove_file(&kept));
+            }
+            written?;
+            self.counters.block_files_mended.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+}
