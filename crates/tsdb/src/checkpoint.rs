@@ -34,6 +34,9 @@ pub(crate) const KIND_PLACES: u8 = 20;
 /// Open columns of one group.
 pub(crate) const KIND_OPEN: u8 = 21;
 
+/// How long the files are that sealed windows are in.
+pub(crate) const KIND_FILES: u8 = 22;
+
 /// A record is ended when it is longer than this.
 const RECORD_BYTES: usize = 256 << 10;
 
@@ -85,12 +88,14 @@ pub(crate) fn segment_of_name(name: &str) -> Option<u64> {
 }
 
 /// Writes a checkpoint, durable when this returns. Windows that are in memory still are written as
-/// open columns are.
+/// open columns are. `files` says, after the last group, the numbers and lengths of files that grow no
+/// more.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     snapshot: &Snapshot,
     groups: impl Iterator<Item = GroupImage>,
+    files: impl Fn() -> Vec<(u64, u64)>,
 ) -> Result<(), DbError> {
     let path = checkpoint_dir(dir, snapshot.segment);
     let tmp = path.with_extension("tmp");
@@ -115,6 +120,7 @@ pub(crate) fn write(
         for group in groups.by_ref() {
             put_group(&group, &mut put)?;
         }
+        put(KIND_FILES, &files_body(&files()))?;
         let mut end = Vec::new();
         put_varint(&mut end, records);
         let mut put_end = vec![0];
@@ -140,6 +146,22 @@ fn head_body(snapshot: &Snapshot) -> Vec<u8> {
     body.extend_from_slice(&snapshot.next_ref.to_le_bytes());
     body.extend_from_slice(&snapshot.max_t.to_le_bytes());
     body
+}
+
+fn files_body(files: &[(u64, u64)]) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_varint(&mut body, files.len() as u64);
+    for (number, bytes) in files {
+        put_varint(&mut body, *number);
+        put_varint(&mut body, *bytes);
+    }
+    body
+}
+
+/// What [`KIND_FILES`] says: numbers and lengths.
+pub(crate) fn get_files(cursor: &mut Cursor<'_>) -> Result<Vec<(u64, u64)>, Malformed> {
+    let count = cursor.count(2)?;
+    (0..count).map(|_| Ok((cursor.varint()?, cursor.varint()?))).collect()
 }
 
 fn put_group<E>(

@@ -152,6 +152,8 @@ pub(crate) struct HeadFiles {
     ended: Vec<(u64, u64)>,
     /// Files that hold something that could not be read: set aside where others are removed.
     spared: BTreeSet<u64>,
+    /// Files of which a write failed: how long they are nobody knows.
+    failed: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -174,6 +176,7 @@ impl HeadFiles {
             current: None,
             ended: vec![],
             spared: BTreeSet::new(),
+            failed: BTreeSet::new(),
         };
         for number in files.numbers()? {
             let bytes = files.disk.open(&path(dir, number)).and_then(|file| file.size());
@@ -244,11 +247,18 @@ impl HeadFiles {
         }
     }
 
+    /// Numbers and lengths of all files; none of these grows any more.
+    pub(crate) fn end_all(&mut self) -> Vec<(u64, u64)> {
+        self.end();
+        self.ended.iter().filter(|(number, _)| !self.failed.contains(number)).copied().collect()
+    }
+
     /// What a failed file holds since its last sync is unknown; it is not written again.
     fn give_up(&mut self) {
         let Some(current) = self.current.take() else { return };
         if current.is_used {
             self.ended.push((current.number, current.written));
+            self.failed.insert(current.number);
         } else {
             drop(self.disk.remove_file(&path(&self.dir, current.number)));
         }

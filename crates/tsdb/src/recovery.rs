@@ -14,12 +14,12 @@ use stoa_wal::{DamageReason, Disk, Entry, Reader};
 
 use crate::bytes::{Cursor, Malformed};
 use crate::checkpoint::{
-    self, KIND_CHUNKS, KIND_END, KIND_HEAD, KIND_OPEN, KIND_PLACES, KIND_WINDOWS, OpenKind,
-    PlaceRecord, checkpoint_dir, segment_of_name,
+    self, KIND_CHUNKS, KIND_END, KIND_FILES, KIND_HEAD, KIND_OPEN, KIND_PLACES, KIND_WINDOWS,
+    OpenKind, PlaceRecord, checkpoint_dir, segment_of_name,
 };
 use crate::chunk::decode_values;
 use crate::head::{Head, Place, Presence, split_stored, stored_histograms};
-use crate::head_file::{CRC_BYTES, HeadFile, check};
+use crate::head_file::{self, CRC_BYTES, HeadFile, check};
 use crate::quarantine;
 use crate::record::{
     self, BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS, KIND_MARKS, KIND_SERIES,
@@ -273,6 +273,7 @@ impl<'a> Replay<'a> {
             KIND_CHUNKS => self.chunks(&mut cursor)?,
             KIND_PLACES => self.places(segment, &mut cursor)?,
             KIND_OPEN => self.open(segment, &mut cursor)?,
+            KIND_FILES => self.lengths(&mut cursor)?,
             KIND_END => {
                 let _records = cursor.varint()?;
                 self.end_seen = true;
@@ -281,6 +282,33 @@ impl<'a> Replay<'a> {
         }
         self.recovery.records += 1;
         cursor.end()
+    }
+
+    /// Compares the lengths of files of chunks that the checkpoint names. What is too much nobody refers
+    /// to; what is missing is missed by its chunks, if there are any.
+    fn lengths(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        for (number, was) in checkpoint::get_files(cursor)? {
+            if !self.files.contains_key(&number) {
+                continue;
+            }
+            // One that cannot be opened was told of by its places.
+            let Ok(file) = self.disk.open(&head_file::path(self.dir, number)) else { continue };
+            let Ok(is) = file.size() else { continue };
+            if is == was {
+                continue;
+            }
+            let what = if is > was { "more than was written" } else { "missing" };
+            self.recovery.damage(format!("head {number:016x}: {} bytes {what}", is.abs_diff(was)));
+            let mut tail = vec![
+                0;
+                usize::try_from(is.saturating_sub(was).min(QUARANTINE_BYTES_MAX))
+                    .unwrap_or(0)
+            ];
+            if !tail.is_empty() && file.read_exact_at(&mut tail, was).is_ok() {
+                self.keep_aside(&format!("head-{number:016x}-{was}"), &tail);
+            }
+        }
+        Ok(())
     }
 
     fn series(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {

@@ -254,7 +254,8 @@ impl Db {
             named.extend(files);
             Some(image)
         });
-        checkpoint::write(&self.disk, &self.dir, &snapshot, images)?;
+        let lengths = || self.files().end_all();
+        checkpoint::write(&self.disk, &self.dir, &snapshot, images, lengths)?;
         upkeep.checkpoint_segment = snapshot.segment;
         let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
         for name in names {

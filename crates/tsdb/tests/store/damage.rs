@@ -251,3 +251,24 @@ fn what_another_file_of_a_block_has_is_written_anew() {
     }
     assert_eq!(cases, 3 * 3 * 3);
 }
+
+#[test]
+fn a_file_of_the_head_that_grew_is_told_and_what_is_too_much_kept_aside() {
+    let image = Image::new();
+    let is_head = |path: &&PathBuf| path.to_string_lossy().contains("/head/");
+    let path = image.files.iter().find(is_head).unwrap();
+    image.disk.restore(&image.snapshot);
+    image.disk.corrupt(path, |bytes| bytes.extend(b"too much")).unwrap();
+    let disk: std::sync::Arc<dyn stoa_wal::Disk> = std::sync::Arc::new(image.disk.clone());
+    let report = stoa_tsdb::fsck(&disk, Path::new(DIR), None).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    let (db, recovery) = open(&image.disk);
+    assert_eq!((recovery.damaged, recovery.chunks_damaged), (1, 0), "{:?}", recovery.damage);
+    let aside = stoa_wal::Disk::read(&image.disk, &recovery.quarantined[0]).unwrap();
+    assert_eq!(aside, b"too much");
+    assert_eq!(image.compare(&db, "longer"), 0);
+    assert!(db.maintain(START + 3 * MINUTE_MS).unwrap().checkpointed);
+    db.close().unwrap();
+    let (db, recovery) = open(&image.disk);
+    assert_eq!((recovery.damaged, image.compare(&db, "once")), (0, 0));
+}

@@ -296,7 +296,7 @@ impl Image {
         tally.found += u64::from(is_found);
         tally.torn += u64::from(is_torn);
         // What was written to a file of the head after the last checkpoint is in the log as well.
-        let is_unneeded = !is_found && part == "head";
+        let is_unneeded = !is_found && part == "head" && !matches!(kind, "longer" | "cut");
         tally.unneeded += u64::from(is_unneeded);
         let is_unknowable = !is_found && !is_torn && !is_unneeded;
         tally.unknowable += u64::from(is_unknowable);
