@@ -59,12 +59,25 @@ enum BenchCommand {
     /// The store alone: bytes per sample on disk, at 1 s and at 10 s
     #[command(after_help = "Example: stoa bench compress --corpus host.corpus")]
     Compress(compress::CompressArgs),
+    /// Remote write in: Stoa, and Prometheus and VictoriaMetrics where they are installed, given the
+    /// same bodies
+    #[command(after_help = "Example: stoa bench write --hosts 330 --series 550")]
+    Write(compare::write::WriteArgs),
+    /// History brought in: `stoa import`, promtool and VictoriaMetrics on the same history
+    #[command(after_help = "Example: stoa bench import --hosts 20")]
+    Import(compare::import::ImportArgs),
     /// A collector with a day of samples: a dashboard's queries, single series, scan speed
     #[command(after_help = "Example: stoa bench query --dashboard node-exporter-full.json")]
     Query(query::QueryArgs),
     /// Stoa beside Prometheus and VictoriaMetrics, where they are installed, on the same readings
     #[command(after_help = "Example: stoa bench compare --minutes 3")]
     Compare(compare::CompareArgs),
+    /// All figures that have a goal, side by side, in one table
+    ///
+    /// Runs the other benches one after another with sizes for a machine of two cores: about ten
+    /// minutes. A part that fails says why below the table, and the rest goes on.
+    #[command(after_help = "Example: stoa bench figures --json > figures.json")]
+    Figures(compare::figures::FiguresArgs),
 }
 
 /// How long, and how to say it.
@@ -86,6 +99,8 @@ struct Run {
 /// # Errors
 /// When something did not start or the bench was stopped before its end.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    // Fails only when there is one already, which is as good.
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let scratch = tempfile::Builder::new().prefix("stoa-bench-").tempdir()?;
     let dir = scratch.path();
     let measured = async {
@@ -100,7 +115,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
             }
             BenchCommand::Ingest(args) => {
                 let json = args.json;
-                (Box::new(apart(dir, |dir, stop| ingest::measure(args, dir, stop)).await?), json)
+                (Box::new(ingest::measure(args, dir).await?), json)
             }
             BenchCommand::Query(args) => {
                 let json = args.json;
@@ -109,6 +124,16 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
             BenchCommand::Compare(args) => {
                 let json = args.json;
                 (Box::new(compare::measure(args, dir).await?), json)
+            }
+            BenchCommand::Write(args) => {
+                (Box::new(compare::write::run(&args, dir).await?), args.json)
+            }
+            BenchCommand::Import(args) => {
+                (Box::new(compare::import::run(&args, dir).await?), args.json)
+            }
+            BenchCommand::Figures(args) => {
+                let json = args.json;
+                (Box::new(compare::figures::measure(args, dir).await?), json)
             }
             BenchCommand::Compress(args) => {
                 let json = args.json;

@@ -5,24 +5,27 @@
 //! the end of the measurement; then the hosts stop, what is under way is acknowledged, and whatever
 //! is missing then is a loss.
 //!
+//! A corpus that is shorter than warm-up and measurement shortens the measurement.
+//!
 //! Bounds: hosts and series by the arguments; latencies by hosts times ticks.
 
 pub(super) mod host;
-mod outcome;
+pub(super) mod outcome;
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use stoa_daemon::Misuse;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::collector::Collector;
 use super::cost::{Cost, loopback_bytes};
 use super::latency::Latency;
-use super::load::{Asked, Load, Names};
+use super::load::{Asked, Load, Names, millis};
 use super::{Run, say};
 use host::{Acknowledged, Hosts};
 use outcome::{Outcome, Totals};
@@ -37,6 +40,9 @@ const CONNECT: Duration = Duration::from_secs(60);
 /// of all hosts, for [`STEADY`] in a row.
 const WARM_UP: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 
+/// A shorter measurement says nothing.
+const MEASURED_MIN: Duration = Duration::from_secs(4);
+
 /// How long the queue must be short before the measurement.
 const STEADY: Duration = Duration::from_secs(3);
 
@@ -49,15 +55,18 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How many hosts of how many series.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AgentsArgs {
+    /// A recording made with `stoa record`; without one, hosts are made up
+    #[arg(long, value_name = "FILE")]
+    pub(super) corpus: Option<PathBuf>,
     /// Simulated hosts
     #[arg(long, value_name = "HOSTS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2000))]
-    count: u16,
-    /// Series of each
+    pub(super) count: u16,
+    /// Series of each, when made up
     #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    series: u16,
-    /// What the values follow from
+    pub(super) series: u16,
+    /// What made-up values follow from
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     #[command(flatten)]
     pub(super) run: Run,
 }
@@ -67,17 +76,22 @@ pub(super) struct AgentsArgs {
 /// # Errors
 /// When a part did not start, or broke.
 pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outcome> {
-    say("starting the collector");
-    let mut collector = Collector::start(dir).await?;
-    let idle = collector.cost()?;
-    let mut hosts = Hosts::new(Load::open(&Asked {
-        corpus: None,
+    let wanted = Duration::from_secs(args.run.seconds.into());
+    let asked = Asked {
+        ticks: ticks_of(*WARM_UP.end() + wanted, args.run.interval),
+        corpus: args.corpus,
         hosts: args.count,
         names: Names::MadeUp(args.series),
         interval: args.run.interval,
-        ticks: u64::MAX,
         seed: args.seed,
-    })?);
+    };
+    let load = super::apart(dir, move |_, _| Load::open(&asked)).await?;
+    let seconds = measured(&load, wanted)?;
+    let (readings, series) = (load.said(), load.series());
+    say("starting the collector");
+    let mut collector = Collector::start(dir).await?;
+    let idle = collector.cost()?;
+    let mut hosts = Hosts::new(load);
     join(&collector, &mut hosts, args.count, dir).await?;
     timeout(CONNECT, hosts.connected()).await.context("wait for all hosts to connect")?;
 
@@ -85,7 +99,6 @@ pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outc
     let mut progress = Progress::new(&hosts);
     warm_up(&mut progress, &mut collector, &hosts, began).await?;
     let first = read(&mut collector, &hosts)?;
-    let seconds = Duration::from_secs(args.run.seconds.into());
     watch(&mut progress, &mut collector, &hosts, first.at + seconds / 2).await?;
     let middle = read(&mut collector, &hosts)?;
     watch(&mut progress, &mut collector, &hosts, first.at + seconds).await?;
@@ -101,17 +114,42 @@ pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outc
     let within = |one: &&Acknowledged| (first.at..last.at).contains(&one.handed_in);
     let latency = acknowledged.iter().filter(within).map(|one| one.latency).collect();
     Ok(Outcome::new(outcome::Measured {
+        readings,
         hosts: args.count,
-        series: args.series,
+        series,
         interval: args.run.interval,
         idle,
-        readings: [first, middle, last],
+        moments: [first, middle, last],
         end: totals,
         drained,
         stored: figures.wire().1,
         disk_bytes_per_sample: figures.disk_bytes_per_sample(),
         latency: Latency::of(latency),
     }))
+}
+
+/// Ticks of an interval that begin within a time, and one for what is lost in rounding.
+fn ticks_of(time: Duration, interval: Duration) -> u64 {
+    millis(time) / millis(interval).max(1) + 2
+}
+
+/// How long is measured: what was asked for, or what a corpus has left after the longest warm-up.
+///
+/// # Errors
+/// [`Misuse`] when that is too short to say anything.
+fn measured(load: &Load, wanted: Duration) -> Result<Duration, Misuse> {
+    let has = Duration::from_millis(millis(load.interval).saturating_mul(load.ticks));
+    let left = has.saturating_sub(*WARM_UP.end()).min(wanted);
+    if left < wanted.min(MEASURED_MIN) {
+        let text = format!(
+            "the corpus lasts {} s for so many hosts: {} s are needed, of which {} s for the warm-up",
+            has.as_secs(),
+            (*WARM_UP.end() + MEASURED_MIN).as_secs(),
+            WARM_UP.end().as_secs()
+        );
+        return Err(Misuse(text));
+    }
+    Ok(left)
 }
 
 /// What all parts have counted at one moment.
@@ -239,4 +277,30 @@ impl Progress {
 /// The wall clock, for uplinks and ticks.
 fn clock() -> stoa_agent::uplink::Clock {
     Arc::new(stoa_daemon::unix_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corpus_shortens_the_measurement_and_is_refused_when_there_is_none_left() {
+        let load = |ticks| {
+            Load::open(&Asked {
+                corpus: None,
+                hosts: 1,
+                names: Names::MadeUp(1),
+                interval: Duration::from_secs(2),
+                ticks,
+                seed: 1,
+            })
+            .unwrap()
+        };
+        let minute = Duration::from_secs(60);
+        assert_eq!(ticks_of(*WARM_UP.end() + minute, Duration::from_secs(2)), 47);
+        assert_eq!(measured(&load(47), minute).unwrap(), minute);
+        assert_eq!(measured(&load(25), minute).unwrap(), Duration::from_secs(20));
+        let error = measured(&load(16), minute).unwrap_err();
+        assert!(error.to_string().contains("lasts 32 s"), "{error}");
+    }
 }

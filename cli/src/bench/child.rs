@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use super::cost::Cost;
 
 /// How long a process may take to end after it was asked to.
 const END: Duration = Duration::from_secs(20);
@@ -58,18 +60,24 @@ impl Running {
         }
     }
 
-    /// Waits until it has done what it was started for.
+    /// Waits until it has done what it was started for; what that has cost.
     ///
     /// # Errors
     /// When it ends with an error.
-    pub(super) async fn done(mut self) -> anyhow::Result<()> {
-        loop {
-            match self.child.try_wait()? {
-                None => tokio::time::sleep(LOOK_EVERY).await,
-                Some(status) if status.success() => return Ok(()),
-                Some(_) => return self.check(),
-            }
+    pub(super) async fn done(mut self) -> anyhow::Result<Cost> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("a process has no id")?;
+        // Looked at and not taken: the kernel tells what it has cost until its end is taken.
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), ended).context("wait for a process")?.is_none() {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
+        let cost = Cost::of(self.pid())?;
+        if self.child.wait()?.success() {
+            return Ok(cost);
+        }
+        self.check()?;
+        Ok(cost)
     }
 
     /// Asks it to end and waits until it has.
@@ -134,7 +142,8 @@ mod tests {
     #[tokio::test]
     async fn what_ends_by_itself_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        shell("true", dir.path()).done().await.unwrap();
+        let cost = shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done", dir.path());
+        assert!(cost.done().await.unwrap().cpu >= Duration::from_millis(10));
         let error = shell("echo no; exit 1", dir.path()).done().await.unwrap_err();
         assert_eq!(error.to_string(), "a process ended early (exit status: 1): no");
     }

@@ -14,8 +14,8 @@ use super::child::Running;
 use super::cost::Cost;
 use crate::client::{Client, ServerArgs};
 
-/// How long it may take to serve.
-const START: Duration = Duration::from_secs(30);
+/// How long it may take to serve, with whatever it has to read first.
+const START: Duration = Duration::from_secs(120);
 
 /// How often it is asked whether it serves.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ impl Collector {
             .arg("--agents")
             .arg(agents.to_string())
             .arg("--data-dir")
-            .arg(dir.join("data"));
+            .arg(Self::data_dir(dir));
         let running = Running::start(&mut command, &dir.join("collector.log"))?;
         let server = Some(format!("http://{http}"));
         let client = Client::new(&ServerArgs { server, ..ServerArgs::default() })?;
@@ -62,6 +62,11 @@ impl Collector {
     /// Where agents reach it.
     pub(super) fn agents(&self) -> String {
         self.agents.to_string()
+    }
+
+    /// The directory of its data, as `--data-dir` names it.
+    pub(super) fn data_dir(dir: &Path) -> PathBuf {
+        dir.join("data")
     }
 
     /// Where it answers queries.
@@ -148,6 +153,12 @@ impl Figures {
         values.sum()
     }
 
+    /// The value of one series, written as the page writes it; 0 when there is none.
+    pub(super) fn one(&self, series: &str) -> f64 {
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        self.0.lines().find_map(value).unwrap_or(0.0)
+    }
+
     /// Bytes of frames that came, and samples in them.
     pub(super) fn wire(&self) -> (f64, f64) {
         let samples = ["stored", "known", "repeated"]
@@ -183,6 +194,9 @@ mod tests {
         );
         for (name, want) in [("a", 3.5), ("ab", 7.0), ("b", 3.0), ("c", 0.0)] {
             assert!((page.sum(name) - want).abs() < 1e-9, "{name}: {}", page.sum(name));
+        }
+        for (series, want) in [("a{x=\"2\"}", 2.5), ("b", 3.0), ("a", 0.0)] {
+            assert!((page.one(series) - want).abs() < 1e-9, "{series}: {}", page.one(series));
         }
     }
 

@@ -6,17 +6,24 @@
 //! its cores: CPU time is compared, not throughput. Whoever is not installed is left out.
 
 mod day;
+pub(super) mod figures;
+mod goals;
+pub(super) mod import;
+mod lines;
 mod live;
 mod peer;
 mod replay;
 mod table;
 mod text;
+pub(super) mod write;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::asker::queries;
+use super::load::{Asked, Names, ticks_in};
 use super::report::{self, Report};
 use super::{interval, say};
 use day::Day;
@@ -60,6 +67,27 @@ pub(super) struct CompareArgs {
     pub(super) json: bool,
 }
 
+/// The programs that are there; who is not is said.
+fn find_peers() -> Vec<Found> {
+    let mut found = Vec::new();
+    for kind in Kind::ALL {
+        match kind.program() {
+            Some(program) => {
+                let version = kind.version(&program);
+                found.push(Found { kind, program, version });
+            }
+            None => say(&format!("{} is not installed: left out", kind.name())),
+        }
+    }
+    found
+}
+
+/// Stoa's version, and theirs.
+fn versions(found: &[Found]) -> Vec<String> {
+    let theirs = found.iter().map(|one| format!("{} {}", one.kind.name(), one.version));
+    [format!("Stoa {}", env!("CARGO_PKG_VERSION"))].into_iter().chain(theirs).collect()
+}
+
 /// A program that is there.
 #[derive(Clone, Debug)]
 struct Found {
@@ -73,33 +101,37 @@ struct Found {
 /// # Errors
 /// When a part did not start, or broke.
 pub(super) async fn measure(args: CompareArgs, dir: &Path) -> anyhow::Result<Outcome> {
-    let mut found = Vec::new();
-    for kind in Kind::ALL {
-        match kind.program() {
-            Some(program) => {
-                let version = kind.version(&program);
-                found.push(Found { kind, program, version });
-            }
-            None => say(&format!("{} is not installed: left out", kind.name())),
-        }
-    }
+    let found = find_peers();
     let live = match args.minutes {
         0 => None,
         _ => Some(live::measure(&args, &found, &dir.join("live")).await?),
     };
     let day = match args.hours {
         0 => None,
-        _ => Some(day::measure(&args, &found, &dir.join("day")).await?),
+        _ => {
+            let queries = queries(args.dashboard.as_deref(), 0)?.unwrap_or_default();
+            if queries.is_empty() {
+                say("no dashboard: name one with --dashboard, or set STOA_CONFORMANCE_DATA");
+            }
+            let asked = args.asked_of_day()?;
+            Some(day::measure(asked, Some(&queries), &found, &dir.join("day")).await?)
+        }
     };
-    let versions = found.iter().map(|one| format!("{} {}", one.kind.name(), one.version));
-    Ok(Outcome {
-        versions: [format!("Stoa {}", env!("CARGO_PKG_VERSION"))]
-            .into_iter()
-            .chain(versions)
-            .collect(),
-        live,
-        day,
-    })
+    Ok(Outcome { versions: versions(&found), live, day })
+}
+
+impl CompareArgs {
+    /// The readings of the second part.
+    fn asked_of_day(&self) -> anyhow::Result<Asked> {
+        Ok(Asked {
+            corpus: self.corpus.clone(),
+            hosts: self.day_hosts,
+            names: Names::OfThisMachine,
+            interval: self.day_interval,
+            ticks: ticks_in(self.hours * 60, self.day_interval)?,
+            seed: self.seed,
+        })
+    }
 }
 
 /// The figures of a run.

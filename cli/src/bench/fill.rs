@@ -11,6 +11,7 @@ use stoa_model::{Labels, TimestampMs};
 use stoa_proto::tick::Tick;
 use stoa_tsdb::{AppendError, Batch, Db, GroupId, Options, Row, SeriesRef, Stats};
 use stoa_wal::disk::RealDisk;
+use tokio::time::Instant;
 
 use super::load::{Load, Replica, millis};
 
@@ -43,6 +44,8 @@ pub(super) struct Filler {
     pub(super) samples: u64,
     /// CPU of this thread in appending.
     pub(super) append_cpu: Duration,
+    /// The longest append, by the clock on the wall.
+    pub(super) append_most: Duration,
     /// CPU of this thread in syncing; the disk's time is not in it.
     pub(super) sync_cpu: Duration,
 }
@@ -72,6 +75,7 @@ impl Filler {
             db: open(dir)?,
             samples: 0,
             append_cpu: Duration::ZERO,
+            append_most: Duration::ZERO,
             sync_cpu: Duration::ZERO,
         })
     }
@@ -83,9 +87,10 @@ impl Filler {
     pub(super) fn tick(&mut self, t: TimestampMs) -> anyhow::Result<()> {
         for host in &mut self.hosts {
             let tick = host.replica.tick(t).context("the corpus is over")?;
-            let (samples, spent) = append(&self.db, host, &tick)?;
+            let Appended { samples, cpu, wall } = append(&self.db, host, &tick)?;
             self.samples += samples;
-            self.append_cpu += spent;
+            self.append_cpu += cpu;
+            self.append_most = self.append_most.max(wall);
         }
         let before = thread_cpu();
         self.db.sync()?;
@@ -93,13 +98,14 @@ impl Filler {
         Ok(())
     }
 
-    /// Lets the store do what is due.
+    /// Lets the store do what is due; the CPU of this process that takes.
     ///
     /// # Errors
     /// When it cannot.
-    pub(super) fn maintain(&self, now_ms: TimestampMs) -> anyhow::Result<()> {
+    pub(super) fn maintain(&self, now_ms: TimestampMs) -> anyhow::Result<Duration> {
+        let before = process_cpu();
         self.db.maintain(now_ms).context("maintain the store")?;
-        Ok(())
+        Ok(process_cpu().saturating_sub(before))
     }
 
     /// The store's own figures.
@@ -113,21 +119,32 @@ impl Filler {
     }
 }
 
-fn append(db: &Db, host: &mut Host, tick: &Tick) -> anyhow::Result<(u64, Duration)> {
+/// What came of an append, and what it took.
+struct Appended {
+    samples: u64,
+    cpu: Duration,
+    wall: Duration,
+}
+
+fn append(db: &Db, host: &mut Host, tick: &Tick) -> anyhow::Result<Appended> {
     let mut again = false;
     loop {
         let row = Row { t_ms: tick.t, samples: resolved(db, host, tick)? };
         let batch = Batch { group: host.group, rows: vec![row], marks: Vec::new() };
-        let before = thread_cpu();
+        let (began, before) = (Instant::now(), thread_cpu());
         let appended = db.append(&batch);
-        let spent = thread_cpu().saturating_sub(before);
+        let cpu = thread_cpu().saturating_sub(before);
+        let wall = began.elapsed();
         match appended {
             // It had gone from the head because all it had was in blocks.
             Err(AppendError::UnknownSeries { .. }) if !again => {
                 host.refs.clear();
                 again = true;
             }
-            appended => return Ok((appended.context("append")?.stored, spent)),
+            appended => {
+                let samples = appended.context("append")?.stored;
+                return Ok(Appended { samples, cpu, wall });
+            }
         }
     }
 }

@@ -50,13 +50,14 @@ impl Totals {
 
 /// What was read.
 pub(super) struct Measured {
+    pub(super) readings: String,
     pub(super) hosts: u16,
-    pub(super) series: u16,
+    pub(super) series: usize,
     pub(super) interval: Duration,
     /// The collector before any host joined.
     pub(super) idle: Cost,
     /// At the begin, the middle and the end.
-    pub(super) readings: [Reading; 3],
+    pub(super) moments: [Reading; 3],
     /// After the last tick was acknowledged.
     pub(super) end: Totals,
     /// How long that took; `None` when it did not come to pass.
@@ -70,22 +71,23 @@ pub(super) struct Measured {
 /// The figures of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
+    readings: String,
     hosts: u16,
-    series_per_host: u16,
+    series_per_host: usize,
     interval_s: f64,
     measured_s: f64,
     due_samples_per_s: f64,
     produced_samples_per_s: f64,
     acknowledged_samples_per_s: f64,
-    wire_payload_bytes_per_sample: f64,
+    pub(in super::super) wire_payload_bytes_per_sample: f64,
     /// All that passed over loopback, both ways, headers and everyone else's included.
     loopback_bytes_per_sample: f64,
     acknowledged_latency: Latency,
     collector_cpu_percent_of_core: f64,
-    collector_cpu_us_per_sample: f64,
+    pub(in super::super) collector_cpu_us_per_sample: f64,
     collector_rss_bytes: u64,
     collector_rss_idle_bytes: u64,
-    collector_rss_bytes_per_series: f64,
+    pub(in super::super) collector_rss_bytes_per_series: f64,
     hosts_cpu_percent_of_core: f64,
     disk_bytes_per_sample: f64,
     waiting_at_middle_samples: u64,
@@ -94,22 +96,23 @@ pub(crate) struct Outcome {
     /// From the last tick until nothing waited; none when it did not come to that.
     drained_s: Option<f64>,
     lost_samples: f64,
-    holds: bool,
+    pub(in super::super) holds: bool,
 }
 
 impl Outcome {
     pub(super) fn new(measured: Measured) -> Self {
-        let Measured { hosts, series, interval, idle, readings, end, drained, .. } = measured;
-        let [first, middle, last] = readings;
+        let Measured { readings, hosts, series, interval, idle, moments, end, drained, .. } =
+            measured;
+        let [first, middle, last] = moments;
         let seconds = last.at.duration_since(first.at).as_secs_f64();
         let count = |now: u64, before: u64| now.saturating_sub(before) as f64;
         let acknowledged = count(last.totals.acknowledged, first.totals.acknowledged);
         let cpu_s = last.collector.cpu_since(&first.collector).as_secs_f64();
-        let all_series = f64::from(hosts) * f64::from(series);
+        let all_series = f64::from(hosts) * series as f64;
         let rss_grown = count(last.collector.rss_bytes, idle.rss_bytes);
         let missing = end.produced as f64 - measured.stored;
         let lost_samples = end.lost as f64 + missing.max(0.0);
-        let one_tick_of_all = u64::from(hosts) * u64::from(series);
+        let one_tick_of_all = u64::from(hosts) * series as u64;
         let grows = last.totals.waiting() > middle.totals.waiting().max(one_tick_of_all);
         let half = (
             count(last.totals.produced, middle.totals.produced),
@@ -118,13 +121,14 @@ impl Outcome {
         let due = all_series / interval.as_secs_f64();
         let produced = count(last.totals.produced, first.totals.produced) / seconds;
         // One tick of one host may be under way at the middle and not at the end, or the reverse.
-        let holds = half.1 + f64::from(series) >= 0.99 * half.0
+        let holds = half.1 + series as f64 >= 0.99 * half.0
             && produced >= 0.99 * due
             && !grows
             && drained.is_some_and(|took| took <= DRAINED)
             && measured.latency.p99_ms <= ACKNOWLEDGED_P99_MS
             && lost_samples < 0.5;
         Self {
+            readings,
             hosts,
             series_per_host: series,
             interval_s: interval.as_secs_f64(),
@@ -159,6 +163,7 @@ impl Report for Outcome {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let Latency { p50_ms, p99_ms, max_ms, .. } = self.acknowledged_latency;
         vec![
+            ("readings", self.readings.clone()),
             (
                 "load",
                 format!(

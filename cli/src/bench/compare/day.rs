@@ -1,6 +1,6 @@
 //! The second part: the same day in each store, and a dashboard asked of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -8,77 +8,61 @@ use serde::Serialize;
 use stoa_daemon::unix_ms;
 use stoa_model::TimestampMs;
 
-use super::super::asker::{Asker, Panels, RANGES, queries};
+use super::super::asker::{Asker, Panels, RANGES};
 use super::super::child::Running;
 use super::super::collector::{Collector, store_dir};
 use super::super::cost::Cost;
 use super::super::latency::Latency;
-use super::super::load::{Asked, Load, Names, Replica, millis, ticks_in};
+use super::super::load::{Asked, Load, millis};
 use super::super::query::single_series;
 use super::super::{Teller, apart, fill, say};
+use super::Found;
+use super::lines::Lines;
 use super::peer::{Disk, Kind, Peer, blocks_of_prometheus, chunks_of_stoa, find};
 use super::table::line;
-use super::text;
-use super::{CompareArgs, Found};
 use crate::table::counted;
-
-/// A block of Prometheus's; what is imported is cut there, so that promtool reads each line once.
-const BLOCK_MS: i64 = 2 * 3_600_000;
-
-/// About how many bytes of lines go in one request.
-const IMPORT_BYTES: usize = 4 << 20;
 
 /// The figures of the second part.
 #[derive(Debug, Serialize)]
 pub(super) struct Day {
-    readings: String,
+    pub(super) readings: String,
     hosts: u16,
     series_per_host: usize,
     interval_s: f64,
     hours: f64,
     samples: u64,
-    stores: Vec<Store>,
+    pub(super) stores: Vec<Store>,
 }
 
 /// Of one store.
 #[derive(Debug, Serialize)]
-struct Store {
-    name: &'static str,
-    disk_bytes_per_sample: f64,
+pub(super) struct Store {
+    pub(super) name: &'static str,
+    pub(super) disk_bytes_per_sample: f64,
     /// Without labels and index.
     disk_samples_only_bytes_per_sample: f64,
-    panels: Vec<Panels>,
+    pub(super) panels: Vec<Panels>,
     /// CPU of the store in answering all that, each query three times.
     query_cpu_s: f64,
     single: Latency,
     rss_bytes: u64,
 }
 
-/// Runs it, with everything below `dir`.
+/// Runs it, with everything below `dir`; with `queries`, they are asked of each store, and without
+/// only its disk is looked at.
 ///
 /// # Errors
 /// When a part did not start, or broke.
 pub(super) async fn measure(
-    args: &CompareArgs,
+    asked: Asked,
+    queries: Option<&[String]>,
     found: &[Found],
     dir: &Path,
 ) -> anyhow::Result<Day> {
-    let queries = queries(args.dashboard.as_deref(), 0)?.unwrap_or_default();
-    if queries.is_empty() {
-        say("no dashboard: name one with --dashboard, or set STOA_CONFORMANCE_DATA");
-    }
     let stoa_dir = dir.join("stoa");
     std::fs::create_dir_all(&stoa_dir)?;
     let end_ms = unix_ms().div_euclid(60_000) * 60_000;
-    let interval = args.day_interval;
-    let asked = Asked {
-        corpus: args.corpus.clone(),
-        hosts: args.day_hosts,
-        names: Names::OfThisMachine,
-        interval,
-        ticks: ticks_in(args.hours * 60, interval)?,
-        seed: args.seed,
-    };
+    let interval = asked.interval;
     say("a day: filling Stoa");
     let (load, samples) = apart(&store_dir(&stoa_dir), move |dir, stop| {
         let load = Load::open(&asked)?;
@@ -93,13 +77,15 @@ pub(super) async fn measure(
     let end_s = end_ms / 1000 - i64::try_from(millis(interval).div_ceil(1000))?;
     let mut stores = Vec::new();
 
-    say("a day: asking Stoa");
-    let mut collector = Collector::start(&stoa_dir).await?;
-    let asker = Asker::new(collector.url(), false)?;
-    let before = collector.cost()?;
-    let answers = Answers::of(&asker, &queries, end_s).await?;
-    let after = collector.cost()?;
-    collector.stop().await?;
+    let mut answers = Answers::default();
+    if let Some(queries) = queries {
+        say("a day: asking Stoa");
+        let mut collector = Collector::start(&stoa_dir).await?;
+        let asker = Asker::new(collector.url(), false)?;
+        let before = collector.cost()?;
+        answers = Answers::of(&asker, queries, end_s).await?.costing(before, collector.cost()?);
+        collector.stop().await?;
+    }
     // As it would be at rest; asked it was as it is at the end of a day, with a part in the head.
     let disk = apart(&store_dir(&stoa_dir), move |dir, _| fill::compact(&fill::open(dir)?, end_ms))
         .await?;
@@ -107,7 +93,7 @@ pub(super) async fn measure(
     stores.push(Store {
         disk_bytes_per_sample: disk.compacted.bytes_per_sample,
         disk_samples_only_bytes_per_sample: chunks as f64 / samples.max(1) as f64,
-        ..answers.store("Stoa", before, after)
+        ..answers.store("Stoa")
     });
 
     for one in found {
@@ -133,15 +119,18 @@ pub(super) async fn measure(
             Kind::Prometheus => blocks_of_prometheus(&dir.join("data"))?,
             Kind::VictoriaMetrics => peer.write_down().await?,
         };
-        say(&format!("a day: asking {name}"));
-        let asker = Asker::new(peer.url(), one.kind == Kind::VictoriaMetrics)?;
-        let before = peer.cost()?;
-        let answers = Answers::of(&asker, &queries, end_s).await?;
+        let mut answers = Answers::default();
+        if let Some(queries) = queries {
+            say(&format!("a day: asking {name}"));
+            let asker = Asker::new(peer.url(), one.kind == Kind::VictoriaMetrics)?;
+            let before = peer.cost()?;
+            answers = Answers::of(&asker, queries, end_s).await?.costing(before, peer.cost()?);
+        }
         let Disk { samples: chunks, index } = disk;
         stores.push(Store {
             disk_bytes_per_sample: (chunks + index) as f64 / samples.max(1) as f64,
             disk_samples_only_bytes_per_sample: chunks as f64 / samples.max(1) as f64,
-            ..answers.store(name, before, peer.cost()?)
+            ..answers.store(name)
         });
         peer.stop().await?;
     }
@@ -156,10 +145,13 @@ pub(super) async fn measure(
     })
 }
 
-/// What a store answered.
+/// What a store answered, and what that cost it.
+#[derive(Default)]
 struct Answers {
     panels: Vec<Panels>,
     single: Latency,
+    cpu_s: f64,
+    rss_bytes: u64,
 }
 
 impl Answers {
@@ -168,44 +160,29 @@ impl Answers {
         for range in RANGES {
             panels.push(asker.dashboard(queries, end_s, range).await?);
         }
-        Ok(Self { panels, single: asker.single(&single_series(), end_s).await? })
+        let single = asker.single(&single_series(), end_s).await?;
+        Ok(Self { panels, single, ..Self::default() })
     }
 
-    fn store(self, name: &'static str, before: Cost, after: Cost) -> Store {
+    fn costing(self, before: Cost, after: Cost) -> Self {
+        let cpu_s = after.cpu_since(&before).as_secs_f64();
+        Self { cpu_s, rss_bytes: after.rss_bytes, ..self }
+    }
+
+    fn store(self, name: &'static str) -> Store {
         Store {
             name,
             disk_bytes_per_sample: 0.0,
             disk_samples_only_bytes_per_sample: 0.0,
             panels: self.panels,
-            query_cpu_s: after.cpu_since(&before).as_secs_f64(),
+            query_cpu_s: self.cpu_s,
             single: self.single,
-            rss_bytes: after.rss_bytes,
+            rss_bytes: self.rss_bytes,
         }
     }
 }
 
-/// A load's hosts, told tick by tick as lines.
-struct Lines {
-    hosts: Vec<(String, Replica, text::Names)>,
-    in_seconds: bool,
-}
-
-impl Lines {
-    fn new(load: &Load, in_seconds: bool) -> Self {
-        let host = |number| (fill::host_name(number), load.replica(number), text::Names::default());
-        Self { hosts: (0..load.hosts).map(host).collect(), in_seconds }
-    }
-
-    fn tick(&mut self, t: TimestampMs, out: &mut String) {
-        for (name, replica, names) in &mut self.hosts {
-            if let Some(tick) = replica.tick(t) {
-                names.lines(&tick, name, self.in_seconds, out);
-            }
-        }
-    }
-}
-
-/// Writes Prometheus's blocks with promtool, two hours at a time.
+/// Has promtool make Prometheus's blocks, two hours at a time.
 async fn blocks(
     promtool: &Path,
     load: &Load,
@@ -214,37 +191,41 @@ async fn blocks(
 ) -> anyhow::Result<()> {
     let data = dir.join("data");
     std::fs::create_dir_all(&data)?;
-    let mut lines = Lines::new(load, true);
-    let mut out = String::new();
-    let times: Vec<TimestampMs> = fill::times(load, end_ms).collect();
-    for (at, t) in times.iter().enumerate() {
-        lines.tick(*t, &mut out);
-        let block = t.div_euclid(BLOCK_MS);
-        let goes_on = times.get(at + 1).is_some_and(|next| next.div_euclid(BLOCK_MS) == block);
-        if !goes_on {
-            out.push_str("# EOF\n");
-            let file: PathBuf = dir.join("lines");
-            tokio::fs::write(&file, std::mem::take(&mut out)).await?;
-            let mut command = Command::new(promtool);
-            command.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(&data);
-            let running = Running::start(&mut command, &dir.join("promtool.words"))?;
-            running.done().await.context("make blocks with promtool")?;
-        }
+    let file = dir.join("lines");
+    let mut lines = Lines::openmetrics(load, end_ms);
+    while let Some(block) = lines.next_block() {
+        tokio::fs::write(&file, block).await?;
+        create_blocks(promtool, &file, &data, &dir.join("promtool.words")).await?;
     }
     Ok(())
 }
 
-/// Imports a load's lines into VictoriaMetrics.
-async fn import(peer: &Peer, load: &Load, end_ms: TimestampMs) -> anyhow::Result<()> {
-    let mut lines = Lines::new(load, false);
-    let mut out = String::new();
-    for t in fill::times(load, end_ms) {
-        lines.tick(t, &mut out);
-        if out.len() >= IMPORT_BYTES {
-            peer.import(std::mem::take(&mut out)).await?;
-        }
+/// Has promtool make a file of OpenMetrics into blocks; what that costs.
+///
+/// # Errors
+/// When it does not.
+pub(super) async fn create_blocks(
+    promtool: &Path,
+    file: &Path,
+    data: &Path,
+    words: &Path,
+) -> anyhow::Result<Cost> {
+    let mut command = Command::new(promtool);
+    command.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(file).arg(data);
+    let running = Running::start(&mut command, words)?;
+    running.done().await.context("make blocks with promtool")
+}
+
+/// Imports a load's lines into VictoriaMetrics; how many.
+///
+/// # Errors
+/// When it does not take them.
+pub(super) async fn import(peer: &Peer, load: &Load, end_ms: TimestampMs) -> anyhow::Result<u64> {
+    let mut lines = Lines::text(load, end_ms);
+    while let Some(part) = lines.next_part() {
+        peer.import(part).await?;
     }
-    peer.import(out).await
+    Ok(lines.count)
 }
 
 impl Day {

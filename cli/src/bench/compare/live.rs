@@ -33,15 +33,15 @@ pub(super) struct Live {
     series_per_host: usize,
     interval_s: f64,
     measured_s: f64,
-    stores: Vec<Store>,
+    pub(super) stores: Vec<Store>,
 }
 
 /// Of one store.
 #[derive(Debug, Serialize)]
-struct Store {
-    name: &'static str,
+pub(super) struct Store {
+    pub(super) name: &'static str,
     samples_per_s: f64,
-    cpu_us_per_sample: f64,
+    pub(super) cpu_us_per_sample: f64,
     rss_bytes: u64,
     rss_idle_bytes: u64,
     rss_grown_bytes_per_series: f64,

@@ -122,7 +122,8 @@ impl Peer {
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.tsdb.path={}", data.display()))
                 .arg(format!("--web.listen-address={http}"))
-                .args(["--web.enable-admin-api", "--storage.tsdb.retention.time=60d"])
+                .args(["--web.enable-admin-api", "--web.enable-remote-write-receiver"])
+                .arg("--storage.tsdb.retention.time=60d")
                 .arg("--log.level=warn"),
             Kind::VictoriaMetrics => command
                 .arg(format!("-promscrape.config={}", config.display()))
