@@ -53,8 +53,8 @@ use writer::{Job, Writer};
 /// thousand hosts. Callers beyond it wait, and their agents keep their frames.
 pub const SAMPLES_WAITING_MAX: u32 = 1 << 20;
 
-/// What a native histogram counts beyond itself, so that many are bounded as floats are.
-const HISTOGRAM_SAMPLES: u64 = 31;
+/// What a sample takes while it waits, in bytes: native histograms count as so many as they take.
+const SAMPLE_BYTES: usize = 16;
 
 /// What a batch counts at least, so that marks and empty rows are bounded too.
 const BATCH_SAMPLES_MIN: u32 = 256;
@@ -260,7 +260,8 @@ impl Store {
         histograms: Vec<HistogramSample>,
     ) -> Result<Pending, StoreError> {
         let samples = writer::samples(&batch, &histograms);
-        let weight = samples.saturating_add(histograms.len() as u64 * HISTOGRAM_SAMPLES);
+        let large = histograms.iter().map(|sample| (sample.bytes() / SAMPLE_BYTES) as u64);
+        let weight = samples.saturating_add(large.sum());
         let share = u32::try_from(weight).unwrap_or(u32::MAX);
         let share = share.clamp(BATCH_SAMPLES_MIN, SAMPLES_WAITING_MAX);
         let room = Arc::clone(&self.0.room).acquire_many_owned(share).await;

@@ -314,7 +314,7 @@ pub(super) fn samples(batch: &Batch, histograms: &[HistogramSample]) -> u64 {
 fn bytes(batch: &Batch, histograms: &[HistogramSample]) -> usize {
     let rows = batch.rows.iter().map(|row| 16 + 12 * row.samples.len());
     let marks = batch.marks.iter().map(|mark| mark.key.len() + mark.value.len());
-    let histograms = histograms.iter().map(|sample| 8 * sample.numbers() + 200);
+    let histograms = histograms.iter().map(HistogramSample::bytes);
     rows.chain(marks).chain(histograms).sum()
 }
 

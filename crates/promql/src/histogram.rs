@@ -71,7 +71,18 @@ pub struct Combined {
     pub bounds_reconciled: bool,
 }
 
+/// What a histogram counts as beside its buckets, in bytes, as in Prometheus (`FloatHistogram.Size`).
+const FIXED_BYTES: usize = 168;
+
 impl Histogram {
+    /// How many samples of 16 bytes it counts as where a query's samples are limited: about as many as
+    /// in Prometheus (`HPoint.size`).
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        let numbers = self.positive.len() + self.negative.len() + self.custom_bounds.len();
+        (FIXED_BYTES + 8 + numbers * 8) / 16
+    }
+
     /// Whether its bounds are listed, not computed.
     #[must_use]
     pub fn has_custom_bounds(&self) -> bool {

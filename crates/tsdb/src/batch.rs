@@ -17,6 +17,9 @@ pub struct SeriesRef(pub u32);
 
 /// The most samples of one batch; larger ones are refused.
 pub const BATCH_SAMPLES_MAX: usize = 1 << 19;
+/// The most bytes the native histograms of one batch take ([`HistogramSample::bytes`]), so that they
+/// fit a record of the log whatever they are; larger batches are refused.
+pub const BATCH_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 /// The most numbers of one histogram that is stored: spans, bounds and buckets together.
 pub const HISTOGRAM_NUMBERS_MAX: usize = 4096;
 /// The most bytes of a mark's key.
@@ -55,6 +58,12 @@ impl HistogramSample {
     #[must_use]
     pub fn numbers(&self) -> usize {
         histogram_cells(&self.histogram)
+    }
+
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        histogram_weight(&self.histogram) * 8
     }
 
     /// Whether the store takes it: it is a histogram, and not too large.

@@ -181,6 +181,7 @@ fn put_group<E>(
         body
     };
     let mut body = start();
+    let mut is_due = true;
     for (window, series) in &group.windows {
         match window.place() {
             Place::File { file, offset } => {
@@ -188,12 +189,16 @@ fn put_group<E>(
             }
             Place::Memory(bytes) => put_in_memory(group.id, window, series, &bytes, put)?,
         }
+        is_due = true;
         if body.len() > RECORD_BYTES {
             put(KIND_PLACES, &body)?;
             body = start();
+            is_due = false;
         }
     }
-    put(KIND_PLACES, &body)?;
+    if is_due {
+        put(KIND_PLACES, &body)?;
+    }
     for open in &group.open {
         let columns = open.columns.iter().map(|(series, stored)| (*series, stored.as_slice()));
         let (mut times, ticks) = (Vec::new(), open.times.len());
@@ -254,15 +259,18 @@ fn put_open<'a, E>(
         body
     };
     let mut body = start();
+    let mut is_due = true;
     for (series, stored) in chunks {
         put_varint(&mut body, u64::from(series.0));
         put_bytes(&mut body, stored);
+        is_due = true;
         if body.len() > RECORD_BYTES {
             put(KIND_OPEN, &body)?;
             body = start();
+            is_due = false;
         }
     }
-    put(KIND_OPEN, &body)
+    if is_due { put(KIND_OPEN, &body) } else { Ok(()) }
 }
 
 /// What [`KIND_HEAD`] says.
@@ -395,4 +403,36 @@ fn get_times(cursor: &mut Cursor<'_>) -> Result<Vec<TimestampMs>, Malformed> {
     let mut times = Vec::new();
     decode_times(cursor.bytes()?, ticks, &mut times)?;
     Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::{GroupId, KIND_OPEN, OpenKind, RECORD_BYTES, SeriesRef, get_open, put_open};
+    use crate::bytes::Cursor;
+    use crate::chunk::encode_times;
+
+    #[test]
+    fn open_columns_make_as_many_records_as_they_fill() {
+        let mut times = Vec::new();
+        encode_times(&[1, 2], &mut times);
+        let records = |lens: &[usize]| {
+            let columns: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+            let columns = (0..).map(SeriesRef).zip(columns.iter().map(Vec::as_slice));
+            let mut counts = Vec::new();
+            let Ok(()) =
+                put_open(GroupId(1), OpenKind::Sealed, (2, &times), columns, &mut |kind, body| {
+                    assert_eq!(kind, KIND_OPEN);
+                    counts.push(get_open(&mut Cursor::new(body)).unwrap().columns.len());
+                    Ok::<(), Infallible>(())
+                });
+            counts
+        };
+        assert_eq!(records(&[]), [0]);
+        assert_eq!(records(&[1, 1]), [2]);
+        assert_eq!(records(&[RECORD_BYTES]), [1]);
+        assert_eq!(records(&[1, RECORD_BYTES, 1]), [2, 1]);
+        assert_eq!(records(&[RECORD_BYTES, RECORD_BYTES]), [1, 1]);
+    }
 }

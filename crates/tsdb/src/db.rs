@@ -14,6 +14,7 @@ mod bulk;
 mod compact;
 mod delete;
 mod follow;
+mod gather;
 mod histograms;
 mod maintain;
 mod mend;
@@ -40,7 +41,10 @@ use self::maintain::Upkeep;
 pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
 pub use self::stats::{Stats, TierStats};
-use crate::batch::{BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX};
+use crate::batch::{
+    BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
+    MARKS_MAX,
+};
 use crate::block::{Block, IndexCache};
 use crate::follow::Followers;
 use crate::head::{Head, Refused};
@@ -147,7 +151,7 @@ impl Db {
     /// not at all. At one instant a series has a float or a histogram; the first one stays.
     ///
     /// # Errors
-    /// As [`Self::append`], and [`AppendError::Histogram`].
+    /// As [`Self::append`], and [`AppendError::Histogram`], [`AppendError::HistogramBytes`].
     pub fn append_with(
         &self,
         batch: &Batch,
@@ -158,12 +162,28 @@ impl Db {
         if given > BATCH_SAMPLES_MAX {
             return Err(AppendError::TooManySamples { given, max: BATCH_SAMPLES_MAX });
         }
+        let given = histograms.iter().map(HistogramSample::bytes).sum();
+        if given > BATCH_HISTOGRAM_BYTES_MAX {
+            return Err(AppendError::HistogramBytes { given, max: BATCH_HISTOGRAM_BYTES_MAX });
+        }
+        if let Some(HistogramSample { series, .. }) = histograms.iter().find(|h| !h.is_storable()) {
+            return Err(AppendError::Histogram { series: *series });
+        }
         for mark in &batch.marks {
             check_mark(mark)?;
         }
         // From files, and decoded: neither queries nor other appends wait for it.
         let repeats = self.state().head.repeats(batch.group, &batch.rows, histograms);
         let known = repeats.read();
+        let put = |body: &mut Vec<u8>| {
+            record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
+        };
+        // Nobody waits for their encoding either.
+        let with_histograms = (!histograms.is_empty()).then(|| {
+            let mut body = Vec::new();
+            record::put_histograms(&mut body, histograms, put);
+            body
+        });
         let mut writer = self.writer();
         let (undefined, fresh_count) = {
             let state = self.state();
@@ -180,13 +200,9 @@ impl Db {
             }
             self.state_mut().head.set_defined(batch.group, writer.since, fresh_count);
         }
-        let put = |body: &mut Vec<u8>| {
-            record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
-        };
-        if histograms.is_empty() {
-            writer.append(KIND_BATCH, put)?;
-        } else {
-            writer.append(KIND_HISTOGRAMS, |body| record::put_histograms(body, histograms, put))?;
+        match with_histograms {
+            None => writer.append(KIND_BATCH, put)?,
+            Some(body) => writer.log.append(KIND_HISTOGRAMS, &body)?,
         }
         let mut state = self.state_mut();
         let (appended, _foreign) = state.head.apply(batch.group, &batch.rows, histograms, known);
@@ -274,7 +290,6 @@ impl Db {
             Refused::SeriesMax => AppendError::TooManySeries { max: self.options.series_max },
             Refused::Unknown(series) => AppendError::UnknownSeries { series },
             Refused::OtherGroup(series) => AppendError::OtherGroup { series, group },
-            Refused::Histogram(series) => AppendError::Histogram { series },
         }
     }
 

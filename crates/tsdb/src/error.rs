@@ -107,6 +107,14 @@ pub enum AppendError {
         /// [`BATCH_SAMPLES_MAX`](crate::BATCH_SAMPLES_MAX).
         max: usize,
     },
+    /// The batch has to be split.
+    #[error("the batch's histograms take {given} bytes, over the limit of {max}")]
+    HistogramBytes {
+        /// What they take.
+        given: usize,
+        /// [`BATCH_HISTOGRAM_BYTES_MAX`](crate::BATCH_HISTOGRAM_BYTES_MAX).
+        max: usize,
+    },
     /// A histogram that is none ([`Histogram::validate`](stoa_model::histogram::Histogram::validate)),
     /// or of more than [`HISTOGRAM_NUMBERS_MAX`](crate::HISTOGRAM_NUMBERS_MAX) numbers.
     #[error("a histogram of series reference {} is not valid or too large", series.0)]

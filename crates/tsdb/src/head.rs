@@ -77,14 +77,18 @@ pub(crate) struct Shared {
 /// A series found by a query, with what the head has of it.
 #[derive(Debug)]
 pub(crate) struct Found {
+    pub(crate) group: GroupId,
     pub(crate) labels: Labels,
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) open: Samples,
+    /// It has histograms near the range, besides or instead.
+    pub(crate) has_histograms: bool,
 }
 
 /// A series found by a query, with what the head has of its histograms.
 #[derive(Debug)]
 pub(crate) struct FoundHistograms {
+    pub(crate) group: GroupId,
     pub(crate) labels: Labels,
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) open: Vec<(TimestampMs, Arc<Histogram>)>,
@@ -96,8 +100,6 @@ pub(crate) enum Refused {
     SeriesMax,
     Unknown(SeriesRef),
     OtherGroup(SeriesRef),
-    /// A histogram that is none, or too large.
-    Histogram(SeriesRef),
 }
 
 impl Head {
@@ -258,9 +260,11 @@ impl Head {
         self.groups().flat_map(Group::windows)
     }
 
-    /// The groups there are.
+    /// The groups there are, in order of their numbers.
     pub(crate) fn group_ids(&self) -> Vec<GroupId> {
-        self.groups().map(|group| group.id).collect()
+        let mut ids: Vec<GroupId> = self.groups().map(|group| group.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// All of a group, as a checkpoint keeps it.
@@ -300,8 +304,7 @@ impl Head {
         self.windows().filter_map(|window| window.place().file()).collect()
     }
 
-    /// Whether every series of the rows and histograms is known and belongs to the group, and every
-    /// histogram is one.
+    /// Whether every series of the rows and histograms is known and belongs to the group.
     pub(crate) fn check(
         &self,
         group: GroupId,
@@ -318,9 +321,6 @@ impl Head {
         }
         for sample in histograms {
             check(sample.series)?;
-            if !sample.is_storable() {
-                return Err(Refused::Histogram(sample.series));
-            }
         }
         Ok(())
     }
@@ -659,7 +659,8 @@ impl Head {
         })
     }
 
-    /// The series all matchers hold for, with what overlaps the range.
+    /// The series all matchers hold for, with the floats that overlap the range; those of histograms
+    /// are among them.
     pub(crate) fn select(
         &self,
         matchers: &[Matcher],
@@ -671,9 +672,11 @@ impl Head {
             let windows = group.windows().iter().filter(|window| window.overlaps(start, end));
             let windows = windows.filter(|window| !window.has_histograms());
             Found {
+                group: group.id,
                 labels: self.labels_of(group.pairs(member)),
                 sealed: windows.filter_map(|window| window.sealed(slot)).collect(),
                 open: group.open_samples(slot, member, start, end, &mut shared),
+                has_histograms: group.has_histograms_near(slot, start, end),
             }
         })
     }
@@ -702,8 +705,22 @@ impl Head {
             let open = group.open_histograms(slot, start, end);
             let is_empty = sealed.is_empty() && open.is_empty();
             let labels = || self.labels_of(group.pairs(member));
-            (!is_empty).then(|| FoundHistograms { labels: labels(), sealed, open })
+            let group = group.id;
+            (!is_empty).then(|| FoundHistograms { group, labels: labels(), sealed, open })
         })
+    }
+
+    /// The labels of those of them that have floats near the range.
+    pub(crate) fn labels_of_floats(
+        &self,
+        matchers: &[Matcher],
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> impl Iterator<Item = Labels> {
+        let found = self.matching(matchers, start, end);
+        let found = found
+            .filter(move |(group, slot, member)| group.has_floats_near(*slot, member, start, end));
+        found.map(|(group, _, member)| self.labels_of(group.pairs(member)))
     }
 
     /// The labels of the series all matchers hold for that have an open sample in the range or a chunk

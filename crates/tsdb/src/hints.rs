@@ -55,14 +55,19 @@ pub(crate) struct Hints<'a> {
 impl Hints<'_> {
     /// Forgets the hint of the next sample in order of time if one was deleted since the last.
     pub(crate) fn check(&mut self, t: TimestampMs, histogram: &mut Histogram) {
+        if self.pass(t) && histogram.reset != ResetHint::Gauge {
+            histogram.reset = ResetHint::Unknown;
+        }
+    }
+
+    /// Goes on to the next sample; says whether one was deleted since the last.
+    pub(crate) fn pass(&mut self, t: TimestampMs) -> bool {
         while let Some((_, last)) = self.runs.next_if(|(first, _)| *first < t) {
             self.deleted_upto = self.deleted_upto.max(Some(*last));
         }
         let is_gap = self.deleted_upto.is_some_and(|last| last >= self.before);
-        if is_gap && histogram.reset != ResetHint::Gauge {
-            histogram.reset = ResetHint::Unknown;
-        }
         self.before = t;
+        is_gap
     }
 }
 

@@ -39,8 +39,8 @@ mod snapshot;
 mod tier;
 
 pub use batch::{
-    Appended, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample,
-    MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row, SeriesRef,
+    Appended, BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX,
+    HistogramSample, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row, SeriesRef,
 };
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use db::{

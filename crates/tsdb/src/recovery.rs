@@ -513,9 +513,13 @@ impl<'a> Replay<'a> {
         if !self.takes_window(segment, &times) {
             return Ok(());
         }
-        // Those of histograms are no ticks of the group's.
-        let is_histograms = |(_, stored): &(SeriesRef, &[u8])| stored_histograms(stored);
-        if !record.columns.first().is_some_and(is_histograms) {
+        // Those of histograms are no ticks of the group's; an empty record does not say whose they are,
+        // and only earlier versions wrote one of a sealed window.
+        let are_ticks = match record.columns.first() {
+            Some((_, stored)) => !stored_histograms(stored),
+            None => record.what == OpenKind::Live,
+        };
+        if are_ticks {
             self.restore_last_t(group, &times);
         }
         let columns = record.columns.into_iter();

@@ -4,6 +4,8 @@
 //! they were read at the same times. Where two places hold the same instant, the one stored first
 //! wins: blocks in the order they were written, then the head.
 
+mod weighed;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, TimestampMs};
 
+pub(crate) use self::weighed::{Either, Value, Weighed};
 use crate::SelectError;
 
 /// One series in the range asked for. Both columns have one length, at least 1; timestamps ascend
@@ -33,13 +36,6 @@ pub struct HistogramData {
     pub labels: Labels,
     /// When and what.
     pub samples: Vec<(TimestampMs, Histogram)>,
-}
-
-/// A float or a histogram.
-#[derive(Clone, Debug)]
-pub(crate) enum Either {
-    Float(f64),
-    Histogram(Box<Histogram>),
 }
 
 /// A series of samples in order of time.
@@ -228,20 +224,19 @@ impl WholeTimes {
 
 /// The samples of a series while they are gathered.
 pub(crate) trait Part: Default {
-    /// How many there are.
-    fn count(&self) -> usize;
+    /// How much there is, in samples.
+    fn weight(&self) -> usize;
+
+    /// Takes no more than this much in all, and little of what is over.
+    fn allow(&mut self, weight_max: usize);
 }
 
 impl Part for Samples {
-    fn count(&self) -> usize {
+    fn weight(&self) -> usize {
         self.len()
     }
-}
 
-impl<V> Part for Vec<(TimestampMs, V)> {
-    fn count(&self) -> usize {
-        self.len()
-    }
+    fn allow(&mut self, _weight_max: usize) {}
 }
 
 /// Collects the parts of series, and refuses to collect more than was asked for.
@@ -256,6 +251,24 @@ pub(crate) struct Gather<P = Samples> {
 impl<P: Part> Gather<P> {
     pub(crate) fn new(series_max: usize, samples_max: usize) -> Self {
         Self { series_max, samples_max, samples: 0, places: HashMap::new(), parts: Vec::new() }
+    }
+
+    /// Whether there is anything of a series.
+    pub(crate) fn has(&self, labels: &Labels) -> bool {
+        self.places.contains_key(labels)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Forgets what there is of a series, and that it counted.
+    pub(crate) fn forget(&mut self, labels: &Labels) {
+        let place = self.places.get(labels).copied();
+        if let Some((_, samples)) = place.and_then(|place| self.parts.get_mut(place)) {
+            self.samples -= samples.weight();
+            *samples = P::default();
+        }
     }
 
     /// Adds samples to a series: `decode` appends them. Sources are added in the order in which
@@ -274,10 +287,11 @@ impl<P: Part> Gather<P> {
             }
         };
         let Some((_, samples)) = self.parts.get_mut(place) else { return Ok(()) };
-        let before = samples.count();
+        let before = samples.weight();
+        samples.allow(before + self.samples_max.saturating_sub(self.samples));
         decode(samples);
-        self.samples += samples.count() - before;
-        if samples.count() == 0 {
+        self.samples += samples.weight() - before;
+        if samples.weight() == 0 {
             // It turned out to have nothing in the range: it does not count.
             if let Some((labels, _)) = self.parts.pop() {
                 self.places.remove(&labels);
@@ -293,28 +307,13 @@ impl<P: Part> Gather<P> {
     }
 }
 
-impl<V> Gather<Vec<(TimestampMs, V)>> {
-    /// The series in order of their labels, each with its samples in order of time.
-    pub(crate) fn finish_pairs(self) -> impl Iterator<Item = (Labels, Vec<(TimestampMs, V)>)> {
-        let mut parts = self.parts;
-        parts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        parts.into_iter().map(|(labels, mut samples)| {
-            if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
-                // Stable: of one instant the part that was added first stays first.
-                samples.sort_by_key(|(t, _)| *t);
-                samples.dedup_by_key(|(t, _)| *t);
-            }
-            (labels, samples)
-        })
-    }
-}
-
 impl Gather {
     /// The series in order of their labels.
     pub(crate) fn finish(self) -> Vec<SeriesData> {
         // As they were found, so that those of one group come one after the other.
         let mut whole = WholeTimes::default();
-        let series = self.parts.into_iter().map(|(labels, samples)| {
+        let parts = self.parts.into_iter().filter(|(_, samples)| !samples.is_empty());
+        let series = parts.map(|(labels, samples)| {
             let (timestamps, values) = samples.into_columns(&mut whole);
             SeriesData { labels, timestamps, values }
         });

@@ -186,7 +186,8 @@ impl World {
                 assert_eq!(twice, None, "seed {}: {} at {t} twice", self.seed, series.labels);
             }
         }
-        for series in self.db().select_histograms(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap()
+        for series in
+            self.db().select_histograms(&[], i64::MIN, i64::MAX, 100, 100_000_000).unwrap()
         {
             for (t, histogram) in series.samples {
                 let value = Value::Histogram(Arc::new(histogram));
@@ -297,25 +298,37 @@ impl World {
             n => 1 + n as usize % 4,
         };
         let counts: Vec<u64> = (0..buckets).map(|_| self.dice.below(1 << 20)).collect();
-        let count: u64 = counts.iter().sum();
         let is_custom = self.dice.below(4) == 0;
+        // Custom buckets go without these.
+        let of_zero = if is_custom { 0 } else { self.dice.below(3) };
+        let negative: Vec<u64> = (0..of_zero).map(|_| self.dice.below(9)).collect();
+        let zero_count = of_zero * self.dice.below(5);
+        let count = counts.iter().chain(&negative).sum::<u64>() + zero_count;
+        let gap = if is_custom { 0 } else { self.dice.below(5) as i32 - 2 };
+        let sum = match self.dice.below(8) {
+            0 => -0.0,
+            1 => f64::from_bits(0x7ff8_0000_0000_0123),
+            2 => f64::NEG_INFINITY,
+            _ => f64::from_bits(self.dice.below(u64::MAX / 4)),
+        };
         let bounds = if is_custom { buckets } else { 0 };
         let is_float = self.dice.below(3) == 0;
         let float = |n: u64| n as f64 / 3.0;
         Histogram {
             schema: if is_custom { CUSTOM_BUCKETS_SCHEMA } else { self.dice.below(3) as i32 },
-            zero_threshold: 0.0,
-            sum: f64::from_bits(self.dice.below(u64::MAX / 4)),
-            positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
-            negative_spans: vec![],
+            zero_threshold: [0.0, 1e-128, 0.25][of_zero as usize],
+            sum,
+            positive_spans: vec![Span { offset: gap, length: buckets as u32 }],
+            negative_spans: negative.iter().map(|_| Span { offset: 1, length: 1 }).collect(),
             custom_values: (0..bounds).map(|n| n as f64).collect(),
             counts: if is_float {
-                let positive = counts.iter().map(|n| float(*n)).collect();
-                let count = float(count);
-                Counts::Float(BucketCounts { count, positive, ..BucketCounts::default() })
+                let [positive, negative] =
+                    [&counts, &negative].map(|counts| counts.iter().map(|n| float(*n)).collect());
+                let (count, zero_count) = (float(count), float(zero_count));
+                Counts::Float(BucketCounts { count, zero_count, positive, negative })
             } else {
                 let positive = counts;
-                Counts::Integer(BucketCounts { count, positive, ..BucketCounts::default() })
+                Counts::Integer(BucketCounts { count, zero_count, positive, negative })
             },
             reset: [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge]
                 [self.dice.below(4) as usize],

@@ -1,19 +1,12 @@
 //! Samples become rows: those of one group and one instant stand together.
 
 use stoa_model::TimestampMs;
-use stoa_tsdb::{Batch, GroupId, HistogramSample, Row, SeriesRef};
+use stoa_tsdb::{BATCH_HISTOGRAM_BYTES_MAX, Batch, GroupId, HistogramSample, Row, SeriesRef};
 
 use crate::store::Stored;
 
 /// Most samples of one batch: what the store writes to its log in one go.
 const BATCH_SAMPLES_MAX: usize = 1 << 15;
-
-/// Most spans, bounds and buckets of the native histograms of one batch: what fits a record of the
-/// log whatever they are.
-const BATCH_NUMBERS_MAX: usize = 1 << 20;
-
-/// What a histogram takes itself, as so many of its numbers.
-const HISTOGRAM_NUMBERS: usize = 16;
 
 /// One sample and where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,16 +55,16 @@ pub(super) fn histogram_batches(
     // Stable, so that the first of equals is the first sent.
     histograms.sort_by_key(|(group, sample)| (*group, sample.t_ms, sample.series));
     let mut batches: Vec<(GroupId, Vec<HistogramSample>)> = Vec::new();
-    let mut numbers = 0;
+    let mut bytes = 0;
     for (group, sample) in histograms {
-        let own = sample.numbers() + HISTOGRAM_NUMBERS;
+        let own = sample.bytes();
         match batches.last_mut() {
-            Some((last, batch)) if *last == group && numbers + own <= BATCH_NUMBERS_MAX => {
-                numbers += own;
+            Some((last, batch)) if *last == group && bytes + own <= BATCH_HISTOGRAM_BYTES_MAX => {
+                bytes += own;
                 batch.push(sample);
             }
             _ => {
-                numbers = own;
+                bytes = own;
                 batches.push((group, vec![sample]));
             }
         }
@@ -136,7 +129,7 @@ mod tests {
             let histogram = histogram(buckets);
             (GroupId(group), HistogramSample { t_ms, series: SeriesRef(1), histogram })
         };
-        let half = BATCH_NUMBERS_MAX / 2 - HISTOGRAM_NUMBERS;
+        let half = (BATCH_HISTOGRAM_BYTES_MAX / 2 - sample(1, 1, 0).1.bytes()) / 8;
         let given =
             vec![sample(2, 1, 0), sample(1, 30, half), sample(1, 20, half), sample(1, 10, 0)];
         let batches = histogram_batches(given);

@@ -127,8 +127,11 @@ impl Evaluator<'_> {
                 }
             }
         }
-        let samples: usize =
-            loaded.iter().map(|series| series.times.len() + series.histograms.len()).sum();
+        let of_histograms = |(_, histogram): &(_, Arc<Histogram>)| histogram.samples();
+        let samples = loaded.iter().map(|series| {
+            series.times.len() + series.histograms.iter().map(of_histograms).sum::<usize>()
+        });
+        let samples: usize = samples.sum();
         self.samples.set(self.samples.get().saturating_add(samples));
         if self.samples.get() > self.limits.samples_max {
             return Err(QueryError::TooManySamples { max: self.limits.samples_max });

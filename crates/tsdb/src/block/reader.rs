@@ -7,7 +7,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, Matcher, TimestampMs};
 
 use super::Block;
@@ -17,7 +16,7 @@ use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_values};
 use crate::matching;
-use crate::select::{Samples, within};
+use crate::select::{Samples, Value, Weighed, within};
 
 /// After so many chunks in a row that the disk did not give, a query asks it for no more single ones.
 const UNREAD_MAX: u32 = 64;
@@ -127,21 +126,28 @@ impl<'a> BlockQuery<'a> {
         damaged
     }
 
-    /// The same for a series of histograms.
-    pub(crate) fn histograms(
-        &mut self,
-        series: &Place,
-        out: &mut Vec<(TimestampMs, Histogram)>,
-    ) -> u64 {
+    /// The same for a series of histograms, chunk by chunk, and no more than are taken.
+    pub(crate) fn histograms<V: Value>(&mut self, series: &Place, out: &mut Weighed<V>) -> u64 {
         let hidden = self.block.tombstones.of(series.number);
-        self.each_chunk(series, |shared, window, chunk| {
+        let damaged = self.each_chunk(series, |shared, window, chunk| {
+            if out.is_over() {
+                return Ok(());
+            }
             let mut histograms = Vec::new();
             decode_histograms(chunk, window.ticks, &mut histograms)?;
             let times = shared.times.get(window.part.clone()).unwrap_or_default();
             let samples = times.iter().copied().zip(histograms.into_iter().skip(window.skip));
-            out.extend(samples.filter(|(t, _)| !hides(hidden, *t)));
+            for (t, histogram) in samples {
+                let is_deleted = hides(hidden, t);
+                out.gaps.note(t, is_deleted);
+                if !is_deleted {
+                    out.extend([(t, V::from(histogram))]);
+                }
+            }
             Ok(())
-        })
+        });
+        out.gaps.end_place();
+        damaged
     }
 
     /// Hands the chunks of a series in the range to `decode`, and says how many could not be read.

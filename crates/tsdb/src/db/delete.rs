@@ -71,12 +71,7 @@ impl Db {
         now_ms: TimestampMs,
         upkeep: &mut Upkeep,
     ) -> Result<(), DbError> {
-        let has_any = {
-            let state = self.state();
-            let head = &state.head;
-            head.select(matchers, start, end).next().is_some()
-                || head.select_histograms(matchers, start, end).next().is_some()
-        };
+        let has_any = self.state().head.select(matchers, start, end).next().is_some();
         if !has_any {
             return Ok(());
         }

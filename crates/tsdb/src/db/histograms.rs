@@ -1,20 +1,21 @@
 //! Reading native histograms, and floats beside them.
 //!
-//! Within the head and within a block an instant of a series is a float or a histogram. Two places may
-//! disagree, and then the one stored first wins, as between two floats: where places overlap and there
-//! are histograms, both kinds are gathered together. Where there are none, nobody pays for that.
+//! Within a group an instant of a series is a float or a histogram. Two groups or two places may
+//! disagree, and then one of the two wins as between two floats (`super::gather`): a series that has
+//! both kinds near the range is read once more, both kinds together. All others do not pay for that.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, Matcher, TimestampMs};
 
-use super::query::overlapping;
-use super::{Db, State};
+use super::Db;
+use super::gather::{Kinds, Wanted, overlapping};
 use crate::SelectError;
-use crate::block::{Block, BlockQuery, BlockSeries};
 use crate::head::{FoundHistograms, TimesCache};
-use crate::select::{Either, Gather, HistogramData, Samples, SeriesData, series_of};
+use crate::select::{
+    Either, Gather, HistogramData, Samples, SeriesData, Value, Weighed, series_of,
+};
 
 /// A series with samples of both kinds.
 type Mixed = (Labels, Vec<(TimestampMs, Either)>);
@@ -22,7 +23,7 @@ type Mixed = (Labels, Vec<(TimestampMs, Either)>);
 impl Db {
     /// The series all matchers hold for that have a native histogram from `start_ms` to `end_ms`,
     /// both included, with those; in order of labels. At one instant a series has a histogram here
-    /// or a float in [`Self::select`].
+    /// or a float in [`Self::select`]. A histogram counts as so many samples as it takes 16 bytes.
     ///
     /// # Errors
     /// As [`Self::select`].
@@ -34,148 +35,130 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<HistogramData>, SelectError> {
-        let (found, blocks) = {
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max };
+        let (mut found, blocks) = {
             let state = self.state();
-            let blocks = overlapping(&state, start_ms, end_ms);
-            if may_clash(&state, &blocks) {
-                drop(state);
-                let mixed =
-                    self.select_mixed(matchers, start_ms, end_ms, series_max, samples_max)?;
-                return Ok(mixed.filter_map(histograms_of).collect());
-            }
             let found = state.head.select_histograms(matchers, start_ms, end_ms);
-            (found.collect::<Vec<_>>(), blocks)
+            (wanted.bounded(found)?, overlapping(&state, start_ms, end_ms))
         };
-        let mut gather = Gather::new(series_max, samples_max);
-        for block in blocks.iter().filter(|block| block.has_histograms() != Some(false)) {
-            let Some(index) = self.index(block) else { continue };
-            if !index.has_any_histograms() {
-                continue;
-            }
-            let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
-            let Some(mut numbers) = self.whole(block, query.find(matchers)) else { continue };
-            numbers.retain(|number| index.has_histograms(*number));
-            for number in numbers {
-                let Some(series) = self.whole(block, query.series(number)) else { break };
-                let Some(BlockSeries { labels, place }) = series else { continue };
-                gather.add(labels, |samples| {
-                    self.counters.damaged_chunks(query.histograms(&place, samples));
-                })?;
-            }
-        }
+        found.sort_by_key(|series| series.group);
+        let mut gather = Gather::<Weighed<Histogram>>::new(series_max, samples_max);
+        self.each_in_blocks(&blocks, &wanted, Kinds::Histograms, |query, series, _| {
+            gather.add(series.labels, |samples| {
+                self.counters.damaged_chunks(query.histograms(&series.place, samples));
+            })
+        })?;
         let mut times = TimesCache::default();
         for series in found {
             gather.add(series.labels.clone(), |samples| {
-                self.head_histograms(&series, (start_ms, end_ms), &mut times, samples);
+                self.head_histograms(&series, &wanted, &mut times, samples);
             })?;
         }
+        if gather.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut both = HashSet::new();
+        let blocks = {
+            let state = self.state();
+            let floats = state.head.labels_of_floats(matchers, start_ms, end_ms);
+            both.extend(floats.filter(|labels| gather.has(labels)));
+            overlapping(&state, start_ms, end_ms)
+        };
+        self.each_in_blocks(&blocks, &wanted, Kinds::Floats, |_, series, _| {
+            both.extend(Some(series.labels).filter(|labels| gather.has(labels)));
+            Ok(())
+        })?;
+        both.iter().for_each(|labels| gather.forget(labels));
         let data = |(labels, samples)| HistogramData { labels, samples };
-        Ok(gather.finish_pairs().map(data).collect())
+        if both.is_empty() {
+            return Ok(gather.finish_pairs().map(data).collect());
+        }
+        let mixed = self.select_mixed(&wanted, &both)?.filter_map(histograms_of);
+        let mut series: Vec<_> = gather.finish_pairs().map(data).chain(mixed).collect();
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(series)
     }
 
-    /// Series with floats and histograms, of one instant the one stored first.
+    /// Series of some labels with floats and histograms, of one instant the one that wins.
     pub(super) fn select_mixed(
         &self,
-        matchers: &[Matcher],
-        start_ms: TimestampMs,
-        end_ms: TimestampMs,
-        series_max: usize,
-        samples_max: usize,
+        wanted: &Wanted<'_>,
+        only: &HashSet<Labels>,
     ) -> Result<impl Iterator<Item = Mixed> + use<>, SelectError> {
-        let (floats, histograms, blocks) = {
+        let Wanted { matchers, start_ms, end_ms, .. } = *wanted;
+        let (mut floats, mut histograms, blocks) = {
             let state = self.state();
             let floats = state.head.select(matchers, start_ms, end_ms);
+            let floats: Vec<_> = floats.filter(|series| only.contains(&series.labels)).collect();
             let histograms = state.head.select_histograms(matchers, start_ms, end_ms);
-            let (floats, histograms) = (floats.collect::<Vec<_>>(), histograms.collect::<Vec<_>>());
-            (floats, histograms, overlapping(&state, start_ms, end_ms))
+            let histograms = histograms.filter(|series| only.contains(&series.labels));
+            (floats, histograms.collect::<Vec<_>>(), overlapping(&state, start_ms, end_ms))
         };
-        let mut gather: Gather<Vec<(TimestampMs, Either)>> = Gather::new(series_max, samples_max);
-        for block in &blocks {
-            let Some(index) = self.index(block) else { continue };
-            let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
-            let Some(numbers) = self.whole(block, query.find(matchers)) else { continue };
-            for number in numbers {
-                let Some(series) = self.whole(block, query.series(number)) else { break };
-                let Some(BlockSeries { labels, place }) = series else { continue };
-                gather.add(labels, |samples| {
-                    let damaged = if index.has_histograms(number) {
-                        let mut read = Vec::new();
-                        let damaged = query.histograms(&place, &mut read);
-                        samples.extend(read.into_iter().map(histogram));
-                        damaged
-                    } else {
-                        let mut read = Samples::default();
-                        let damaged = query.samples(&place, &mut read);
-                        samples.extend(read.pairs().map(|(t, v)| (t, Either::Float(v))));
-                        damaged
-                    };
-                    self.counters.damaged_chunks(damaged);
-                })?;
+        floats.sort_by_key(|series| series.group);
+        histograms.sort_by_key(|series| series.group);
+        let mut gather = Gather::<Weighed<Either>>::new(wanted.series_max, wanted.samples_max);
+        self.each_in_blocks(&blocks, wanted, Kinds::Both, |query, series, are_histograms| {
+            if !only.contains(&series.labels) {
+                return Ok(());
             }
-        }
+            gather.add(series.labels, |samples| {
+                let damaged = if are_histograms {
+                    query.histograms(&series.place, samples)
+                } else {
+                    let mut read = Samples::default();
+                    let damaged = query.samples(&series.place, &mut read);
+                    samples.extend(read.pairs().map(|(t, v)| (t, Either::Float(v))));
+                    damaged
+                };
+                self.counters.damaged_chunks(damaged);
+            })
+        })?;
         let mut times = TimesCache::default();
+        let mut histograms = histograms.into_iter().peekable();
+        let add = |gather: &mut Gather<_>, times: &mut _, series: FoundHistograms| {
+            gather.add(series.labels.clone(), |samples| {
+                self.head_histograms(&series, wanted, times, samples);
+            })
+        };
         for series in floats {
+            while let Some(before) = histograms.next_if(|before| before.group < series.group) {
+                add(&mut gather, &mut times, before)?;
+            }
             gather.add(series.labels, |samples| {
                 let mut read = Samples::default();
-                for sealed in &series.sealed {
-                    if sealed.decode(start_ms, end_ms, &mut times, &mut read).is_err() {
-                        self.counters.damaged_chunks(1);
-                    }
-                }
+                self.head_floats(&series.sealed, wanted, &mut times, &mut read);
                 read.append(&series.open);
                 samples.extend(read.pairs().map(|(t, v)| (t, Either::Float(v))));
             })?;
         }
         for series in histograms {
-            gather.add(series.labels.clone(), |samples| {
-                let mut read = Vec::new();
-                self.head_histograms(&series, (start_ms, end_ms), &mut times, &mut read);
-                samples.extend(read.into_iter().map(histogram));
-            })?;
+            add(&mut gather, &mut times, series)?;
         }
         Ok(gather.finish_pairs())
     }
 
-    /// Appends what the head has of a series' histograms.
-    fn head_histograms(
+    /// Appends what the head has of a series' histograms, and no more than are taken.
+    fn head_histograms<V: Value>(
         &self,
         series: &FoundHistograms,
-        (start, end): (TimestampMs, TimestampMs),
+        wanted: &Wanted<'_>,
         times: &mut TimesCache,
-        out: &mut Vec<(TimestampMs, Histogram)>,
+        out: &mut Weighed<V>,
     ) {
+        let (start, end) = (wanted.start_ms, wanted.end_ms);
         for sealed in &series.sealed {
-            let before = out.len();
-            if sealed.decode_histograms(start, end, times, out).is_err() {
-                out.truncate(before);
-                self.counters.damaged_chunks(1);
+            if out.is_over() {
+                return;
+            }
+            let mut read = Vec::new();
+            match sealed.decode_histograms(start, end, times, &mut read) {
+                Ok(()) => out.extend(read.into_iter().map(|(t, found)| (t, V::from(found)))),
+                Err(_unread) => self.counters.damaged_chunks(1),
             }
         }
-        out.extend(series.open.iter().map(|(t, open)| (*t, Histogram::clone(open))));
+        let open = series.open.iter();
+        out.extend(open.map(|(t, open)| (*t, V::from(Histogram::clone(open)))));
     }
-}
-
-/// Whether one instant of a series may be a float in one place and a histogram in another: there are
-/// histograms, or blocks not known to have none, and places overlap.
-pub(super) fn may_clash(state: &State, blocks: &[Arc<Block>]) -> bool {
-    let may_have = |block: &Arc<Block>| block.has_histograms() != Some(false);
-    if blocks.is_empty() || !(state.head.has_histograms() || blocks.iter().any(may_have)) {
-        return false;
-    }
-    let spans = blocks.iter().map(|block| (block.meta.first_t, block.meta.last_t));
-    let head = state.head.first_t().map(|first| (first, TimestampMs::MAX));
-    let mut spans: Vec<_> = spans.chain(head).collect();
-    spans.sort_unstable();
-    let mut end = None;
-    spans.into_iter().any(|(first, last)| {
-        let overlaps = end.is_some_and(|end| first <= end);
-        end = end.max(Some(last));
-        overlaps
-    })
-}
-
-fn histogram((t, histogram): (TimestampMs, Histogram)) -> (TimestampMs, Either) {
-    (t, Either::Histogram(Box::new(histogram)))
 }
 
 /// The floats of a series, if it has any.

@@ -4,15 +4,16 @@
 //! it. A block whose index is damaged answers nothing more and is set aside by the next maintenance;
 //! a damaged chunk is left out; both are counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 
-use super::histograms::{floats_of, may_clash};
+use super::gather::{Kinds, Wanted, overlapping};
+use super::histograms::floats_of;
 use super::{Db, State};
 use crate::SelectError;
-use crate::block::{Block, BlockError, BlockQuery, BlockSeries, Index};
+use crate::block::{Block, BlockError, BlockQuery, Index};
 use crate::bytes::Malformed;
 use crate::head::TimesCache;
 use crate::matching::Index as _;
@@ -34,50 +35,43 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<SeriesData>, SelectError> {
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max };
         // Taken in one step, so that samples on their way to a block are in one of the two.
-        let (found, blocks, may_clash) = {
+        let (mut found, blocks) = {
             let state = self.state();
-            // Series of several groups may be one; the last word is the gathering's.
-            let too_many = series_max.saturating_mul(4).saturating_add(1001);
-            let found: Vec<_> =
-                state.head.select(matchers, start_ms, end_ms).take(too_many).collect();
-            if found.len() >= too_many {
-                return Err(SelectError::TooManySeries { max: series_max });
-            }
-            let blocks = overlapping(&state, start_ms, end_ms);
-            let may_clash = may_clash(&state, &blocks);
-            (found, blocks, may_clash)
+            let found = state.head.select(matchers, start_ms, end_ms);
+            (wanted.bounded(found)?, overlapping(&state, start_ms, end_ms))
         };
-        if may_clash {
-            let mixed = self.select_mixed(matchers, start_ms, end_ms, series_max, samples_max)?;
-            return Ok(mixed.filter_map(floats_of).collect());
-        }
+        found.sort_by_key(|series| series.group);
         let mut gather = Gather::new(series_max, samples_max);
-        for block in &blocks {
-            let Some(index) = self.index(block) else { continue };
-            let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
-            let Some(mut numbers) = self.whole(block, query.find(matchers)) else { continue };
-            numbers.retain(|number| !index.has_histograms(*number));
-            for number in numbers {
-                let Some(series) = self.whole(block, query.series(number)) else { break };
-                let Some(BlockSeries { labels, place }) = series else { continue };
-                gather.add(labels, |samples| {
-                    self.counters.damaged_chunks(query.samples(&place, samples));
-                })?;
-            }
-        }
-        let mut times = TimesCache::default();
-        for series in found {
+        self.each_in_blocks(&blocks, &wanted, Kinds::Floats, |query, series, _| {
             gather.add(series.labels, |samples| {
-                for sealed in &series.sealed {
-                    if sealed.decode(start_ms, end_ms, &mut times, samples).is_err() {
-                        self.counters.damaged_chunks(1);
-                    }
-                }
+                self.counters.damaged_chunks(query.samples(&series.place, samples));
+            })
+        })?;
+        let mut times = TimesCache::default();
+        let mut both = HashSet::new();
+        for series in found {
+            both.extend(series.has_histograms.then(|| series.labels.clone()));
+            gather.add(series.labels, |samples| {
+                self.head_floats(&series.sealed, &wanted, &mut times, samples);
                 samples.append(&series.open);
             })?;
         }
-        Ok(gather.finish())
+        both.retain(|labels| gather.has(labels));
+        self.each_in_blocks(&blocks, &wanted, Kinds::Histograms, |_, series, _| {
+            both.extend(Some(series.labels).filter(|labels| gather.has(labels)));
+            Ok(())
+        })?;
+        if both.is_empty() {
+            return Ok(gather.finish());
+        }
+        both.iter().for_each(|labels| gather.forget(labels));
+        let mixed = self.select_mixed(&wanted, &both)?;
+        let mut series = gather.finish();
+        series.extend(mixed.filter_map(floats_of));
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(series)
     }
 
     /// The labels of the series that every matcher of one of the sets holds for and that have
@@ -215,12 +209,7 @@ impl Db {
     }
 }
 
-pub(super) fn overlapping(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
-    let is_wanted = |block: &&Arc<Block>| block.overlaps(start, end) && !block.is_damaged();
-    state.blocks.iter().filter(is_wanted).cloned().collect()
-}
-
-/// The same, with the blocks of tiers whose samples are gone.
+/// The blocks that overlap a range, with those of tiers whose samples are gone.
 fn overlapping_or_older(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
     let mut blocks = overlapping(state, start, end);
     let is_wanted = |held: &&Arc<TierBlock>| {

@@ -626,11 +626,23 @@ impl Group {
         start: TimestampMs,
         end: TimestampMs,
     ) -> bool {
-        self.windows.iter().any(|w| w.overlaps(start, end) && w.slots().has(slot))
+        self.has_floats_near(slot, member, start, end) || self.has_histograms_near(slot, start, end)
+    }
+
+    /// The same of floats.
+    pub(crate) fn has_floats_near(
+        &self,
+        slot: u32,
+        member: &Member,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> bool {
+        let mut windows = self.windows.iter().filter(|w| !w.has_histograms());
+        windows.any(|w| w.overlaps(start, end) && w.slots().has(slot))
             || self.has_open(slot, member, start, end)
     }
 
-    /// Whether a member has an open sample in a range; decodes nothing.
+    /// Whether a member has an open float in a range; decodes nothing.
     fn has_open(&self, slot: u32, member: &Member, start: TimestampMs, end: TimestampMs) -> bool {
         let in_range = |t: &TimestampMs| start <= *t && *t <= end;
         let (times, late) = (&self.live.times, &self.late);
@@ -643,10 +655,6 @@ impl Group {
             && (self.live.row_values(slot).any(|(t, _)| in_range(&t))
                 || at(times, member.live.present())))
             || member.late.as_ref().is_some_and(|column| at(late, column.present()))
-            || self
-                .histograms
-                .as_ref()
-                .is_some_and(|open| open.range(slot, start, end).next().is_some())
     }
 
     /// Samples and bytes of open columns and chunks, those in files included.

@@ -1,7 +1,7 @@
 //! Native histograms in the log, beside the batch they came with.
 //!
 //! Floats, histograms and marks of one call stand in one record, so that all of them are there after a
-//! crash or none is. `docs/formats/wal.md` has every byte.
+//! crash or none is. `docs/formats/head.md` has every byte.
 
 use std::sync::Arc;
 

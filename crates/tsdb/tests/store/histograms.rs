@@ -6,8 +6,8 @@ use std::sync::Arc;
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
 use stoa_model::{Matcher, stale_nan};
 use stoa_tsdb::{
-    AppendError, Appended, Batch, Db, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramData,
-    HistogramSample, Options, Row, SeriesRef,
+    AppendError, Appended, BATCH_HISTOGRAM_BYTES_MAX, Batch, Db, GroupId, HISTOGRAM_NUMBERS_MAX,
+    HistogramData, HistogramSample, Options, Row, SelectError, SeriesRef,
 };
 use stoa_wal::disk::SimDisk;
 
@@ -49,7 +49,7 @@ pub(crate) fn put(
 }
 
 pub(crate) fn all_histograms(db: &Db) -> Vec<(String, i64, Histogram)> {
-    let found = db.select_histograms(&[], i64::MIN, i64::MAX, 1000, 1_000_000).unwrap();
+    let found = db.select_histograms(&[], i64::MIN, i64::MAX, 1000, 100_000_000).unwrap();
     let flat = |HistogramData { labels, samples }: HistogramData| {
         samples.into_iter().map(move |(t, histogram)| (labels.to_string(), t, histogram))
     };
@@ -322,4 +322,190 @@ fn a_merge_leaves_out_the_histograms_it_cannot_read_and_no_others() {
         assert_eq!(found, histogram(second, buckets(second)));
     }
     assert_eq!(db.stats().chunks_damaged, 1);
+}
+
+#[test]
+fn histograms_count_as_what_they_take() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let (a, b) = (series(&db, 1, "__name__=a"), series(&db, 1, "__name__=b"));
+    // 168 bytes each, a span and as many buckets, half a sample more to round: of 16 bytes each.
+    let one = (168 + 8 * 1001 + 8) / 16;
+    for second in 0..4 {
+        let floats = if second == 3 { vec![(a, 1.0)] } else { vec![] };
+        let given = if second < 3 { vec![(a, histogram(second, 1000))] } else { vec![] };
+        put(&db, START + second * 1000, &floats, &given).unwrap();
+    }
+    put(&db, START, &[], &[(b, histogram(1, 1000))]).unwrap();
+    let check = |db: &Db| {
+        let select = |matchers: &[Matcher], end, series_max, samples_max| {
+            let found = db.select_histograms(matchers, START, end, series_max, samples_max)?;
+            Ok(found.iter().map(|series| series.samples.len()).sum::<usize>())
+        };
+        let of_b = [Matcher::equal("__name__", "b")];
+        let too_many = |max| Err(SelectError::TooManySamples { max });
+        assert_eq!(select(&of_b, START, 1, one), Ok(1));
+        assert_eq!(select(&of_b, START, 1, one - 1), too_many(one - 1));
+        // With floats beside them these count too, as one each.
+        assert_eq!(select(&[], START + 3000, 2, 4 * one + 1), Ok(4));
+        assert_eq!(select(&[], START + 3000, 2, 4 * one - 1), too_many(4 * one - 1));
+        let of_a = [Matcher::equal("__name__", "a")];
+        assert_eq!(select(&of_a, START + 3000, 2, 3 * one + 1), Ok(3));
+        assert_eq!(select(&of_a, START + 3000, 2, 3 * one), too_many(3 * one));
+        assert_eq!(select(&[], START, 1, 9999), Err(SelectError::TooManySeries { max: 1 }));
+    };
+    check(&db);
+    db.maintain(START + MINUTE_MS).unwrap();
+    assert_eq!(db.stats().blocks, 1);
+    check(&db);
+}
+
+#[test]
+fn of_two_groups_that_have_one_instant_the_lower_number_wins_wherever_it_is() {
+    // In whatever order they came.
+    for groups in [[1, 2], [2, 1]] {
+        let disk = SimDisk::new(1);
+        let compaction_ms = vec![4 * MINUTE_MS];
+        let (db, _) = open_with(&disk, Options { compaction_ms, ..options() });
+        for (at, group) in (0..).zip(groups) {
+            let (a, b, c) = ("__name__=a", "__name__=b", "__name__=c");
+            let [a, b, c] = [a, b, c].map(|text| series(&db, group, text));
+            let (float, of_histograms) = if group == 1 { (a, b) } else { (b, a) };
+            let given = |series, t_ms| HistogramSample {
+                t_ms,
+                series,
+                histogram: Arc::new(histogram(at, 2)),
+            };
+            let samples = vec![(float, 1.0), (c, group as f64)];
+            let rows = vec![Row { t_ms: START, samples }];
+            let given = [given(of_histograms, START), given(of_histograms, START + 1)];
+            let batch = Batch { group: GroupId(group), rows, marks: vec![] };
+            assert_eq!(db.append_with(&batch, &given).unwrap().stored, 4);
+        }
+        let check = |db: &Db, place: &str| {
+            let mut floats = all(db);
+            floats.retain(|(name, _), _| name != "d");
+            let names: Vec<_> = floats.keys().map(|(name, t)| (name.as_str(), t - START)).collect();
+            assert_eq!(names, [("a", 0), ("c", 0)], "{place}");
+            assert_eq!(floats[&("c".to_owned(), START)], 1f64.to_bits(), "{place}");
+            let histograms: Vec<_> =
+                all_histograms(db).into_iter().map(|(name, t, _)| (name, t - START)).collect();
+            let expected = [("a", 1), ("b", 0), ("b", 1)];
+            assert_eq!(histograms, expected.map(|(name, t)| (name.to_owned(), t)), "{place}");
+        };
+        check(&db, "head");
+        db.maintain(START + MINUTE_MS).unwrap();
+        assert_eq!(db.stats().blocks, 1);
+        check(&db, "block");
+        let d = series(&db, 1, "__name__=d");
+        put(&db, START + MINUTE_MS, &[(d, 1.0)], &[]).unwrap();
+        db.maintain(START + 2 * MINUTE_MS).unwrap();
+        assert_eq!(db.compact(START + 60 * MINUTE_MS).unwrap().merges, 1);
+        check(&db, "merged");
+    }
+}
+
+#[test]
+fn floats_beside_histograms_are_read_as_if_there_were_none() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let names = ["__name__=a", "__name__=b", "__name__=h"];
+    // A block, one that overlaps it, and a head that overlaps both.
+    for part in 0..3i64 {
+        let [a, b, h] = names.map(|text| series(&db, 1, text));
+        for second in (part..50).step_by(3) {
+            let t = START + second * 1000;
+            put(&db, t, &[(a, 1.0), (b, 2.0)], &[(h, histogram(second, 3))]).unwrap();
+        }
+        if part < 2 {
+            db.maintain(START + (2 + part) * MINUTE_MS).unwrap();
+        }
+    }
+    assert_eq!((db.stats().blocks, db.stats().head_samples), (2, 48));
+    assert_eq!(all_histograms(&db).len(), 50);
+    let found = db.select(&[], i64::MIN, i64::MAX, 10, 1000).unwrap();
+    assert_eq!(found.iter().map(|series| series.values.len()).collect::<Vec<_>>(), [50, 50]);
+    // A series that is read together with histograms has timestamps of its own.
+    let last = db.select(&[], START + 47_000, START + 47_000, 10, 1000).unwrap();
+    assert!(Arc::ptr_eq(&last[0].timestamps, &last[1].timestamps));
+}
+
+#[test]
+fn what_the_histograms_of_a_batch_take_is_bounded_and_refused_before_anybody_waits() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let a = series(&db, 1, "__name__=a");
+    let large = Arc::new(histogram(1, 4000));
+    let batch = Batch { group: GroupId(1), rows: vec![], marks: vec![] };
+    let append = |count: i64| {
+        let given = (0..count).map(|n| HistogramSample {
+            t_ms: START + n,
+            series: a,
+            histogram: Arc::clone(&large),
+        });
+        db.append_with(&batch, &given.collect::<Vec<_>>())
+    };
+    let sample = HistogramSample { t_ms: START, series: a, histogram: Arc::clone(&large) };
+    let most = i64::try_from(BATCH_HISTOGRAM_BYTES_MAX / sample.bytes()).unwrap();
+    let error = append(most + 1).unwrap_err();
+    assert!(matches!(error, AppendError::HistogramBytes { .. }), "{error}");
+    assert_eq!(db.stats().head_samples, 0);
+    assert_eq!(append(most).unwrap().stored, most.cast_unsigned());
+}
+
+#[test]
+fn a_histogram_after_a_deleted_one_says_nothing_of_resets() {
+    let hints = [
+        ResetHint::Unknown,
+        ResetHint::NotReset,
+        ResetHint::Reset,
+        ResetHint::Reset,
+        ResetHint::Gauge,
+        ResetHint::Reset,
+        ResetHint::NotReset,
+    ];
+    let letter = |hint: ResetHint| match hint {
+        ResetHint::Unknown => '?',
+        ResetHint::Reset => 'r',
+        ResetHint::NotReset => 'n',
+        ResetHint::Gauge => 'g',
+    };
+    // What is deleted, of as many as there are hints; the others are left as they are. The fifth and
+    // those after it are in a second block.
+    for (deleted, expected) in [
+        ("......", "?nrrgrn"),
+        (".x....", "?.?rgrn"),
+        ("..xx..", "?n..grn"),
+        (".....x", "?nrrg.?"),
+        ("x.x.x.", ".?.?.?n"),
+        ("...xx.", "?nr..?n"),
+    ] {
+        let disk = SimDisk::new(1);
+        let compaction_ms = vec![4 * MINUTE_MS];
+        let (db, _) = open_with(&disk, Options { compaction_ms, ..options() });
+        let start = START - START.rem_euclid(4 * MINUTE_MS);
+        let at = |n: usize| start + i64::try_from(n).unwrap() * 15_000;
+        let a = series(&db, 1, "__name__=a");
+        for (n, reset) in hints.into_iter().enumerate() {
+            let given = Histogram { reset, ..histogram(1, 2) };
+            put(&db, at(n), &[], &[(a, given)]).unwrap();
+        }
+        for (n, _) in deleted.chars().enumerate().filter(|(_, letter)| *letter == 'x') {
+            db.delete_series(&[], at(n), at(n), start).unwrap();
+        }
+        let check = |place: &str| {
+            let mut found = vec!['.'; hints.len()];
+            for (_, t, histogram) in all_histograms(&db) {
+                found[usize::try_from((t - start) / 15_000).unwrap()] = letter(histogram.reset);
+            }
+            assert_eq!(String::from_iter(found), expected, "{deleted} {place}");
+        };
+        check("marked");
+        db.maintain(start + 3 * MINUTE_MS).unwrap();
+        assert_eq!(db.stats().blocks, 2);
+        check("in blocks");
+        db.compact(start + 120 * MINUTE_MS).unwrap();
+        assert_eq!(db.stats().blocks, 1);
+        check("merged");
+    }
 }

@@ -130,6 +130,25 @@ impl Group {
         open.range(slot, start, end).map(|(t, histogram)| (t, Arc::clone(histogram))).collect()
     }
 
+    /// Whether a member has an open histogram in a range, or a chunk of them in a window that overlaps
+    /// it.
+    pub(crate) fn has_histograms_near(
+        &self,
+        slot: u32,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> bool {
+        if !self.has_histograms() {
+            return false;
+        }
+        let mut windows = self.windows.iter().filter(|w| w.has_histograms());
+        windows.any(|w| w.overlaps(start, end) && w.slots().has(slot))
+            || self
+                .histograms
+                .as_ref()
+                .is_some_and(|open| open.range(slot, start, end).next().is_some())
+    }
+
     /// Whether it has or had histograms.
     pub(crate) fn has_histograms(&self) -> bool {
         self.histograms_last_t != TimestampMs::MIN

@@ -1,4 +1,4 @@
-//! What a merge takes of memory, seen from outside: a process of its own, and nothing beside it.
+//! What histograms take of memory while they are merged and read, seen from outside: a process of its own, and nothing beside it.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a test")]
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use stoa_model::Labels;
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
-use stoa_tsdb::{Db, Options};
+use stoa_tsdb::{Db, Options, SelectError};
 use stoa_wal::disk::SimDisk;
 
 const MINUTE_MS: i64 = 60_000;
@@ -38,6 +38,12 @@ fn histogram(n: i64) -> Histogram {
     }
 }
 
+/// The peak is to be that of what follows.
+fn forget_peak() -> u64 {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    peak_kib()
+}
+
 /// The most memory since it was asked to forget, in KiB.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -46,7 +52,7 @@ fn peak_kib() -> u64 {
 }
 
 #[test]
-fn a_merge_does_not_hold_a_series_of_histograms_whole() {
+fn neither_a_merge_nor_a_query_that_is_refused_holds_a_series_of_histograms_whole() {
     let disk = SimDisk::new(1);
     let options = Options {
         block_ms: MINUTE_MS,
@@ -67,13 +73,16 @@ fn a_merge_does_not_hold_a_series_of_histograms_whole() {
         }
         db.write_bulk(bulk, end, |_, _| ()).unwrap();
     }
-    // The peak is to be that of what follows.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = peak_kib();
+    let before = forget_peak();
     let now = end + 3 * 60 * MINUTE_MS;
     assert_eq!(db.compact(now).unwrap().blocks_merged, BLOCKS.cast_unsigned());
     let taken_mib = (peak_kib() - before) >> 10;
     let whole_mib = (BLOCKS * PER_BLOCK * i64::from(BUCKETS) * 8) >> 20;
+    assert!(taken_mib < whole_mib.cast_unsigned() / 3, "{taken_mib} of {whole_mib} MiB");
+    let before = forget_peak();
+    let refused = db.select_histograms(&[], i64::MIN, i64::MAX, 10, 100_000);
+    assert_eq!(refused.unwrap_err(), SelectError::TooManySamples { max: 100_000 });
+    let taken_mib = (peak_kib() - before) >> 10;
     assert!(taken_mib < whole_mib.cast_unsigned() / 3, "{taken_mib} of {whole_mib} MiB");
     let found = db.select_histograms(&[], i64::MIN, i64::MAX, 10, usize::MAX).unwrap();
     let found = &found.first().unwrap().samples;
