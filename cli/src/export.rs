@@ -5,6 +5,7 @@
 mod blocks;
 mod source;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ Examples:
   stoa export 'node_load1' --start -1d --format csv --out load.csv
 
 promtool tsdb create-blocks-from openmetrics reads the first, Prometheus the second: put the blocks
-into its data directory and restart it. Staleness markers have no word in text and are left out.
+into its data directory and restart it. Text has no word for staleness markers and native histograms:
+they are left out and counted at the end. Blocks have both with --data-dir, and neither over HTTP.
 Exits with 1 when it failed, with 2 when used wrongly.")]
 pub(crate) struct ExportArgs {
     /// Which series, as a PromQL selector
@@ -71,7 +73,26 @@ struct Exported {
     samples: u64,
     series: u64,
     blocks: u64,
+    /// Markers left out.
     stale: u64,
+    /// Native histograms left out.
+    histograms: u64,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { samples, series, blocks, stale, histograms } = self;
+        write!(f, "exported {} of {series} series", counted(*samples, "sample"))?;
+        if *blocks > 0 {
+            write!(f, " in {}", counted(*blocks, "block"))?;
+        }
+        for (left_out, what) in [(*stale, "staleness marker"), (*histograms, "native histogram")] {
+            if left_out > 0 {
+                write!(f, "; left out {}", counted(left_out, what))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runs `stoa export`; writes to standard output or `--out`, a summary to standard error.
@@ -101,15 +122,7 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
         }
         exported
     };
-    let Exported { samples, series, blocks, stale } = exported;
-    let blocks =
-        if blocks > 0 { format!(" in {}", counted(blocks, "block")) } else { String::new() };
-    let stale = if stale > 0 {
-        format!("; left out {}", counted(stale, "staleness marker"))
-    } else {
-        String::new()
-    };
-    say(&format!("exported {} of {series} series{blocks}{stale}", counted(samples, "sample")));
+    say(&exported.to_string());
     Ok(())
 }
 
@@ -143,7 +156,12 @@ async fn text(
         let front = Printer::<Vec<u8>>::series_text(&labels);
         let mut count = 0u64;
         for (from, to) in source::windows(start, end) {
-            for (t, v) in source.samples(&labels, from, to).await? {
+            let samples = source.samples(&labels, from, to).await?;
+            let stale = samples.histograms.iter().filter(|(_, found)| found.is_stale()).count();
+            let found = (samples.histograms.len() - stale) as u64;
+            exported.histograms += found + samples.histograms_unread;
+            exported.stale += stale as u64;
+            for (t, v) in samples.floats {
                 if is_stale(v) {
                     exported.stale += 1;
                     continue;
@@ -206,6 +224,54 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\"x{a=\"\"b,\\\"\"c\\\"\"\"\"}\",2023-11-14T22:13:20Z,0.5\n"
         );
+    }
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let exported = Exported { samples: 3, series: 2, ..Exported::default() };
+        assert_eq!(exported.to_string(), "exported 3 samples of 2 series");
+        let exported = Exported { blocks: 1, stale: 1, histograms: 2, ..exported };
+        let expected = "exported 3 samples of 2 series in 1 block; left out 1 staleness marker; \
+                        left out 2 native histograms";
+        assert_eq!(exported.to_string(), expected);
+    }
+
+    #[test]
+    fn histograms_of_a_directory_are_in_blocks_and_counted_where_text_has_none() {
+        use std::sync::Arc;
+
+        use stoa_model::histogram::{Counts, Histogram};
+        use stoa_tsdb::{Batch, Db, GroupId, HistogramSample, Options, Row};
+        use stoa_wal::disk::RealDisk;
+
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = dir.path().join("metrics");
+        let (db, _) = Db::open(Arc::new(RealDisk), &metrics, Options::default(), 0).unwrap();
+        let labels = Labels::from_pairs([("__name__", "a")]).unwrap();
+        let series = db.resolve(GroupId(1), &labels).unwrap();
+        let empty = Histogram { sum: 0.0, ..Histogram::stale() };
+        assert!(matches!(empty.counts, Counts::Integer(_)));
+        let given = [empty.clone(), empty, Histogram::stale()];
+        let histograms: Vec<_> = (2000..)
+            .zip(given)
+            .map(|(t_ms, h)| HistogramSample { t_ms, series, histogram: Arc::new(h) })
+            .collect();
+        let rows = vec![Row { t_ms: 1000, samples: vec![(series, 0.5)] }];
+        let batch = Batch { group: GroupId(1), rows, marks: vec![] };
+        assert_eq!(db.append_with(&batch, &histograms).unwrap().stored, 4);
+        db.close().unwrap();
+        let server = ServerArgs::default();
+        let source = Source::open(Some(dir.path()), &server, "a").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counts = |exported: Exported| {
+            let Exported { samples, series, stale, histograms, .. } = exported;
+            [samples, series, stale, histograms]
+        };
+        let mut out = Vec::new();
+        let done = runtime.block_on(text(&source, 0, 9000, ExportFormat::Csv, &mut out)).unwrap();
+        assert_eq!(counts(done), [1, 1, 1, 2]);
+        let done = runtime.block_on(blocks::write(&source, 0, 9000, &dir.path().join("out"), 0));
+        assert_eq!(counts(done.unwrap()), [4, 1, 0, 0]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) async fn write(
         }
         let name = ulid(now_ms, u128::from(RandomState::new().build_hasher().finish()));
         let tmp = out.join(format!("{name}.tmp"));
-        let written = block(source, from, to, &series, &name, &tmp).await;
+        let written = block(source, from, to, &series, (&name, &tmp), &mut exported).await;
         let written = written.with_context(|| format!("write {}", tmp.display()));
         if !matches!(written, Ok(Some(_))) {
             fs::remove_dir_all(&tmp).with_context(|| format!("remove {}", tmp.display()))?;
@@ -58,8 +58,8 @@ async fn block(
     from: i64,
     to: i64,
     series: &[stoa_model::Labels],
-    name: &str,
-    dir: &Path,
+    (name, dir): (&str, &Path),
+    exported: &mut Exported,
 ) -> anyhow::Result<Option<u64>> {
     fs::create_dir_all(dir.join("chunks"))?;
     let symbols: BTreeSet<Arc<str>> = series
@@ -74,9 +74,10 @@ async fn block(
     let mut is_empty = true;
     for labels in series {
         let samples = source.samples(labels, from, to).await?;
-        if !samples.is_empty() {
+        exported.histograms += samples.histograms_unread;
+        if !samples.floats.is_empty() || !samples.histograms.is_empty() {
             is_empty = false;
-            writer.series(labels, &samples)?;
+            writer.series_with(labels, &samples.floats, &samples.histograms)?;
         }
     }
     if is_empty {

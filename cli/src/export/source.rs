@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use stoa_daemon::{DataDir, Misuse, unix_ms};
 use stoa_exchange::exposition::Printer;
+use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, Matcher};
 use stoa_promql::parse_selector;
 use stoa_tsdb::{Db, Options};
@@ -32,6 +34,17 @@ const SERIES_MAX: usize = 1_000_000;
 pub(super) enum Source {
     Directory { db: Box<Db>, matchers: Vec<Matcher>, _held: DataDir },
     Collector { client: Box<Client>, selector: String },
+}
+
+/// What there is of one series in a range.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Samples {
+    /// In order of time.
+    pub(super) floats: Vec<(i64, f64)>,
+    /// Native histograms beside them, in order of time.
+    pub(super) histograms: Vec<(i64, Histogram)>,
+    /// How many of these there are beside, which text does not hand out whole.
+    pub(super) histograms_unread: u64,
 }
 
 impl Source {
@@ -81,13 +94,13 @@ impl Source {
         }
     }
 
-    /// The samples of exactly this series, both ends included, in order of time.
+    /// The samples of exactly this series, both ends included.
     pub(super) async fn samples(
         &self,
         labels: &Labels,
         start: i64,
         end: i64,
-    ) -> anyhow::Result<Vec<(i64, f64)>> {
+    ) -> anyhow::Result<Samples> {
         match self {
             Self::Directory { db, .. } => {
                 let exact: Vec<Matcher> = labels
@@ -96,9 +109,13 @@ impl Source {
                     .collect();
                 let found = db.select(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
                 let series = found.into_iter().find(|series| series.labels == *labels);
-                Ok(series.map_or_else(Vec::new, |series| {
+                let floats = series.map_or_else(Vec::new, |series| {
                     series.timestamps.iter().copied().zip(series.values).collect()
-                }))
+                });
+                let found = db.select_histograms(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
+                let series = found.into_iter().find(|series| series.labels == *labels);
+                let histograms = series.map_or_else(Vec::new, |series| series.samples);
+                Ok(Samples { floats, histograms, histograms_unread: 0 })
             }
             Self::Collector { client, .. } => {
                 let front = Printer::<Vec<u8>>::series_text(labels);
@@ -112,13 +129,15 @@ impl Source {
                 let of_it =
                     |series: &Range| Labels::from_pairs_last_wins(series.metric.clone()) == *labels;
                 let Some(series) = matrix.data.result.into_iter().find(of_it) else {
-                    return Ok(Vec::new());
+                    return Ok(Samples::default());
                 };
                 let sample = |(t, value): (f64, String)| {
                     let value = value.parse().with_context(|| format!("a value is {value:?}"))?;
                     anyhow::Ok((millis(t), value))
                 };
-                series.values.into_iter().map(sample).collect()
+                let floats: anyhow::Result<_> = series.values.into_iter().map(sample).collect();
+                let histograms_unread = series.histograms.len() as u64;
+                Ok(Samples { floats: floats?, histograms_unread, ..Samples::default() })
             }
         }
     }
@@ -169,12 +188,29 @@ struct Found {
 #[derive(Deserialize)]
 struct Range {
     metric: BTreeMap<String, String>,
+    #[serde(default)]
     values: Vec<(f64, String)>,
+    #[serde(default)]
+    histograms: Vec<IgnoredAny>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_series_of_histograms_has_no_values_and_one_of_floats_nothing_else() {
+        let read = |json: &str| {
+            let matrix: Matrix = serde_json::from_str(json).unwrap();
+            let counts = |series: &Range| (series.values.len(), series.histograms.len());
+            matrix.data.result.iter().map(counts).collect::<Vec<_>>()
+        };
+        let answer = r#"{"data": {"result": [
+            {"metric": {}, "values": [[1, "1"], [2, "1"]]},
+            {"metric": {}, "histograms": [[3, {"count": "1", "sum": "1"}]]},
+            {"metric": {}, "values": [[1, "1"]], "histograms": [[3, {}], [4, {}], [5, {}]]}]}}"#;
+        assert_eq!(read(answer), [(2, 0), (0, 1), (1, 3)]);
+    }
 
     #[test]
     fn spans_meet_and_do_not_overlap() {

@@ -8,8 +8,8 @@
 //! Memory: the symbols of the index, one series with its samples, one window per segment; the writer
 //! keeps four bytes per label of each series besides.
 //!
-//! Float chunks are read and written, those of native histograms read; a chunk that fails its checksum
-//! is counted and left out.
+//! Chunks of floats and of native histograms are read and written; one that fails its checksum is
+//! counted and left out.
 //! Source: <https://github.com/prometheus/prometheus/tree/main/tsdb/docs/format>.
 
 mod bits;

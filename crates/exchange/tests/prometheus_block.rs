@@ -16,7 +16,7 @@ use stoa_exchange::prometheus_block::{
     BlockError, BlockFiles, BlockReader, BlockWriter, Meta, ulid,
 };
 use stoa_model::Labels;
-use stoa_model::histogram::{BucketCounts, Counts, ResetHint};
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint};
 
 type Series = (Labels, Vec<(i64, f64)>);
 
@@ -48,8 +48,16 @@ struct Files {
     tombstones: Option<Vec<u8>>,
 }
 
+/// A series of both kinds.
+type Both = (Labels, Vec<(i64, f64)>, Vec<(i64, Histogram)>);
+
 fn write(series: &[Series]) -> Result<(Meta, Files), BlockError> {
-    let labels = series.iter().flat_map(|(labels, _)| labels.iter());
+    let both = |(labels, samples): &Series| (labels.clone(), samples.clone(), Vec::new());
+    write_both(&series.iter().map(both).collect::<Vec<_>>())
+}
+
+fn write_both(series: &[Both]) -> Result<(Meta, Files), BlockError> {
+    let labels = series.iter().flat_map(|(labels, ..)| labels.iter());
     let symbols: BTreeSet<Arc<str>> =
         labels.flat_map(|label| [Arc::clone(&label.name), Arc::clone(&label.value)]).collect();
     let (index, segments) = (Shared::default(), RefCell::new(Vec::new()));
@@ -60,8 +68,8 @@ fn write(series: &[Series]) -> Result<(Meta, Files), BlockError> {
         Ok(segment)
     };
     let mut writer = BlockWriter::new(ulid(0, 1), symbols, index.clone(), next)?;
-    for (labels, samples) in series {
-        writer.series(labels, samples)?;
+    for (labels, samples, histograms) in series {
+        writer.series_with(labels, samples, histograms)?;
     }
     let meta = writer.finish()?;
     let files = Files {
@@ -221,6 +229,72 @@ fn prometheus_s_own_histograms_are_read() {
     assert_eq!(found, String::from_utf8(file("expected")).unwrap());
     assert_eq!((integers, resets), (54, 2));
     assert_eq!(reader.left_out(), Default::default());
+}
+
+#[test]
+fn histograms_are_written_as_they_were_read() {
+    let file = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native_histograms");
+        std::fs::read(dir.join(name)).unwrap()
+    };
+    let all = |files: BlockFiles<Cursor<Vec<u8>>>| {
+        let mut reader = BlockReader::open(files).unwrap();
+        let (mut samples, mut histograms, mut all) = (Vec::new(), Vec::new(), Vec::<Both>::new());
+        while let Some(labels) = reader.next_series_with(&mut samples, &mut histograms).unwrap() {
+            // Where a chunk begins nothing is said, where it goes on that there was no reset.
+            for (_, histogram) in &mut histograms {
+                if histogram.reset == ResetHint::NotReset {
+                    histogram.reset = ResetHint::Unknown;
+                }
+            }
+            all.push((labels, samples.clone(), histograms.clone()));
+        }
+        assert_eq!(reader.left_out(), Default::default());
+        all
+    };
+    let mut given = all(BlockFiles {
+        meta: file("meta.json"),
+        index: Cursor::new(file("index")),
+        segments: vec![Cursor::new(file("chunks"))],
+        tombstones: None,
+    });
+    for (at, (_, samples, histograms)) in given.iter_mut().enumerate() {
+        samples.retain(|(t, _)| histograms.iter().all(|(at, _)| at != t));
+        let Some((last_t, last)) = histograms.last().cloned() else { continue };
+        // Floats between, what ends a series, a gauge, a run longer than a chunk.
+        samples.push((last_t + 1, 1.0));
+        histograms.push((last_t + 2, Histogram::stale()));
+        histograms.push((last_t + 3, Histogram { reset: ResetHint::Gauge, ..last.clone() }));
+        histograms.push((last_t + 4, Histogram { zero_threshold: 0.3, ..last.clone() }));
+        let run = (0..if at % 2 == 0 { 300 } else { 0 }).map(|n| (last_t + 5 + n, last.clone()));
+        histograms.extend(run);
+        samples.sort_by_key(|(t, _)| *t);
+    }
+    let (meta, files) = write_both(&given).unwrap();
+    let count = given.iter().map(|(_, floats, histograms)| floats.len() + histograms.len());
+    assert_eq!(meta.stats.num_samples, count.sum::<usize>() as u64);
+    let read = all(BlockFiles {
+        meta: files.meta,
+        index: Cursor::new(files.index),
+        segments: files.segments.into_iter().map(Cursor::new).collect(),
+        tombstones: None,
+    });
+    assert_eq!(read.len(), given.len());
+    for ((labels, floats, histograms), given) in read.iter().zip(&given) {
+        assert_eq!((labels, floats, histograms.len()), (&given.0, &given.1, given.2.len()));
+        let mut before = f64::NAN;
+        for ((t, mut read), given) in histograms.iter().cloned().zip(&given.2) {
+            // Prometheus does not always say what can be seen.
+            if given.1.reset == ResetHint::Unknown && read.sum < before {
+                read.reset = ResetHint::Unknown;
+            }
+            before = read.sum;
+            assert_eq!((t, &read), (given.0, &given.1), "{labels}");
+        }
+    }
+    given[0].1 = vec![(5, 1.0)];
+    given[0].2 = vec![(5, Histogram::stale())];
+    assert!(matches!(write_both(&given), Err(BlockError::Misuse(_))));
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! Source: `tsdb/docs/format/chunks.md`, "Histogram chunk data" and "Float histogram chunk data";
 //! `tsdb/chunkenc/{histogram,float_histogram,histogram_meta,varbit}.go` of prometheus/prometheus.
 
+mod encode;
+
 use stoa_model::histogram::{
     BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span,
 };
@@ -13,6 +15,8 @@ use stoa_model::is_stale;
 
 use super::bits::{BitReader, Ended};
 use super::xor::XorValue;
+
+pub(super) use self::encode::{cut, encode};
 
 /// The encoding of whole numbers.
 pub(super) const ENCODING_INTEGER: u8 = 2;

@@ -5,16 +5,17 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use stoa_model::Labels;
+use stoa_model::histogram::Histogram;
 
 use super::chunks::{ChunksWriter, ENCODING_XOR};
 use super::index::{ChunkAt, IndexWriter};
 use super::meta::{Compaction, Meta, Stats};
-use super::{BlockError, xor};
+use super::{BlockError, histogram, xor};
 
 /// Samples of one chunk, as Prometheus cuts them.
 pub const CHUNK_SAMPLES: usize = 120;
 
-/// Writes a block: an index of format 2 and float chunks.
+/// Writes a block: an index of format 2 and chunks of floats and native histograms.
 ///
 /// `next_segment` is called with 1, 2 … for the files `chunks/000001` and so on; what it returns is
 /// flushed when it is full. The caller makes files durable, writes the [`Meta`] that
@@ -63,30 +64,72 @@ impl<W: Write, F: FnMut(u32) -> io::Result<W>> BlockWriter<W, F> {
     /// # Errors
     /// [`BlockError::Misuse`] when they do not; [`BlockError::Io`].
     pub fn series(&mut self, labels: &Labels, samples: &[(i64, f64)]) -> Result<(), BlockError> {
+        self.series_with(labels, samples, &[])
+    }
+
+    /// The same of a series that has native histograms too, at other instants than floats, or instead.
+    ///
+    /// # Errors
+    /// As [`Self::series`].
+    pub fn series_with(
+        &mut self,
+        labels: &Labels,
+        samples: &[(i64, f64)],
+        histograms: &[(i64, Histogram)],
+    ) -> Result<(), BlockError> {
         if self.last.as_ref().is_some_and(|last| last >= labels) {
             return Err(BlockError::Misuse("series come out of order"));
         }
-        if samples.is_empty() || !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
+        let in_order = samples.is_sorted_by(|(a, _), (b, _)| a < b)
+            && histograms.is_sorted_by(|(a, _), (b, _)| a < b);
+        if (samples.is_empty() && histograms.is_empty()) || !in_order {
             return Err(BlockError::Misuse("a series without samples, or with them out of order"));
         }
         self.entries.clear();
-        for part in samples.chunks(CHUNK_SAMPLES) {
-            let (Some((first_t, _)), Some((last_t, _))) = (part.first(), part.last()) else {
-                continue;
-            };
-            let reference = self
-                .chunks
-                .put(ENCODING_XOR, &xor::encode(part))
-                .map_err(BlockError::io("write a chunk segment"))?;
-            self.entries.push(ChunkAt { first_t: *first_t, last_t: *last_t, reference });
-            self.meta.min_time = self.meta.min_time.min(*first_t);
-            self.meta.max_time = self.meta.max_time.max(last_t.saturating_add(1));
+        let (mut floats, mut rest) = (samples, histograms);
+        let mut before = None;
+        while !floats.is_empty() || !rest.is_empty() {
+            // As many of the one kind as come before the next of the other.
+            let until = rest.first().map(|(t, _)| *t);
+            let own = floats.partition_point(|(t, _)| until.is_none_or(|until| *t < until));
+            let (part, later) = floats.split_at(own);
+            floats = later;
+            for part in part.chunks(CHUNK_SAMPLES) {
+                self.chunk(part, (ENCODING_XOR, xor::encode(part)))?;
+            }
+            let until = floats.first().map(|(t, _)| *t);
+            let own = rest.partition_point(|(t, _)| until.is_none_or(|until| *t < until));
+            if own == 0 && until.is_some() && until == rest.first().map(|(t, _)| *t) {
+                return Err(BlockError::Misuse("a float and a histogram at one instant"));
+            }
+            let (part, later) = rest.split_at(own);
+            rest = later;
+            for part in histogram::cut(part, CHUNK_SAMPLES) {
+                self.chunk(part, histogram::encode(before, part))?;
+                before = part.last().map(|(_, histogram)| histogram);
+            }
         }
         self.index.series(labels, &self.entries)?;
         self.meta.stats.num_series += 1;
-        self.meta.stats.num_samples += samples.len() as u64;
+        self.meta.stats.num_samples += (samples.len() + histograms.len()) as u64;
         self.meta.stats.num_chunks += self.entries.len() as u64;
         self.last = Some(labels.clone());
+        Ok(())
+    }
+
+    fn chunk<V>(
+        &mut self,
+        samples: &[(i64, V)],
+        (encoding, data): (u8, Vec<u8>),
+    ) -> Result<(), BlockError> {
+        let (Some((first_t, _)), Some((last_t, _))) = (samples.first(), samples.last()) else {
+            return Ok(());
+        };
+        let put = self.chunks.put(encoding, &data);
+        let reference = put.map_err(BlockError::io("write a chunk segment"))?;
+        self.entries.push(ChunkAt { first_t: *first_t, last_t: *last_t, reference });
+        self.meta.min_time = self.meta.min_time.min(*first_t);
+        self.meta.max_time = self.meta.max_time.max(last_t.saturating_add(1));
         Ok(())
     }
 

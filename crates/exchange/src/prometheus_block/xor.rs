@@ -118,7 +118,7 @@ fn put_difference(bits: &mut BitWriter, difference: i64) {
     bits.bits(difference.cast_unsigned(), 64);
 }
 
-fn put_value(bits: &mut BitWriter, change: u64, window: &mut Option<(u32, u32)>) {
+pub(super) fn put_value(bits: &mut BitWriter, change: u64, window: &mut Option<(u32, u32)>) {
     if change == 0 {
         return bits.bits(0, 1);
     }
