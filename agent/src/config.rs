@@ -248,7 +248,7 @@ mod tests {
         check("[spool]\nage = \"1h\"", "agent.toml:2: unknown field `age`");
         check(
             "[spool]\nage_max = 3",
-            "agent.toml:2: invalid type: integer `3`, expected a duration",
+            "agent.toml:2: spool.age_max: invalid type: integer, expected a duration",
         );
     }
 }

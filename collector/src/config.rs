@@ -452,9 +452,12 @@ mod tests {
         check("[agents]\nseries_max = 0", "agents.series_max: 0 would refuse everything");
         check("[http]\nlisten = \"127.0.0.1:7443\"", "http.listen: 127.0.0.1:7443 is where agents");
         check("[http]\ntls_cert = \"a\"", "http.tls_key: missing beside tls_cert");
-        check("[http]\nlisten = \"7480\"", "c.toml:2: invalid socket address syntax");
+        check("[http]\nlisten = \"7480\"", "c.toml:2: http.listen: invalid socket address syntax");
         let proxy = |text: &str| format!("[http]\ntrusted_proxies = [\"10.0.0.1\"]\n{text}");
-        check("[http]\ntrusted_proxies = [\"proxy\"]", "c.toml:2: \"proxy\" is not an address");
+        check(
+            "[http]\ntrusted_proxies = [\"proxy\"]",
+            "c.toml:2: http.trusted_proxies[0]: it is not an address",
+        );
         check(
             "[http]\ntrusted_proxies = [\"::/0\"]",
             "http.trusted_proxies: ::/0 would let anyone",
@@ -465,7 +468,10 @@ mod tests {
             &proxy("proxy_scope = \"open\""),
             "http.proxy_scope: it is one of read, write, admin",
         );
-        check(&proxy("proxy_scope = \"root\""), "c.toml:3: unknown variant `root`");
+        check(
+            &proxy("proxy_scope = \"root\""),
+            "c.toml:3: http.proxy_scope: unknown variant, expected",
+        );
         check("[htttp]", "c.toml:1: unknown field `htttp`");
         check("[storage]\nretention_byte_max = 3", "did you mean \"retention_bytes_max\"?");
     }

@@ -518,7 +518,7 @@ mod tests {
         check(&with("headers = { \"a b\" = \"x\" }"), "\"a b\" or its value cannot be sent");
         check(&with("basic_auth = { username = \"a\" }"), "basic_auth.password or basic_auth.");
         check(&with("tls_config = { cert_file = \"a\" }"), "cert_file and key_file need");
-        check(&with("protobuf_message = \"x\""), "unknown variant `x`");
+        check(&with("protobuf_message = \"x\""), "unknown variant, expected");
         let both = "basic_auth = { username = \"a\", password = \"b\" }\nauthorization = { credentials = \"c\" }";
         check(&with(both), "exclude each other");
         let user = "url = \"https:/ann:b@h/w\"\nauthorization = { credentials = \"c\" }";

@@ -1,7 +1,8 @@
 //! A TOML configuration file as written, or where exactly it is wrong.
 //!
 //! Each program describes its file as a serde type with `deny_unknown_fields`; here the text becomes
-//! that type, or an error with the file, the line, what is wrong there, and the nearest known key.
+//! that type, or an error with the file, the line, the key, what is wrong there, and the nearest known key.
+//! Never with the value: it may be a password, and the error ends in a log or on a screen.
 
 use std::path::{Path, PathBuf};
 
@@ -23,12 +24,17 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file says something that is not understood.
-    #[error("{path}:{line}: {message}{hint}", path = path.display(), hint = hint(suggestion.as_deref()))]
+    #[error(
+        "{path}:{line}: {key}{message}{hint}",
+        path = path.display(), key = prefix(key), hint = hint(suggestion.as_deref())
+    )]
     Syntax {
         /// Which file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// The key, dotted; empty where there is none.
+        key: String,
         /// What is wrong there.
         message: String,
         /// The key that was probably meant.
@@ -44,6 +50,10 @@ pub enum ConfigError {
         /// What is wrong with it and what would be right.
         message: String,
     },
+}
+
+fn prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
 fn hint(suggestion: Option<&str>) -> String {
@@ -87,17 +97,69 @@ pub fn read_or_default<T: DeserializeOwned + Default>(
 /// # Errors
 /// [`ConfigError::Syntax`] when it is not understood.
 pub fn read_str<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        let before = text.get(..start).unwrap_or(text);
+    let wrong = |error: toml::de::Error, key: Option<String>| {
+        let span = error.span().unwrap_or_default();
+        let before = text.get(..span.start).unwrap_or(text);
         let message = error.message().replace('\n', ", ");
         ConfigError::Syntax {
             path: path.to_path_buf(),
             line: before.matches('\n').count() + 1,
+            key: key.or_else(|| written_key(text, before)).unwrap_or_default(),
             suggestion: nearest_key(&message),
-            message,
+            message: without_value(&message, text.get(span).unwrap_or_default()),
         }
+    };
+    let file = toml::Deserializer::parse(text).map_err(|error| wrong(error, None))?;
+    serde_path_to_error::deserialize(file).map_err(|error| {
+        let key = error.path().to_string();
+        // A key that is not known is named by the message.
+        let is_known = error.path().iter().len() > 0 && !key.contains('?');
+        let is_key = error.inner().message().starts_with("unknown field");
+        wrong(error.into_inner(), Some(if is_known && !is_key { key } else { String::new() }))
     })
+}
+
+/// The key of the line at the end of `before`, where the text is not understood as a whole: only what
+/// can be nothing else, neither a part of a text of several lines nor one that was forgotten to be ended.
+fn written_key(text: &str, before: &str) -> Option<String> {
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let head = text.get(..start)?;
+    let (key, _value) = text.get(start..)?.lines().next()?.split_once('=')?;
+    let key = key.trim();
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
+    let is_apart = !["\"\"\"", "\'\'\'"].iter().any(|quotes| head.contains(quotes));
+    (is_apart && !key.is_empty() && key.chars().all(is_plain)).then(|| key.to_owned())
+}
+
+/// What is wrong, without the value of which that is said; `value` as written.
+fn without_value(message: &str, value: &str) -> String {
+    let (what, expected) = message.rfind(", expected ").map_or((message, ""), |at| {
+        (message.get(..at).unwrap_or(message), message.get(at..).unwrap_or_default())
+    });
+    let before =
+        |text: &str| text.split(['`', '"']).next().unwrap_or_default().trim_end().to_owned();
+    if what.starts_with("unknown variant") {
+        return format!("unknown variant{expected}");
+    }
+    if what.starts_with("invalid type: ") || what.starts_with("invalid value: ") {
+        return format!("{}{expected}", before(what));
+    }
+    if ["unknown field ", "missing field ", "duplicate field "].iter().any(|s| what.starts_with(s))
+    {
+        return message.to_owned();
+    }
+    let value = value.trim_matches(|c: char| c.is_whitespace() || "\"\'".contains(c));
+    let message = without_quoted(message);
+    if value.is_empty() { message } else { message.replace(value, "it") }
+}
+
+/// A text with `it` in the place of what stands in double quotes.
+fn without_quoted(text: &str) -> String {
+    let parts: Vec<&str> = text.split('"').collect();
+    match parts.as_slice() {
+        [first, .., last] if parts.len() > 2 => format!("{first}it{last}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// From serde's "unknown field `x`, expected one of `a`, `b`": the nearest of the expected.
@@ -148,10 +210,83 @@ mod tests {
             "interval = 1\ndatadir = \"x\"\n",
             "a.toml:2: unknown field `datadir`, expected `data_dir` or `interval` (did you mean \"data_dir\"?)",
         );
-        check("\n\ninterval = \"x\"", "a.toml:3: invalid type: string \"x\", expected u32");
+        check("\n\ninterval = \"x\"", "a.toml:3: interval: invalid type: string, expected u32");
         check("zzz = 1", "a.toml:1: unknown field `zzz`, expected `data_dir` or `interval`");
         let ok: File = read_str(Path::new("a"), "interval = 3").unwrap();
         assert_eq!(ok, File { data_dir: None, interval: Some(3) });
+    }
+
+    #[test]
+    fn no_error_tells_a_value() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only read")]
+        struct Secrets {
+            #[serde(default)]
+            targets: Vec<Target>,
+            listen: Option<std::net::SocketAddr>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only read")]
+        struct Target {
+            password: Option<String>,
+            port: Option<u16>,
+            kind: Option<Kind>,
+            checked: Option<Checked>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            One,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(try_from = "String")]
+        struct Checked;
+        impl TryFrom<String> for Checked {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                Err(format!("{text:?} ({text}) is nothing"))
+            }
+        }
+        let check = |line: &str, expected: &str| {
+            let text = format!("[[targets]]\n{line}\n");
+            let error = read_str::<Secrets>(Path::new("a.toml"), &text).unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains("hunter2") && !shown.contains("4711"), "{line}: {shown}");
+            }
+            let error = error.to_string();
+            assert!(error.starts_with("a.toml:2: ") && error.contains(expected), "{line}: {error}");
+        };
+        check("password = 4711", "targets[0].password: invalid type: integer, expected a string");
+        check("port = \"hunter2\"", "targets[0].port: invalid type: string, expected u16");
+        check("port = 47114711", "targets[0].port: invalid value: integer, expected u16");
+        check("port = \"a, expected `hunter2\"", "port: invalid type: string, expected u16");
+        check("kind = \"hunter2\"", "targets[0].kind: unknown variant, expected `one`");
+        check("checked = \"hunter2\"", "targets[0].checked: it (it) is nothing");
+        check("checked = \"a\\\"hunter2\\\"b\"", "is nothing");
+        check("pasword = \"hunter2\"", "unknown field `pasword`");
+        check("password = [\"hunter2\"]", "targets[0].password: invalid type: sequence");
+        check("password = { hunter2 = 4711 }", "targets[0].password: invalid type: map");
+        // What is no TOML.
+        check("password = hunter2", "password: ");
+        check("password = \"hunter2", "password: ");
+        check("password = 'hunter2\"", "password: ");
+        check("password = \"hunter2\" hunter2", "password: ");
+        check("password = \"hun\\qhunter2\"", "password: ");
+        check("password = 4711x4711", "password: ");
+        check("password hunter2", "");
+        check("hunter2", "");
+        check("\"hunter2\"", "");
+        check("Hunter2hunter2= = 3", "");
+        check("password = \"\"\"\"\"\" hunter2", "");
+        let text = "listen = \"hunter2\"";
+        let error = read_str::<Secrets>(Path::new("a.toml"), text).unwrap_err().to_string();
+        assert_eq!(error, "a.toml:1: listen: invalid socket address syntax");
+        // In a text of several lines nothing is taken for a key.
+        let text = "[[targets]]\npassword = \"\"\"\nhunter2=\n\"\"\"\nhunter2=x";
+        let error = read_str::<Secrets>(Path::new("a.toml"), text).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
