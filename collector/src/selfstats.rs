@@ -559,6 +559,7 @@ impl Page {
             &[
                 (&[("reason", "address_busy")], figures.http.crowded),
                 (&[("reason", "too_slow")], figures.http.slow),
+                (&[("reason", "not_read")], figures.http.stalled),
                 (&[("reason", "tls")], figures.http.tls),
                 (&[("reason", "idle")], figures.http.idle),
             ],

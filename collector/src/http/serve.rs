@@ -2,10 +2,12 @@
 //! router with the [`PeerAddress`] it came from.
 //!
 //! Bounds: [`CONNECTIONS_MAX`] at once (further ones wait in the kernel's queue), of which an address
-//! has its share ([`Places`]), each with a handshake and headers in time. At shutdown no new
-//! connection is taken, requests under way are finished, and what is not done within [`GRACE`] is
-//! dropped.
+//! has its share ([`Places`]), each with a handshake and headers in time, and at a [`Pace`] after that:
+//! who sends a body more slowly is told to come again, who reads an answer more slowly is cut off. At
+//! shutdown no new connection is taken, requests under way are finished, and what is not done within
+//! [`GRACE`] is dropped.
 
+mod pace;
 mod places;
 mod pulse;
 
@@ -13,10 +15,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -31,9 +36,11 @@ use tower::ServiceExt as _;
 
 use super::access::PeerAddress;
 use super::tls::HttpTls;
+use pace::Arriving;
 use places::Place;
 use pulse::{Held, Lapse, Pulse, Watched};
 
+pub use pace::Pace;
 pub use places::{CONNECTIONS_MAX, HEADERS, HttpFigures, IDLE, Limits, PER_ADDRESS_MAX, Places};
 
 /// How long a TLS handshake may take.
@@ -158,7 +165,7 @@ impl Door {
         let mut builder = http1::Builder::new();
         // The pulse sees to both, headers that come slowly and requests that do not come.
         builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
-        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone() });
+        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone(), hears: true });
         let connection = std::pin::pin!(builder.serve_connection(stream, service));
         self.attend(connection, |connection| connection.graceful_shutdown()).await;
     }
@@ -171,7 +178,8 @@ impl Door {
             .keep_alive_interval(IDLE)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_concurrent_streams(STREAMS_MAX);
-        let connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone(), hears: false });
+        let connection = std::pin::pin!(builder.serve_connection(stream, service));
         self.attend(connection, |connection| connection.graceful_shutdown()).await;
     }
 
@@ -193,6 +201,11 @@ impl Door {
                     tracing::debug!(from = %self.from, "HTTP headers took too long");
                     return;
                 }
+                Lapse::Stalled => {
+                    self.places.stalled.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(from = %self.from, "an HTTP answer was not read");
+                    return;
+                }
                 Lapse::Idle => {
                     self.places.idle.fetch_add(1, Ordering::Relaxed);
                     wind_up(connection.as_mut());
@@ -209,15 +222,29 @@ impl Door {
 /// Hands a request to the router; the future owns what it needs, as HTTP/2 runs it beside others.
 fn answer(
     door: &Door,
-    mut request: http::Request<Incoming>,
-) -> impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> + use<> {
+    request: http::Request<Incoming>,
+) -> impl Future<Output = Result<Response, std::convert::Infallible>> + use<> {
     let under_way = door.pulse.request();
-    let router = door.router.clone();
+    let (router, places) = (door.router.clone(), Arc::clone(&door.places));
+    let slow = Arc::new(AtomicBool::default());
+    let pace = places.limits().pace;
+    let mut request = request.map(|body| Body::new(Arriving::new(body, pace, Arc::clone(&slow))));
     request.extensions_mut().insert(PeerAddress(door.from));
     async move {
-        let answer = router.oneshot(request).await?;
+        let mut answer = router.oneshot(request).await?;
+        if slow.load(Ordering::Relaxed) {
+            places.slow.fetch_add(1, Ordering::Relaxed);
+            answer = come_again();
+        }
         Ok(answer.map(|body| Held::around(body, under_way)))
     }
+}
+
+/// What a request is told whose body came too slowly. Not 408: senders of remote write give up what a 4xx
+/// is said of.
+fn come_again() -> Response {
+    let text = "the body came too slowly; come again\n";
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
 }
 
 #[cfg(test)]

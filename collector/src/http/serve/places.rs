@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::http::access::AddressBlock;
 
 /// Connections at once.
@@ -39,6 +40,8 @@ pub struct Limits {
     pub headers: Duration,
     /// See [`IDLE`].
     pub idle: Duration,
+    /// How fast bodies of requests must come and answers be read.
+    pub pace: Pace,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             loopback_exempt: true,
             headers: HEADERS,
             idle: IDLE,
+            pace: Pace::default(),
         }
     }
 }
@@ -60,8 +64,11 @@ pub struct HttpFigures {
     pub connections: u64,
     /// Connections closed at once because their address held too many.
     pub crowded: u64,
-    /// Connections closed because headers or a TLS handshake did not come in time.
+    /// Connections closed because headers or a TLS handshake did not come in time, and requests refused
+    /// because their body did not.
     pub slow: u64,
+    /// Connections closed because an answer was not read in time.
+    pub stalled: u64,
     /// TLS handshakes that failed.
     pub tls: u64,
     /// Connections closed because no request came for long.
@@ -77,6 +84,7 @@ pub struct Places {
     open: AtomicUsize,
     crowded: AtomicU64,
     pub(super) slow: AtomicU64,
+    pub(super) stalled: AtomicU64,
     pub(super) tls: AtomicU64,
     pub(super) idle: AtomicU64,
 }
@@ -103,6 +111,7 @@ impl Places {
             connections: u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(u64::MAX),
             crowded: self.crowded.load(Ordering::Relaxed),
             slow: self.slow.load(Ordering::Relaxed),
+            stalled: self.stalled.load(Ordering::Relaxed),
             tls: self.tls.load(Ordering::Relaxed),
             idle: self.idle.load(Ordering::Relaxed),
         }

@@ -2,9 +2,11 @@
 //!
 //! hyper has one timer for "no request comes" and "its headers come slowly"; here they are two, so
 //! that a client may keep a connection for minutes and yet not dribble a request in. A [`Pulse`] is
-//! shared by the socket ([`Watched`], which sees the first byte), the service (which sees whole
-//! headers) and the answer's body ([`Held`], which sees the end); [`Pulse::ended`] waits.
+//! shared by the socket ([`Watched`], which sees the first byte, and whether what is written is taken),
+//! the service (which sees whole headers) and the answer's body ([`Held`], which sees whether more of it
+//! is wanted, and the end); [`Pulse::ended`] waits.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::pace::{Pace, Wait};
 use super::places::Limits;
 
 /// Why a connection should end.
@@ -25,6 +28,8 @@ pub(super) enum Lapse {
     Slow,
     /// No request came for long.
     Idle,
+    /// An answer is not read.
+    Stalled,
 }
 
 /// A connection's state; clones share it.
@@ -32,6 +37,7 @@ pub(super) enum Lapse {
 pub(super) struct Pulse {
     headers: Duration,
     idle: Duration,
+    pace: Pace,
     state: Arc<Mutex<State>>,
 }
 
@@ -43,14 +49,28 @@ struct State {
     since: Instant,
     /// Whether headers are coming in; true from the start, for the first request.
     reading: bool,
+    /// Waiting for the socket to take what is written.
+    write: Wait,
+    /// Parts of answers that were given away, by answer, and until when the next must be asked for: with
+    /// HTTP/2 it is not the socket that is full.
+    given: BTreeMap<u64, Instant>,
+    /// The number of the last answer.
+    answers: u64,
 }
 
 impl Pulse {
     /// A connection just made: its first request is awaited.
     pub(super) fn new(limits: &Limits) -> Self {
-        let state = State { under_way: 0, since: Instant::now(), reading: true };
+        let state = State {
+            under_way: 0,
+            since: Instant::now(),
+            reading: true,
+            write: Wait::default(),
+            given: BTreeMap::new(),
+            answers: 0,
+        };
         let state = Arc::new(Mutex::new(state));
-        Self { headers: limits.headers, idle: limits.idle, state }
+        Self { headers: limits.headers, idle: limits.idle, pace: limits.pace, state }
     }
 
     /// A request's headers are there; the answer is under way until the result is dropped.
@@ -64,20 +84,15 @@ impl Pulse {
 
     /// Waits until the connection has done nothing for too long.
     pub(super) async fn ended(&self) -> Lapse {
+        // What begins while it waits has at least that time.
+        let look = self.headers.min(self.pace.within);
         loop {
-            let (deadline, lapse) = {
-                let state = self.state();
-                match (state.under_way, state.reading) {
-                    (0, true) => (state.since + self.headers, Some(Lapse::Slow)),
-                    (0, false) => (state.since + self.idle, Some(Lapse::Idle)),
-                    // Looked at again: headers cannot be late sooner than that.
-                    _ => (Instant::now() + self.headers, None),
-                }
-            };
-            match lapse {
-                Some(lapse) if deadline <= Instant::now() => return lapse,
-                // A first byte may come while it waits, and has the shorter time.
-                _ => tokio::time::sleep_until(deadline.min(Instant::now() + self.headers)).await,
+            let next = self.state().next_lapse(self);
+            let now = Instant::now();
+            match next {
+                Some((deadline, lapse)) if deadline <= now => return lapse,
+                Some((deadline, _)) => tokio::time::sleep_until(deadline.min(now + look)).await,
+                None => tokio::time::sleep(look).await,
             }
         }
     }
@@ -91,8 +106,39 @@ impl Pulse {
         }
     }
 
+    /// What became of writing to the socket.
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        let mut state = self.state();
+        match written {
+            Poll::Pending => state.write.begin(),
+            Poll::Ready(written) => {
+                let was_waiting = state.write.deadline(&self.pace).is_some();
+                state.write.passed(*written.as_ref().unwrap_or(&0), &self.pace);
+                if was_waiting && state.under_way == 0 && !state.reading {
+                    // The end of an answer that was still on its way.
+                    state.since = Instant::now();
+                }
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What would be amiss next, and when.
+    fn next_lapse(&self, pulse: &Pulse) -> Option<(Instant, Lapse)> {
+        let unwritten = self.write.deadline(&pulse.pace);
+        let stalled = self.given.values().copied().chain(unwritten).min();
+        let stalled = stalled.map(|deadline| (deadline, Lapse::Stalled));
+        let quiet = match (self.under_way, self.reading) {
+            (0, true) => Some((self.since + pulse.headers, Lapse::Slow)),
+            (0, false) if unwritten.is_none() => Some((self.since + pulse.idle, Lapse::Idle)),
+            _ => None,
+        };
+        stalled.into_iter().chain(quiet).min_by_key(|(deadline, _)| *deadline)
     }
 }
 
@@ -108,16 +154,29 @@ impl Drop for UnderWay {
     }
 }
 
-/// An answer's body that keeps its request under way until it is sent or dropped.
+/// An answer's body that keeps its request under way until it is sent or dropped, and notes when a part
+/// of it is given away and when the next is asked for.
 pub(super) struct Held {
     body: Body,
-    _under_way: UnderWay,
+    number: u64,
+    under_way: UnderWay,
 }
 
 impl Held {
     /// The body around another.
     pub(super) fn around(body: Body, under_way: UnderWay) -> Body {
-        Body::new(Self { body, _under_way: under_way })
+        let number = {
+            let mut state = under_way.0.state();
+            state.answers += 1;
+            state.answers
+        };
+        Body::new(Self { body, number, under_way })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.under_way.0.state().given.remove(&self.number);
     }
 }
 
@@ -129,7 +188,16 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let pulse = &self.under_way.0;
+        let mut state = pulse.state();
+        state.given.remove(&self.number);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            state.given.insert(self.number, Instant::now() + pulse.pace.time_for(bytes));
+        }
+        drop(state);
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -141,10 +209,12 @@ impl HttpBody for Held {
     }
 }
 
-/// An HTTP/1 connection's socket that notes when bytes come.
+/// A connection's socket that notes when bytes come and whether they go.
 pub(super) struct Watched<S> {
     pub(super) stream: S,
     pub(super) pulse: Pulse,
+    /// Whether bytes that come are a request's: with HTTP/2 they need not be.
+    pub(super) hears: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -155,7 +225,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if self.hears && buf.filled().len() > before {
             self.pulse.heard();
         }
         read
@@ -168,11 +238,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.pulse.wrote(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_pending() {
+            self.pulse.wrote(&Poll::Pending);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -188,6 +264,84 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.pulse.wrote(&written);
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        let pace = Pace { bytes: 100, within: Duration::from_secs(20) };
+        Limits { headers: Duration::from_secs(10), pace, ..Limits::default() }
+    }
+
+    /// What ends a connection, and after how many whole seconds; `None` when nothing does for an hour.
+    async fn ends(pulse: &Pulse) -> Option<(Lapse, u64)> {
+        let begun = Instant::now();
+        let ended = tokio::time::timeout(Duration::from_secs(3600), pulse.ended()).await;
+        ended.ok().map(|lapse| (lapse, begun.elapsed().as_secs()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_must_be_taken() {
+        // Nobody reads, one reads now and then, one a little often.
+        for (every_s, expected) in
+            [(3600, Some(Lapse::Stalled)), (25, Some(Lapse::Stalled)), (5, None)]
+        {
+            let pulse = Pulse::new(&limits());
+            let under_way = pulse.request();
+            let (stream, mut reader) = tokio::io::duplex(64);
+            let mut stream = Watched { stream, pulse: pulse.clone(), hears: true };
+            let writing =
+                tokio::spawn(async move { stream.write_all(&[0; 5000]).await.map(|()| stream) });
+            let read = async {
+                for _ in 0..20 {
+                    tokio::time::sleep(Duration::from_secs(every_s)).await;
+                    reader.read_exact(&mut [0; 64]).await.unwrap();
+                }
+            };
+            let lapse = tokio::select! {
+                lapse = pulse.ended() => Some(lapse),
+                () = read => None,
+            };
+            assert_eq!(lapse, expected, "64 bytes each {every_s} s");
+            // It is not idle while the end of the answer is on its way, and is from then on.
+            drop(under_way);
+            assert_eq!(ends(&pulse).await.map(|(lapse, _)| lapse), Some(Lapse::Stalled));
+            tokio::spawn(async move { reader.read_to_end(&mut Vec::new()).await });
+            let _open = writing.await.unwrap().unwrap();
+            assert_eq!(ends(&pulse).await, Some((Lapse::Idle, 120)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_must_be_asked_for_on_and_on() {
+        let pulse = Pulse::new(&limits());
+        let part = |bytes: usize| Ok::<_, axum::Error>(Bytes::from(vec![0; bytes]));
+        let parts = tokio_stream::iter([part(10), part(1000)]).then(|part| async move {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            part
+        });
+        let body = Held::around(Body::from_stream(parts), pulse.request());
+        let mut parts = body.into_data_stream();
+        let asked = tokio::select! {
+            _ = pulse.ended() => None,
+            part = parts.next() => part,
+        };
+        assert_eq!(asked.unwrap().unwrap().len(), 10, "what we need ourselves does not count");
+        assert_eq!(ends(&pulse).await, Some((Lapse::Stalled, 20)));
+        assert_eq!(parts.next().await.unwrap().unwrap().len(), 1000);
+        assert_eq!(ends(&pulse).await, Some((Lapse::Stalled, 200)), "a long one may take long");
+        assert!(parts.next().await.is_none());
+        drop(parts);
+        assert_eq!(ends(&pulse).await, Some((Lapse::Idle, 120)));
     }
 }

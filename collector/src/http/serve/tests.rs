@@ -249,3 +249,86 @@ async fn headers_in_drops_and_idle_connections_end_and_are_told_apart() {
     server.shutdown.cancel();
     server.done.await.unwrap();
 }
+
+/// Sends a body of so many bytes, one each few milliseconds, until an answer comes; the answer.
+async fn dribble(to: SocketAddr, bytes: usize, every: Duration) -> String {
+    let (mut reader, mut writer) = TcpStream::connect(to).await.unwrap().into_split();
+    let head = format!(
+        "POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let sending = tokio::spawn(async move {
+        for _ in 0..bytes {
+            if writer.write_all(b"x").await.is_err() {
+                break;
+            }
+            tokio::time::sleep(every).await;
+        }
+        // Held open: it is the other side that ends it.
+        std::future::pending::<()>().await;
+    });
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), reader.read_to_end(&mut answer));
+    if let Err(error) = read.await.expect("no answer came") {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    sending.abort();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn bodies_must_come_and_answers_be_read_at_a_pace() {
+    const LONG: usize = 64 << 20;
+    let limits = Limits {
+        headers: Duration::from_millis(500),
+        pace: Pace { bytes: 20, within: Duration::from_millis(1000) },
+        ..Limits::default()
+    };
+    let places = Places::new(limits);
+    let counted = async |body: axum::body::Bytes| body.len().to_string();
+    let router = Routes::new()
+        .post("/body", Scope::Open, counted)
+        .get("/long", Scope::Open, async || vec![b'x'; LONG])
+        .into_router((), Access::open());
+    let server = start_within(router, None, Arc::clone(&places)).await;
+
+    // Longer than `within` altogether, but never too slowly.
+    let answer = dribble(server.address, 150, Duration::from_millis(10)).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("150"), "{answer}");
+    assert_eq!(places.figures().slow, 0);
+    let answer = dribble(server.address, 150, Duration::from_millis(200)).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    assert_eq!(places.figures().slow, 1);
+
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    deaf.write_all(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    let get = b"GET /long HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    slow.write_all(get).await.unwrap();
+    // In pieces, over more than `within`.
+    let mut read = 0;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let more = slow.read(&mut piece).await.unwrap();
+        if more == 0 {
+            break;
+        }
+        read += more;
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    assert!(read > LONG, "{read}");
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while places.figures().stalled == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("who does not read keeps its connection");
+    let mut got = Vec::new();
+    let read = deaf.read_to_end(&mut got).await;
+    assert!(read.is_err() || got.len() < LONG, "{}", got.len());
+    assert_eq!((places.figures().stalled, places.figures().slow), (1, 1));
+    server.shutdown.cancel();
+    server.done.await.unwrap();
+}
