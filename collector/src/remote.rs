@@ -14,6 +14,6 @@ mod message;
 mod sender;
 
 pub use client::{Client, ClientError};
-pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Question};
+pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Failure, Question};
 pub use figures::TargetFigures;
 pub use sender::Target;

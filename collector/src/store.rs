@@ -186,6 +186,8 @@ impl Store {
         };
         let (db, recovery) =
             Db::open(Arc::clone(&disk), dir, options, clock()).map_err(StoreError::Open)?;
+        // On a full disk a later start or the first deletion does it.
+        drop(db.keep_whole_since());
         let db = Arc::new(db);
         let metadata = Arc::new(Metadata::open(Arc::clone(&disk), dir));
         let counters = Arc::new(Counters::default());

@@ -449,7 +449,7 @@ async fn what_is_not_kept_here_is_asked_of_the_other_engine() {
     };
     check("query?query=t_x".into(), None).await;
     check("query?query=t_x+offset+1h".into(), Some("/base/api/v1/query query=t_x+offset+1h")).await;
-    let recent = format!("query_range?query=t_x&start={}&end={now}&step=1", now - 60);
+    let recent = format!("query_range?query=t_x&start={}&end={}&step=1", now + 2, now + 60);
     check(recent, None).await;
     let old = format!("query_range?query=t_x&start={}&end={now}&step=60", now - 7200);
     check(old, Some("/base/api/v1/query_range query=t_x&start=")).await;
@@ -459,8 +459,30 @@ async fn what_is_not_kept_here_is_asked_of_the_other_engine() {
     check("series?match[]=t_x".into(), Some("/base/api/v1/series match%5B%5D=t_x")).await;
     let (status, by, _) = ask(&collector, "query?query=(").await;
     assert_eq!((status, by), (400, false));
-    let figures = collector.server.as_ref().unwrap().parts().figures().elsewhere.unwrap();
-    assert_eq!((figures.answered, figures.failed), (5, 0));
+    let figures = collector.server.as_ref().unwrap().parts().figures();
+    let elsewhere = figures.elsewhere.unwrap();
+    assert_eq!((elsewhere.answered, elsewhere.failed), (5, 0));
+    // Each took one turn, whoever answered; what cannot be read took one to find that out.
+    assert_eq!(figures.queries.started, 9);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_old_sample_does_not_make_the_past_ours() {
+    let other = engine(200).await;
+    let mut collector = Collector::start(&format!("[storage.remote]\nurl = \"{other}\"")).await;
+    collector.append("t_x", 5).await;
+    let store = &collector.server.as_ref().unwrap().parts().store;
+    let now_ms = stoa_daemon::unix_ms();
+    let labels = Labels::from_pairs([(METRIC_NAME, "t_old")]).unwrap();
+    let hours = |n: i64| now_ms - n * 3_600_000;
+    let late = store.submit_labelled(GroupId(78), hours(20), vec![(labels, 1.0)]).await.unwrap();
+    late.stored().await.unwrap();
+    assert!(store.view().stats().min_t <= Some(hours(20)));
+    for query in ["t_x+offset+2h", "t_old+offset+19h", "rate(t_x[1h])"] {
+        let (status, by, text) = ask(&collector, &format!("query?query={query}")).await;
+        assert_eq!((status, by), (200, true), "{query}: {text}");
+    }
     collector.stop().await;
 }
 
@@ -484,9 +506,11 @@ async fn an_engine_that_fails_is_said_to() {
     .await;
     check(503, "always", (503, false, "\"errorType\":\"unavailable\"")).await;
     for status in [408, 425, 429] {
-        check(status, "outside_local", (200, false, "this is only what is kept here: 4")).await;
+        let said = format!("this is only what is kept here: it answered {status}");
+        check(status, "outside_local", (200, false, &said)).await;
     }
-    check(401, "outside_local", (200, false, "this is only what is kept here: 401")).await;
+    let said = "this is only what is kept here: it answered 401 Unauthorized\"";
+    check(401, "outside_local", (200, false, said)).await;
     check(422, "outside_local", (422, true, "asked")).await;
     check(400, "always", (400, true, "asked")).await;
 }
@@ -514,6 +538,35 @@ async fn who_does_not_read_does_not_keep_a_place() {
         "[query]\nconcurrency_max = 1\n[storage.remote]\nurl = \"{other}\"\nwhen = \"always\""
     );
     let mut collector = Collector::start(&text).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_told_what_failed_and_no_more() {
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("hunter2");
+    let nobody = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let other = engine(500).await.replace("http://", "");
+    let credential = format!("authorization = {{ credentials_file = \"{}\" }}", file.display());
+    for (url, more, expected) in [
+        // What the other says, its own address among it, is in the log.
+        (format!("http://zelda:hunter2@{other}"), "", "it answered 500 Internal Server Error"),
+        (format!("http://zelda:hunter2@{nobody}/base"), "", "it cannot be reached, the log"),
+        (format!("http://{other}"), credential.as_str(), "it cannot be asked now, the log"),
+    ] {
+        for when in ["outside_local", "always"] {
+            let text = format!("[storage.remote]\nurl = \"{url}\"\nwhen = \"{when}\"\n{more}");
+            let mut collector = Collector::start(&text).await;
+            let (_, by, text) = ask(&collector, "query?query=t_x+offset+1h").await;
+            assert!(!by && text.contains(expected), "{text}");
+            for secret in ["hunter2", "zelda", "base", "error sending", "No such file"] {
+                assert!(!text.contains(secret), "{secret}: {text}");
+            }
+            collector.stop().await;
+        }
+    }
+}
+
     let at = collector.server.as_ref().unwrap().url();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let ask = |timeout: &str| {

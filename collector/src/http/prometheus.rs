@@ -58,6 +58,9 @@ struct Shared {
     elsewhere: Option<Elsewhere>,
 }
 
+/// What answers a question, on a blocking thread, once it is its turn.
+type Work = Box<dyn FnOnce(&Stop) -> Result<Success, ApiError> + Send>;
+
 /// A clock that can be printed.
 struct ClockHandle(Clock);
 

@@ -57,6 +57,30 @@ pub enum Question {
     LabelValues(String),
 }
 
+/// Why there is no answer, as far as whoever asked may know: nothing of what the other engine said, which
+/// is not about the question, and nothing of how it is spoken to. The log has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The question's time is up, the wait for a turn included.
+    #[error("it took too long")]
+    Slow,
+    /// Too many wait.
+    #[error("more than {WAITING_MAX} questions to it are waiting")]
+    Crowded,
+    /// Our credential cannot be read or sent.
+    #[error("it cannot be asked now, the log says why")]
+    Unasked,
+    /// No connection, or no answer over it.
+    #[error("it cannot be reached, the log says why")]
+    Unreached,
+    /// An answer that is not about the question.
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// The collector is going down.
+    #[error("the collector is stopping")]
+    Stopping,
+}
+
 /// What the remote engine was asked since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ElsewhereFigures {
@@ -116,8 +140,7 @@ impl Elsewhere {
         ElsewhereFigures { answered: answered.load(Relaxed), failed: failed.load(Relaxed) }
     }
 
-    /// Its answer, or in one line why there is none. The wait for a turn and the whole answer are over
-    /// at `deadline`.
+    /// Its answer, or why there is none. The wait for a turn and the whole answer are over at `deadline`.
     ///
     /// # Errors
     /// When it cannot be reached, takes too long, answers 3xx, 5xx or a 4xx that is not about the
@@ -127,45 +150,50 @@ impl Elsewhere {
         question: &Question,
         params: &[(String, String)],
         deadline: Instant,
-    ) -> Result<Response, String> {
+    ) -> Result<Response, Failure> {
         let begun = timeout_at(deadline, self.begin(question, params)).await;
-        match begun.unwrap_or_else(|_elapsed| Err("it took too long".to_owned())) {
+        match begun.unwrap_or_else(|_elapsed| Err((Failure::Slow, String::new()))) {
             Ok((response, turn)) => Ok(self.passed_on(response, turn, deadline)),
-            Err(why) => {
+            Err((failure, detail)) => {
                 self.0.failed.fetch_add(1, Relaxed);
-                Err(why)
+                let host = self.host();
+                tracing::warn!(host, %failure, detail, "the remote engine did not answer");
+                Err(failure)
             }
         }
     }
 
-    /// The head of an answer, with the place the question takes.
+    /// The head of an answer, with the place the question takes; or why there is none, and more of it for
+    /// the log.
     async fn begin(
         &self,
         question: &Question,
         params: &[(String, String)],
-    ) -> Result<(reqwest::Response, OwnedSemaphorePermit), String> {
-        let turn = self.turn().await?;
+    ) -> Result<(reqwest::Response, OwnedSemaphorePermit), (Failure, String)> {
+        let turn = self.turn().await.map_err(|failure| (failure, String::new()))?;
         let client = &self.0.client;
         let url = url_of(client.url(), question);
         // Only this one is not taken as a form by all.
         let by_get = matches!(question, Question::LabelValues(_));
         let method = if by_get { Method::GET } else { Method::POST };
-        let request = client.request(method, url).await.map_err(|error| error_chain(&error))?;
+        let request = client.request(method, url).await;
+        let request = request.map_err(|error| (Failure::Unasked, error_chain(&error)))?;
         let request = if by_get { request.query(params) } else { request.form(params) };
-        let response = request.send().await.map_err(|error| error_chain(&error.without_url()))?;
+        let response = request.send().await.map_err(|error| {
+            let failure = if error.is_timeout() { Failure::Slow } else { Failure::Unreached };
+            (failure, error_chain(&error.without_url()))
+        })?;
         let status = response.status();
         if is_failure(status) {
-            return Err(format!("{status}: {}", complaint(response).await));
+            return Err((Failure::Status(status), complaint(response).await));
         }
         Ok((response, turn))
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, String> {
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let places = Arc::clone(&self.0.places);
-        let Ok(_waiting) = self.0.waiting.try_acquire() else {
-            return Err(format!("more than {WAITING_MAX} questions to it are waiting"));
-        };
-        places.acquire_owned().await.map_err(|_closed| "the collector is stopping".to_owned())
+        let _waiting = self.0.waiting.try_acquire().map_err(|_full| Failure::Crowded)?;
+        places.acquire_owned().await.map_err(|_closed| Failure::Stopping)
     }
 
     fn passed_on(

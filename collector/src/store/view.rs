@@ -55,10 +55,10 @@ impl StoreView {
         self.0.label_values(name, matchers, start_ms, end_ms, limit)
     }
 
-    /// The oldest sample there is.
+    /// The time from which on everything that came is here; see [`Db::whole_since`].
     #[must_use]
-    pub fn oldest(&self) -> Option<TimestampMs> {
-        self.0.oldest()
+    pub fn whole_since(&self) -> TimestampMs {
+        self.0.whole_since()
     }
 
     /// The database's own figures; walks the head, so for every few seconds.

@@ -23,11 +23,12 @@ mod query;
 mod rollups;
 mod stats;
 mod tiers;
+mod whole;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use stoa_model::Labels;
@@ -95,6 +96,8 @@ pub struct Db {
     tier_passes: AtomicU64,
     /// The sequence number given to a block last.
     sequences: AtomicU64,
+    /// See [`Self::whole_since`].
+    whole_since: AtomicI64,
     /// Held over one maintenance, so that there is one at a time.
     maintenance: Mutex<Upkeep>,
     files: Mutex<HeadFiles>,

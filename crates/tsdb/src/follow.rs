@@ -8,11 +8,13 @@
 //!
 //! The log is kept for followers beyond what a start needs, from the last point before their cursors
 //! at which all series are defined anew, within [`Options::follow_bytes_max`](crate::Options),
-//! [`Options::follow_ms`](crate::Options) and the free space asked for. What is dropped beyond that is
+//! [`Options::follow_ms`](crate::Options), a quarter of the room there would be without it, and the free
+//! space asked for; when the log finds no room at all, it is not kept. What is dropped beyond that is
 //! counted, sample by sample, as lost to each follower that had not come past it.
 //!
 //! Bounds: one call reads at most the samples asked for and one batch; the labels of series that left
-//! the head meanwhile are collected from the log, at most [`DEPARTED_MAX`] of them.
+//! the head meanwhile are collected from the log, at most
+//! [`Options::follow_departed_max`](crate::Options) of them beside those of one call.
 //!
 //! A mark's value, 25 bytes: version 1; segment, offset and sequence number (u64, little endian) of the
 //! cursor. One of another version is read as the oldest place there is.
@@ -31,8 +33,6 @@ use crate::record::{BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS};
 
 /// What the keys of cursors begin with.
 pub(crate) const KEY_PREFIX: &[u8] = b"follower/";
-/// Series that left the head whose labels a follower holds.
-pub(crate) const DEPARTED_MAX: usize = 200_000;
 
 const VERSION: u8 = 1;
 
@@ -144,10 +144,11 @@ pub(crate) struct Standing {
 }
 
 impl Followers {
-    /// The followers as their marks say, in a log that a start reads from `from_segment` on and
-    /// that is durable up to `durable`.
+    /// The followers as their marks say, in a log that begins with `first_segment`, that a start reads
+    /// from `from_segment` on, and that is durable up to `durable`.
     pub(crate) fn load(
         marks: &BTreeMap<Vec<u8>, Vec<u8>>,
+        first_segment: u64,
         from_segment: u64,
         durable: Position,
     ) -> Self {
@@ -159,7 +160,11 @@ impl Followers {
             let cursor = decode(value).unwrap_or_default();
             // The log has been replaced by an older one: all of it is new.
             let is_beyond = durable.segment > 0 && cursor.position > durable;
-            let cursor = if is_beyond { Cursor::default() } else { cursor };
+            let mut cursor = if is_beyond { Cursor::default() } else { cursor };
+            if cursor.position > Position::default() && cursor.position.segment < first_segment {
+                // What was between went for want of room, and was counted.
+                cursor.position = Position { segment: first_segment, offset: 0 };
+            }
             let standing = Standing { acknowledged: cursor, saved: cursor, samples_lost: 0 };
             followers.by_name.insert(String::from_utf8_lossy(name).into_owned(), standing);
         }
@@ -267,9 +272,12 @@ mod tests {
             mark("a", at(7)),
             mark("b", at(5)),
             mark("beyond", at(99)),
+            mark("gone", at(1)),
             (b"other".to_vec(), vec![]),
         ]);
-        let mut followers = Followers::load(&marks, 4, Position { segment: 9, offset: 32 });
+        let mut followers = Followers::load(&marks, 3, 4, Position { segment: 9, offset: 32 });
+        assert_eq!(followers.by_name["gone"].saved.position, Position { segment: 3, offset: 0 });
+        followers.by_name.remove("gone");
         assert_eq!(followers.by_name["beyond"].acknowledged, Cursor::default());
         assert_eq!(followers.needed(), Some(0));
         followers.by_name.remove("beyond");

@@ -135,7 +135,9 @@ impl Log {
     pub(crate) fn remove_before(&mut self, segment: u64) -> Result<(), WalError> {
         match &mut self.state {
             State::Open(wal) => wal.remove_before(segment),
-            State::Full(_) | State::Stopped(_) => Ok(()),
+            // It makes room.
+            State::Full(_) => stoa_wal::remove_segments_before(&*self.disk, &self.dir, segment),
+            State::Stopped(_) => Ok(()),
         }
     }
 
@@ -156,11 +158,12 @@ impl Log {
         }
     }
 
-    /// The segments with their bytes, ascending; none when the log is not open.
+    /// The segments with their bytes, ascending; none when the log has ended, or cannot be looked at.
     pub(crate) fn segments(&self) -> Vec<(u64, u64)> {
         match &self.state {
             State::Open(wal) => wal.sizes().collect(),
-            State::Full(_) | State::Stopped(_) => Vec::new(),
+            State::Full(_) => stoa_wal::segments(&*self.disk, &self.dir).unwrap_or_default(),
+            State::Stopped(_) => Vec::new(),
         }
     }
 
@@ -173,6 +176,11 @@ impl Log {
             }
             State::Full(_) | State::Stopped(_) => None,
         }
+    }
+
+    /// Whether it waits for room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.state, State::Full(_))
     }
 
     /// Whether the log has ended for good.

@@ -39,14 +39,17 @@ pub struct Options {
     /// Bytes that are to stay free on the disk: blocks are merged only while there is room for twice
     /// what they take beyond these. 0.
     pub free_bytes_min: u64,
-    /// Bytes of log kept for followers that lag, beyond what a start needs: 1 GiB. What is dropped is
-    /// counted as lost to them.
+    /// Bytes of log kept for followers that lag, beyond what a start needs: 1 GiB, and no more than a
+    /// quarter of the room there would be without. What is dropped is counted as lost to them.
     pub follow_bytes_max: u64,
     /// How long it is kept for them, milliseconds: 2 h after a start no longer needs it.
     pub follow_ms: i64,
     /// Bytes kept of what was damaged, under `quarantine/`; of more the oldest go, but for the newest:
     /// 4 GiB.
     pub quarantine_bytes_max: u64,
+    /// Series that left the head whose labels one follower holds: 200,000. Where there are more, the
+    /// log is read again for those that are wanted.
+    pub follow_departed_max: usize,
     /// Bytes of block indexes kept in memory for queries: 64 MiB; at least one index is kept.
     pub index_cache_bytes: usize,
 }
@@ -70,6 +73,7 @@ impl Default for Options {
             quarantine_bytes_max: 4 << 30,
             follow_bytes_max: 1 << 30,
             follow_ms: 2 * HOUR_MS,
+            follow_departed_max: 200_000,
             index_cache_bytes: 64 << 20,
         }
     }

@@ -43,4 +43,4 @@ pub use error::WalError;
 pub use position::Position;
 pub use queue::{Queue, QueueError, QueueOptions};
 pub use reader::{DamageReason, Entry, Reader};
-pub use writer::{Wal, WalOptions};
+pub use writer::{Wal, WalOptions, remove_segments_before, segments};

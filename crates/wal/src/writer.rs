@@ -249,6 +249,38 @@ impl Wal {
     }
 }
 
+/// The segments in a directory with their bytes, ascending, while no log is open there: the disk may have
+/// had no room for one.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let numbers = list_segments(disk, dir)?;
+    let bytes = |number| disk.open(&segment_path(dir, number)).and_then(|file| file.size());
+    Ok(numbers.into_iter().map(|number| (number, bytes(number).unwrap_or(0))).collect())
+}
+
+/// Removes the segments before `segment`, oldest first, but never the last, while no log is open there.
+///
+/// # Errors
+/// [`WalError::Open`] and [`WalError::Remove`]; what was not removed is there as it was.
+pub fn remove_segments_before(disk: &dyn Disk, dir: &Path, segment: u64) -> Result<(), WalError> {
+    let remove_error =
+        |path: &Path, source| WalError::Remove { path: path.to_owned(), source: Arc::new(source) };
+    let open_error = |source| WalError::Open { dir: dir.to_owned(), source: Arc::new(source) };
+    let mut numbers = list_segments(disk, dir).map_err(open_error)?;
+    numbers.pop();
+    numbers.retain(|number| *number < segment);
+    for number in &numbers {
+        let path = segment_path(dir, *number);
+        disk.remove_file(&path).map_err(|source| remove_error(&path, source))?;
+    }
+    if !numbers.is_empty() {
+        disk.sync_dir(dir).map_err(|source| remove_error(dir, source))?;
+    }
+    Ok(())
+}
+
 /// Syncs a file that another process may have written. If that fails, what a reader sees of it
 /// need not be on the disk and a second sync would say that it is; so it is written anew.
 fn make_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {

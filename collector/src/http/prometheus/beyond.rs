@@ -1,17 +1,19 @@
-//! Questions that reach beyond what is kept here, which another engine answers when one is configured
-//! (`storage.remote`).
+//! Questions, and who answers them: the store, or, for what is not kept here, another engine where one is
+//! configured (`storage.remote`).
 //!
-//! With `outside_local` it is asked what reaches more than five minutes before the oldest sample here:
-//! for names that is their `start`, for a query the earliest sample that any of its selectors wants, its
+//! With `outside_local` it is asked what reaches more than five minutes before the time from which on
+//! everything that came is here ([`StoreView::whole_since`](crate::store::StoreView::whole_since)): for
+//! names that is their `start`, for a query the earliest sample that any of its selectors wants, its
 //! ranges, offsets and `@` included. Where it fails, the answer is ours, with a warning that says so.
 //! With `always` it is asked everything, and its failure is an error.
 //!
-//! How far a query reaches is found by asking it of nothing, which takes a turn and has a deadline as any
-//! query: one of many steps or deep subqueries costs something even so.
+//! How far a query reaches is found by asking it of nothing, in the turn in which it is answered if it is
+//! answered here: one of many steps or deep subqueries costs something even so.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -21,11 +23,11 @@ use tokio::time::Instant;
 
 use super::params::{Params, TIME_MIN_MS};
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, Stop, query, series};
+use super::{Shared, Stop, Work, query, series};
 use crate::config::When;
-use crate::remote::{Elsewhere, Question};
+use crate::remote::Question;
 
-/// What a question may reach before the oldest sample and still be answered here: Prometheus's lookback.
+/// What a question may reach before that time and still be answered here: Prometheus's lookback.
 /// Else each would go out in a collector's first minutes.
 const LOOKBACK_MS: i64 = 300_000;
 
@@ -54,75 +56,83 @@ pub(super) async fn label_values(
 }
 
 async fn answered(state: State<Arc<Shared>>, question: Question, params: Params) -> Response {
-    let Some(elsewhere) = state.elsewhere.clone() else {
-        return here(state, question, params).await.into_response();
-    };
-    let timeout = match params.timeout(state.gate.timeout_max()) {
-        Ok(timeout) => timeout,
-        Err(error) => return error.into_response(),
-    };
-    let deadline = Instant::now() + timeout;
-    match is_beyond(&state, &elsewhere, &question, &params, deadline).await {
-        Ok(true) => {}
-        Ok(false) => return here(state, question, params).await.into_response(),
-        Err(error) => return error.into_response(),
+    match answer(&state, question, params).await {
+        Ok(answer) => answer,
+        Err(error) => error.into_response(),
     }
-    let why = match elsewhere.ask(&question, params.pairs(), deadline).await {
-        Ok(answer) => return answer,
-        Err(why) => why,
-    };
-    let host = elsewhere.host().to_owned();
-    tracing::warn!(host, why, "the remote engine did not answer");
-    if elsewhere.when() == When::Always {
-        let message = format!("the remote engine {host} did not answer: {why}");
-        return ApiError::new(ErrorKind::Unavailable, message).into_response();
-    }
-    let warning =
-        format!("the remote engine {host} did not answer, this is only what is kept here: {why}");
-    let answer = here(state, question, params).await;
-    answer.map(|answer| answer.warnings([warning])).into_response()
 }
 
-async fn here(
-    state: State<Arc<Shared>>,
+async fn answer(
+    shared: &Arc<Shared>,
     question: Question,
     params: Params,
-) -> Result<Success, ApiError> {
+) -> Result<Response, ApiError> {
+    let timeout = params.timeout(shared.gate.timeout_max())?;
+    let Some(elsewhere) = shared.elsewhere.clone() else {
+        let work = here(shared, &question, &params)?;
+        return shared.gate.run(timeout, work).await.map(Success::into_response);
+    };
+    let deadline = Instant::now() + timeout;
+    if elsewhere.when() == When::OutsideLocal
+        && let Some(answer) = unless_beyond(shared, &question, &params, timeout).await?
+    {
+        return Ok(answer.into_response());
+    }
+    let failure = match elsewhere.ask(&question, params.pairs(), deadline).await {
+        Ok(answer) => return Ok(answer),
+        Err(failure) => failure,
+    };
+    let host = elsewhere.host();
+    if elsewhere.when() == When::Always {
+        let message = format!("the remote engine {host} did not answer: {failure}");
+        return Err(ApiError::new(ErrorKind::Unavailable, message));
+    }
+    let warning = format!(
+        "the remote engine {host} did not answer, this is only what is kept here: {failure}"
+    );
+    let work = here(shared, &question, &params)?;
+    let answer = shared.gate.run(timeout, work).await?;
+    Ok(answer.warnings([warning]).into_response())
+}
+
+/// What answers a question from what is kept here.
+///
+/// # Errors
+/// Of its parameters.
+fn here(shared: &Arc<Shared>, question: &Question, params: &Params) -> Result<Work, ApiError> {
     match question {
-        Question::Query => query::query(state, params).await,
-        Question::QueryRange => query::query_range(state, params).await,
-        Question::Series => series::series(state, params).await,
-        Question::Labels => series::labels(state, params).await,
-        Question::LabelValues(name) => series::label_values(state, Path(name), params).await,
+        Question::Query => query::query(shared, params),
+        Question::QueryRange => query::query_range(shared, params),
+        Question::Series => series::series(shared, params),
+        Question::Labels => series::labels(shared, params),
+        Question::LabelValues(name) => series::label_values(shared, name, params),
     }
 }
 
-/// Whether a question goes to the other engine. One that cannot be read does not: it is refused here.
+/// The answer from here, or `None` when it is the other engine's to give. A question that cannot be read
+/// is not: it is refused here.
 ///
 /// # Errors
-/// When finding out takes too long, or too many wait.
-async fn is_beyond(
-    shared: &Arc<Shared>,
-    elsewhere: &Elsewhere,
+/// As those of the answer from here; when it takes too long, or too many wait.
+async fn unless_beyond(
+    asked: &Arc<Shared>,
     question: &Question,
     params: &Params,
-    deadline: Instant,
-) -> Result<bool, ApiError> {
-    if elsewhere.when() == When::Always {
-        return Ok(true);
-    }
-    let (asked, now_ms) = (shared, shared.now_ms());
-    let (shared, question, params) = (Arc::clone(shared), question.clone(), params.clone());
-    let look = move |stop: &Stop| match reach(&shared.engine, &question, &params, now_ms, stop) {
-        Ok(Some(reach)) => {
-            let oldest = shared.store.view().oldest();
-            let border = oldest.map(|oldest| oldest.saturating_sub(LOOKBACK_MS));
-            Ok(border.is_none_or(|border| reach < border))
-        }
+    timeout: Duration,
+) -> Result<Option<Success>, ApiError> {
+    let now_ms = asked.now_ms();
+    let (shared, question, params) = (Arc::clone(asked), question.clone(), params.clone());
+    let work = here(asked, &question, &params)?;
+    let look = move |stop: &Stop| {
+        let reach = reach(&shared.engine, &question, &params, now_ms, stop);
+        // Where a clock was ahead when it began, what comes now is here all the same.
+        let whole_since = shared.store.view().whole_since().min(now_ms);
+        let border = whole_since.saturating_sub(LOOKBACK_MS);
+        let is_beyond = matches!(reach, Ok(Some(reach)) if reach < border);
         // One that was told to stop has nobody who waits for this.
-        Ok(None) | Err(Unknown::Unreadable | Unknown::Stopped) => Ok(false),
+        if is_beyond { Ok(None) } else { work(stop).map(Some) }
     };
-    asked.gate.run(deadline.saturating_duration_since(Instant::now()), look).await
+    asked.gate.run(timeout, look).await
 }
 
 /// Why it is not known how far a question reaches.

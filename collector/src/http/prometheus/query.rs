@@ -2,53 +2,48 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use stoa_model::TimestampMs;
 use stoa_promql::{Answer, QueryError, Value};
 
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, json, value};
+use super::{Shared, Work, json, value};
 
 /// `/api/v1/query`: the value at one instant.
-pub(super) async fn query(
-    State(prometheus): State<Arc<Shared>>,
-    params: Params,
-) -> Result<Success, ApiError> {
+///
+/// # Errors
+/// Of its parameters.
+pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
     let limit = params.limit("limit")?;
     let at = params.time_or("time", prometheus.now_ms())?;
-    let timeout = params.timeout(prometheus.gate.timeout_max())?;
     let text = params.get("query").unwrap_or("").to_owned();
-    let stats = Stats::of(&params);
-    let asked = Arc::clone(&prometheus);
-    let work = move |stop: &super::Stop| {
+    let stats = Stats::of(params);
+    let asked = Arc::clone(prometheus);
+    Ok(Box::new(move |stop| {
         let view = asked.store.view();
         let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
         Ok(printed(answer, limit, stats))
-    };
-    prometheus.gate.run(timeout, work).await
+    }))
 }
 
 /// `/api/v1/query_range`: the values over a range, one per step.
-pub(super) async fn query_range(
-    State(prometheus): State<Arc<Shared>>,
-    params: Params,
-) -> Result<Success, ApiError> {
+///
+/// # Errors
+/// Of its parameters.
+pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
     let limit = params.limit("limit")?;
-    let range = Range::of(&params)?;
-    let timeout = params.timeout(prometheus.gate.timeout_max())?;
+    let range = Range::of(params)?;
     let text = params.get("query").unwrap_or("").to_owned();
-    let stats = Stats::of(&params);
-    let asked = Arc::clone(&prometheus);
-    let work = move |stop: &super::Stop| {
+    let stats = Stats::of(params);
+    let asked = Arc::clone(prometheus);
+    Ok(Box::new(move |stop| {
         let view = asked.store.view();
         let answer = asked
             .engine
             .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
             .map_err(refused)?;
         Ok(printed(answer, limit, stats))
-    };
-    prometheus.gate.run(timeout, work).await
+    }))
 }
 
 /// The range of a query, in milliseconds: in order, with a step forward. How many steps there may be

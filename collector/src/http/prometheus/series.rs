@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use stoa_model::{Matcher, MetricKind, TimestampMs};
 use stoa_promql::parse_selector;
 
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, label_name};
 use super::reply::{ApiError, Success};
-use super::{Shared, json};
+use super::{Shared, Work, json};
 use crate::store::Description;
 
 /// Most `match[]` selectors in one request.
@@ -65,50 +65,50 @@ impl Scope {
 }
 
 /// `/api/v1/series`: the label sets that match, sorted.
-pub(super) async fn series(
-    State(prometheus): State<Arc<Shared>>,
-    params: Params,
-) -> Result<Success, ApiError> {
-    let scope = Scope::of(&params)?;
+///
+/// # Errors
+/// Of its parameters.
+pub(super) fn series(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
+    let scope = Scope::of(params)?;
     if scope.selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let timeout = params.timeout(prometheus.gate.timeout_max())?;
-    let asked = Arc::clone(&prometheus);
-    let work = move |_: &super::Stop| {
+    let asked = Arc::clone(prometheus);
+    Ok(Box::new(move |_stop| {
         let sets: Vec<&[Matcher]> = scope.selectors().collect();
         let found = asked.store.view().series(&sets, scope.start, scope.end, scope.ask());
         Ok(list(&found, scope.most(), json::labels))
-    };
-    prometheus.gate.run(timeout, work).await
+    }))
 }
 
 /// `/api/v1/labels`: the names of labels, sorted.
-pub(super) async fn labels(
-    State(prometheus): State<Arc<Shared>>,
-    params: Params,
-) -> Result<Success, ApiError> {
-    names(prometheus, params, None).await
+///
+/// # Errors
+/// Of its parameters.
+pub(super) fn labels(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
+    names(prometheus, params, None)
 }
 
 /// `/api/v1/label/{name}/values`: the values of one label, sorted.
-pub(super) async fn label_values(
-    State(prometheus): State<Arc<Shared>>,
-    Path(name): Path<String>,
-    params: Params,
-) -> Result<Success, ApiError> {
-    names(prometheus, params, Some(label_name(&name))).await
+///
+/// # Errors
+/// Of its parameters.
+pub(super) fn label_values(
+    prometheus: &Arc<Shared>,
+    name: &str,
+    params: &Params,
+) -> Result<Work, ApiError> {
+    names(prometheus, params, Some(label_name(name)))
 }
 
-async fn names(
-    prometheus: Arc<Shared>,
-    params: Params,
+fn names(
+    prometheus: &Arc<Shared>,
+    params: &Params,
     label: Option<String>,
-) -> Result<Success, ApiError> {
-    let scope = Scope::of(&params)?;
-    let timeout = params.timeout(prometheus.gate.timeout_max())?;
-    let asked = Arc::clone(&prometheus);
-    let work = move |stop: &super::Stop| {
+) -> Result<Work, ApiError> {
+    let scope = Scope::of(params)?;
+    let asked = Arc::clone(prometheus);
+    Ok(Box::new(move |stop| {
         let view = asked.store.view();
         let mut found: BTreeSet<String> = BTreeSet::new();
         for matchers in scope.selectors() {
@@ -124,8 +124,7 @@ async fn names(
         }
         let found: Vec<String> = found.into_iter().collect();
         Ok(list(&found, scope.most(), |out, name| json::string(out, name)))
-    };
-    prometheus.gate.run(timeout, work).await
+    }))
 }
 
 fn list<T>(found: &[T], most: usize, item: impl Fn(&mut Vec<u8>, &T)) -> Success {

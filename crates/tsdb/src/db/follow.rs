@@ -12,7 +12,8 @@ use stoa_wal::{DamageReason, Entry, Position, Reader, WalError};
 use super::maintain::remove_error;
 use super::{Db, check_mark};
 use crate::bytes::Cursor as Bytes;
-use crate::follow::{DEPARTED_MAX, Departed, KEY_PREFIX, Standing, batch_of, encode};
+use crate::follow::{Departed, KEY_PREFIX, Standing, batch_of, encode};
+use crate::log::LogError;
 use crate::record::{self, HistogramsRecord, KIND_BATCH, KIND_SERIES};
 use crate::{
     AppendError, Cursor, DbError, Followed, FollowedSeries, Follower, FollowerFigures, GroupId,
@@ -25,6 +26,9 @@ const READ_BYTES_MAX: usize = 16 << 20;
 /// How many calls in a row may fail to open a segment before it is passed over: what cannot be opened
 /// now, for want of file descriptors or memory, can be later.
 const OPENINGS_MAX: u32 = 64;
+
+/// Followers hold no more than one part in so many of the room there would be without what they hold.
+const FOLLOW_SHARE: u64 = 4;
 
 impl Db {
     /// Begins to follow the log, or goes on: where the saved cursor of that name stands, at the end
@@ -214,9 +218,9 @@ impl Db {
         };
         if labels.iter().any(|(_, labels)| labels.is_none()) {
             let missing = labels.iter().filter(|(_, labels)| labels.is_none());
-            let mut missing: HashSet<SeriesRef> = missing.map(|(series, _)| *series).collect();
-            missing.retain(|series| !follower.departed.labels.contains_key(series));
-            if !missing.is_empty() {
+            let missing: HashSet<SeriesRef> = missing.map(|(series, _)| *series).collect();
+            if !missing.iter().all(|series| follower.departed.labels.contains_key(series)) {
+                // Of all of them: those that are known already may have to make room.
                 self.collect_departed(&mut follower.departed, &missing);
             }
             for (series, labels) in labels.iter_mut().filter(|(_, labels)| labels.is_none()) {
@@ -260,7 +264,9 @@ impl Db {
                 if state.head.knows(series) {
                     continue;
                 }
-                if departed.labels.len() < DEPARTED_MAX || wanted.contains(&series) {
+                if departed.labels.len() < self.options.follow_departed_max
+                    || wanted.contains(&series)
+                {
                     departed.labels.insert(series, labels);
                 } else {
                     departed.is_cut = true;
@@ -287,19 +293,23 @@ impl Db {
     /// # Errors
     /// [`AppendError::DiskFull`], [`AppendError::Stopped`]; the next call tries again.
     pub fn save_followers(&self) -> Result<(), AppendError> {
-        let followers = self.followers_mut().by_name.clone();
-        for (name, Standing { acknowledged, saved, .. }) in followers {
-            let is_new = acknowledged.batches != saved.batches
-                || acknowledged.position.segment != saved.position.segment;
-            if !is_new {
-                continue;
-            }
+        for (name, acknowledged) in self.moved_followers() {
             self.save_follower(&name, acknowledged, false)?;
             if let Some(standing) = self.followers_mut().by_name.get_mut(&name) {
                 standing.saved = acknowledged;
             }
         }
         Ok(())
+    }
+
+    /// The followers whose cursors are to be saved.
+    fn moved_followers(&self) -> Vec<(String, Cursor)> {
+        let followers = self.followers_mut();
+        let moved = followers.by_name.iter().filter(|(_, Standing { acknowledged, saved, .. })| {
+            acknowledged.batches != saved.batches
+                || acknowledged.position.segment != saved.position.segment
+        });
+        moved.map(|(name, standing)| (name.clone(), standing.acknowledged)).collect()
     }
 
     fn save_follower(&self, name: &str, cursor: Cursor, is_new: bool) -> Result<(), AppendError> {
@@ -356,8 +366,12 @@ impl Db {
             return Ok(());
         }
         if !self.followers_mut().by_name.is_empty() {
-            // A crash must not bring back a cursor in what is removed.
-            writer.log.sync()?;
+            // A crash must not bring back a cursor in what is removed: it would be counted twice. A full
+            // disk lets nothing be written before there is room.
+            match writer.log.sync() {
+                Ok(()) | Err(LogError::Full(_)) => {}
+                Err(stopped) => return Err(stopped.into()),
+            }
         }
         let removed = writer.log.remove_before(before);
         let dir = self.dir.join("wal");
@@ -366,28 +380,33 @@ impl Db {
         Ok(())
     }
 
-    /// Drops what is kept for followers beyond its bounds, and counts it.
+    /// Drops what is kept for followers beyond its bounds, and counts it. When the log itself finds no
+    /// room that is all of it: no follower is the reason that nothing is taken.
     pub(super) fn bound_followers(
         &self,
         now_ms: TimestampMs,
         checkpoint: u64,
     ) -> Result<(), DbError> {
-        let segments = self.writer().log.segments();
+        let (segments, is_full) = {
+            let writer = self.writer();
+            (writer.log.segments(), writer.log.is_full())
+        };
         if segments.is_empty() {
-            // The log waits for room on the disk: nothing of it can be removed, so nothing is lost.
             return Ok(());
         }
-        let free_bytes = self.disk.free_bytes(&self.dir);
         let mut least = self.followers_mut().expired(checkpoint, now_ms, self.options.follow_ms);
         let kept: Vec<_> = segments.into_iter().filter(|(n, _)| *n < checkpoint).collect();
         let mut kept_bytes: u64 = kept.iter().map(|(_, bytes)| bytes).sum();
+        let free_bytes = self.disk.free_bytes(&self.dir).ok();
+        let share = free_bytes.map(|free| free.saturating_add(kept_bytes) / FOLLOW_SHARE);
+        let bytes_max = self.options.follow_bytes_max.min(share.unwrap_or(u64::MAX));
         for (segment, bytes) in kept {
-            if kept_bytes > self.options.follow_bytes_max {
+            if kept_bytes > bytes_max {
                 least = least.max(segment + 1);
                 kept_bytes -= bytes;
             }
         }
-        if free_bytes.is_ok_and(|free| free < self.options.free_bytes_min) {
+        if is_full || free_bytes.is_some_and(|free| free < self.options.free_bytes_min) {
             least = least.max(checkpoint);
         }
         let least = least.min(checkpoint);
@@ -478,5 +497,44 @@ impl Gathered {
         self.max_t = self.max_t.max(record.histograms.iter().map(|sample| sample.t_ms).max());
         self.histograms.extend(record.histograms);
         self.len() > before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use stoa_wal::disk::SimDisk;
+
+    use super::*;
+    use crate::{Batch, Options, Row};
+
+    #[test]
+    fn a_follower_that_ends_while_its_cursor_is_saved_is_gone() {
+        let disk = SimDisk::new(1);
+        let open = || {
+            let disk = Arc::new(disk.clone());
+            Db::open(disk, Path::new("/db"), Options::default(), 0).unwrap().0
+        };
+        let db = open();
+        let mut follower = db.follow("a").unwrap();
+        let group = GroupId(1);
+        let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+        let series = db.resolve(group, &labels).unwrap();
+        let rows = vec![Row { t_ms: 1, samples: vec![(series, 1.0)] }];
+        db.append(&Batch { group, rows, marks: vec![] }).unwrap();
+        db.sync().unwrap();
+        let followed = db.read_on(&mut follower, 10);
+        db.acknowledge("a", followed.cursor);
+        let moved = db.moved_followers();
+        assert_eq!(moved.len(), 1);
+        assert!(db.unfollow("a").unwrap());
+        for (name, cursor) in moved {
+            db.save_follower(&name, cursor, false).unwrap();
+        }
+        assert_eq!(db.mark(&key_of("a")), None);
+        db.close().unwrap();
+        let db = open();
+        assert_eq!((db.mark(&key_of("a")), db.followers()), (None, vec![]));
     }
 }

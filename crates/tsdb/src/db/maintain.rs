@@ -360,6 +360,7 @@ impl Db {
     }
 
     fn delete_blocks(&self, blocks: &[Arc<Block>], done: &mut Maintenance) -> Result<(), DbError> {
+        self.lacks(blocks);
         for block in blocks {
             self.seal_tiers(block)?;
             self.forget_block(block);
@@ -375,6 +376,7 @@ impl Db {
         done.blocks_quarantined += self.set_damaged_tiers_aside()?;
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             self.seal_tiers(block)?;
+            self.lacks(std::slice::from_ref(block));
             set_block_aside(&*self.disk, &self.dir, &block.dir)
                 .map_err(|error| remove_error(&block.dir, error))?;
             self.forget_block(block);

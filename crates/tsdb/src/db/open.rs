@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use stoa_wal::Disk;
@@ -12,7 +12,7 @@ use stoa_wal::Disk;
 use super::compact::Retries;
 use super::maintain::Upkeep;
 use super::stats::Counters;
-use super::{Db, State, Writer, blocks_dir, set_block_aside};
+use super::{Db, State, Writer, blocks_dir, set_block_aside, whole};
 use crate::block::{Block, BlockError, IndexCache, Meta, TOMBSTONES, TombstonesState};
 use crate::checkpoint::segment_of_name;
 use crate::follow::Followers;
@@ -37,7 +37,7 @@ impl Db {
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
-        _now_ms: i64,
+        now_ms: i64,
     ) -> Result<(Self, Recovery), DbError> {
         let open_error = |source| DbError::Open { path: dir.to_owned(), source };
         let log_dir = dir.join("wal");
@@ -72,6 +72,8 @@ impl Db {
             drop(files.keep_only(&named));
         }
         let Replay { head, recovery, sequence, checkpoint_damaged, .. } = replay;
+        let whole_since = whole::of_mark(head.marks.get(whole::KEY))
+            .unwrap_or_else(|| whole::of_blocks(&covered, options.block_ms(), now_ms));
         log.continue_after(sequence, recovery.damaged + recovery.torn > 0);
         if recovery.damaged > 0 {
             // From here on marks are believed again.
@@ -84,7 +86,8 @@ impl Db {
                 }
             }
         }
-        let followers = Followers::load(&head.marks, from_segment, log.durable());
+        let first_segment = log.segments().first().map_or(0, |(first, _)| *first);
+        let followers = Followers::load(&head.marks, first_segment, from_segment, log.durable());
         // Also those of blocks that are there and could not be read.
         let unread = found.unread.iter().filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
@@ -97,6 +100,7 @@ impl Db {
             interrupted: AtomicBool::new(false),
             tier_passes: AtomicU64::new(0),
             sequences: AtomicU64::new(sequence),
+            whole_since: AtomicI64::new(whole_since),
             dir: dir.to_owned(),
             indexes: IndexCache::new(options.index_cache_bytes),
             options,

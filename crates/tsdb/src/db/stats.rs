@@ -154,14 +154,6 @@ impl Counters {
 }
 
 impl Db {
-    /// The timestamp of the oldest sample of head and blocks, ms; `None` when there is none.
-    #[must_use]
-    pub fn oldest(&self) -> Option<i64> {
-        let state = self.state();
-        let of_blocks = state.blocks.iter().map(|block| block.meta.first_t);
-        of_blocks.chain(state.head.first_t()).min()
-    }
-
     /// Figures of this moment. Walks the head's series: fit for every few seconds, not for every
     /// request.
     #[must_use]
