@@ -11,9 +11,11 @@ use stoa_daemon::{Bytes, ConfigError, Span};
 use crate::http::Scope;
 use crate::http::access::AddressBlock;
 
+mod relabel;
 mod remote;
 mod shown;
 
+pub use relabel::{RelabelAction, RelabelRule};
 pub use remote::{
     Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When,
 };

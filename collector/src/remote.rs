@@ -11,6 +11,7 @@ mod client;
 mod elsewhere;
 mod figures;
 mod message;
+mod relabel;
 mod sender;
 
 pub use client::{Client, ClientError};

@@ -347,6 +347,29 @@ async fn what_is_too_large_is_sent_in_halves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_gets_the_series_it_is_to_get_under_the_labels_it_is_to_see() {
+    let (receiver, url) = Receiver::start(Mood::One).await;
+    let rules = "write_relabel_configs = [
+        { source_labels = [\"__name__\", \"n\"], regex = \"t_x;b|t_y.*\", action = \"drop\" },
+        { source_labels = [\"__name__\"], regex = \"t_(.*)\", target_label = \"of\" },
+        { regex = \"n\", action = \"labeldrop\" }]";
+    let mut collector = Collector::start(&target(&url, rules)).await;
+    collector.append("t_x", 15).await;
+    collector.append("t_y", 10).await;
+    collector.append("t_z", 1).await;
+    receiver.until("the last row", |taken| taken.values.contains_key("__name__=t_z of=z ")).await;
+    {
+        let taken = receiver.taken.lock().unwrap();
+        assert!(taken.values["__name__=t_x of=x "].iter().copied().eq(1..=15));
+        assert_eq!(taken.values.len(), 2, "{:?}", taken.values);
+    }
+    // Beside what the collector says of itself: all of that is sent.
+    let figures = collector.figures();
+    assert_eq!((figures.samples_filtered, figures.samples_lost), (35, 0));
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn version_two_is_sent_to_those_who_take_it() {
     let (receiver, url) = Receiver::start(Mood::Two).await;
     let two = "protobuf_message = \"io.prometheus.write.v2.Request\"";
@@ -515,29 +538,6 @@ async fn an_engine_that_fails_is_said_to() {
     check(400, "always", (400, true, "asked")).await;
 }
 
-/// An engine whose answers have no end, or break off when told `breaks`.
-async fn endless(breaks: bool) -> String {
-    let answer = move || async move {
-        let piece = move |n: u64| match n {
-            9.. if breaks => Err(std::io::Error::other("on purpose")),
-            _ => Ok(Bytes::from_static(&[b' '; 1 << 16])),
-        };
-        axum::body::Body::from_stream(tokio_stream::iter((0..).map(piece)))
-    };
-    let router = Router::new().route("/api/v1/{*rest}", get(answer).post(answer));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(axum::serve(listener, router).into_future());
-    url
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_does_not_keep_a_place() {
-    let other = endless(false).await;
-    let text = format!(
-        "[query]\nconcurrency_max = 1\n[storage.remote]\nurl = \"{other}\"\nwhen = \"always\""
-    );
-    let mut collector = Collector::start(&text).await;
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_told_what_failed_and_no_more() {
     let secrets = tempfile::tempdir().unwrap();
@@ -567,6 +567,29 @@ async fn callers_are_told_what_failed_and_no_more() {
     }
 }
 
+/// An engine whose answers have no end, or break off when told `breaks`.
+async fn endless(breaks: bool) -> String {
+    let answer = move || async move {
+        let piece = move |n: u64| match n {
+            9.. if breaks => Err(std::io::Error::other("on purpose")),
+            _ => Ok(Bytes::from_static(&[b' '; 1 << 16])),
+        };
+        axum::body::Body::from_stream(tokio_stream::iter((0..).map(piece)))
+    };
+    let router = Router::new().route("/api/v1/{*rest}", get(answer).post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_does_not_keep_a_place() {
+    let other = endless(false).await;
+    let text = format!(
+        "[query]\nconcurrency_max = 1\n[storage.remote]\nurl = \"{other}\"\nwhen = \"always\""
+    );
+    let mut collector = Collector::start(&text).await;
     let at = collector.server.as_ref().unwrap().url();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let ask = |timeout: &str| {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use stoa_daemon::Span;
 use stoa_exchange::remote_write::Version;
 
+use super::relabel::{self, RelabelRule, WrittenRelabel};
 use super::shown::{SECRET, without_secrets};
 
 /// The longest name of a target.
@@ -128,6 +129,8 @@ pub struct RemoteWriteConfig {
     pub backoff_min: Duration,
     /// The longest such wait.
     pub backoff_max: Duration,
+    /// Which series it is sent, under which labels.
+    pub relabel: Vec<RelabelRule>,
     shown: WrittenRemoteWrite,
 }
 
@@ -173,6 +176,8 @@ pub(super) struct WrittenRemoteWrite {
     protobuf_message: Message,
     #[serde(default)]
     queue_config: WrittenQueue,
+    #[serde(default)]
+    write_relabel_configs: Vec<WrittenRelabel>,
 }
 
 /// `storage.remote` as written.
@@ -305,6 +310,7 @@ impl RemoteWriteConfig {
             deadline: batch_send_deadline.0,
             backoff_min: min_backoff.0,
             backoff_max: max_backoff.0,
+            relabel: relabel::rules(written.write_relabel_configs)?,
             shown,
         })
     }
@@ -509,7 +515,9 @@ mod tests {
         check("name = \"a\"", "missing field `url`");
         check("url = \"vm.lan/w\"", "url \"vm.lan/w\": relative URL");
         check("url = \"ftp://h/w\"", "it begins with http:// or https://");
-        check(&with("write_relabel_configs = []"), "unknown field `write_relabel_configs`");
+        check(&with("write_relabel_configs = [{}]"), "replace needs a target_label");
+        let hash = "write_relabel_configs = [{ action = \"hashmod\" }]";
+        check(&with(hash), "unknown variant, expected one of `replace`, `keep`, `drop`");
         check(&with("queue_config = { capacity = 3 }"), "unknown field `capacity`");
         check(&with("queue_config = { max_samples_per_send = 0 }"), "is from 1 to 100000");
         check(&with("queue_config = { max_backoff = \"1ms\" }"), "max_backoff is shorter");

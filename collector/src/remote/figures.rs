@@ -20,6 +20,8 @@ pub struct TargetFigures {
     pub samples_sent: u64,
     /// Samples it refused for good; dropped.
     pub samples_rejected: u64,
+    /// Samples that `write_relabel_configs` leaves out.
+    pub samples_filtered: u64,
     /// Samples dropped from the log before their turn came.
     pub samples_lost: u64,
     /// Samples whose series the store no longer knew; left out.
@@ -44,6 +46,8 @@ pub struct TargetFigures {
     pub newest_sent_ms: TimestampMs,
     /// Whether requests fail now.
     pub failing: bool,
+    /// How often passing on to it broke, and was begun again.
+    pub restarts: u64,
 }
 
 /// The same while it changes.
@@ -51,6 +55,7 @@ pub struct TargetFigures {
 pub(super) struct Counters {
     pub(super) samples_sent: AtomicU64,
     pub(super) samples_rejected: AtomicU64,
+    pub(super) samples_filtered: AtomicU64,
     pub(super) samples_orphaned: AtomicU64,
     pub(super) samples_retried: AtomicU64,
     pub(super) requests_accepted: AtomicU64,
@@ -59,6 +64,7 @@ pub(super) struct Counters {
     pub(super) log_damaged: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
     pub(super) failing: AtomicBool,
+    pub(super) restarts: AtomicU64,
     newest_sent_ms: AtomicI64,
     waiting_ms: AtomicI64,
 }
@@ -68,6 +74,7 @@ impl Default for Counters {
         Self {
             samples_sent: AtomicU64::default(),
             samples_rejected: AtomicU64::default(),
+            samples_filtered: AtomicU64::default(),
             samples_orphaned: AtomicU64::default(),
             samples_retried: AtomicU64::default(),
             requests_accepted: AtomicU64::default(),
@@ -76,6 +83,7 @@ impl Default for Counters {
             log_damaged: AtomicU64::default(),
             sent_bytes: AtomicU64::default(),
             failing: AtomicBool::default(),
+            restarts: AtomicU64::default(),
             newest_sent_ms: AtomicI64::default(),
             waiting_ms: AtomicI64::new(NOTHING),
         }
@@ -108,6 +116,7 @@ impl Counters {
             samples_sent: self.samples_sent.load(Relaxed),
             samples_rejected: self.samples_rejected.load(Relaxed),
             samples_lost: follower.as_ref().map_or(0, |follower| follower.samples_lost),
+            samples_filtered: self.samples_filtered.load(Relaxed),
             samples_orphaned: self.samples_orphaned.load(Relaxed),
             samples_retried: self.samples_retried.load(Relaxed),
             requests_accepted: self.requests_accepted.load(Relaxed),
@@ -119,6 +128,7 @@ impl Counters {
             lag_ms: u64::try_from(lag_ms).unwrap_or(0),
             newest_sent_ms: self.newest_sent_ms.load(Relaxed),
             failing: self.failing.load(Relaxed),
+            restarts: self.restarts.load(Relaxed),
         }
     }
 }

@@ -24,13 +24,14 @@ use stoa_daemon::error_chain;
 use stoa_exchange::remote_write::Version;
 use stoa_model::TimestampMs;
 use stoa_tsdb::{Cursor, Follower};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, ClientError, complaint};
 use super::figures::{Counters, TargetFigures, add};
 use super::message::{Message, descriptions, halves, messages};
+use super::relabel::relabelled;
 use crate::config::RemoteWriteConfig;
 use crate::store::Store;
 
@@ -54,6 +55,10 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// How long until it is tried again to begin when the store takes nothing.
 const BEGIN_AGAIN: Duration = Duration::from_secs(5);
+
+/// The wait after passing on broke the first time, and the longest; having run for so long counts as whole.
+const BROKEN_WAIT_MIN: Duration = Duration::from_secs(1);
+const BROKEN_WAIT_MAX: Duration = Duration::from_secs(60);
 
 const SAMPLES_WRITTEN: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-samples-written");
@@ -91,11 +96,9 @@ impl Target {
         self.counters.read(self.name(), store, now_ms)
     }
 
-    /// Passes on what is appended to a store until told to stop.
+    /// Passes on what is appended to a store until told to stop. Where that breaks, which is a bug, it is
+    /// begun again from what is delivered, after a wait; nothing else ends with it.
     pub async fn keep(self, store: Store, stop: CancellationToken) {
-        let now = Instant::now();
-        let version = self.config.version;
-        let wait = self.config.backoff_min;
         let too_late = {
             let stop = stop.clone();
             async move {
@@ -103,20 +106,57 @@ impl Target {
                 tokio::time::sleep(STOP_WAIT).await;
             }
         };
-        let mut sending = Sending {
-            target: self,
-            store,
-            stop,
-            version,
-            wait,
-            saved: now,
-            described: None,
-            said: None,
+        let passing_on = || {
+            let mut sending = Sending {
+                target: self.clone(),
+                store: store.clone(),
+                stop: stop.clone(),
+                version: self.config.version,
+                wait: self.config.backoff_min,
+                saved: Instant::now(),
+                described: None,
+                said: None,
+                lost: 0,
+            };
+            async move { while sending.run().await == Ended::Again {} }
         };
         tokio::select! {
-            () = async { while sending.run().await == Ended::Again {} } => {}
+            () = again_when_broken(self.name(), &self.counters, &stop, passing_on) => {}
             () = too_late => {}
         }
+    }
+}
+
+/// Runs what `make` makes to its end; where it panics, another after a wait that doubles while that goes
+/// on. Dropped, it ends what runs.
+async fn again_when_broken<F>(
+    target: &str,
+    counters: &Counters,
+    stop: &CancellationToken,
+    mut make: impl FnMut() -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut wait = BROKEN_WAIT_MIN;
+    loop {
+        let begun = Instant::now();
+        let mut task = JoinSet::new();
+        task.spawn(make());
+        match task.join_next().await {
+            Some(Err(error)) if error.is_panic() => {}
+            _ => return,
+        }
+        add(&counters.restarts, 1);
+        counters.failing.store(true, Relaxed);
+        if begun.elapsed() >= BROKEN_WAIT_MAX {
+            wait = BROKEN_WAIT_MIN;
+        }
+        let wait_s = wait.as_secs();
+        tracing::error!(target, wait_s, "passing on samples broke and is begun again after a wait");
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        wait = (wait * 2).min(BROKEN_WAIT_MAX);
     }
 }
 
@@ -176,6 +216,8 @@ struct Sending {
     described: Option<Instant>,
     /// When it was last logged that requests are dropped.
     said: Option<Instant>,
+    /// How many lost samples were logged.
+    lost: u64,
 }
 
 impl Sending {
@@ -262,8 +304,10 @@ impl Sending {
             let samples_max = target.config.samples_max;
             let most = samples_max.saturating_mul(REQUESTS_PER_READ);
             let followed = store.read_on(&mut follower, most);
+            let (series, left_out) = relabelled(&target.config.relabel, followed.series);
+            add(&target.counters.samples_filtered, left_out);
             let prepared = Prepared {
-                messages: messages(version, &followed.series, samples_max, store.metadata()),
+                messages: messages(version, &series, samples_max, store.metadata()),
                 cursor: followed.cursor,
                 is_all: followed.is_all,
                 newest_ms: followed.max_t,
@@ -336,6 +380,7 @@ impl Sending {
             let spread = rand::rng().random_range(0.5..=1.0);
             let wait = after.map_or(self.wait.mul_f64(spread), |after| after.max(self.wait));
             self.wait = (self.wait * 2).min(self.target.config.backoff_max);
+            self.save_if_due().await;
             if !self.pause(wait).await {
                 return Delivery::Stopped;
             }
@@ -423,16 +468,27 @@ impl Sending {
         Delivery::Done
     }
 
+    /// Saves the cursor, and says what was lost since it was last said.
     async fn save_if_due(&mut self) {
         if self.saved.elapsed() < SAVE_EVERY {
             return;
         }
         self.saved = Instant::now();
-        let store = self.store.clone();
-        let saved = tokio::task::spawn_blocking(move || store.save_cursors()).await;
-        if let Ok(Err(error)) = saved {
+        let (store, name) = (self.store.clone(), self.target.name().to_owned());
+        let looked = tokio::task::spawn_blocking(move || {
+            let lost = store.follower(&name).map_or(0, |follower| follower.samples_lost);
+            (store.save_cursors(), lost)
+        });
+        let Ok((saved, lost)) = looked.await else { return };
+        if let Err(error) = saved {
             // The next call tries again; a restart before it sends some samples twice.
             tracing::debug!(error = error_chain(&error), "cannot save a cursor");
+        }
+        let samples = lost.saturating_sub(self.lost);
+        if samples > 0 {
+            self.lost = lost;
+            let target = self.target.name();
+            tracing::warn!(target, samples, "samples were dropped before they could be passed on");
         }
     }
 
@@ -502,6 +558,52 @@ mod tests {
         }
         check(One, 415, None, Verdict::Refused);
         check(Two, 415, None, Verdict::OtherVersion);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_breaks_is_begun_again_after_a_wait_and_counted() {
+        let (counters, stop) = (Counters::default(), CancellationToken::new());
+        let begun = Instant::now();
+        let mut times = Vec::new();
+        let make = || {
+            times.push(begun.elapsed().as_secs());
+            let number = times.len();
+            async move {
+                match number {
+                    // One that ran for long before it broke is not waited for long.
+                    9 => tokio::time::sleep(Duration::from_secs(100)).await,
+                    11 => return,
+                    _ => tokio::task::yield_now().await,
+                }
+                panic!("on purpose");
+            }
+        };
+        again_when_broken("a", &counters, &stop, make).await;
+        assert_eq!(times, [0, 1, 3, 7, 15, 31, 63, 123, 183, 284, 286]);
+        assert_eq!(counters.restarts.load(Relaxed), 10);
+        assert!(counters.failing.load(Relaxed));
+        // And not when the collector stops.
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stop.cancel();
+        };
+        let breaks = || async { panic!("on purpose") };
+        tokio::join!(again_when_broken("a", &counters, &stop, breaks), ends);
+        assert_eq!(counters.restarts.load(Relaxed), 11);
+        // Nor does it outlive the one who waits for it.
+        let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+        let mut alive = Some(alive);
+        let never = || {
+            let alive = alive.take();
+            async move {
+                std::future::pending::<()>().await;
+                drop(alive);
+            }
+        };
+        let stop = CancellationToken::new();
+        let kept = again_when_broken("a", &counters, &stop, never);
+        assert!(tokio::time::timeout(Duration::from_secs(1), kept).await.is_err());
+        assert!(gone.await.is_err());
     }
 
     #[test]

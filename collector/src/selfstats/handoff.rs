@@ -25,6 +25,7 @@ impl Page {
                     (Some(("outcome", "rejected")), target.samples_rejected as f64),
                     (Some(("outcome", "lost")), target.samples_lost as f64),
                     (Some(("outcome", "orphaned")), target.samples_orphaned as f64),
+                    (Some(("outcome", "filtered")), target.samples_filtered as f64),
                 ]
             },
         );
@@ -41,7 +42,7 @@ impl Page {
                 ]
             },
         );
-        let of_one: [OfOne; 7] = [
+        let of_one: [OfOne; 8] = [
             (
                 counter,
                 "stoa_collector_handoff_samples_retried_total",
@@ -59,6 +60,12 @@ impl Page {
                 "stoa_collector_handoff_log_damaged_total",
                 "Damaged places of the log passed over for a target.",
                 |target| target.log_damaged as f64,
+            ),
+            (
+                counter,
+                "stoa_collector_handoff_restarts_total",
+                "How often passing on to a target broke and was begun again.",
+                |target| target.restarts as f64,
             ),
             (
                 MetricKind::Gauge,

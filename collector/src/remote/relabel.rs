@@ -1,0 +1,186 @@
+//! Which series a target gets, under which labels: its `write_relabel_configs`, with Prometheus's meaning.
+
+use std::borrow::Cow;
+
+use stoa_model::Labels;
+use stoa_tsdb::FollowedSeries;
+
+use crate::config::{RelabelAction, RelabelRule};
+
+/// The series that are left, under their new labels; and how many samples those held that are not.
+pub(super) fn relabelled(
+    rules: &[RelabelRule],
+    series: Vec<FollowedSeries>,
+) -> (Vec<FollowedSeries>, u64) {
+    if rules.is_empty() {
+        return (series, 0);
+    }
+    let mut left_out = 0;
+    let mut kept = Vec::with_capacity(series.len());
+    for FollowedSeries { labels, samples, histograms } in series {
+        match relabel(rules, labels) {
+            Some(labels) => kept.push(FollowedSeries { labels, samples, histograms }),
+            None => left_out += (samples.len() + histograms.len()) as u64,
+        }
+    }
+    (kept, left_out)
+}
+
+/// The labels after all rules; `None` when the series is left out, or nothing of its labels is left.
+fn relabel(rules: &[RelabelRule], labels: Labels) -> Option<Labels> {
+    let mut labels = labels;
+    for rule in rules {
+        let RelabelRule { regex, target_label, replacement, .. } = rule;
+        match rule.action {
+            RelabelAction::Keep if !regex.is_match(&value_of(rule, &labels)) => return None,
+            RelabelAction::Drop if regex.is_match(&value_of(rule, &labels)) => return None,
+            RelabelAction::Keep | RelabelAction::Drop => {}
+            RelabelAction::LabelKeep => labels = labels.retain(|label| regex.is_match(&label.name)),
+            RelabelAction::LabelDrop => {
+                labels = labels.retain(|label| !regex.is_match(&label.name));
+            }
+            RelabelAction::Replace => {
+                let replaced = {
+                    let value = value_of(rule, &labels);
+                    regex.captures(&value).map(|captures| {
+                        let (mut name, mut value) = (String::new(), String::new());
+                        captures.expand(target_label, &mut name);
+                        captures.expand(replacement, &mut value);
+                        (name, value)
+                    })
+                };
+                if let Some((name, value)) = replaced.filter(|(name, _)| is_name(name)) {
+                    labels = labels.with(&name, &value);
+                }
+            }
+        }
+    }
+    (!labels.is_empty()).then_some(labels)
+}
+
+/// What a rule looks at: the values of its labels, one after the other.
+fn value_of<'a>(rule: &RelabelRule, labels: &'a Labels) -> Cow<'a, str> {
+    match rule.source_labels.as_slice() {
+        [] => Cow::Borrowed(""),
+        [name] => Cow::Borrowed(labels.get(name).unwrap_or("")),
+        names => {
+            let values: Vec<&str> =
+                names.iter().map(|name| labels.get(name).unwrap_or("")).collect();
+            Cow::Owned(values.join(&rule.separator))
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    text.starts_with(is_first) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn rules(text: &str) -> Vec<RelabelRule> {
+        let text = format!(
+            "[[remote_write]]\nurl = \"http://h/w\"\nwrite_relabel_configs = [{}]",
+            text.trim()
+        );
+        let config = Config::parse(Path::new("c.toml"), &text).unwrap();
+        config.remote_write.into_iter().next().unwrap().relabel
+    }
+
+    fn labels(text: &str) -> Labels {
+        let pairs = text.split('|').filter(|pair| !pair.is_empty());
+        Labels::from_pairs(pairs.map(|pair| pair.split_once('=').unwrap())).unwrap()
+    }
+
+    /// What becomes of labels, `-` when they are left out.
+    #[track_caller]
+    fn check(given: &str, text: &str, expected: &str) {
+        let found = relabel(&rules(text), labels(given));
+        assert_eq!(found, (expected != "-").then(|| labels(expected)), "{given} by {text}");
+    }
+
+    #[test]
+    fn series_are_chosen_by_the_whole_value() {
+        let drop = |regex: &str| {
+            format!("{{ source_labels = ['a'], regex = '{regex}', action = 'drop' }}")
+        };
+        let keep = |regex: &str| {
+            format!("{{ source_labels = ['a'], regex = '{regex}', action = 'keep' }}")
+        };
+        check("a=foo|b=bar", &drop(".*o.*"), "-");
+        check("a=foo", &drop("no-match"), "a=foo");
+        check("a=foo", &drop("f|o"), "a=foo");
+        check("a=x\ny", &drop("x.y"), "-");
+        check("a=foo", &keep("no-match"), "-");
+        check("a=foo", &keep("f.*"), "a=foo");
+        check("b=bar", &keep("f.*"), "-");
+        check("b=bar", &keep(""), "b=bar");
+        let both =
+            "{ source_labels = ['a', 'b'], separator = '/', regex = 'x/y', action = 'keep' }";
+        check("a=x|b=y", both, "a=x|b=y");
+        check("a=x|b=z", both, "-");
+        let after = format!("{}, {{ target_label = 'd', replacement = 'x' }}", drop(".*o.*"));
+        check("a=foo", &after, "-");
+    }
+
+    #[test]
+    fn labels_are_chosen_by_the_whole_name() {
+        check("a=foo|b1=bar|b2=baz", "{ regex = '(b.*)', action = 'labelkeep' }", "b1=bar|b2=baz");
+        check("a=foo|b1=bar|b2=baz", "{ regex = '(b.*)', action = 'labeldrop' }", "a=foo");
+        check("a=foo|ab=bar", "{ regex = 'a', action = 'labeldrop' }", "ab=bar");
+        check("a=foo", "{ regex = 'a', action = 'labeldrop' }", "-");
+    }
+
+    #[test]
+    fn labels_are_set_from_what_matched() {
+        let replace = |from: &str, regex: &str, to: &str, with: &str| {
+            format!(
+                "{{ source_labels = [{from}], regex = '{regex}', target_label = '{to}', \
+                 replacement = '{with}' }}"
+            )
+        };
+        let given = "a=foo|b=bar|c=baz";
+        check(
+            given,
+            &replace("'a'", "f(.*)", "d", "ch${1}-ch${1}"),
+            "a=foo|b=bar|c=baz|d=choo-choo",
+        );
+        let first = replace("'a', 'b'", "f(.*);(.*)r", "a", "b${1}${2}m");
+        let second = replace("'c', 'a'", "(b).*b(.*)ba(.*)", "d", "$1$2$2$3");
+        check(given, &format!("{first}, {second}"), "a=boobam|b=bar|c=baz|d=boooom");
+        check("a=boo", &replace("'a'", "f", "b", "bar"), "a=boo");
+        let dashed = "some-([^-]+)-([^,]+)";
+        let value = "a=some-name-value";
+        check(value, &replace("'a'", dashed, "${1}", "${2}"), "a=some-name-value|name=value");
+        check(value, &replace("'a'", dashed, "${1}", "${3}"), value);
+        check("a=some-name-0", &replace("'a'", dashed, "${3}", "${1}"), "a=some-name-0");
+        check("a=some-name-0", &replace("'a'", dashed, "${2}", "${1}"), "a=some-name-0");
+        // To nothing is to remove; the default takes the whole value along.
+        check("a=foo|b=bar", &replace("'a'", "foo", "b", ""), "a=foo");
+        check("a=foo", "{ source_labels = ['a'], target_label = 'b' }", "a=foo|b=foo");
+        check("a=foo", "{ target_label = 'b', replacement = 'x' }", "a=foo|b=x");
+        let path = replace("'t'", "(?:.+,|^)path:(/[^,]+).*", "p", "${1}");
+        let job = replace("'t'", "(?:.+,|^)job:([^,]+).*", "job", "${1}");
+        let tags = "t=path:/secret,job:some-job,x";
+        check(tags, &format!("{path}, {job}"), &format!("{tags}|p=/secret|job=some-job"));
+        // A group ends where it is told to, or where no letter, digit or _ follows.
+        check("a=foo", &replace("'a'", "f(.*)", "d", "$1x-$$"), "a=foo|d=-$");
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let series = |name: &str, n: i64| FollowedSeries {
+            labels: labels(&format!("__name__={name}")),
+            samples: (0..n).map(|t| (t, 0.0)).collect(),
+            histograms: Vec::new(),
+        };
+        let rules = rules("{ source_labels = ['__name__'], regex = 'a|c', action = 'keep' }");
+        let (kept, left_out) = relabelled(&rules, vec![series("a", 1), series("b", 7)]);
+        assert_eq!((kept, left_out), (vec![series("a", 1)], 7));
+    }
+}
