@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use stoa_daemon::unix_ms;
 use stoa_model::TimestampMs;
+use tokio::time::Instant;
 
 use super::super::asker::{Asker, Panels, RANGES};
 use super::super::child::Running;
@@ -66,9 +67,10 @@ pub(super) async fn measure(
     say("a day: filling Stoa");
     let (load, samples) = apart(&store_dir(&stoa_dir), move |dir, stop| {
         let load = Load::open(&asked)?;
-        let mut teller = Teller::new(load.ticks);
+        let (mut teller, began) = (Teller::new(load.ticks), Instant::now());
         let samples = fill::backfill(dir, &load, end_ms, &mut |number| {
-            teller.tell(number, String::new);
+            let told = (number + 1) * load.all_series() as u64;
+            teller.tell(number, || rate("Stoa", told, began));
             stop.check()
         })?;
         Ok((load, samples))
@@ -182,6 +184,11 @@ impl Answers {
     }
 }
 
+/// What is being filled, and how fast.
+fn rate(name: &str, samples: u64, began: Instant) -> String {
+    format!("{name}, {:.0} samples/s", samples as f64 / began.elapsed().as_secs_f64().max(1e-3))
+}
+
 /// Has promtool make Prometheus's blocks, two hours at a time.
 async fn blocks(
     promtool: &Path,
@@ -193,9 +200,12 @@ async fn blocks(
     std::fs::create_dir_all(&data)?;
     let file = dir.join("lines");
     let mut lines = Lines::openmetrics(load, end_ms);
+    let (mut teller, began) = (Teller::new(load.ticks), Instant::now());
     while let Some(block) = lines.next_block() {
         tokio::fs::write(&file, block).await?;
         create_blocks(promtool, &file, &data, &dir.join("promtool.words")).await?;
+        teller
+            .tell(lines.ticks_told().saturating_sub(1), || rate("Prometheus", lines.count, began));
     }
     Ok(())
 }
@@ -222,8 +232,12 @@ pub(super) async fn create_blocks(
 /// When it does not take them.
 pub(super) async fn import(peer: &Peer, load: &Load, end_ms: TimestampMs) -> anyhow::Result<u64> {
     let mut lines = Lines::text(load, end_ms);
+    let (mut teller, began) = (Teller::new(load.ticks), Instant::now());
     while let Some(part) = lines.next_part() {
         peer.import(part).await?;
+        teller.tell(lines.ticks_told().saturating_sub(1), || {
+            rate(peer.kind.name(), lines.count, began)
+        });
     }
     Ok(lines.count)
 }

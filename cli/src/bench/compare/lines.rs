@@ -65,6 +65,11 @@ impl Lines {
         (!out.is_empty()).then_some(out)
     }
 
+    /// Ticks told so far.
+    pub(super) fn ticks_told(&self) -> u64 {
+        self.told as u64
+    }
+
     fn tick(&mut self, out: &mut String) {
         let Some(t) = self.times.get(self.told) else { return };
         let before = out.len();
