@@ -262,6 +262,11 @@ impl Page {
                 tsdb.tier_histograms,
             ),
             (
+                "stoa_collector_tsdb_tier_samples_left_out_total",
+                "Samples that came when others of their window were gone and lie between these: tiers leave them out.",
+                tsdb.tier_samples_left_out,
+            ),
+            (
                 "stoa_collector_tsdb_compactions_total",
                 "Merges of blocks into longer ones.",
                 tsdb.compactions,

@@ -128,10 +128,12 @@ impl Storage for StoreView {
             start_ms: stretch.start_ms,
             end_ms: stretch.end_ms,
         });
-        let series = found
-            .series
-            .into_iter()
-            .map(|series| RolledUpSeries { labels: series.labels, rollups: series.rollups });
+        let series = found.series.into_iter().map(|series| RolledUpSeries {
+            labels: series.labels,
+            timestamps: series.timestamps,
+            values: series.values,
+            rollups: series.rollups,
+        });
         Ok(Some(RolledUp {
             series: series.collect(),
             window_ms,

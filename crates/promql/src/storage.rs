@@ -47,12 +47,12 @@ pub struct HistogramSeries {
     pub samples: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
-/// Series as rollups, of some windows or of single samples.
+/// Series as rollups of some windows, or as samples where they are there and as rollups elsewhere.
 #[derive(Clone, Debug)]
 pub struct RolledUp {
     /// In any order.
     pub series: Vec<RolledUpSeries>,
-    /// The window all rollups fit into, milliseconds; 1 when they are single samples.
+    /// The window all rollups fit into, milliseconds; 1 when samples were asked for.
     pub window_ms: i64,
     /// Where they are of longer windows than that, because nothing finer is left. What is answered from
     /// these the answer tells.
@@ -63,11 +63,15 @@ pub struct RolledUp {
     pub samples: usize,
 }
 
-/// One stored series; its rollups are in order of time and apart from each other.
+/// One stored series: samples and rollups, each in order of time and all apart from each other.
 #[derive(Clone, Debug)]
 pub struct RolledUpSeries {
     /// The series' labels.
     pub labels: Labels,
+    /// When there were samples, if they were read as such; timestamps ascend strictly.
+    pub timestamps: Arc<[TimestampMs]>,
+    /// These, as many.
+    pub values: Vec<f64>,
     /// A rollup of a window `end - window < t ≤ end`, where `end` is a multiple of the window.
     pub rollups: Vec<Rollup>,
 }

@@ -43,7 +43,7 @@ pub(crate) use self::index::{Index, IndexCache};
 pub(crate) use self::merge::{MergeError, merge};
 pub(crate) use self::meta::{LEVEL_HEAD, Meta, TierMeta};
 pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
-pub(crate) use self::sink::{Plan, Sink, leftovers};
+pub(crate) use self::sink::{Draft, Plan, Sink, leftovers};
 use self::spare::Spare;
 pub(crate) use self::symbols::SymbolsBuilder;
 use self::tombstones::Kept;

@@ -57,6 +57,8 @@ pub(crate) struct Head {
     next_ref: u32,
     shared: Shared,
     max_t: TimestampMs,
+    /// No sample is before it.
+    floor_t: TimestampMs,
     pub(crate) marks: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -115,6 +117,7 @@ impl Head {
             next_ref: 0,
             shared: Shared::default(),
             max_t: TimestampMs::MIN,
+            floor_t: TimestampMs::MAX,
             marks: BTreeMap::new(),
         }
     }
@@ -390,13 +393,14 @@ impl Head {
         };
         for sample in histograms {
             self.make_room_for_histograms();
-            let Self { groups, refs, options, shared, max_t, .. } = self;
+            let Self { groups, refs, options, shared, max_t, floor_t, .. } = self;
             let Some(Some(group)) = groups.get_mut(place as usize) else { return foreign };
             if sample.t_ms < max_t.saturating_sub(options.out_of_order_ms) {
                 counts.too_old += 1;
                 continue;
             }
             *max_t = (*max_t).max(sample.t_ms);
+            *floor_t = (*floor_t).min(sample.t_ms);
             match refs.get(sample.series).filter(|found| found.group == place) {
                 Some(found) => group.push_histogram(found.slot, sample, options, shared, counts),
                 None => foreign += 1,
@@ -432,6 +436,7 @@ impl Head {
                 continue;
             }
             self.max_t = self.max_t.max(row.t_ms);
+            self.floor_t = self.floor_t.min(row.t_ms);
             let Self { refs, options, shared, .. } = self;
             foreign += group.push(place, row, refs, options, shared, &mut counts);
         }
@@ -586,6 +591,18 @@ impl Head {
         for group in self.groups.iter_mut().flatten() {
             group.drop_sealed(&is_in_block);
         }
+        self.renew_floor();
+    }
+
+    /// A time that no sample is before, at little cost: the first sample's as long as no more than the
+    /// newest ones were taken since blocks were cut. The end of time when there are none.
+    pub(crate) fn floor_t(&self) -> TimestampMs {
+        self.floor_t
+    }
+
+    /// To be called when the head is as a start found it, too: what was brought back is not looked at.
+    pub(crate) fn renew_floor(&mut self) {
+        self.floor_t = self.first_t().unwrap_or(TimestampMs::MAX);
     }
 
     /// The first timestamp there is.

@@ -8,8 +8,9 @@
 //!
 //! Minutes are made of samples, hours of minutes. A block is made once its span is over; it is
 //! **stale** when something was added to or deleted from its span since, and is made again. It is **sealed**
-//! once something it was made of is gone: then it is what there is, and only deletions change it.
-//! Both are empty files beside the block's own, so that they are durable before what causes them.
+//! over the time of which something it was made of is gone: there it is what is left of that, is read with
+//! what is still there or came since, and is made again of both. Both are files beside the block's own, so
+//! that they are durable before what causes them.
 //!
 //! Native histograms have no rollups.
 //!
@@ -17,16 +18,20 @@
 //! series.
 
 mod build;
+mod gone;
 mod held;
 mod plan;
+mod unite;
 mod window;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::build::build;
-pub(crate) use self::held::{TierBlock, Tiers, open_tiers};
+pub(crate) use self::build::{Old, build};
+pub(crate) use self::gone::Gone;
+pub(crate) use self::held::{Marks, TierBlock, Tiers, open_tiers, seal};
 pub(crate) use self::plan::{Job, Samples, Source, World, due, is_rolled_up, remake, source};
-pub(crate) use self::window::{ceil, roll};
+pub(crate) use self::unite::Found;
+pub(crate) use self::window::{ceil, floor, roll};
 use crate::Options;
 
 const MINUTE_MS: i64 = 60_000;

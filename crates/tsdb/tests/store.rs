@@ -22,6 +22,8 @@ mod lifecycle;
 mod matching;
 #[path = "store/mutations.rs"]
 mod mutations;
+#[path = "store/sealed.rs"]
+mod sealed;
 #[path = "store/sectors.rs"]
 mod sectors;
 #[path = "store/tiers.rs"]

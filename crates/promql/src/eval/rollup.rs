@@ -175,7 +175,7 @@ impl Evaluator<'_> {
             self.check_cancelled()?;
             let mut column = Column::empty(steps.count);
             for (step, range) in ranges.iter().enumerate() {
-                if let Some(value) = value_over(&series.rollups, known, *range) {
+                if let Some(value) = series.value_over(known, *range) {
                     column.set_float(step, value);
                 }
             }
@@ -205,7 +205,11 @@ impl Evaluator<'_> {
         let held = rolled_up.coarser.iter().filter(|coarser| coarser.window_ms > lookback);
         let held: Vec<Coarser> = held.copied().collect();
         let series = rolled_up.series.into_iter().map(|series| {
-            let samples = match hints.made {
+            if series.rollups.is_empty() {
+                let RolledUpSeries { labels, timestamps, values, .. } = series;
+                return Series { labels, timestamps, values };
+            }
+            let mut samples = match hints.made {
                 Use::Newest => newest_samples(&series, &held, lookback),
                 Use::Samples | Use::Range { .. } => {
                     let each = series.rollups.iter();
@@ -213,6 +217,10 @@ impl Evaluator<'_> {
                         .collect()
                 }
             };
+            samples.extend(series.timestamps.iter().copied().zip(series.values));
+            // Two sorted runs.
+            samples.sort_by_key(|(t, _)| *t);
+            samples.dedup_by_key(|(t, _)| *t);
             let (timestamps, values): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
             Series { labels: series.labels, timestamps: timestamps.into(), values }
         });
@@ -252,14 +260,25 @@ impl Evaluator<'_> {
     }
 }
 
-fn value_over(rollups: &[Rollup], known: Known, range: Moved) -> Option<f64> {
-    let from = rollups.partition_point(|rollup| rollup.last_t <= range.start);
-    let to = rollups.partition_point(|rollup| rollup.last_t <= range.end);
-    let mut fold = RollupFold::default();
-    for rollup in rollups.get(from..to)? {
-        fold.push(rollup);
+impl RolledUpSeries {
+    fn value_over(&self, known: Known, range: Moved) -> Option<f64> {
+        let from = self.rollups.partition_point(|rollup| rollup.last_t <= range.start);
+        let to = self.rollups.partition_point(|rollup| rollup.last_t <= range.end);
+        let rollups = self.rollups.get(from..to)?;
+        let from = self.timestamps.partition_point(|t| *t <= range.start);
+        let to = self.timestamps.partition_point(|t| *t <= range.end);
+        let times = self.timestamps.get(from..to)?;
+        let mut samples = times.iter().zip(self.values.get(from..to)?).peekable();
+        let mut fold = RollupFold::default();
+        for rollup in rollups {
+            while let Some((t, v)) = samples.next_if(|(t, _)| **t < rollup.first_t) {
+                fold.push(&Rollup::of(*t, *v));
+            }
+            fold.push(rollup);
+        }
+        samples.for_each(|(t, v)| fold.push(&Rollup::of(*t, *v)));
+        known.value(&fold.finish()?, range)
     }
-    known.value(&fold.finish()?, range)
 }
 
 /// The first and last sample of each rollup, and a stale marker where one is known. Of windows longer than
@@ -283,6 +302,8 @@ fn newest_samples(
             hold(&mut samples, (rollup.first_t, rollup.first), rollup.last_t, lookback);
             samples.push((rollup.last_t, rollup.last));
             let next = series.rollups.get(at + 1).map_or(TimestampMs::MAX, |next| next.first_t);
+            let sample = series.timestamps.partition_point(|t| *t <= rollup.last_t);
+            let next = series.timestamps.get(sample).map_or(next, |sample| next.min(*sample));
             let end = rollup.last_t.saturating_add(coarser.window_ms).min(next);
             if !rollup.is_ended {
                 hold(&mut samples, (rollup.last_t, rollup.last), end, lookback);

@@ -238,7 +238,15 @@ impl<'a> Sink<'a> {
     }
 
     /// Makes it durable and gives it its name; `None`, and nothing left, when it has no sample.
-    pub(crate) fn finish(mut self) -> Result<Option<Block>, BlockError> {
+    pub(crate) fn finish(self) -> Result<Option<Block>, BlockError> {
+        let disk = self.disk;
+        let Some(draft) = self.draft()? else { return Ok(None) };
+        let dir = draft.publish(disk, &[])?;
+        Ok(Some(Block::open(disk, &dir)?))
+    }
+
+    /// Makes it durable under its temporary name; `None`, and nothing left, when it has no sample.
+    pub(crate) fn draft(mut self) -> Result<Option<Draft>, BlockError> {
         self.meta.chunks_bytes = self.chunks.finish()?;
         if self.meta.samples == 0 {
             self.disk.remove_dir_all(&self.tmp)?;
@@ -254,9 +262,39 @@ impl<'a> Sink<'a> {
         }
         self.disk.sync_dir(&self.tmp)?;
         let dir = self.blocks_dir.join(&self.name);
-        self.disk.rename(&self.tmp, &dir)?;
-        self.disk.sync_dir(self.blocks_dir)?;
-        Ok(Some(Block::open(self.disk, &dir)?))
+        Ok(Some(Draft { tmp: self.tmp, dir }))
+    }
+}
+
+/// A block that is whole and durable, and does not count yet: a start removes it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    tmp: PathBuf,
+    dir: PathBuf,
+}
+
+impl Draft {
+    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<Block, BlockError> {
+        Block::open(disk, &self.tmp)
+    }
+
+    /// Gives it its name, with more files beside its own; durable when this returns. Says its directory.
+    pub(crate) fn publish(
+        self,
+        disk: &dyn Disk,
+        beside: &[(&str, Vec<u8>)],
+    ) -> io::Result<PathBuf> {
+        for (name, bytes) in beside {
+            let mut file = disk.create(&self.tmp.join(name))?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+        }
+        if !beside.is_empty() {
+            disk.sync_dir(&self.tmp)?;
+        }
+        disk.rename(&self.tmp, &self.dir)?;
+        disk.sync_dir(self.dir.parent().unwrap_or(&self.dir))?;
+        Ok(self.dir)
     }
 }
 

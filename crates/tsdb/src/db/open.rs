@@ -71,7 +71,8 @@ impl Db {
             // What cannot be removed is removed by the next start or checkpoint.
             drop(files.keep_only(&named));
         }
-        let Replay { head, recovery, sequence, checkpoint_damaged, .. } = replay;
+        let Replay { mut head, recovery, sequence, checkpoint_damaged, .. } = replay;
+        head.renew_floor();
         let whole_since = whole::of_mark(head.marks.get(whole::KEY))
             .unwrap_or_else(|| whole::of_blocks(&covered, options.block_ms(), now_ms));
         log.continue_after(sequence, recovery.damaged + recovery.torn > 0);

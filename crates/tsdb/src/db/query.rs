@@ -212,9 +212,8 @@ impl Db {
 /// The blocks that overlap a range, with those of tiers whose samples are gone.
 fn overlapping_or_older(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
     let mut blocks = overlapping(state, start, end);
-    let is_wanted = |held: &&Arc<TierBlock>| {
-        held.is_sealed() && held.overlaps(start, end) && !held.block.is_damaged()
-    };
+    let is_wanted =
+        |held: &&Arc<TierBlock>| held.is_sealed_in(start, end) && !held.block.is_damaged();
     let held = state.tiers.blocks.iter().filter(is_wanted);
     blocks.extend(held.map(|held| Arc::clone(&held.block)));
     blocks

@@ -1,19 +1,23 @@
 //! Reading rollups: blocks of tiers, and samples where there are none.
 //!
-//! Each stretch of time is read from one kind of place. A block of a tier that is stale, or whose span
-//! may have late samples in the head, is not read while the samples are there.
+//! Each stretch of time is read from one kind of place: a block of a tier that has all there is and fits,
+//! else the samples. Where something of these is gone it is a **zone**: what is there and what tiers have of
+//! what is gone are read both, and told as one.
+
+mod parts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use stoa_model::{Labels, Matcher, Rollup, TimestampMs};
 
+use self::parts::{Part, Zone};
 use super::Db;
 use crate::block::BlockQuery;
-use crate::tier::{TierBlock, ceil, roll};
+use crate::tier::{Found, TierBlock, ceil, floor, roll};
 use crate::{SelectError, Tier};
 
-/// Samples are read and rolled up this much at a time.
+/// Samples that are rolled up at once are read this much at a time.
 const PIECE_MS: i64 = 2 * 3_600_000;
 
 /// What a rollup counts against a limit of samples: it takes as much memory.
@@ -25,8 +29,7 @@ pub enum Resolution {
     /// Of the windows of this tier, all of them: of this tier or a finer one where it has them, of
     /// samples elsewhere; of a coarser one where both are gone.
     Window(Tier),
-    /// Samples, each as a rollup of its own, where they are there; where they have been deleted for
-    /// their age, of the finest tier that has them.
+    /// Samples where they are there; where they are gone, rollups of the finest tier that has them.
     Finest,
 }
 
@@ -43,12 +46,16 @@ pub struct Rollups {
     pub samples_kept_ms: i64,
 }
 
-/// One series; its rollups are in order of time and apart from each other.
+/// One series: samples and rollups, at least one, each in order of time and all apart from each other.
 #[derive(Clone, Debug)]
 pub struct RollupSeries {
     /// The series' labels.
     pub labels: Labels,
-    /// At least one.
+    /// When there were samples, milliseconds since the epoch, if [`Resolution::Finest`] was asked for.
+    pub timestamps: Arc<[TimestampMs]>,
+    /// These, as many.
+    pub values: Vec<f64>,
+    /// Rollups.
     pub rollups: Vec<Rollup>,
 }
 
@@ -63,13 +70,6 @@ pub struct Stretch {
     pub end_ms: TimestampMs,
 }
 
-/// A part of the time asked for, `start < t ≤ end`, and the block that has it if it is no samples'.
-struct Part {
-    start: TimestampMs,
-    end: TimestampMs,
-    held: Option<Arc<TierBlock>>,
-}
-
 impl Db {
     /// The series all matchers hold for that have something from `start_ms` to `end_ms`, both included,
     /// as rollups: of all windows that reach into that time. `None` when no tier has any of it that is
@@ -80,16 +80,17 @@ impl Db {
     pub fn select_rollups(
         &self,
         matchers: &[Matcher],
-        (start_ms, end_ms): (TimestampMs, TimestampMs),
+        range: (TimestampMs, TimestampMs),
         resolution: Resolution,
         series_max: usize,
         samples_max: usize,
     ) -> Result<Option<Rollups>, SelectError> {
-        let parts = self.parts(start_ms, end_ms, resolution);
-        if parts.iter().all(|part| part.held.is_none()) {
+        let (parts, zones) = self.parts(range, resolution);
+        if parts.iter().all(|part| part.held.is_none()) && zones.is_empty() {
             return Ok(None);
         }
         let mut gather = Gather {
+            resolution,
             places: HashMap::new(),
             series: Vec::new(),
             samples: 0,
@@ -97,96 +98,47 @@ impl Db {
             samples_max,
         };
         let mut stretches: Vec<Stretch> = Vec::new();
-        for part in &parts {
+        let mut rest = parts.as_slice();
+        let mut zones = zones.iter().peekable();
+        while let Some((part, behind)) = rest.split_first() {
+            if let Some(zone) = zones.next_if(|zone| zone.start < part.end && part.start < zone.end)
+            {
+                let within = rest.partition_point(|part| part.start < zone.end);
+                let (own, behind) = rest.split_at(within);
+                stretches.extend(self.gather_zone(matchers, own, zone, &mut gather)?);
+                rest = behind;
+                continue;
+            }
+            rest = behind;
             let Some(held) = &part.held else {
-                self.gather_samples(matchers, part, resolution, &mut gather)?;
+                self.gather_samples(matchers, part, &mut gather)?;
                 continue;
             };
-            self.gather_rollups(matchers, part, held, &mut gather)?;
-            match stretches.last_mut() {
-                Some(last) if last.tier == held.tier && last.end_ms == part.start => {
-                    last.end_ms = part.end;
-                }
-                _ => stretches.push(Stretch {
-                    tier: held.tier,
-                    start_ms: part.start,
-                    end_ms: part.end,
-                }),
-            }
+            let each = |labels, rollups: Vec<Rollup>| {
+                gather.count(rollups.len().saturating_mul(SAMPLES_PER_ROLLUP))?;
+                gather.add(labels, Found { rollups, ..Found::default() })
+            };
+            self.each_rollups(matchers, held, (part.start, part.end), each)?;
+            stretches.push(Stretch { tier: held.tier, start_ms: part.start, end_ms: part.end });
         }
         let samples = gather.samples;
-        let mut series = gather.finish();
-        if let Resolution::Window(tier) = resolution {
-            for series in &mut series {
-                let mut windows = Vec::new();
-                roll(
-                    std::mem::take(&mut series.rollups).into_iter(),
-                    tier.window_ms(),
-                    &mut windows,
-                );
-                series.rollups = windows.into_iter().map(|(_, rollup)| rollup).collect();
-            }
-        }
         let samples_kept_ms = self.options.retention_ms;
-        Ok(Some(Rollups { series, stretches, samples, samples_kept_ms }))
+        let stretches = joined(stretches);
+        Ok(Some(Rollups { series: gather.finish(), stretches, samples, samples_kept_ms }))
     }
 
-    /// Cuts the time asked for into parts, in order.
-    fn parts(&self, start: TimestampMs, end: TimestampMs, resolution: Resolution) -> Vec<Part> {
-        let state = self.state();
-        if state.tiers.blocks.is_empty() {
-            return Vec::new();
-        }
-        let head_first = state.head.first_t().unwrap_or(i64::MAX);
-        let spans = state.tiers.blocks.iter().map(|held| held.span());
-        let blocks = state.blocks.iter().map(|block| (block.meta.first_t, block.meta.last_t));
-        let (oldest, newest) =
-            spans.chain(blocks).fold((head_first, state.head.max_t()), |(low, high), (a, b)| {
-                (low.min(a), high.max(b))
-            });
-        let coarsest = match resolution {
-            Resolution::Window(tier) => tier.window_ms(),
-            Resolution::Finest => 1,
-        };
-        let floor = |t: TimestampMs, ms| ceil(t.saturating_add(1), ms).saturating_sub(ms);
-        let all = Part {
-            start: floor(start.max(oldest).saturating_sub(1), coarsest),
-            end: ceil(end.min(newest), coarsest),
-            held: None,
-        };
-        if all.start >= all.end {
-            return Vec::new();
-        }
-        let mut parts = vec![all];
-        let is_fit = |tier: &Tier| matches!(resolution, Resolution::Window(most) if *tier <= most);
-        // Of those that fit the coarsest first: it is the least to read. Of what is left the finest.
-        let fit = Tier::ALL.into_iter().rev().filter(is_fit);
-        let left = Tier::ALL.into_iter().filter(|tier| !is_fit(tier));
-        for tier in fit.chain(left) {
-            for held in state.tiers.of(tier) {
-                let is_whole = !held.is_stale() && held.span().1 < head_first;
-                if held.is_sealed() || (is_fit(&tier) && is_whole) {
-                    carve(&mut parts, held);
-                }
-            }
-        }
-        parts.sort_by_key(|part| part.start);
-        parts
-    }
-
-    fn gather_rollups(
+    /// The rollups of a block whose windows reach into `start < t ≤ end`, series by series.
+    fn each_rollups(
         &self,
         matchers: &[Matcher],
-        part: &Part,
         held: &TierBlock,
-        gather: &mut Gather,
+        (start, end): (TimestampMs, TimestampMs),
+        mut each: impl FnMut(Labels, Vec<Rollup>) -> Result<(), SelectError>,
     ) -> Result<(), SelectError> {
         let block = &held.block;
         let Some(index) = self.index(block) else { return Ok(()) };
-        // Windows that reach into the part.
-        let window_ms = held.tier.window_ms();
-        let start = part.start.saturating_add(1);
-        let mut query = BlockQuery::new(block, &index, start, ceil(part.end, window_ms));
+        let end = ceil(end, held.tier.window_ms());
+        let mut query = BlockQuery::new(block, &index, start.saturating_add(1), end);
         let Some(numbers) = self.whole(block, query.find(matchers)) else { return Ok(()) };
         let mut windows = Vec::new();
         for number in numbers {
@@ -194,8 +146,7 @@ impl Db {
             let Some(series) = series else { continue };
             windows.clear();
             self.counters.damaged_chunks(query.rollups(&series.place, &mut windows));
-            gather.add(series.labels, windows.iter().map(|(_, rollup)| *rollup))?;
-            gather.count(windows.len().saturating_mul(SAMPLES_PER_ROLLUP))?;
+            each(series.labels, windows.iter().map(|(_, rollup)| *rollup).collect())?;
         }
         Ok(())
     }
@@ -204,61 +155,153 @@ impl Db {
         &self,
         matchers: &[Matcher],
         part: &Part,
-        resolution: Resolution,
         gather: &mut Gather,
     ) -> Result<(), SelectError> {
+        let piece_ms = match gather.resolution {
+            Resolution::Finest => i64::MAX,
+            Resolution::Window(_) => PIECE_MS,
+        };
         let mut start = part.start;
         while start < part.end {
-            let end = part.end.min(start.saturating_add(PIECE_MS));
+            let end = part.end.min(start.saturating_add(piece_ms));
             let left = gather.samples_max.saturating_sub(gather.samples);
             let first = start.saturating_add(1);
             for series in self.select(matchers, first, end, gather.series_max, left)? {
                 gather.count(series.values.len())?;
-                let samples = series.timestamps.iter().zip(&series.values);
-                let samples = samples.map(|(t, v)| Rollup::of(*t, *v));
-                match resolution {
-                    Resolution::Finest => {
-                        gather.count(series.values.len() * (SAMPLES_PER_ROLLUP - 1))?;
-                        gather.add(series.labels, samples)?;
-                    }
-                    Resolution::Window(tier) => {
-                        let mut windows = Vec::new();
-                        roll(samples, tier.window_ms(), &mut windows);
-                        gather.add(series.labels, windows.iter().map(|(_, rollup)| *rollup))?;
-                    }
-                }
+                let (times, values) = (series.timestamps, series.values);
+                gather.add(series.labels, Found { times, values, rollups: Vec::new() })?;
             }
             start = end;
         }
         Ok(())
     }
-}
 
-/// Gives a block the free time that lies in its span.
-fn carve(parts: &mut Vec<Part>, held: &Arc<TierBlock>) {
-    let (start, end) = held.span();
-    let mut cut = Vec::with_capacity(parts.len() + 2);
-    for part in parts.drain(..) {
-        let (from, to) = (part.start.max(start), part.end.min(end));
-        if part.held.is_some() || from >= to {
-            cut.push(part);
-            continue;
+    /// Reads what there is of a zone, whose parts are given, and with it what tiers have of what is gone;
+    /// says where these were needed.
+    fn gather_zone(
+        &self,
+        matchers: &[Matcher],
+        parts: &[Part],
+        zone: &Zone,
+        gather: &mut Gather,
+    ) -> Result<Vec<Stretch>, SelectError> {
+        let mut all = Zoned { series_max: gather.series_max, ..Zoned::default() };
+        for (at, part) in parts.iter().enumerate() {
+            // Windows are told whole.
+            let start = if at == 0 { part.start.min(zone.start) } else { part.start };
+            let is_last = at + 1 == parts.len();
+            let end = if is_last { part.end.max(zone.end) } else { part.end };
+            if let Some(held) = &part.held {
+                self.each_rollups(matchers, held, (start, end), |labels, rollups| {
+                    gather.count(rollups.len().saturating_mul(SAMPLES_PER_ROLLUP))?;
+                    all.of(labels)?.rollups.extend(rollups);
+                    Ok(())
+                })?;
+            } else if self.has_samples(start, end) {
+                let left = gather.samples_max.saturating_sub(gather.samples);
+                let first = start.saturating_add(1);
+                for series in self.select(matchers, first, end, gather.series_max, left)? {
+                    gather.count(series.values.len())?;
+                    all.of(series.labels)?.push(series.timestamps, series.values);
+                }
+            }
         }
-        let free = [(part.start, from), (to, part.end)];
-        let free = free.into_iter().filter(|(start, end)| start < end);
-        cut.extend(free.map(|(start, end)| Part { start, end, held: None }));
-        cut.push(Part { start: from, end: to, held: Some(Arc::clone(held)) });
+        all.series.iter_mut().for_each(|(_, found)| set_apart(&mut found.rollups));
+        let has_any = !all.series.is_empty();
+        let mut stretches = Vec::new();
+        for tier in Tier::ALL {
+            let layers = || zone.layers.iter().filter(|layer| layer.held.tier == tier);
+            let mut coarser: HashMap<Labels, Vec<Rollup>> = HashMap::new();
+            for layer in layers() {
+                let span = (layer.start, layer.end);
+                self.each_rollups(matchers, &layer.held, span, |labels, rollups| {
+                    gather.count(rollups.len().saturating_mul(SAMPLES_PER_ROLLUP))?;
+                    coarser.entry(labels).or_default().extend(rollups);
+                    Ok(())
+                })?;
+            }
+            let window_ms = tier.window_ms();
+            let (mut first, mut last) = (TimestampMs::MAX, TimestampMs::MIN);
+            for (labels, mut rollups) in coarser {
+                set_apart(&mut rollups);
+                all.of(labels)?.unite(&rollups, window_ms, |kept| {
+                    (first, last) = (first.min(kept.first_t), last.max(kept.last_t));
+                });
+            }
+            let needed = if has_any {
+                (floor(first.saturating_sub(1), window_ms), ceil(last, window_ms))
+            } else {
+                (TimestampMs::MIN, TimestampMs::MAX)
+            };
+            let (from, to) = (parts.first(), parts.last());
+            let asked = from.zip(to).map_or(needed, |(from, to)| (from.start, to.end));
+            stretches.extend(layers().filter_map(|layer| {
+                let start_ms = layer.start.max(asked.0).max(needed.0);
+                let end_ms = layer.end.min(asked.1).min(needed.1);
+                (start_ms < end_ms).then_some(Stretch { tier, start_ms, end_ms })
+            }));
+        }
+        for (labels, found) in all.series {
+            gather.add(labels, found)?;
+        }
+        Ok(stretches)
     }
-    *parts = cut;
 }
 
-/// Collects the rollups of series, and refuses to collect more than was asked for.
-struct Gather {
+/// Those side by side as one, in order of time.
+fn joined(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+    stretches.sort_by_key(|stretch| (stretch.start_ms, stretch.tier));
+    let mut joined: Vec<Stretch> = Vec::with_capacity(stretches.len());
+    for next in stretches {
+        match joined.last_mut() {
+            Some(last) if last.tier == next.tier && next.start_ms <= last.end_ms => {
+                last.end_ms = last.end_ms.max(next.end_ms);
+            }
+            _ => joined.push(next),
+        }
+    }
+    joined
+}
+
+/// The series of a zone.
+#[derive(Default)]
+struct Zoned {
     places: HashMap<Labels, usize>,
-    series: Vec<RollupSeries>,
+    series: Vec<(Labels, Found)>,
+    series_max: usize,
+}
+
+impl Zoned {
+    fn of(&mut self, labels: Labels) -> Result<&mut Found, SelectError> {
+        let place = match self.places.get(&labels) {
+            Some(place) => *place,
+            None => {
+                self.series.push((labels.clone(), Found::default()));
+                self.places.insert(labels, self.series.len() - 1);
+                self.series.len() - 1
+            }
+        };
+        let too_many = SelectError::TooManySeries { max: self.series_max };
+        let found = self.series.get_mut(place).filter(|_| place < self.series_max);
+        found.map(|(_, found)| found).ok_or(too_many)
+    }
+}
+
+/// Collects series, and refuses to collect more than was asked for.
+struct Gather {
+    resolution: Resolution,
+    places: HashMap<Labels, usize>,
+    series: Vec<Gathered>,
     samples: usize,
     series_max: usize,
     samples_max: usize,
+}
+
+struct Gathered {
+    labels: Labels,
+    /// Samples, part after part.
+    runs: Vec<(Arc<[TimestampMs]>, Vec<f64>)>,
+    rollups: Vec<Rollup>,
 }
 
 impl Gather {
@@ -270,12 +313,8 @@ impl Gather {
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        labels: Labels,
-        rollups: impl ExactSizeIterator<Item = Rollup>,
-    ) -> Result<(), SelectError> {
-        if rollups.len() == 0 {
+    fn add(&mut self, labels: Labels, found: Found) -> Result<(), SelectError> {
+        if found.times.is_empty() && found.rollups.is_empty() {
             return Ok(());
         }
         let place = match self.places.get(&labels) {
@@ -284,23 +323,51 @@ impl Gather {
                 return Err(SelectError::TooManySeries { max: self.series_max });
             }
             None => {
-                self.series.push(RollupSeries { labels: labels.clone(), rollups: Vec::new() });
+                let labels_of = labels.clone();
+                self.series.push(Gathered {
+                    labels: labels_of,
+                    runs: Vec::new(),
+                    rollups: Vec::new(),
+                });
                 self.places.insert(labels, self.series.len() - 1);
                 self.series.len() - 1
             }
         };
-        if let Some(series) = self.series.get_mut(place) {
-            series.rollups.extend(rollups);
+        let Some(series) = self.series.get_mut(place) else { return Ok(()) };
+        match self.resolution {
+            Resolution::Window(tier) if !found.times.is_empty() => {
+                let mut windows = Vec::new();
+                roll(found.pieces(), tier.window_ms(), &mut windows);
+                series.rollups.extend(windows.into_iter().map(|(_, rollup)| rollup));
+            }
+            Resolution::Window(_) => series.rollups.extend(found.rollups),
+            Resolution::Finest => {
+                series.rollups.extend(found.rollups);
+                if !found.times.is_empty() {
+                    series.runs.push((found.times, found.values));
+                }
+            }
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Vec<RollupSeries> {
-        for series in &mut self.series {
+    fn finish(self) -> Vec<RollupSeries> {
+        let resolution = self.resolution;
+        let series = self.series.into_iter().map(|mut series| {
             set_apart(&mut series.rollups);
-        }
-        self.series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        self.series
+            if let Resolution::Window(tier) = resolution {
+                let mut windows = Vec::new();
+                roll(series.rollups.iter().copied(), tier.window_ms(), &mut windows);
+                series.rollups = windows.into_iter().map(|(_, rollup)| rollup).collect();
+            }
+            let mut samples = Found::default();
+            series.runs.into_iter().for_each(|(times, values)| samples.push(times, values));
+            let (labels, rollups) = (series.labels, series.rollups);
+            RollupSeries { labels, timestamps: samples.times, values: samples.values, rollups }
+        });
+        let mut series: Vec<RollupSeries> = series.collect();
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        series
     }
 }
 

@@ -76,6 +76,9 @@ pub struct Stats {
     /// Series of native histograms met when blocks of tiers were made, counted once per block of
     /// samples: they have no rollups.
     pub tier_histograms: u64,
+    /// Samples that came when others of their window were gone already and lie between those: nobody can
+    /// tell whether they are of these, and tiers leave them out. At most so many.
+    pub tier_samples_left_out: u64,
     /// What there is of each tier, those that are empty too, the finest first.
     pub tiers: Vec<TierStats>,
     /// Bytes of the blocks that were merged.
@@ -135,6 +138,7 @@ pub(super) struct Counters {
     pub(super) compactions: AtomicU64,
     pub(super) blocks_not_rolled_up: AtomicU64,
     pub(super) tier_histograms: AtomicU64,
+    pub(super) tier_samples_left_out: AtomicU64,
     pub(super) compactions_failed: AtomicU64,
     pub(super) compaction_bytes_in: AtomicU64,
     pub(super) compaction_bytes_out: AtomicU64,
@@ -201,6 +205,7 @@ impl Db {
             compactions_failed: counters.compactions_failed.load(Relaxed),
             blocks_not_rolled_up: counters.blocks_not_rolled_up.load(Relaxed),
             tier_histograms: counters.tier_histograms.load(Relaxed),
+            tier_samples_left_out: counters.tier_samples_left_out.load(Relaxed),
             tiers: Tier::ALL.into_iter().map(|tier| TierStats::of(tier, &state.tiers)).collect(),
             compaction_bytes_in: counters.compaction_bytes_in.load(Relaxed),
             compaction_bytes_out: counters.compaction_bytes_out.load(Relaxed),

@@ -1,8 +1,9 @@
 //! Tiers: made beside compaction, kept in step with what happens to samples.
 //!
-//! What changes a span marks its blocks of tiers stale before it does so, durably; what deletes samples for
-//! their age seals them. A block is put in the place of others only if what it was made of is still all
-//! there is: what came meanwhile makes it be made again.
+//! What changes a span marks its blocks of tiers stale before it does so, durably; what deletes samples
+//! seals them over the time these had. A block gets its name, and with it counts after a start, only if what
+//! it was made of is still all there is: what came meanwhile makes it be made again. Both are looked at and
+//! changed with `maintenance` held.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,10 +16,11 @@ use stoa_wal::disk::create_dir_durable;
 use super::compact::{Compaction, Retries};
 use super::{Db, Deletion};
 use crate::DbError;
-use crate::block::{Block, BlockError, BlockQuery, Plan, TierMeta};
+use crate::block::{Block, BlockError, BlockQuery, Draft, Plan, TierMeta};
 use crate::bytes::Malformed;
 use crate::tier::{
-    self, Job, Samples, Source, Tier, TierBlock, Tiers, World, due, is_rolled_up, remake,
+    self, Job, Marks, Old, Samples, Source, Tier, TierBlock, Tiers, World, due, is_rolled_up,
+    remake,
 };
 
 /// Level of a tier's blocks: compressed as hard as merged ones.
@@ -135,11 +137,7 @@ impl Db {
     ) -> Result<(), DbError> {
         let tiers = self.state().tiers.clone();
         for held in tiers.blocks.iter().filter(|held| !held.block.tombstones.is_empty()) {
-            let source = if held.is_sealed() {
-                Source::Tier(held.tier)
-            } else {
-                tier::source(held.tier, &self.options)
-            };
+            let source = tier::source(held.tier, &self.options);
             self.make_tier(now_ms, &remake(held.tier, source, held), done)?;
         }
         Ok(())
@@ -163,48 +161,44 @@ impl Db {
         let tiers = self.state().tiers.clone();
         let damaged = tiers.blocks.iter();
         for held in damaged.filter(|held| sequences.contains(&held.block.meta.sequence)) {
-            if held.is_sealed() {
+            if held.marks().gone.is_empty() {
+                held.block.set_damaged();
+            } else {
+                // What is lost of the rest is there to be made again.
+                self.set_stale(held)?;
                 let job = remake(held.tier, Source::Tier(held.tier), held);
                 self.make_tier(now_ms, &job, &mut Compaction::default())?;
-            } else {
-                held.block.set_damaged();
             }
         }
         self.set_damaged_tiers_aside().map(drop)
     }
 
-    fn tier_sources(&self, job: &Job) -> (Vec<Arc<Block>>, bool) {
+    fn tier_sources(&self, job: &Job) -> Sources {
         let state = self.state();
         let first = job.start.saturating_add(1);
-        match job.source {
+        let held = state.tiers.blocks.iter().filter(|held| held.overlaps(first, job.end));
+        let held: Vec<&Arc<TierBlock>> = held.collect();
+        let marks = held.iter().map(|held| (held.block.meta.sequence, held.marks())).collect();
+        let mut blocks: Vec<Arc<Block>> = match job.source {
             Source::Samples => {
-                let blocks = state.blocks.iter();
-                let wanted = |block: &&Arc<Block>| block.overlaps(first, job.end);
-                (
-                    blocks.filter(wanted).filter(|block| !block.is_damaged()).cloned().collect(),
-                    false,
-                )
+                let blocks = state.blocks.iter().filter(|block| block.overlaps(first, job.end));
+                blocks.filter(|block| !block.is_damaged()).cloned().collect()
             }
             Source::Tier(tier) => {
-                let wanted = |held: &&Arc<TierBlock>| held.overlaps(first, job.end);
-                let held: Vec<_> = state.tiers.of(tier).filter(wanted).cloned().collect();
-                let is_sealed = tier == job.tier && held.iter().all(|held| held.is_sealed());
-                (held.iter().map(|held| Arc::clone(&held.block)).collect(), is_sealed)
+                let wanted = held.iter().filter(|held| held.tier == tier);
+                let wanted = wanted.filter(|held| !held.block.is_damaged());
+                wanted.map(|held| Arc::clone(&held.block)).collect()
             }
-        }
-    }
-
-    /// What is said of the blocks of tiers in a job's span: sealed or stale since they were looked at,
-    /// what is made of them, or in their place, would not say so.
-    fn tier_marks(&self, job: &Job) -> Vec<(u64, bool, bool)> {
-        let state = self.state();
-        let held = state.tiers.blocks.iter();
-        let held = held.filter(|held| held.overlaps(job.start.saturating_add(1), job.end));
-        held.map(|held| {
-            let (is_sealed, is_stale) = held.marks();
-            (held.block.meta.sequence, is_sealed, is_stale)
-        })
-        .collect()
+        };
+        let is_replaced = |held: &&&Arc<TierBlock>| {
+            job.replaces.contains(&held.block.meta.sequence) && !held.block.is_damaged()
+        };
+        let old = held.iter().find(is_replaced).filter(|_| job.source != Source::Tier(job.tier));
+        let old = old.filter(|old| !old.gone().is_empty()).map(|old| {
+            blocks.push(Arc::clone(&old.block));
+            Old { gone: old.gone(), sequence: old.block.meta.sequence }
+        });
+        Sources { blocks, old, marks }
     }
 
     /// False when it was put off.
@@ -216,9 +210,8 @@ impl Db {
     ) -> Result<bool, DbError> {
         let dir = job.tier.dir(&self.dir);
         let error = |source| DbError::Block { path: dir.clone(), source };
-        let marks = self.tier_marks(job);
-        let (sources, is_sealed) = self.tier_sources(job);
-        let bytes_in: u64 = sources.iter().map(|block| block.bytes()).sum();
+        let sources = self.tier_sources(job);
+        let bytes_in: u64 = sources.blocks.iter().map(|block| block.bytes()).sum();
         let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
         if free < bytes_in.saturating_add(self.options.free_bytes_min) {
             done.put_off += 1;
@@ -236,12 +229,13 @@ impl Db {
             covered: Vec::new(),
             parents: job.replaces.clone(),
         };
-        let meta = TierMeta { window_ms: job.tier.window_ms(), is_sealed };
+        let meta = TierMeta { window_ms: job.tier.window_ms(), is_sealed: false };
         let is_interrupted = || self.interrupted.load(Relaxed);
-        let made = tier::build(&*self.disk, &dir, &plan, meta, &sources, &is_interrupted);
+        let (blocks, old) = (&sources.blocks, sources.old.as_ref());
+        let made = tier::build(&*self.disk, &dir, &plan, meta, blocks, old, &is_interrupted);
         let made = made.and_then(|made| {
-            if let Some(block) = &made.block {
-                block.check_index()?;
+            if let Some(draft) = &made.draft {
+                draft.open(&*self.disk)?.check_index()?;
             }
             Ok(made)
         });
@@ -250,33 +244,33 @@ impl Db {
             Ok(made) => made,
             Err(error) => {
                 self.discard(&mut upkeep, &dir, &plan);
-                return self.merge_failed(&dir, &sources, error);
+                return self.merge_failed(&dir, blocks, error);
             }
         };
-        // Samples that came meanwhile are in a block that was not among them.
-        let (now_there, _) = self.tier_sources(job);
-        let is_same = |(a, b): (&Arc<Block>, &Arc<Block>)| Arc::ptr_eq(a, b);
-        let is_same = now_there.len() == sources.len()
-            && now_there.iter().zip(&sources).all(is_same)
-            && self.tier_marks(job) == marks;
-        if !is_same {
+        // From here on nothing comes or goes until it counts.
+        let now_there = self.tier_sources(job);
+        if !now_there.is_same(&sources, job) {
             self.discard(&mut upkeep, &dir, &plan);
             return Ok(false);
         }
-        let new = made.block.as_ref().map(|block| {
-            TierBlock::open(&*self.disk, job.tier, &block.dir)
-                .map(Arc::new)
-                .map_err(io::Error::other)
-        });
-        let new = match new.transpose() {
+        // What is made of it, if that is changed by it, is known to be stale before it is changed.
+        self.settle_tiers_above(job)?;
+        let marks = now_there.marks_of_new(job);
+        let publish = |draft: Draft| {
+            let dir = draft.publish(&*self.disk, &marks.files(sequence)).map_err(error)?;
+            let opened = TierBlock::open(&*self.disk, job.tier, &dir);
+            opened.map(Arc::new).map_err(|what| error(io::Error::other(what)))
+        };
+        let new = match made.draft.map(publish).transpose() {
             Ok(new) => new,
-            Err(source) => {
+            Err(error) => {
                 self.discard(&mut upkeep, &dir, &plan);
-                return Err(error(source));
+                return Err(error);
             }
         };
         self.counters.damaged_chunks(made.damaged);
         self.counters.tier_histograms.fetch_add(made.histograms, Relaxed);
+        self.counters.tier_samples_left_out.fetch_add(made.left_out, Relaxed);
         done.tier_blocks += u64::from(new.is_some());
         let gone: Vec<_> = {
             let mut state = self.state_mut();
@@ -295,12 +289,11 @@ impl Db {
             self.indexes.forget(held.block.meta.sequence);
             upkeep.unsettled.push(held.block.dir.clone());
         }
-        self.settle_tiers_above(job)?;
         self.settle(&mut upkeep)?;
         Ok(true)
     }
 
-    /// What is made of a block that was made anew is to be made anew, too.
+    /// What is made of a block that is made anew is to be made anew, too.
     fn settle_tiers_above(&self, job: &Job) -> Result<(), DbError> {
         if job.source == Source::Tier(job.tier) {
             return Ok(());
@@ -334,22 +327,15 @@ impl Db {
     /// To be called before a block, of samples or of a tier, is removed for good.
     pub(super) fn seal_tiers(&self, block: &Block) -> Result<(), DbError> {
         let tiers = self.state().tiers.clone();
-        let own = block.meta.tier.map(|tier| tier.window_ms);
-        for held in tiers.blocks.iter() {
-            let is_made_of_it = match tier::source(held.tier, &self.options) {
-                Source::Samples => own.is_none(),
-                Source::Tier(finer) => own == Some(finer.window_ms()),
-            };
-            let (first, last) = match own {
-                None => (block.meta.first_t, block.meta.last_t),
-                Some(_) => (block.meta.start.saturating_add(1), block.meta.end),
-            };
-            if is_made_of_it && held.overlaps(first, last) {
-                held.set_sealed(&*self.disk)
-                    .map_err(|source| DbError::Block { path: held.block.dir.clone(), source })?;
-            }
-        }
-        Ok(())
+        let own = Tier::ALL
+            .into_iter()
+            .find(|tier| block.meta.tier.is_some_and(|meta| meta.window_ms == tier.window_ms()));
+        let span = match own {
+            None => (block.meta.first_t.saturating_sub(1), block.meta.last_t),
+            Some(_) => (block.meta.start, block.meta.end),
+        };
+        tier::seal(&*self.disk, &tiers, own, span)
+            .map_err(|(path, source)| DbError::Block { path, source })
     }
 
     /// Takes a block out of its tier; its directory stays.
@@ -440,6 +426,37 @@ impl Db {
             count += 1;
         }
         Ok(count)
+    }
+}
+
+/// What a block of a tier is made of.
+struct Sources {
+    /// With the old one at the end.
+    blocks: Vec<Arc<Block>>,
+    old: Option<Old>,
+    /// What is said of the blocks of all tiers in the span, by sequence number.
+    marks: Vec<(u64, Marks)>,
+}
+
+impl Sources {
+    /// Whether nothing came or went since another look. What is made of the blocks it replaces alone has
+    /// all they have, whatever is said of them now.
+    fn is_same(&self, before: &Self, job: &Job) -> bool {
+        let is_same = |(a, b): (&Arc<Block>, &Arc<Block>)| Arc::ptr_eq(a, b);
+        self.blocks.len() == before.blocks.len()
+            && self.blocks.iter().zip(&before.blocks).all(is_same)
+            && (job.source == Source::Tier(job.tier) || self.marks == before.marks)
+    }
+
+    /// What is to be said of the block made of it.
+    fn marks_of_new(&self, job: &Job) -> Marks {
+        let mut all = Marks::default();
+        for (_, marks) in self.marks.iter().filter(|(own, _)| job.replaces.contains(own)) {
+            all.gone.add_all(&marks.gone);
+            all.is_stale |= marks.is_stale && job.source == Source::Tier(job.tier);
+        }
+        all.gone.bound();
+        all
     }
 }
 

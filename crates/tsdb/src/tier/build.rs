@@ -8,10 +8,10 @@ use std::sync::Arc;
 use stoa_model::{Rollup, TimestampMs};
 use stoa_wal::Disk;
 
-use super::roll;
+use super::{Found, Gone, roll};
 use crate::block::{
-    Block, BlockError, BlockQuery, BlockSeries, Index, MergeError, Plan, Sink, SymbolsBuilder,
-    TierMeta,
+    Block, BlockError, BlockQuery, BlockSeries, Draft, Index, MergeError, Plan, Sink,
+    SymbolsBuilder, TierMeta,
 };
 use crate::bytes::Malformed;
 use crate::select::{Samples, WholeTimes};
@@ -26,11 +26,22 @@ const SERIES_PER_READER: u32 = 1024;
 #[derive(Debug)]
 pub(crate) struct Built {
     /// `None` when there is nothing in the span.
-    pub(crate) block: Option<Block>,
+    pub(crate) draft: Option<Draft>,
     /// Chunks left out because they could not be read.
     pub(crate) damaged: u64,
     /// Series of histograms, which are left out, counted once per block they are in.
     pub(crate) histograms: u64,
+    /// Samples that are new and lie between others that are gone: nobody knows whether they are of these,
+    /// and they are left out.
+    pub(crate) left_out: u64,
+}
+
+/// The block that is made again, the last of the sources: where what it was made of is gone it has what is
+/// left of that.
+#[derive(Clone, Debug)]
+pub(crate) struct Old {
+    pub(crate) gone: Gone,
+    pub(crate) sequence: u64,
 }
 
 /// A group's part of a source.
@@ -43,14 +54,15 @@ struct Stream {
 }
 
 /// Writes a block of a tier of the span `plan.start < t ≤ plan.end`, from blocks in order of rank: of
-/// samples, or of a tier with windows that fit into these. Durable when this returns; after an error the
-/// plan's [`leftovers`](crate::block::leftovers) are to be removed.
+/// samples, or of a tier with windows that fit into these. Durable under its temporary name when this
+/// returns; after an error the plan's [`leftovers`](crate::block::leftovers) are to be removed.
 pub(crate) fn build(
     disk: &dyn Disk,
     dir: &Path,
     plan: &Plan,
     tier: TierMeta,
     sources: &[Arc<Block>],
+    old: Option<&Old>,
     is_interrupted: &dyn Fn() -> bool,
 ) -> Result<Built, MergeError> {
     let mut indexes = Vec::with_capacity(sources.len());
@@ -75,16 +87,18 @@ pub(crate) fn build(
         sources,
         indexes: &indexes,
         numbers: &numbers,
+        old: old.map(|old| (sources.len().saturating_sub(1), old)),
         sink,
         damaged: 0,
         histograms: 0,
+        left_out: 0,
     };
     for (id, parts) in groups {
         build.group(parts, is_interrupted)?;
         build.sink.end_group(id);
     }
-    let Build { sink, damaged, histograms, .. } = build;
-    Ok(Built { block: sink.finish()?, damaged, histograms })
+    let Build { sink, damaged, histograms, left_out, .. } = build;
+    Ok(Built { draft: sink.draft()?, damaged, histograms, left_out })
 }
 
 /// Each text of all sources once; and per source the number each of its texts has now.
@@ -118,9 +132,12 @@ struct Build<'a> {
     sources: &'a [Arc<Block>],
     indexes: &'a [Index],
     numbers: &'a [Vec<u32>],
+    /// With its place among the sources.
+    old: Option<(usize, &'a Old)>,
     sink: Sink<'a>,
     damaged: u64,
     histograms: u64,
+    left_out: u64,
 }
 
 impl<'a> Build<'a> {
@@ -163,6 +180,9 @@ impl<'a> Build<'a> {
             }
             let mut pairs = None;
             let (mut samples, mut rollups) = (Samples::default(), Vec::new());
+            let mut kept = Vec::new();
+            // What the old block cannot have seen.
+            let mut fresh = BTreeSet::new();
             for stream in &mut streams {
                 let Some((number, series)) =
                     stream.head.take_if(|(_, series)| series.labels == labels)
@@ -172,27 +192,44 @@ impl<'a> Build<'a> {
                 if pairs.is_none() {
                     pairs = Some(self.pairs(stream.source, number)?);
                 }
-                if let Some(reader) = readers.get_mut(stream.source) {
-                    let is_tier = self.sources.get(stream.source).map(|block| block.meta.tier);
-                    self.damaged += if is_tier.flatten().is_some() {
-                        reader.rollups(&series.place, &mut rollups)
+                let pair = readers.get_mut(stream.source).zip(self.sources.get(stream.source));
+                if let Some((reader, source)) = pair {
+                    let old = self.old.filter(|(at, _)| *at == stream.source);
+                    self.damaged += if let Some((_, old)) = old {
+                        let damaged = reader.rollups(&series.place, &mut kept);
+                        kept.retain(|(end, _)| self.is_gone(&old.gone, *end));
+                        damaged
                     } else {
-                        reader.samples(&series.place, &mut samples)
+                        let marks = (samples.len(), rollups.len());
+                        let damaged = if source.meta.tier.is_some() {
+                            reader.rollups(&series.place, &mut rollups)
+                        } else {
+                            reader.samples(&series.place, &mut samples)
+                        };
+                        if self.old.is_some_and(|(_, old)| is_new(source, old)) {
+                            fresh.extend(samples.pairs().skip(marks.0).map(|(t, _)| t));
+                            let rollups = rollups.iter().skip(marks.1);
+                            fresh.extend(rollups.map(|(_, rollup)| rollup.first_t));
+                        }
+                        damaged
                     };
                 }
                 stream.advance(&mut readers, self.indexes)?;
             }
+            rollups.sort_by_key(|(end, _)| *end);
+            // Of one instant the one of lower rank counts.
+            let (times, values) = samples.into_columns(&mut whole);
+            let rollups = rollups.into_iter().map(|(_, rollup)| rollup).collect();
+            let mut found = Found { times, values, rollups };
+            kept.sort_by_key(|(end, _)| *end);
+            let kept: Vec<Rollup> = kept.into_iter().map(|(_, rollup)| rollup).collect();
+            let left_out = found.unite(&kept, self.tier.window_ms, |_| {});
+            let times = left_out.times.iter().map(|t| (*t, 1));
+            let each = times.chain(left_out.rollups.iter().map(|r| (r.first_t, r.count)));
+            let new = each.filter(|(t, _)| fresh.contains(t)).map(|(_, samples)| samples);
+            self.left_out += new.sum::<u64>();
             windows.clear();
-            if rollups.is_empty() {
-                // Of one instant the one of lower rank counts.
-                let (times, values) = samples.into_columns(&mut whole);
-                let each = times.iter().zip(&values).map(|(t, v)| Rollup::of(*t, *v));
-                roll(each, self.tier.window_ms, &mut windows);
-            } else {
-                rollups.sort_by_key(|(end, _)| *end);
-                let each = rollups.into_iter().map(|(_, rollup)| rollup);
-                roll(each, self.tier.window_ms, &mut windows);
-            }
+            roll(found.pieces(), self.tier.window_ms, &mut windows);
             let Some(pairs) = pairs.filter(|_| !windows.is_empty()) else { continue };
             let ends: Vec<TimestampMs> = windows.iter().map(|(end, _)| *end).collect();
             let lane = match shared.iter().find(|(known, _)| *known == ends) {
@@ -209,6 +246,10 @@ impl<'a> Build<'a> {
         }
     }
 
+    fn is_gone(&self, gone: &Gone, end: TimestampMs) -> bool {
+        gone.within(end.saturating_sub(self.tier.window_ms), end).next().is_some()
+    }
+
     /// The labels of a source's series as symbols of the new block.
     fn pairs(&self, source: usize, number: u32) -> Result<Vec<(u32, u32)>, MergeError> {
         let missing = || MergeError::Parent(source, Malformed("no symbol of that number"));
@@ -221,6 +262,13 @@ impl<'a> Build<'a> {
             entry.pairs.iter().map(|(name, value)| Some((map(*name)?, map(*value)?))).collect();
         pairs.ok_or_else(missing)
     }
+}
+
+/// Whether a block of samples may have some that the old block was not made of.
+fn is_new(source: &Block, old: &Old) -> bool {
+    let parents = &source.meta.parents;
+    let is_known = |sequence: &u64| *sequence < old.sequence;
+    !is_known(&source.meta.sequence) && (parents.is_empty() || !parents.iter().all(is_known))
 }
 
 impl Stream {

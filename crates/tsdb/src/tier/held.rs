@@ -3,30 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stoa_model::TimestampMs;
 use stoa_wal::Disk;
 
-use super::Tier;
+use super::{Gone, Tier, ceil, floor};
 use crate::block::{Block, BlockError, Meta, TombstonesState};
 use crate::bytes::Malformed;
 use crate::quarantine::set_aside;
 use crate::recovery::Recovery;
 
-/// Names of the empty files that say so of a block.
+/// Names of the files that say so of a block.
 const STALE: &str = "stale";
 const SEALED: &str = "sealed";
+
+/// What is said of a block beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// Its span has been changed since, and it is to be made again.
+    pub(crate) is_stale: bool,
+    /// Where what it was made of is gone.
+    pub(crate) gone: Gone,
+}
+
+impl Marks {
+    /// The files that say so of the block with this sequence number.
+    pub(crate) fn files(&self, sequence: u64) -> Vec<(&'static str, Vec<u8>)> {
+        let stale = self.is_stale.then(|| (STALE, Vec::new()));
+        let sealed = (!self.gone.is_empty()).then(|| (SEALED, self.gone.encode(sequence)));
+        stale.into_iter().chain(sealed).collect()
+    }
+}
 
 /// A block of a tier.
 #[derive(Debug)]
 pub(crate) struct TierBlock {
     pub(crate) tier: Tier,
     pub(crate) block: Arc<Block>,
-    stale: AtomicBool,
-    sealed: AtomicBool,
+    marks: Mutex<Marks>,
 }
 
 impl TierBlock {
@@ -37,17 +52,18 @@ impl TierBlock {
         let block = Block::open(disk, dir)?;
         let meta = block.meta.tier.filter(|meta| meta.window_ms == tier.window_ms());
         let meta = meta.ok_or(Malformed("not a block of this tier"))?;
-        let is_there = |name: &str| disk.exists(&dir.join(name));
-        let is_sealed = meta.is_sealed || is_there(SEALED)?;
+        let span = (block.meta.start, block.meta.end);
+        let sealed = dir.join(SEALED);
+        let mut gone = Gone::default();
+        if meta.is_sealed {
+            gone.add(span.0, span.1);
+        } else if disk.exists(&sealed)? {
+            gone = Gone::decode(&disk.read(&sealed)?, block.meta.sequence, span);
+        }
         // What was deleted is not in it once it is made again.
         let is_lossy = block.tombstones_state == TombstonesState::Lossy;
-        let is_stale = is_lossy || is_there(STALE)?;
-        Ok(Self {
-            tier,
-            stale: AtomicBool::new(is_stale),
-            sealed: AtomicBool::new(is_sealed),
-            block: Arc::new(block),
-        })
+        let is_stale = is_lossy || disk.exists(&dir.join(STALE))?;
+        Ok(Self { tier, marks: Mutex::new(Marks { is_stale, gone }), block: Arc::new(block) })
     }
 
     /// The span it has: `start < t ≤ end`.
@@ -61,37 +77,62 @@ impl TierBlock {
         start < last && end >= first
     }
 
+    pub(crate) fn marks(&self) -> Marks {
+        self.lock().clone()
+    }
+
     /// Whether its span has been changed since, and it is to be made again.
     pub(crate) fn is_stale(&self) -> bool {
-        self.stale.load(Relaxed) && !self.is_sealed()
+        self.lock().is_stale
     }
 
-    /// Whether it is marked sealed, and stale, as its files say.
-    pub(crate) fn marks(&self) -> (bool, bool) {
-        (self.sealed.load(Relaxed), self.stale.load(Relaxed))
+    /// Where what it was made of is gone.
+    pub(crate) fn gone(&self) -> Gone {
+        self.lock().gone.clone()
     }
 
-    /// Whether something it was made of is gone.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed.load(Relaxed)
+    /// Whether something it was made of is gone of the time from `first` to `last`.
+    pub(crate) fn is_sealed_in(&self, first: TimestampMs, last: TimestampMs) -> bool {
+        self.lock().gone.within(first.saturating_sub(1), last).next().is_some()
     }
 
     /// Durable when this returns.
     pub(crate) fn set_stale(&self, disk: &dyn Disk) -> io::Result<()> {
-        if !self.stale.load(Relaxed) && !self.is_sealed() {
+        let mut marks = self.lock();
+        if !marks.is_stale {
             disk.replace(&self.block.dir.join(STALE), &[])?;
-            self.stale.store(true, Relaxed);
+            marks.is_stale = true;
         }
         Ok(())
     }
 
-    /// Durable when this returns.
-    pub(crate) fn set_sealed(&self, disk: &dyn Disk) -> io::Result<()> {
-        if !self.is_sealed() {
-            disk.replace(&self.block.dir.join(SEALED), &[])?;
-            self.sealed.store(true, Relaxed);
+    /// Takes note that something it was made of is about to be gone, `start < t ≤ end`. Durable when this
+    /// returns.
+    pub(crate) fn seal(
+        &self,
+        disk: &dyn Disk,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> io::Result<()> {
+        let (window_ms, span) = (self.tier.window_ms(), self.span());
+        let start = floor(start, window_ms).max(span.0);
+        let end = ceil(end, window_ms).min(span.1);
+        let mut marks = self.lock();
+        if marks.gone.has(start, end) {
+            return Ok(());
         }
+        let mut gone = marks.gone.clone();
+        gone.add(start, end);
+        gone.bound();
+        let bytes = gone.encode(self.block.meta.sequence);
+        disk.replace(&self.block.dir.join(SEALED), &bytes)?;
+        marks.gone = gone;
         Ok(())
+    }
+
+    /// Held for a moment, but while a mark becomes durable: then who asks waits for what is said.
+    fn lock(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,6 +160,30 @@ impl Tiers {
         blocks.sort_by_key(|held| (held.tier, held.span(), held.block.meta.sequence));
         self.blocks = blocks.into();
     }
+}
+
+/// Takes note that what a block of samples, or of a tier, had of `start < t ≤ end` is about to be gone: of
+/// each coarser tier, where none between the two has it. The error, and of what.
+pub(crate) fn seal(
+    disk: &dyn Disk,
+    tiers: &Tiers,
+    own: Option<Tier>,
+    (start, end): (TimestampMs, TimestampMs),
+) -> Result<(), (PathBuf, io::Error)> {
+    for tier in Tier::ALL.into_iter().filter(|tier| Some(*tier) > own) {
+        let between = Tier::ALL.into_iter().filter(|other| Some(*other) > own && *other < tier);
+        let mut had = Gone::default();
+        for (start, end) in between.flat_map(|other| tiers.of(other)).map(|held| held.span()) {
+            had.add(start, end);
+        }
+        for held in tiers.blocks.iter().filter(|held| held.tier == tier) {
+            let span = held.span();
+            for (start, end) in had.without(start.max(span.0), end.min(span.1)) {
+                held.seal(disk, start, end).map_err(|error| (held.block.dir.clone(), error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens the blocks of all tiers: what was left unfinished or has been replaced is removed, what is

@@ -250,11 +250,7 @@ impl<'a> World<'a> {
                 start <= span.0 && span.1 <= end
             };
             let members: Vec<_> = self.tiers.of(tier).filter(within).collect();
-            let is_alike = members.windows(2).all(|pair| match pair {
-                [a, b] => a.is_sealed() == b.is_sealed(),
-                _ => true,
-            });
-            let is_due = members.len() > 1 && is_alike && self.is_closed(end);
+            let is_due = members.len() > 1 && self.is_closed(end);
             if is_due
                 && self.is_complete(tier, start, end)
                 && self.source_is_ready(tier, start, end)

@@ -7,6 +7,11 @@ pub(crate) fn ceil(t: TimestampMs, window_ms: i64) -> TimestampMs {
     t.saturating_sub(1).div_euclid(window_ms).saturating_add(1).saturating_mul(window_ms)
 }
 
+/// The start of the window of this length that begins at `t` or before and ends after it.
+pub(crate) fn floor(t: TimestampMs, window_ms: i64) -> TimestampMs {
+    t.div_euclid(window_ms).saturating_mul(window_ms)
+}
+
 /// Rollups in order of time as those of windows, each with the window's end. None of them may reach
 /// over the end of a window.
 pub(crate) fn roll(

@@ -15,8 +15,8 @@ use crate::{DIR, MINUTE_MS, START, Samples, all, append, files, fill, options, s
 
 /// A disk of which some bytes cannot be read and some files cannot be opened.
 #[derive(Clone, Debug)]
-struct BadDisk {
-    disk: SimDisk,
+pub(crate) struct BadDisk {
+    pub(crate) disk: SimDisk,
     bad: Arc<Mutex<Bad>>,
 }
 
@@ -106,11 +106,34 @@ impl Disk for BadDisk {
 }
 
 impl BadDisk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { disk: SimDisk::new(17), bad: Arc::default() }
     }
 
-    fn open_db(&self, options: Options) -> (Db, Recovery) {
+    /// Does some work on a thread of its own, and something else while it waits for its first read of a
+    /// path with `part` in it.
+    pub(crate) fn meanwhile(
+        &self,
+        part: &'static str,
+        work: impl FnOnce() + Send,
+        meanwhile: impl FnOnce(),
+    ) {
+        let (reached_tx, reached) = channel::<()>();
+        let (open, opened) = channel::<()>();
+        self.bad.lock().unwrap().gate = Some((part, reached_tx, opened));
+        std::thread::scope(|scope| {
+            // Dropped by a panic too.
+            let open = open;
+            scope.spawn(work);
+            // Hung up on by the read that waits.
+            assert!(reached.recv_timeout(Duration::from_secs(30)).is_err());
+            assert!(self.bad.lock().unwrap().gate.is_none(), "nothing was read");
+            meanwhile();
+            drop(open);
+        });
+    }
+
+    pub(crate) fn open_db(&self, options: Options) -> (Db, Recovery) {
         Db::open(Arc::new(self.clone()), Path::new(DIR), options, START).unwrap()
     }
 

@@ -1,0 +1,270 @@
+//! Tiers when something of what they were made of is gone, and samples that are there or come then.
+
+use std::path::Path;
+
+use stoa_model::Matcher;
+use stoa_tsdb::{Db, Options, Resolution, Rollups, Tier};
+use stoa_wal::Disk as _;
+use stoa_wal::disk::{Fault, SimDisk};
+
+use crate::sectors::BadDisk;
+use crate::tiers::{
+    HOUR_MS, Windows, blocks, check, check_all, expected, fill, hour, rolled_up, tiered, work,
+};
+use crate::{DIR, MINUTE_MS, append, open_with, series};
+
+const SEED: u64 = 3;
+
+/// Samples go after five hours; those that come late are taken.
+fn short() -> Options {
+    Options { retention_ms: 5 * HOUR_MS, out_of_order_ms: 48 * HOUR_MS, ..tiered() }
+}
+
+/// Three hours, rolled up, and then gone; what is appended is as late as can be.
+fn aged(disk: &SimDisk) -> Db {
+    let (db, _) = open_with(disk, Options { retention_ms: 5 * HOUR_MS, ..tiered() });
+    fill(&db, SEED, hour(0), hour(3));
+    work(&db, hour(4));
+    append(&db, 7, hour(12), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    work(&db, hour(12));
+    assert!(db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty());
+    db.close().unwrap();
+    open_with(disk, short()).0
+}
+
+/// The same with all samples kept.
+fn model(change: impl Fn(&Db)) -> (Windows, Windows) {
+    let disk = SimDisk::new(2);
+    let options = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..short() };
+    let (db, _) = open_with(&disk, Options { retention_ms: 400 * 24 * HOUR_MS, ..options });
+    fill(&db, SEED, hour(0), hour(3));
+    change(&db);
+    (expected(&db, Tier::Minute), expected(&db, Tier::Hour))
+}
+
+fn without_now(mut windows: Windows) -> Windows {
+    windows.retain(|(key, _), _| !key.contains("now"));
+    windows
+}
+
+#[track_caller]
+fn check_both(db: &Db, (minutes, hours): &(Windows, Windows), case: &str) {
+    check(&without_now(rolled_up(db, Tier::Minute)), minutes, case);
+    check(&without_now(rolled_up(db, Tier::Hour)), hours, case);
+}
+
+fn finest(db: &Db, name: &str, from: i64, to: i64) -> Rollups {
+    let matchers = [Matcher::equal("__name__", name)];
+    let read = db.select_rollups(&matchers, (from, to), Resolution::Finest, 99, 1 << 30);
+    read.unwrap().unwrap_or_default()
+}
+
+/// A series of its own; one more behind the last of an hour, and one where nothing was.
+fn late(db: &Db) {
+    let late = series(db, 0, "__name__=late,host=a");
+    for t in (hour(0) + 7_000..hour(2)).step_by(30_000) {
+        append(db, 0, t, &[(late, (t % 7_001) as f64)]);
+    }
+    let load = series(db, 0, "__name__=load,host=a");
+    for t in [hour(1) - 3, hour(1) + 5 * MINUTE_MS] {
+        append(db, 0, t, &[(load, 9.0)]);
+    }
+}
+
+#[test]
+fn samples_that_come_when_the_others_are_gone_are_seen_and_stay() {
+    let disk = SimDisk::new(1);
+    let db = aged(&disk);
+    check_both(&db, &model(|_| {}), "before");
+    late(&db);
+    let all = model(late);
+    check_both(&db, &all, "in the head");
+    db.sync().unwrap();
+    drop(db);
+    disk.crash();
+    let (db, _) = open_with(&disk, short());
+    db.maintain(hour(12)).unwrap();
+    check_both(&db, &all, "in a block");
+    assert!(blocks(&db)[0].1 > 0 && blocks(&db)[1].1 > 0, "stale: {:?}", blocks(&db));
+    // What is there is answered as it is.
+    let read = finest(&db, "late", hour(0) + 1, hour(3));
+    let [series] = read.series.as_slice() else { panic!("{read:?}") };
+    assert_eq!((series.timestamps.len(), series.rollups.len()), (240, 0));
+    assert_eq!(series.values[0], ((hour(0) + 7_000) % 7_001) as f64);
+    for n in 0..3 {
+        db.maintain(hour(12) + n * MINUTE_MS).unwrap();
+        assert!(!db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty(), "it waits");
+    }
+    drop(db);
+    disk.crash();
+    let (db, recovery) = open_with(&disk, short());
+    assert_eq!(recovery.damaged, 0);
+    work(&db, hour(12));
+    assert!(blocks(&db).iter().all(|(_, stale)| *stale == 0), "{:?}", blocks(&db));
+    check_both(&db, &all, "made again");
+    db.maintain(hour(12)).unwrap();
+    assert!(db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty(), "it has gone");
+    check_both(&db, &all, "gone");
+    let stats = db.stats();
+    assert_eq!((stats.blocks_not_rolled_up, stats.tier_samples_left_out), (0, 0));
+}
+
+#[test]
+fn what_is_sent_again_counts_once_and_what_cannot_be_told_is_counted() {
+    let disk = SimDisk::new(1);
+    let db = aged(&disk);
+    // All of one series and a third of another, as they were.
+    let again = |db: &Db| {
+        let source = SimDisk::new(3);
+        let (whole, _) =
+            open_with(&source, Options { retention_ms: 400 * 24 * HOUR_MS, ..short() });
+        fill(&whole, SEED, hour(0), hour(3));
+        for (name, keep) in [("load", 1), ("bytes_total", 3)] {
+            let matchers = [Matcher::equal("__name__", name), Matcher::equal("host", "b")];
+            let found = whole.select(&matchers, 0, hour(4), 9, 1 << 30).unwrap();
+            let target = series(db, 1, &format!("__name__={name},host=b"));
+            let samples = found[0].timestamps.iter().zip(&found[0].values).step_by(keep);
+            for (t, v) in samples {
+                append(db, 1, *t, &[(target, *v)]);
+            }
+        }
+        db.sync().unwrap();
+    };
+    again(&db);
+    let all = model(|_| {});
+    for case in ["in the head", "in blocks", "made again", "once more"] {
+        check_both(&db, &all, case);
+        if case == "once more" {
+            again(&db);
+        }
+        db.maintain(hour(12)).unwrap();
+        if case != "in the head" {
+            work(&db, hour(12) + 20 * MINUTE_MS);
+        }
+    }
+    check_both(&db, &all, "gone");
+    // Between samples that are gone.
+    let before = db.stats().tier_samples_left_out;
+    append(&db, 0, hour(2) - 25_003, &[(series(&db, 0, "__name__=constant,host=a"), 7.5)]);
+    work(&db, hour(12) + 40 * MINUTE_MS);
+    check_both(&db, &all, "left out");
+    db.maintain(hour(13)).unwrap();
+    assert_eq!(db.stats().tier_samples_left_out, before + 1);
+    assert_eq!(db.stats().blocks_not_rolled_up, 0);
+}
+
+/// Eleven hours, a part of which is damaged before it is merged with the rest; what there was.
+fn one_damaged(disk: &SimDisk, damage: impl FnOnce(&Path)) -> (Db, (Windows, Windows), usize) {
+    let (db, _) = open_with(disk, tiered());
+    for t in (hour(0) + 10_000..=hour(11)).step_by(10_000) {
+        append(&db, 1, t, &[(series(&db, 1, "__name__=a"), (t % 7_000_000) as f64)]);
+        if t % (10 * MINUTE_MS) == 0 && t < hour(11) {
+            work(&db, t);
+        }
+    }
+    let windows = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
+    let samples = db.select(&[], 0, i64::MAX, 9, 1 << 30).unwrap()[0].values.len();
+    db.close().unwrap();
+    let names = disk.list(&Path::new(DIR).join("blocks")).unwrap();
+    assert!(names.len() > 10, "{names:?}");
+    damage(&Path::new(DIR).join("blocks").join(&names[4]));
+    (open_with(disk, tiered()).0, windows, samples)
+}
+
+#[test]
+fn good_days_beside_a_damaged_one_are_seen_as_they_are() {
+    let disk = SimDisk::new(4);
+    let (db, windows, samples) = one_damaged(&disk, |block| {
+        let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(40).for_each(|byte| *byte ^= 4);
+        disk.corrupt(&block.join("index"), flip).unwrap();
+        disk.corrupt(&block.join("spare"), flip).unwrap();
+    });
+    drop(db.compact(hour(22)));
+    db.maintain(hour(22)).unwrap();
+    for n in 1..4 {
+        work(&db, hour(22) + n * 20 * MINUTE_MS);
+    }
+    assert_eq!(db.stats().blocks_quarantined, 1);
+    assert!(blocks(&db)[0].0 < 5, "one of all: {:?}", blocks(&db));
+    check_both(&db, &windows, "all of it");
+    let read = finest(&db, "a", 0, hour(12));
+    let [series] = read.series.as_slice() else { panic!("{read:?}") };
+    // Half an hour, at most, is minutes: blocks end just before a window does.
+    assert!((1..=31).contains(&series.rollups.len()), "{}", series.rollups.len());
+    let rolled_up: u64 = series.rollups.iter().map(|rollup| rollup.count).sum();
+    assert_eq!(series.timestamps.len() + usize::try_from(rolled_up).unwrap(), samples);
+    let [stretch] = read.stretches.as_slice() else { panic!("{:?}", read.stretches) };
+    assert!(stretch.end_ms - stretch.start_ms <= 31 * MINUTE_MS, "{stretch:?}");
+    // It costs what the samples cost, with those of two windows of which some are gone.
+    let cost = series.timestamps.len() + 5 * series.rollups.len();
+    assert!((cost..=cost + 12).contains(&read.samples), "{} {cost}", read.samples);
+}
+
+/// Late samples come while their block is made, and the power goes at every step after that.
+#[test]
+fn a_block_counts_only_when_it_has_all_there_is() {
+    let disk = BadDisk::new();
+    let without = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..short() };
+    let (db, _) = disk.open_db(without);
+    fill(&db, 5, hour(0), hour(1));
+    // Nothing but tiers is left to make.
+    work(&db, hour(2));
+    append(&db, 0, hour(0) + 5_003, &[(series(&db, 0, "__name__=load,host=a"), 9.0)]);
+    db.close().unwrap();
+    let image = disk.disk.snapshot();
+    let mut steps = 0;
+    for step in 0.. {
+        let case = format!("cut at {step}");
+        disk.disk.restore(&image);
+        let (db, _) = disk.open_db(short());
+        let mut before = 0;
+        let compact = || drop(db.compact(hour(2) + 20 * MINUTE_MS));
+        disk.meanwhile("/blocks/", compact, || {
+            assert_eq!(db.maintain(hour(2) + 20 * MINUTE_MS).unwrap().blocks_written, 1);
+            before = disk.disk.ops();
+            disk.disk.fail_at(step, Fault::Halt);
+        });
+        let is_over = disk.disk.ops() - before <= step;
+        drop(db);
+        disk.disk.crash();
+        let (db, recovery) = disk.open_db(short());
+        assert_eq!(recovery.damaged, 0, "{case}: {:?}", recovery.damage);
+        let (minutes, hours) = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
+        check_all(&db, &minutes, &hours, &case);
+        work(&db, hour(3));
+        check_all(&db, &minutes, &hours, &case);
+        steps += 1;
+        if is_over {
+            break;
+        }
+    }
+    assert!(steps > 10, "{steps}");
+}
+
+/// Minutes go while the hours made of them are made one.
+#[test]
+fn what_is_said_of_a_block_while_it_is_merged_is_said_of_the_merged_one() {
+    let disk = BadDisk::new();
+    let options =
+        Options { retention_ms: 5 * HOUR_MS, minute_retention_ms: 6 * HOUR_MS, ..tiered() };
+    let (db, _) = disk.open_db(options.clone());
+    fill(&db, 5, hour(0), hour(3));
+    let hours = expected(&db, Tier::Hour);
+    work(&db, hour(4));
+    assert_eq!(blocks(&db), [(6, 0), (3, 0)]);
+    append(&db, 7, hour(40), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    db.close().unwrap();
+    let (db, _) = disk.open_db(options.clone());
+    let compact = || drop(db.compact(hour(40)));
+    disk.meanwhile("/tiers/1h", compact, || {
+        assert!(db.maintain(hour(40)).unwrap().blocks_deleted > 6);
+    });
+    drop(db);
+    disk.disk.crash();
+    let (db, _) = disk.open_db(options);
+    assert!(blocks(&db)[0].0 == 0 && blocks(&db)[1].0 < 3, "{:?}", blocks(&db));
+    check(&without_now(rolled_up(&db, Tier::Hour)), &hours, "hours");
+    let read = finest(&db, "load", 0, hour(4));
+    assert_eq!(read.series.len(), 2, "of two hosts: {:?}", read.stretches);
+    assert!(read.series.iter().all(|series| series.rollups.len() == 3));
+}
