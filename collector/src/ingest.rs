@@ -43,7 +43,7 @@ use clocks::{Clocks, Moment, Odd, Standing};
 const FRAMES_WAITING_MAX: usize = 8;
 
 /// Frames read at once, of all hosts: each on a thread that may wait for the store's locks.
-const FRAMES_READ_MAX: usize = 16;
+const FRAMES_READ_MAX: usize = 2;
 
 /// Openings, endings and pings of a host that wait for its task.
 const EVENTS_WAITING_MAX: usize = 64;

@@ -5,9 +5,10 @@
 //!   samples and wait; they are answered after `fdatasync`, never before. What is answered with
 //!   [`Stored`] survives a power cut.
 //! - Group commit: the thread takes all that waits, writes it, syncs once. The first batch after a
-//!   pause is taken at once; under load takings are at least [`COMMIT_PACE`] apart (or
-//!   [`COMMIT_BYTES_MAX`] of data), so that two hundred agents cost the disk twenty syncs a second.
-//!   An answer is so at most one pace and one sync late; queries see a batch before it is synced.
+//!   pause is given [`COMMIT_GATHER`] for those that come with it; under load takings are at least
+//!   [`COMMIT_PACE`] apart (or [`COMMIT_BYTES_MAX`] of data), so that two hundred agents cost the disk
+//!   twenty syncs a second. An answer is so at most one pace and one sync late; queries see a batch
+//!   before it is synced.
 //! - Below `storage.free_bytes_min` nothing is accepted ([`StoreError::DiskFull`]: senders keep it and
 //!   come again); reading goes on, and accepting resumes by itself when there is room.
 //! - After a failed sync nobody knows what is on disk. The writer ends for good
@@ -62,8 +63,12 @@ const BATCH_SAMPLES_MIN: u32 = 256;
 /// Most batches in the queue; follows from the two above, so handing one over never blocks.
 const BATCHES_WAITING_MAX: usize = (SAMPLES_WAITING_MAX / BATCH_SAMPLES_MIN) as usize;
 
-/// The shortest time between two syncs while less than [`COMMIT_BYTES_MAX`] waits.
-pub const COMMIT_PACE: Duration = Duration::from_millis(50);
+/// The shortest time between two syncs while less than [`COMMIT_BYTES_MAX`] waits. Shorter than the
+/// pause in which many agents' packets are gathered: what came together is committed together.
+pub const COMMIT_PACE: Duration = Duration::from_millis(40);
+
+/// How long the first batch after a pause waits for those that come with it: they were read together.
+const COMMIT_GATHER: Duration = Duration::from_millis(2);
 
 /// Data that is synced without waiting for the pace, in bytes as counted in memory.
 pub const COMMIT_BYTES_MAX: usize = 1 << 20;

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::BATCHES_WAITING_MAX;
 use super::writer::Job;
+use super::{BATCHES_WAITING_MAX, COMMIT_GATHER};
 
 /// What waits is taken at once, whatever the pace, from so many samples on.
 const MANY_SAMPLES: usize = super::COMMIT_BYTES_MAX / 16;
@@ -88,7 +88,8 @@ impl Drop for Sender {
 
 impl Receiver {
     /// All that waits. Before `paced` only what is urgent; none when it is `until` and nothing is
-    /// there. A closed queue ends with a [`Job::Close`].
+    /// there. What comes while nothing waits is given [`COMMIT_GATHER`] to be followed by more. A closed
+    /// queue ends with a [`Job::Close`].
     pub(super) fn take(
         &self,
         paced: Option<Instant>,
@@ -96,6 +97,7 @@ impl Receiver {
         now: fn() -> Instant,
     ) -> VecDeque<Job> {
         let mut queue = self.0.lock();
+        let mut paced = paced;
         loop {
             let left = |at: Option<Instant>| {
                 let left = at.map(|at| at.saturating_duration_since(now()));
@@ -111,7 +113,8 @@ impl Receiver {
                 jobs.extend(ends.then_some(Job::Close));
                 return jobs;
             }
-            queue.is_idle = pace_left.is_none();
+            let was_idle = pace_left.is_none();
+            queue.is_idle = was_idle;
             let wait = [pace_left, until_left].into_iter().flatten().min();
             queue = match wait {
                 Some(wait) => {
@@ -121,6 +124,9 @@ impl Receiver {
                 None => self.0.look.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
             queue.is_idle = false;
+            if was_idle && !queue.jobs.is_empty() {
+                paced = Some(now() + COMMIT_GATHER);
+            }
         }
     }
 
@@ -140,6 +146,12 @@ impl Drop for Receiver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
+    use stoa_tsdb::{Batch, GroupId};
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::super::writer::Append;
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "what the queue is paced by")]
@@ -163,6 +175,40 @@ mod tests {
         });
         assert_eq!(taken, 1, "nobody sends any more");
         assert_eq!(receiver.take(later, None, now).len(), 1, "and never will");
+    }
+
+    /// A clock that stands still.
+    fn standing() -> Instant {
+        static AT: OnceLock<Instant> = OnceLock::new();
+        *AT.get_or_init(now)
+    }
+
+    fn append() -> Job {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let batch = Batch { group: GroupId(1), rows: Vec::new(), marks: Vec::new() };
+        let reply = oneshot::channel().0;
+        Job::Append(Append { batch, histograms: Vec::new(), came: standing(), reply, room })
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_waits_for_what_comes_with_it() {
+        let (sender, receiver) = queue();
+        let shared = Arc::clone(&sender.0);
+        let taken = std::thread::scope(|scope| {
+            let taken = scope.spawn(|| receiver.take(None, None, standing).len());
+            while !shared.lock().is_idle {
+                std::thread::yield_now();
+            }
+            assert!(sender.send(append()));
+            // Until the thread has seen it, and taken it or waits on.
+            while shared.lock().is_idle {
+                std::thread::yield_now();
+            }
+            assert!(sender.send(append()));
+            drop(sender);
+            taken.join().unwrap()
+        });
+        assert_eq!(taken, 2);
     }
 
     #[test]

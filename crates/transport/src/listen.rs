@@ -13,7 +13,9 @@
 mod admit;
 mod crowd;
 mod live;
+mod pace;
 mod quic;
+mod socket;
 mod tcp;
 
 use std::fmt;
@@ -38,6 +40,7 @@ use self::admit::Refusals;
 use self::crowd::{Crowd, Member};
 pub(crate) use self::live::Held;
 use self::live::Live;
+pub(crate) use self::socket::ListenSocket;
 
 /// Streams accepted and not yet taken by [`Incoming`]'s reader; more wait with their handshake.
 const INCOMING_MAX: usize = 64;

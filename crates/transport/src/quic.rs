@@ -15,6 +15,7 @@ use ring::hmac;
 use tokio::runtime::Handle;
 
 use crate::ResetKeys;
+use crate::listen::ListenSocket;
 
 /// A connection that heard nothing for so long is dead.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -104,7 +105,8 @@ pub(crate) fn listen(
     let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
     let cid_key = keys.cid_key;
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
-    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+    let socket = Arc::new(ListenSocket::new(socket)?);
+    Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))
 }
 
 /// Closes a connection whose streams have just been cut, once what is under way has had the time to
