@@ -30,7 +30,9 @@ fn open(disk: &SimDisk) -> Store {
 
 fn open_with(disk: &SimDisk, free_bytes_min: u64) -> Store {
     let disk = Arc::new(disk.clone());
-    Store::open(disk, Path::new("/data"), &config(free_bytes_min), Arc::new(|| 0)).unwrap().0
+    Store::open(disk, Path::new("/data"), &config(free_bytes_min), Arc::new(|| 10_000_000))
+        .unwrap()
+        .0
 }
 
 fn labels(name: &str) -> Labels {

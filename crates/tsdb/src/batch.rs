@@ -22,6 +22,8 @@ pub const BATCH_SAMPLES_MAX: usize = 1 << 19;
 pub const BATCH_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 /// The most numbers of one histogram that is stored: spans, bounds and buckets together.
 pub const HISTOGRAM_NUMBERS_MAX: usize = 4096;
+/// The most bytes of one series' labels: names, values, and eight for each label.
+pub const SERIES_LABEL_BYTES_MAX: usize = 256 << 10;
 /// The most bytes of a mark's key.
 pub const MARK_KEY_BYTES_MAX: usize = 1024;
 /// The most bytes of a mark's value.

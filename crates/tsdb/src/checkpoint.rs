@@ -18,7 +18,7 @@ use crate::bytes::{Cursor, Malformed, put_bytes, put_varint, put_zigzag};
 use crate::chunk::{decode_times, encode_times};
 use crate::error::DbError;
 use crate::head::{OpenImage, Place, Presence, Sealed, WINDOW_TICKS_MAX, Window, put_presence};
-use crate::record::{self, KIND_MARKS, KIND_SERIES, SERIES_PER_RECORD};
+use crate::record::{self, KIND_MARKS, KIND_SERIES, RECORD_BYTES};
 use crate::{GroupId, SeriesRef};
 
 /// What the head as a whole knows.
@@ -36,9 +36,6 @@ pub(crate) const KIND_OPEN: u8 = 21;
 
 /// How long the files are that sealed windows are in.
 pub(crate) const KIND_FILES: u8 = 22;
-
-/// A record is ended when it is longer than this.
-const RECORD_BYTES: usize = 256 << 10;
 
 /// A head at the moment the log began a segment, but for its groups.
 #[derive(Debug)]
@@ -169,9 +166,10 @@ fn put_group<E>(
     put: &mut impl FnMut(u8, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut body = Vec::new();
-    for series in group.series.chunks(SERIES_PER_RECORD) {
+    let mut undefined = group.series.as_slice();
+    while !undefined.is_empty() {
         body.clear();
-        record::put_series(&mut body, group.id, series);
+        undefined = record::put_series(&mut body, group.id, undefined);
         put(KIND_SERIES, &body)?;
     }
     // The group's newest tick stands here: so there is always one.

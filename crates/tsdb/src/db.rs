@@ -44,15 +44,15 @@ use self::stats::Counters;
 pub use self::stats::{Stats, TierStats};
 use crate::batch::{
     BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
-    MARKS_MAX,
+    MARKS_MAX, SERIES_LABEL_BYTES_MAX,
 };
 use crate::block::{Block, IndexCache};
 use crate::follow::Followers;
-use crate::head::{Head, Refused};
+use crate::head::{Head, Refused, Young};
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
 use crate::quarantine::set_aside;
-use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES, SERIES_PER_RECORD};
+use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES};
 use crate::tier::Tiers;
 use crate::{
     AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, SeriesRef,
@@ -90,6 +90,8 @@ pub struct Db {
     options: Options,
     /// Held over one compaction or deletion.
     compaction: Mutex<Retries>,
+    /// What the time was when it was told last: when the database was opened, by maintenance.
+    clock_ms: AtomicI64,
     /// Compactions are to end.
     interrupted: AtomicBool,
     /// How often, since the start, all that was due of tiers has been made, put off or has failed.
@@ -133,7 +135,8 @@ impl Db {
     /// the labels, [`Self::append`] does not.
     ///
     /// # Errors
-    /// [`AppendError::TooManySeries`].
+    /// [`AppendError::TooManySeries`], [`AppendError::LabelsTooLong`],
+    /// [`AppendError::TooManyLabelBytes`].
     pub fn resolve(&self, group: GroupId, labels: &Labels) -> Result<SeriesRef, AppendError> {
         self.state_mut().head.resolve(group, labels).map_err(|refused| self.refusal(group, refused))
     }
@@ -176,7 +179,8 @@ impl Db {
             check_mark(mark)?;
         }
         // From files, and decoded: neither queries nor other appends wait for it.
-        let repeats = self.state().head.repeats(batch.group, &batch.rows, histograms);
+        let now_ms = self.clock_ms.load(Relaxed);
+        let repeats = self.state().head.repeats(batch.group, &batch.rows, histograms, Some(now_ms));
         let known = repeats.read();
         let put = |body: &mut Vec<u8>| {
             record::put_batch(body, batch.group, &batch.rows, &batch.marks, &[]);
@@ -188,27 +192,39 @@ impl Db {
             body
         });
         let mut writer = self.writer();
-        let (undefined, fresh_count) = {
+        let (young, undefined, fresh_count) = {
             let state = self.state();
             let refused = state.head.check(batch.group, &batch.rows, histograms);
             refused.map_err(|refused| self.refusal(batch.group, refused))?;
             if state.head.marks.len() + batch.marks.len() > MARKS_MAX {
                 return Err(AppendError::TooManyMarks { max: MARKS_MAX });
             }
-            state.head.undefined(batch.group, writer.since)
+            // What is refused now is not in the log: all that a start finds there was taken.
+            let young = state.head.young(&batch.rows, histograms, now_ms);
+            let (undefined, fresh_count) = state.head.undefined(batch.group, writer.since);
+            (young, undefined, fresh_count)
         };
+        let Young { rows, histograms, too_old } = young;
         if !undefined.is_empty() {
-            for series in undefined.chunks(SERIES_PER_RECORD) {
-                writer.append(KIND_SERIES, |body| record::put_series(body, batch.group, series))?;
+            let mut rest = undefined.as_slice();
+            while !rest.is_empty() {
+                let put = |body: &mut Vec<u8>| rest = record::put_series(body, batch.group, rest);
+                writer.append(KIND_SERIES, put)?;
             }
             self.state_mut().head.set_defined(batch.group, writer.since, fresh_count);
         }
+        let put = |body: &mut Vec<u8>| {
+            record::put_batch(body, batch.group, &rows, &batch.marks, &[]);
+        };
         match with_histograms {
-            None => writer.append(KIND_BATCH, put)?,
-            Some(body) => writer.log.append(KIND_HISTOGRAMS, &body)?,
+            _ if histograms.is_empty() => writer.append(KIND_BATCH, put)?,
+            Some(body) if too_old == 0 => writer.log.append(KIND_HISTOGRAMS, &body)?,
+            _ => writer
+                .append(KIND_HISTOGRAMS, |body| record::put_histograms(body, &histograms, put))?,
         }
         let mut state = self.state_mut();
-        let (appended, _foreign) = state.head.apply(batch.group, &batch.rows, histograms, known);
+        let (mut appended, _foreign) = state.head.apply(batch.group, &rows, &histograms, known);
+        appended.too_old = too_old;
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }
@@ -291,6 +307,12 @@ impl Db {
     fn refusal(&self, group: GroupId, refused: Refused) -> AppendError {
         match refused {
             Refused::SeriesMax => AppendError::TooManySeries { max: self.options.series_max },
+            Refused::LabelsTooLong(bytes) => {
+                AppendError::LabelsTooLong { bytes, max: SERIES_LABEL_BYTES_MAX }
+            }
+            Refused::LabelBytesMax => {
+                AppendError::TooManyLabelBytes { max: self.options.label_bytes_max }
+            }
             Refused::Unknown(series) => AppendError::UnknownSeries { series },
             Refused::OtherGroup(series) => AppendError::OtherGroup { series, group },
         }

@@ -85,6 +85,20 @@ pub enum AppendError {
         /// [`Options::series_max`](crate::Options::series_max).
         max: usize,
     },
+    /// The labels of one series are too long.
+    #[error("labels of {bytes} bytes are too long")]
+    LabelsTooLong {
+        /// Of names, values, and eight for each label.
+        bytes: usize,
+        /// [`SERIES_LABEL_BYTES_MAX`](crate::SERIES_LABEL_BYTES_MAX).
+        max: usize,
+    },
+    /// The labels of all series take as many bytes as they may.
+    #[error("label names and values take {max} bytes already")]
+    TooManyLabelBytes {
+        /// [`Options::label_bytes_max`](crate::Options::label_bytes_max).
+        max: usize,
+    },
     /// The series was removed because it had no samples for long, or never was: resolve it again.
     #[error("series reference {} is not known", series.0)]
     UnknownSeries {

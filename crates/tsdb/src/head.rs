@@ -6,7 +6,8 @@
 //! are read from those of `crate::head_file`.
 //!
 //! A series is its group and its labels: one label set in two groups is two series here, and one
-//! again where they are read. Bounds: [`Options::series_max`] series; samples go to blocks once
+//! again where they are read. Bounds: [`Options::series_max`] series and
+//! [`Options::label_bytes_max`] bytes of their labels' texts; samples go to blocks once
 //! their block range is over.
 
 mod column;
@@ -19,6 +20,7 @@ mod repeats;
 mod symbols;
 mod window;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -37,12 +39,16 @@ use self::symbols::Symbols;
 pub(crate) use self::window::{
     Place, Sealed, Slots, TimesCache, Window, WindowBuilder, put_presence, split_stored,
 };
+use crate::batch::SERIES_LABEL_BYTES_MAX;
 use crate::bytes::Malformed;
 use crate::checkpoint::{GroupImage, GroupSnapshot, MemberSnapshot};
 use crate::chunk::holds_histograms;
 use crate::matching::{self, Index as _};
 use crate::select::Samples;
 use crate::{Appended, GroupId, HistogramSample, Options, Row, SeriesRef};
+
+/// A sample further ahead of the clock than this does not move the window of what is too old.
+const AHEAD_MS: i64 = 300_000;
 
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -96,10 +102,22 @@ pub(crate) struct FoundHistograms {
     pub(crate) open: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
+/// What of a batch is not too old to be taken.
+#[derive(Debug)]
+pub(crate) struct Young<'a> {
+    pub(crate) rows: Cow<'a, [Row]>,
+    pub(crate) histograms: Cow<'a, [HistogramSample]>,
+    /// Samples left out.
+    pub(crate) too_old: u64,
+}
+
 /// Why a series or a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     SeriesMax,
+    /// The labels are so many bytes.
+    LabelsTooLong(usize),
+    LabelBytesMax,
     Unknown(SeriesRef),
     OtherGroup(SeriesRef),
 }
@@ -133,6 +151,16 @@ impl Head {
         }
         if self.refs.len() >= self.options.series_max || self.next_ref == u32::MAX {
             return Err(Refused::SeriesMax);
+        }
+        let label_bytes = |label: &Label| label.name.len() + label.value.len() + 8;
+        let bytes = labels.iter().map(label_bytes).sum();
+        if bytes > SERIES_LABEL_BYTES_MAX {
+            return Err(Refused::LabelsTooLong(bytes));
+        }
+        let texts = labels.iter().flat_map(|label| [&label.name, &label.value]);
+        let new = texts.filter(|text| self.symbols.get(text).is_none()).map(|text| text.len());
+        if self.symbols.bytes() + new.sum::<usize>() > self.options.label_bytes_max {
+            return Err(Refused::LabelBytesMax);
         }
         let series = SeriesRef(self.next_ref);
         self.add_series(group, series, labels, false);
@@ -328,18 +356,59 @@ impl Head {
         Ok(())
     }
 
-    /// What sealed windows may hold of a batch already, to be read before it is applied.
+    /// What is older than this is too old. A sample from the future, which a clock that was ahead left
+    /// behind, bars nothing that comes when the clock is right again.
+    fn oldest(&self, max_t: TimestampMs, now_ms: TimestampMs) -> TimestampMs {
+        let newest = max_t.min(now_ms.saturating_add(AHEAD_MS));
+        newest.saturating_sub(self.options.out_of_order_ms)
+    }
+
+    /// What of a batch is not too old; each sample moves the window for those after it.
+    pub(crate) fn young<'a>(
+        &self,
+        rows: &'a [Row],
+        histograms: &'a [HistogramSample],
+        now_ms: TimestampMs,
+    ) -> Young<'a> {
+        let rows_given = rows.iter().filter(|row| !row.samples.is_empty());
+        let times = rows_given.map(|row| row.t_ms).chain(histograms.iter().map(|h| h.t_ms));
+        let range = |(first, last): (TimestampMs, TimestampMs), t| (first.min(t), last.max(t));
+        let (first, last) = times.fold((TimestampMs::MAX, self.max_t), range);
+        if first >= self.oldest(last, now_ms) {
+            let (rows, histograms) = (Cow::Borrowed(rows), Cow::Borrowed(histograms));
+            return Young { rows, histograms, too_old: 0 };
+        }
+        let (mut max_t, mut too_old) = (self.max_t, 0);
+        let mut is_young = |t, samples: usize| {
+            let is_young = t >= self.oldest(max_t, now_ms);
+            if is_young {
+                max_t = max_t.max(t);
+            } else {
+                too_old += samples as u64;
+            }
+            is_young
+        };
+        let rows = rows.iter().filter(|row| !row.samples.is_empty());
+        let rows = rows.filter(|row| is_young(row.t_ms, row.samples.len())).cloned().collect();
+        let young = histograms.iter().filter(|sample| is_young(sample.t_ms, 1)).cloned();
+        let histograms = Cow::Owned(young.collect());
+        Young { rows: Cow::Owned(rows), histograms, too_old }
+    }
+
+    /// What sealed windows may hold of a batch already, to be read before it is applied. What is too
+    /// old now is not looked for; all is when no time is given.
     pub(crate) fn repeats(
         &self,
         id: GroupId,
         rows: &[Row],
         histograms: &[HistogramSample],
+        now_ms: Option<TimestampMs>,
     ) -> Repeats {
         let mut repeats = Repeats { upto: self.shared.serials, ..Repeats::default() };
         let Some((group, place)) = self.group(id).zip(self.group_places.get(&id)) else {
             return repeats;
         };
-        let oldest = self.max_t.saturating_sub(self.options.out_of_order_ms);
+        let oldest = now_ms.map_or(TimestampMs::MIN, |now_ms| self.oldest(self.max_t, now_ms));
         let is_in = |t: TimestampMs| {
             let is_late = oldest <= t && t <= group.newest_t();
             is_late && group.windows().iter().any(|window| window.overlaps(t, t))
@@ -395,10 +464,6 @@ impl Head {
             self.make_room_for_histograms();
             let Self { groups, refs, options, shared, max_t, floor_t, .. } = self;
             let Some(Some(group)) = groups.get_mut(place as usize) else { return foreign };
-            if sample.t_ms < max_t.saturating_sub(options.out_of_order_ms) {
-                counts.too_old += 1;
-                continue;
-            }
             *max_t = (*max_t).max(sample.t_ms);
             *floor_t = (*floor_t).min(sample.t_ms);
             match refs.get(sample.series).filter(|found| found.group == place) {
@@ -429,10 +494,6 @@ impl Head {
         };
         for row in rows {
             if row.samples.is_empty() {
-                continue;
-            }
-            if row.t_ms < self.max_t.saturating_sub(self.options.out_of_order_ms) {
-                counts.too_old += row.samples.len() as u64;
                 continue;
             }
             self.max_t = self.max_t.max(row.t_ms);

@@ -40,7 +40,8 @@ mod tier;
 
 pub use batch::{
     Appended, BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX,
-    HistogramSample, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row, SeriesRef,
+    HistogramSample, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX, MARKS_MAX, Mark, Row,
+    SERIES_LABEL_BYTES_MAX, SeriesRef,
 };
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use db::{

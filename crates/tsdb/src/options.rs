@@ -27,12 +27,14 @@ pub struct Options {
     /// up most of the time they are kept; `None`: no limit.
     pub retention_bytes: Option<u64>,
     /// Samples this much older than the newest one are taken: 24 h; older ones are counted
-    /// `too_old`.
+    /// `too_old`. A newest one that is over 5 minutes ahead of the clock counts as 5 minutes ahead.
     pub out_of_order_ms: i64,
     /// Samples of a series in the head that make a compressed chunk: 240; from 16 to 256.
     pub head_chunk_samples: usize,
     /// Series the head holds; further ones are refused: 2 million.
     pub series_max: usize,
+    /// Bytes of label names and values in the head, each text once; further series are refused: 1 GiB.
+    pub label_bytes_max: usize,
     /// Bytes of log after which the head is written to a checkpoint even though no block is due:
     /// 512 MiB, some 200 million samples. It bounds what a start has to read.
     pub log_bytes_max: u64,
@@ -68,6 +70,7 @@ impl Default for Options {
             out_of_order_ms: 24 * HOUR_MS,
             head_chunk_samples: 240,
             series_max: 2_000_000,
+            label_bytes_max: 1 << 30,
             log_bytes_max: 512 << 20,
             free_bytes_min: 0,
             quarantine_bytes_max: 4 << 30,

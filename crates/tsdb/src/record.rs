@@ -27,24 +27,42 @@ pub(crate) const KIND_MARKS: u8 = 3;
 /// Samples, marks and native histograms of one group.
 pub(crate) const KIND_HISTOGRAMS: u8 = 6;
 
-/// Series defined by one record, so that a large group makes several of bounded length.
-pub(crate) const SERIES_PER_RECORD: usize = 1000;
+/// Series defined by one record at most.
+const SERIES_PER_RECORD: usize = 1000;
+/// A record of many parts is ended when it is longer than this: the log takes none of 16 MiB.
+pub(crate) const RECORD_BYTES: usize = 256 << 10;
 /// Marks of one [`KIND_MARKS`] record.
 const MARKS_PER_RECORD: usize = 1000;
 
-/// Appends the definitions of series, each text once.
-pub(crate) fn put_series(out: &mut Vec<u8>, group: GroupId, series: &[(SeriesRef, Labels)]) {
+/// A series and what it is called.
+pub(crate) type Definition = (SeriesRef, Labels);
+
+/// Appends the definitions of the first of these series, each text once, as many as one record is to
+/// have; gives the others back.
+pub(crate) fn put_series<'a>(
+    out: &mut Vec<u8>,
+    group: GroupId,
+    series: &'a [Definition],
+) -> &'a [Definition] {
     out.extend_from_slice(&group.0.to_le_bytes());
     let mut texts: Vec<&Arc<str>> = Vec::new();
     let mut numbers: HashMap<&str, u64> = HashMap::new();
-    for Label { name, value } in series.iter().flat_map(|(_, labels)| labels) {
-        for text in [name, value] {
+    let (mut taken, mut bytes) = (0, 0);
+    for (_, labels) in series.iter().take(SERIES_PER_RECORD) {
+        if bytes > RECORD_BYTES {
+            break;
+        }
+        taken += 1;
+        bytes += 2 * labels.len();
+        for text in labels.iter().flat_map(|Label { name, value }| [name, value]) {
             numbers.entry(text).or_insert_with(|| {
+                bytes += text.len();
                 texts.push(text);
                 texts.len() as u64 - 1
             });
         }
     }
+    let (series, rest) = series.split_at_checked(taken).unwrap_or_default();
     put_varint(out, texts.len() as u64);
     for text in texts {
         put_bytes(out, text.as_bytes());
@@ -61,12 +79,11 @@ pub(crate) fn put_series(out: &mut Vec<u8>, group: GroupId, series: &[(SeriesRef
             }
         }
     }
+    rest
 }
 
 /// Reads definitions of series.
-pub(crate) fn get_series(
-    cursor: &mut Cursor<'_>,
-) -> Result<(GroupId, Vec<(SeriesRef, Labels)>), Malformed> {
+pub(crate) fn get_series(cursor: &mut Cursor<'_>) -> Result<(GroupId, Vec<Definition>), Malformed> {
     let group = GroupId(cursor.u64()?);
     let mut texts: Vec<Arc<str>> = Vec::new();
     for _ in 0..cursor.count(1)? {

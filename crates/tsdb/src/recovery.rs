@@ -33,6 +33,8 @@ const QUARANTINED_MAX: usize = 1000;
 /// References left out where it is not known which ones were given: more than a head ever gives between
 /// two checkpoints.
 const REFS_GAP: u32 = 1 << 26;
+/// They are read in pieces of this size.
+const PIECE_BYTES: usize = 4096;
 /// Damaged bytes copied aside per place.
 const QUARANTINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -108,6 +110,8 @@ pub(crate) struct Replay<'a> {
     /// Files of chunks the checkpoint names: by number, unless one cannot be opened.
     files: BTreeMap<u64, Option<Arc<HeadFile>>>,
     end_seen: bool,
+    /// Segments of the log of which nothing was read, though they are there.
+    pub(crate) log_unread: BTreeSet<u64>,
 }
 
 /// A window of version 1 while its chunks are collected.
@@ -140,6 +144,7 @@ impl<'a> Replay<'a> {
             windows: BTreeMap::new(),
             files: BTreeMap::new(),
             end_seen: false,
+            log_unread: BTreeSet::new(),
         }
     }
 
@@ -189,7 +194,7 @@ impl<'a> Replay<'a> {
     /// Applies the log from a segment on.
     pub(crate) fn log(&mut self, log_dir: &Path, from_segment: u64) {
         self.read(log_dir, from_segment, None);
-        if self.checkpoint_damaged && !self.head_seen {
+        if (self.checkpoint_damaged && !self.head_seen) || !self.log_unread.is_empty() {
             // The references it says are taken may be known again to the next start.
             let last = self.head.next_ref().saturating_add(REFS_GAP);
             self.head.reserve_ref(SeriesRef(last));
@@ -201,6 +206,7 @@ impl<'a> Replay<'a> {
     }
 
     fn read(&mut self, dir: &Path, from_segment: u64, checkpoint: Option<u64>) {
+        use DamageReason::{Misplaced, Unreadable, Version};
         let reader = match Reader::open(Arc::clone(self.disk), dir, from_segment) {
             Ok(reader) => reader,
             Err(error) => {
@@ -230,7 +236,13 @@ impl<'a> Replay<'a> {
                         self.recovery.damage(format!(
                             "{place} {segment}:{offset}, {bytes} bytes: {reason:?}"
                         ));
-                        self.set_aside(dir, segment, offset, bytes);
+                        let is_unread = matches!(reason, Unreadable | Version(_) | Misplaced(_));
+                        if is_unread && !in_checkpoint {
+                            // Set aside whole before the log is cut there.
+                            self.log_unread.insert(segment);
+                        } else {
+                            self.set_aside(dir, segment, offset, bytes);
+                        }
                         self.marks_frozen |= reason != DamageReason::SegmentHeader;
                     } else {
                         self.recovery.torn += 1;
@@ -351,7 +363,7 @@ impl<'a> Replay<'a> {
             }
             histograms.retain(|sample| !is_covered(self.covered, segment, sample.t_ms));
         }
-        let known = self.head.repeats(batch.group, &batch.rows, &histograms).read();
+        let known = self.head.repeats(batch.group, &batch.rows, &histograms, None).read();
         let (_, orphaned) = self.head.apply(batch.group, &batch.rows, &histograms, known);
         self.recovery.samples_orphaned += orphaned;
         if !self.marks_frozen {
@@ -564,17 +576,20 @@ impl<'a> Replay<'a> {
 
     /// Copies damaged bytes to `quarantine/`, as far as they can be read.
     fn set_aside(&mut self, dir: &Path, segment: u64, offset: u64, bytes: u64) {
-        let from = dir.join(format!("{segment:016x}.wal"));
-        let read = || -> std::io::Result<Vec<u8>> {
-            let len = bytes.min(QUARANTINE_BYTES_MAX);
-            let mut copied = vec![0; usize::try_from(len).unwrap_or(0)];
-            self.disk.open(&from)?.read_exact_at(&mut copied, offset)?;
-            Ok(copied)
-        };
         // Bytes that cannot be copied (missing, unreadable, no room) are reported all the same.
-        if let Ok(copied) = read() {
-            self.keep_aside(&format!("log-{segment:016x}-{offset}"), &copied);
+        let Ok(file) = self.disk.open(&dir.join(format!("{segment:016x}.wal"))) else { return };
+        let there = file.size().unwrap_or(0).saturating_sub(offset);
+        let len = bytes.min(there).min(QUARANTINE_BYTES_MAX);
+        let mut copied = vec![0; usize::try_from(len).unwrap_or(0)];
+        // A bad sector is zeros and costs none of its neighbours.
+        let mut at = offset;
+        for piece in copied.chunks_mut(PIECE_BYTES) {
+            if file.read_exact_at(piece, at).is_err() {
+                piece.fill(0);
+            }
+            at += piece.len() as u64;
         }
+        self.keep_aside(&format!("log-{segment:016x}-{offset}"), &copied);
     }
 
     fn keep_aside(&mut self, name: &str, bytes: &[u8]) {

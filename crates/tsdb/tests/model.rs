@@ -81,8 +81,9 @@ struct Model {
 }
 
 impl Model {
-    /// Floats in order of rows, then histograms one by one.
-    fn apply(&mut self, rows: &[Instant]) {
+    /// Floats in order of rows, then histograms one by one. The database was told last that it is
+    /// `told`: what is further ahead of that than five minutes makes nothing older.
+    fn apply(&mut self, rows: &[Instant], told: i64) {
         let window = options().out_of_order_ms;
         for histograms in [false, true] {
             for (t, samples) in rows {
@@ -90,7 +91,8 @@ impl Model {
                     if matches!(value, Value::Histogram(_)) != histograms {
                         continue;
                     }
-                    if *t < self.max_t.unwrap_or(i64::MIN).saturating_sub(window) {
+                    let newest = self.max_t.unwrap_or(i64::MIN).min(told + 5 * MINUTE_MS);
+                    if *t < newest.saturating_sub(window) {
                         continue;
                     }
                     self.max_t = self.max_t.max(Some(*t));
@@ -109,6 +111,8 @@ struct World {
     db: Option<Db>,
     refs: BTreeMap<(u64, Labels), SeriesRef>,
     now: i64,
+    /// What the database was told last that the time is.
+    told: i64,
     /// The state after each batch from the last one known to be durable.
     states: Vec<Model>,
     blocks_written: u64,
@@ -136,6 +140,7 @@ impl World {
             db: None,
             refs: BTreeMap::new(),
             now: 1_700_000_000_000,
+            told: 0,
             states: vec![Model::default()],
             blocks_written: 0,
             checkpoints: 0,
@@ -160,6 +165,7 @@ impl World {
         assert_eq!(recovery.damaged, 0, "seed {}: {:?}", self.seed, recovery.damage);
         assert_eq!(recovery.samples_orphaned, 0, "seed {}", self.seed);
         self.db = Some(db);
+        self.told = self.now;
         self.refs.clear();
     }
 
@@ -342,7 +348,7 @@ impl World {
         let rows = self.rows(group);
         self.now += 1000 * (1 + self.dice.below(8).cast_signed());
         let mut next = self.states.last().unwrap().clone();
-        next.apply(&rows);
+        next.apply(&rows, self.told);
         for _attempt in 0..2 {
             let (batch, histograms) = self.batch(group, &rows, next.batches);
             match self.db().append_with(&batch, &histograms) {
@@ -404,6 +410,7 @@ impl World {
 
     fn maintain(&mut self) {
         // Anything else is tried again next time and has changed nothing.
+        self.told = self.now;
         let done = self.db().maintain(self.now);
         let stopped = matches!(done, Err(DbError::Stopped(_)));
         if let Ok(done) = done {

@@ -16,6 +16,8 @@ mod disk;
 mod formats;
 #[path = "store/histograms.rs"]
 mod histograms;
+#[path = "store/labels.rs"]
+mod labels;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
 #[path = "store/matching.rs"]
@@ -28,6 +30,8 @@ mod sealed;
 mod sectors;
 #[path = "store/tiers.rs"]
 mod tiers;
+#[path = "store/window.rs"]
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -112,6 +112,7 @@ impl Db {
             let mut upkeep = self.upkeep();
             self.settle(&mut upkeep)?;
             // A block with nothing left goes only when the log it had is gone.
+            upkeep.checkpoint_failed_at = None;
             self.checkpoint_if_due(&mut upkeep, &mut Maintenance::default())?;
         }
         let blocks = Arc::clone(&self.state().blocks);

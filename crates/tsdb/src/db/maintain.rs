@@ -45,8 +45,13 @@ pub(super) struct Upkeep {
     pub(super) cut_to: Option<TimestampMs>,
     /// The head has changed by more than appends since it was written down.
     pub(super) checkpoint_due: bool,
+    /// When the last checkpoint failed, if it did: the next waits for a while.
+    pub(super) checkpoint_failed_at: Option<TimestampMs>,
     /// Something of the last checkpoint could not be read: it is set aside by the next one.
     pub(super) checkpoint_damaged: bool,
+    /// Segments of the log of which the start could read nothing: set aside by the next checkpoint,
+    /// as they may only be unreadable today.
+    pub(super) log_unread: BTreeSet<u64>,
     /// The segment of the log from which the last checkpoint that is durable goes on.
     pub(super) checkpoint_segment: u64,
     /// Directories of blocks that do not count and must be gone before another is written.
@@ -66,6 +71,7 @@ impl Db {
     /// The first [`DbError`]; the other tasks are done all the same. Nothing is lost by any of them
     /// but [`DbError::Stopped`], and what was not done is done by a later call.
     pub fn maintain(&self, now_ms: TimestampMs) -> Result<Maintenance, DbError> {
+        self.clock_ms.store(now_ms, Relaxed);
         let mut upkeep = self.upkeep();
         let mut done = Maintenance::default();
         self.open_unread(&mut upkeep);
@@ -218,9 +224,20 @@ impl Db {
         upkeep: &mut Upkeep,
         done: &mut Maintenance,
     ) -> Result<(), DbError> {
+        let now_ms = self.clock_ms.load(Relaxed);
+        let pause_ms = self.options.block_ms() / 12;
+        let waited_ms = upkeep.checkpoint_failed_at.map(|at| now_ms.saturating_sub(at));
+        if waited_ms.is_some_and(|waited_ms| (0..pause_ms).contains(&waited_ms)) {
+            return Ok(());
+        }
         let log_bytes = self.writer().log.bytes_from(upkeep.checkpoint_segment);
         if upkeep.checkpoint_due || log_bytes.is_some_and(|n| n > self.options.log_bytes_max) {
-            self.checkpoint(upkeep, done)?;
+            let since = self.writer().since;
+            let written = self.checkpoint(upkeep, done);
+            // Each that comes to nothing costs the log a segment, and all definitions once more.
+            let is_spent = written.is_err() && self.writer().since != since;
+            upkeep.checkpoint_failed_at = is_spent.then_some(now_ms);
+            written?;
             upkeep.checkpoint_due = false;
             done.checkpointed = true;
         }
@@ -256,6 +273,7 @@ impl Db {
         });
         let lengths = || self.files().end_all();
         checkpoint::write(&self.disk, &self.dir, &snapshot, images, lengths)?;
+        self.set_log_aside(upkeep)?;
         upkeep.checkpoint_segment = snapshot.segment;
         let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
         for name in names {
@@ -276,6 +294,20 @@ impl Db {
         named.extend(self.state().head.files());
         files.end();
         files.keep_only(&named).map_err(|error| remove_error(&head_dir(&self.dir), error))
+    }
+
+    fn set_log_aside(&self, upkeep: &mut Upkeep) -> Result<(), DbError> {
+        while let Some(segment) = upkeep.log_unread.first().copied() {
+            let path = self.dir.join("wal").join(format!("{segment:016x}.wal"));
+            match set_aside(&*self.disk, &self.dir, &path, &format!("log-{segment:016x}")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(remove_error(&path, error));
+                }
+                _ => {}
+            }
+            upkeep.log_unread.remove(&segment);
+        }
+        Ok(())
     }
 
     /// Deletes blocks by age and by size. One that says which part of the log it has goes once a
@@ -314,7 +346,9 @@ impl Db {
         if !needed.is_empty() {
             upkeep.checkpoint_due = true;
             self.checkpoint_if_due(upkeep, done)?;
-            self.delete_blocks(&needed, done)?;
+            if !upkeep.checkpoint_due {
+                self.delete_blocks(&needed, done)?;
+            }
         }
         Ok(())
     }
@@ -363,9 +397,14 @@ impl Db {
         self.lacks(blocks);
         for block in blocks {
             self.seal_tiers(block)?;
-            self.forget_block(block);
-            self.remove_dir(&block.dir)?;
-            done.blocks_deleted += 1;
+            let removed = self.remove_dir(&block.dir);
+            // Until it is gone it counts, and a deletion does not pass it over. Queries that read it
+            // have its files open.
+            if removed.is_ok() || !self.disk.exists(&block.dir).unwrap_or(true) {
+                self.forget_block(block);
+                done.blocks_deleted += 1;
+            }
+            removed?;
         }
         Ok(())
     }

@@ -27,7 +27,8 @@ use crate::{DbError, Options, Recovery};
 
 impl Db {
     /// Opens the database in a directory, made if need be; one process at a time. Damage is set
-    /// aside and reported, never an error.
+    /// aside and reported, never an error. `now_ms` is what the clock says; [`Self::maintain`] tells
+    /// it again.
     ///
     /// # Errors
     /// [`DbError::Open`], [`DbError::OpenLog`] when the disk does not let the directory be made,
@@ -46,6 +47,8 @@ impl Db {
         for name in names.iter().filter(|name| name.ends_with(".tmp")) {
             recovery.unfinished_removed += u64::from(remove(&*disk, &dir.join(name)));
         }
+        // First: what comes after it can be done without, should there be too few file descriptors.
+        let mut log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         let mut found = Found::default();
         let blocks = open_blocks(&*disk, dir, &mut recovery, &mut found).map_err(open_error)?;
         let (tiers, tier_sequence) = open_tiers(&*disk, dir, &mut recovery).map_err(open_error)?;
@@ -53,10 +56,11 @@ impl Db {
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
         let segments = covered.iter().map(|covered| covered.log_before).chain(checkpoints);
-        if let Some(segment) = segments.max() {
-            keep_numbers(&*disk, &log_dir, segment);
+        if let Some(segment) = segments.max()
+            && skip_numbers(&*disk, &log_dir, &log, segment)
+        {
+            log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         }
-        let mut log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         let mut replay = Replay::new(&disk, dir, &options, &covered, recovery);
         let from_segment = replay.checkpoint(&names);
         replay.log(&log_dir, from_segment);
@@ -71,7 +75,7 @@ impl Db {
             // What cannot be removed is removed by the next start or checkpoint.
             drop(files.keep_only(&named));
         }
-        let Replay { mut head, recovery, sequence, checkpoint_damaged, .. } = replay;
+        let Replay { mut head, recovery, sequence, checkpoint_damaged, log_unread, .. } = replay;
         head.renew_floor();
         let whole_since = whole::of_mark(head.marks.get(whole::KEY))
             .unwrap_or_else(|| whole::of_blocks(&covered, options.block_ms(), now_ms));
@@ -98,6 +102,7 @@ impl Db {
         let db = Self {
             disk,
             compaction: Mutex::new(Retries::default()),
+            clock_ms: AtomicI64::new(now_ms),
             interrupted: AtomicBool::new(false),
             tier_passes: AtomicU64::new(0),
             sequences: AtomicU64::new(sequence),
@@ -108,7 +113,9 @@ impl Db {
             maintenance: Mutex::new(Upkeep {
                 // What was damaged is not to be met again by the next start.
                 checkpoint_due: checkpoint_due || recovery.damaged > 0,
+                checkpoint_failed_at: None,
                 checkpoint_damaged,
+                log_unread,
                 checkpoint_segment: from_segment,
                 unsettled: found.unsettled,
                 unread: found.unread,
@@ -359,17 +366,23 @@ fn without_parents(
     kept
 }
 
-/// Makes sure that the log goes on with numbers after `segment`. If its files were taken away it would
-/// begin at 1 again, and what it then holds would be mistaken for what blocks and checkpoint
-/// already have.
-fn keep_numbers(disk: &dyn Disk, log_dir: &Path, segment: u64) {
+/// Makes sure that a log goes on with numbers after `segment` when it is opened again; false when it
+/// does so already. If its files were taken away it began at 1 again, and what it then holds would be
+/// mistaken for what blocks and checkpoint already have.
+fn skip_numbers(disk: &dyn Disk, log_dir: &Path, log: &Log, segment: u64) -> bool {
     let name_of = |segment: u64| format!("{segment:016x}.wal");
+    let name = name_of(segment);
     let names = list(disk, log_dir).unwrap_or_default();
-    if names.iter().all(|name| *name < name_of(segment)) {
-        let created = disk
-            .create_dir_all(log_dir)
-            .and_then(|()| disk.create(&log_dir.join(name_of(segment))).map(drop));
-        // Where this fails the log cannot be opened either, and says why.
-        drop(created);
+    if names.iter().any(|there| *there > name) {
+        return false;
     }
+    // Where this fails the log cannot be opened again either, and says why.
+    if let Some((begun, _)) = log.segments().last().filter(|(begun, _)| *begun < segment) {
+        // Those between would be missing.
+        drop(disk.remove_file(&log_dir.join(name_of(*begun))));
+    }
+    if !names.contains(&name) {
+        drop(disk.create_dir_all(log_dir).and_then(|()| disk.create(&log_dir.join(name))));
+    }
+    true
 }

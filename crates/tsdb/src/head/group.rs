@@ -25,7 +25,7 @@ use stoa_model::TimestampMs;
 use super::Shared;
 use super::column::{Column, Presence};
 use super::histograms::OpenHistograms;
-use super::live::{Folded, Live};
+use super::live::{Folded, Live, Put};
 use super::postings::Pair;
 use super::refs::Refs;
 use super::window::{Slots, Window, WindowBuilder};
@@ -233,6 +233,8 @@ impl Group {
             self.begin_tick(t, row.samples.len(), options, shared);
         }
         let mut foreign = 0;
+        // Those that do not come in order of slots.
+        let mut run: Vec<(u32, f64)> = Vec::new();
         let beside_histograms = t <= self.histograms_last_t;
         for (series, v) in &row.samples {
             let Some(slot) = slot_of(*series) else {
@@ -243,10 +245,21 @@ impl Group {
                 counts.conflicting += 1;
                 continue;
             }
-            match self.live.insert(slot, *v) {
-                None => counts.stored += 1,
-                Some(there) => count_repeat(there, *v, counts),
+            if !run.is_empty() {
+                run.push((slot, *v));
+                continue;
             }
+            match self.live.put(slot, *v) {
+                Put::Done => counts.stored += 1,
+                Put::There(there) => count_repeat(there, *v, counts),
+                Put::Between => run.push((slot, *v)),
+            }
+        }
+        if !run.is_empty() {
+            self.live.merge(&mut run, |there, v| match there {
+                None => counts.stored += 1,
+                Some(there) => count_repeat(there, v, counts),
+            });
         }
         foreign
     }

@@ -58,22 +58,61 @@ impl Row {
         }
     }
 
-    /// Puts a value in; the one that is there already when there is one.
-    fn insert(&mut self, slot: u32, v: f64) -> Option<f64> {
-        let at = match self.find(slot) {
-            Ok(at) => return self.values.get(at).copied(),
-            Err(at) => at,
-        };
+    /// Puts a value in, unless it belongs between others.
+    fn put(&mut self, slot: u32, v: f64) -> Put {
+        match self.find(slot) {
+            Ok(at) => Put::There(self.values.get(at).copied().unwrap_or_default()),
+            Err(at) if at < self.values.len() => Put::Between,
+            Err(_) => {
+                self.push(slot, v);
+                Put::Done
+            }
+        }
+    }
+
+    /// Puts a value behind all others.
+    fn push(&mut self, slot: u32, v: f64) {
         if self.slots.is_none() && slot as usize != self.values.len() {
             let slots = (0u32..).take(self.values.len()).collect();
             self.slots = Some(slots);
         }
         if let Some(slots) = &mut self.slots {
-            slots.insert(at.min(slots.len()), slot);
+            slots.push(slot);
         }
-        self.values.insert(at.min(self.values.len()), v);
-        None
+        self.values.push(v);
     }
+
+    /// Puts values in, in order of slots, in one pass; where there is one already it stays and both
+    /// are handed to `each`, otherwise nothing and the value.
+    fn merge(&mut self, run: &[(u32, f64)], mut each: impl FnMut(Option<f64>, f64)) {
+        let room = self.values.len() + run.len();
+        let old = std::mem::replace(self, Self { slots: None, values: Vec::with_capacity(room) });
+        let mut at = 0;
+        for (slot, v) in run {
+            while let Some(before) = old.slot(at).filter(|before| before <= slot) {
+                old.values.get(at).into_iter().for_each(|v| self.push(before, *v));
+                at += 1;
+            }
+            match self.put(*slot, *v) {
+                Put::There(there) => each(Some(there), *v),
+                Put::Done | Put::Between => each(None, *v),
+            }
+        }
+        while let Some(slot) = old.slot(at) {
+            old.values.get(at).into_iter().for_each(|v| self.push(slot, *v));
+            at += 1;
+        }
+    }
+}
+
+/// What became of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Put {
+    Done,
+    /// Another one was there and stays.
+    There(f64),
+    /// It was not taken: it belongs between others, and [`Live::merge`] puts many in at once.
+    Between,
 }
 
 impl Live {
@@ -99,9 +138,18 @@ impl Live {
         self.times.len() - self.rows.len()
     }
 
-    /// Puts a value at the newest tick; the one that is there already when there is one.
-    pub(crate) fn insert(&mut self, slot: u32, v: f64) -> Option<f64> {
-        self.rows.last_mut()?.insert(slot, v)
+    /// Puts a value at the newest tick, unless it belongs between others.
+    pub(crate) fn put(&mut self, slot: u32, v: f64) -> Put {
+        self.rows.last_mut().map_or(Put::Done, |row| row.put(slot, v))
+    }
+
+    /// Puts values in at the newest tick, in whatever order; of each says what was there already.
+    pub(crate) fn merge(&mut self, run: &mut [(u32, f64)], each: impl FnMut(Option<f64>, f64)) {
+        // Stable: of one slot the first value counts.
+        run.sort_by_key(|(slot, _)| *slot);
+        if let Some(row) = self.rows.last_mut() {
+            row.merge(run, each);
+        }
     }
 
     /// The value of a member at a tick that is not folded.
@@ -379,7 +427,7 @@ mod tests {
     use proptest::strategy::Strategy;
     use std::collections::BTreeMap;
 
-    use super::{Folded, Live};
+    use super::{Folded, Live, Put};
     use stoa_model::stale_nan;
 
     fn value() -> impl Strategy<Value = f64> {
@@ -416,13 +464,26 @@ mod tests {
                     fold(&mut live, &mut folded);
                 }
                 live.begin(tick as i64, samples.len());
+                let (mut repeats, mut run) = (Vec::new(), Vec::new());
+                let mut expected = Vec::new();
                 for (n, (slot, v)) in (0u32..).zip(samples) {
                     let slot = if dense { n } else { *slot };
                     if slot > 5 { continue }
                     let there = model.get(&(slot, tick)).map(|v: &f64| v.to_bits());
-                    assert_eq!(live.insert(slot, *v).map(f64::to_bits), there);
+                    expected.push((v.to_bits(), there));
                     model.entry((slot, tick)).or_insert(*v);
+                    let put = if run.is_empty() { live.put(slot, *v) } else { Put::Between };
+                    match put {
+                        Put::Done => repeats.push((v.to_bits(), None)),
+                        Put::There(there) => repeats.push((v.to_bits(), Some(there.to_bits()))),
+                        Put::Between => run.push((slot, *v)),
+                    }
                 }
+                let each = |there: Option<f64>, v: f64| repeats.push((v.to_bits(), there.map(f64::to_bits)));
+                live.merge(&mut run, each);
+                repeats.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(repeats, expected);
                 for slot in 0..6 {
                     let got = folded[slot as usize].get(tick).or(live.row_value(slot, tick));
                     assert_eq!(got.map(f64::to_bits), model.get(&(slot, tick)).map(|v| v.to_bits()));

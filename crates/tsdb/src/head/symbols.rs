@@ -12,6 +12,7 @@ pub(crate) struct Symbols {
     numbers: HashMap<Arc<str>, Symbol>,
     texts: Vec<Option<Text>>,
     free: Vec<Symbol>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl Symbols {
             }
             return symbol;
         }
+        self.bytes += text.len();
         let entry = Some(Text { text: Arc::clone(text), uses: 1 });
         let symbol = match self.free.pop() {
             Some(symbol) => symbol,
@@ -55,6 +57,7 @@ impl Symbols {
         let Some(entry) = slot else { return };
         entry.uses -= 1;
         if entry.uses == 0 {
+            self.bytes -= entry.text.len();
             self.numbers.remove(&entry.text);
             *slot = None;
             self.free.push(symbol);
@@ -63,6 +66,11 @@ impl Symbols {
 
     pub(crate) fn text(&self, symbol: Symbol) -> Option<&Arc<str>> {
         self.texts.get(symbol.0 as usize)?.as_ref().map(|entry| &entry.text)
+    }
+
+    /// Bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     #[cfg(test)]
@@ -82,8 +90,10 @@ mod tests {
         assert_eq!(symbols.hold(&"a".into()), a);
         symbols.let_go(a);
         assert_eq!(symbols.text(a).map(AsRef::as_ref), Some("a"));
+        assert_eq!(symbols.bytes(), 1);
         symbols.let_go(a);
         assert_eq!((symbols.get("a"), symbols.text(a), symbols.len()), (None, None, 0));
+        assert_eq!(symbols.bytes(), 0);
         assert_eq!(symbols.hold(&"b".into()), a);
     }
 }

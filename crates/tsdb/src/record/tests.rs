@@ -106,7 +106,7 @@ fn the_bytes_of_each_record_stay_as_written_down() {
     let b = Labels::from_pairs([("__name__", "up"), ("job", "b")]).unwrap();
     let series = [(SeriesRef(0), a), (SeriesRef(5), b)];
     let mut out = Vec::new();
-    put_series(&mut out, GroupId(1), &series);
+    assert!(put_series(&mut out, GroupId(1), &series).is_empty());
     let expected = b"\x01\0\0\0\0\0\0\0\x05\x08__name__\x02up\x03job\x01a\x01b\x02\
         \x00\x02\x00\x01\x02\x03\x08\x02\x00\x01\x02\x04";
     assert_eq!(out, expected);

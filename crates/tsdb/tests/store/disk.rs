@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use stoa_tsdb::{AppendError, Batch, DbError, GroupId, Mark};
+use stoa_tsdb::{AppendError, Batch, DbError, GroupId, Mark, Options};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::{Fault, SimDisk};
 
@@ -248,8 +248,8 @@ fn what_was_written_again_after_a_full_disk_is_applied_once() {
 }
 
 /// Long blocks, and a checkpoint with each maintenance.
-fn long_blocks() -> stoa_tsdb::Options {
-    stoa_tsdb::Options { block_ms: 60 * MINUTE_MS, log_bytes_max: 0, ..crate::options() }
+fn long_blocks() -> Options {
+    Options { block_ms: 60 * MINUTE_MS, log_bytes_max: 0, ..crate::options() }
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn sealed_chunks_wait_in_files_that_go_with_their_block() {
 fn a_file_of_the_head_that_fails_is_left_and_loses_nothing() {
     for fault in [Fault::Eio, Fault::Enospc, Fault::ShortWrite] {
         let disk = SimDisk::new(1);
-        let options = stoa_tsdb::Options { log_bytes_max: 1 << 30, ..long_blocks() };
+        let options = Options { log_bytes_max: 1 << 30, ..long_blocks() };
         let (db, _) = crate::open_with(&disk, options.clone());
         for step in 0..7 {
             fill(&db, START + step * 20_000, 20);
@@ -338,4 +338,67 @@ fn appends_go_on_while_the_head_is_written_down() {
     let (db, recovery) = crate::open_with(&disk, long_blocks());
     let samples = PARTS.cast_unsigned() * 80;
     assert_eq!((recovery.damaged, recovery.samples, all(&db)), (0, samples, expected));
+}
+
+#[test]
+fn a_checkpoint_that_fails_is_not_tried_again_at_once() {
+    let disk = SimDisk::new(7);
+    let image = {
+        let (db, _) = open(&disk);
+        fill(&db, START, 200);
+        db.close().unwrap();
+        disk.snapshot()
+    };
+    // At every step of maintenance: what fails after the log was cut costs one segment, not one each time.
+    let mut failed_checkpoints = 0;
+    for step in 0..80 {
+        disk.restore(&image);
+        let (db, _) = open(&disk);
+        disk.fail_at(step, Fault::Eio);
+        let now = START + 3 * MINUTE_MS;
+        let failed = db.maintain(now);
+        disk.clear_faults();
+        let wal = || disk.list(&Path::new(DIR).join("wal")).unwrap();
+        if !matches!(failed, Err(DbError::Checkpoint { .. })) {
+            continue;
+        }
+        failed_checkpoints += 1;
+        let before = wal();
+        for later in 0..5000 / 1000 {
+            let done = db.maintain(now + later * 1000).unwrap();
+            assert_eq!((done.checkpointed, wal() == before), (false, true), "{step} {later}");
+        }
+        assert!(db.maintain(now + 5000).unwrap().checkpointed, "{step}");
+        assert_eq!(all(&db).len(), 1600);
+    }
+    assert!(failed_checkpoints > 5, "{failed_checkpoints}");
+}
+
+#[test]
+fn a_block_that_cannot_be_removed_counts_until_it_can() {
+    let disk = SimDisk::new(9);
+    let options = || Options { retention_ms: 5 * MINUTE_MS, ..crate::options() };
+    let (db, _) = crate::open_with(&disk, Options { retention_ms: i64::MAX, ..options() });
+    fill(&db, START, 600);
+    let now = START + 10 * MINUTE_MS;
+    db.maintain(now).unwrap();
+    db.close().unwrap();
+    let image = disk.snapshot();
+    let mut failures = 0;
+    for step in 0..40 {
+        disk.restore(&image);
+        let (db, _) = crate::open_with(&disk, options());
+        disk.fail_at(step, Fault::Eio);
+        let failed = db.maintain(now).is_err();
+        disk.clear_faults();
+        failures += u64::from(failed);
+        // What counts is there, and what is there counts.
+        let is_whole = |name: &String| !name.ends_with(".tmp");
+        let names = disk.list(&Path::new(DIR).join("blocks")).unwrap();
+        let there = names.iter().filter(|name| is_whole(name)).count() as u64;
+        assert_eq!(db.stats().blocks, there, "{step}");
+        db.maintain(now + MINUTE_MS).unwrap();
+        assert_eq!(db.stats().blocks, 6, "{step}");
+    }
+    assert!(failures > 5, "{failures}");
 }

@@ -185,3 +185,35 @@ fn marks_come_and_go_with_their_batches() {
     assert_eq!(db.mark(b"g\0"), Some((START + 69_000).to_le_bytes().to_vec()));
     assert_eq!(db.mark(b"a/1"), None);
 }
+
+#[test]
+fn samples_of_a_tick_come_in_any_order_of_series() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let count = 2000u32;
+    let refs: Vec<SeriesRef> =
+        (0..count).map(|n| series(&db, 1, &format!("__name__=a,n={n}"))).collect();
+    let samples = |from: usize, step: usize, plus: f64| {
+        let numbered = refs.iter().zip(0u32..).map(|(r, n)| (*r, f64::from(n) + plus));
+        numbered.skip(from).step_by(step).collect::<Vec<_>>()
+    };
+    let backwards = |mut samples: Vec<(SeriesRef, f64)>| {
+        samples.reverse();
+        samples
+    };
+    let counts = |samples: &[(SeriesRef, f64)]| {
+        let done = append(&db, 1, START, samples);
+        (done.stored, done.duplicate, done.conflicting)
+    };
+    assert_eq!(counts(&backwards(samples(1, 2, 0.0))), (1000, 0, 0));
+    assert_eq!(counts(&backwards(samples(0, 1, 0.0))), (1000, 1000, 0));
+    assert_eq!(counts(&samples(0, 1, 1.0)), (0, 0, 2000));
+    // Within one batch the first value of a series counts.
+    let twice = |v| samples(0, 500, v).into_iter().chain(backwards(samples(0, 500, v + 1.0)));
+    let done = append(&db, 1, START + 1000, &twice(0.0).chain(twice(0.0)).collect::<Vec<_>>());
+    assert_eq!((done.stored, done.duplicate, done.conflicting), (4, 4, 8));
+    for found in db.select(&[], i64::MIN, i64::MAX, 5000, 5000).unwrap() {
+        let n: f64 = found.labels.get("n").unwrap().parse().unwrap();
+        assert!(found.values.iter().all(|v| v.to_bits() == n.to_bits()), "{:?}", found.labels);
+    }
+}

@@ -417,3 +417,57 @@ fn a_block_that_cannot_be_read_today_is_there_tomorrow() {
         assert_eq!(stats.block_samples + stats.head_samples, expected.len() as u64);
     }
 }
+
+#[test]
+fn a_segment_of_the_log_that_cannot_be_opened_today_is_kept() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(options());
+    let a = series(&db, 1, "__name__=a");
+    append(&db, 1, START, &[(a, 1.0)]);
+    db.close().unwrap();
+    let segment = disk.names("wal").pop().unwrap();
+    let bytes = disk.disk.read(&segment).unwrap();
+    disk.close(&segment.display().to_string());
+    let (db, recovery) = disk.open_db(options());
+    assert_eq!((recovery.damaged, recovery.marks_held_back), (1, true), "{:?}", recovery.damage);
+    assert!(all(&db).is_empty());
+    assert_ne!(series(&db, 1, "__name__=b"), a, "a reference it gave is not given again");
+    // A start that finds it again has all.
+    drop(db);
+    disk.heal();
+    let (db, recovery) = disk.open_db(options());
+    assert_eq!((recovery.damaged, all(&db).len()), (0, 1), "{:?}", recovery.damage);
+    drop(db);
+    // The log is cut there: what it holds may be wanted yet.
+    disk.close(&segment.display().to_string());
+    let (db, _) = disk.open_db(options());
+    assert!(db.maintain(START + MINUTE_MS).unwrap().checkpointed);
+    assert!(!disk.disk.exists(&segment).unwrap());
+    let aside = disk.names("quarantine");
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(disk.disk.read(&aside[0]).unwrap(), bytes);
+    drop(db);
+    let (_db, recovery) = disk.open_db(options());
+    assert_eq!((recovery.damaged, recovery.marks_held_back), (0, false), "{:?}", recovery.damage);
+}
+
+#[test]
+fn a_bad_sector_within_damage_of_the_log_costs_what_is_kept_of_it_no_more() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(options());
+    for group in 0..300u64 {
+        let name = format!("__name__=a,text={}", "x".repeat(500));
+        append(&db, group, START, &[(series(&db, group, &name), 1.0)]);
+        db.sync().unwrap();
+    }
+    db.close().unwrap();
+    let segment = disk.names("wal").pop().unwrap();
+    // Headers are gone as well: one long place.
+    disk.disk.corrupt(&segment, |bytes| bytes[8192..100_000].fill(7)).unwrap();
+    disk.spoil("/wal/", 16_384, 16_385);
+    let (_db, recovery) = disk.open_db(options());
+    let kept = recovery.quarantined.iter().map(|path| disk.disk.read(path).unwrap());
+    let sevens = |bytes: &Vec<u8>| bytes.iter().filter(|byte| **byte == 7).count();
+    let most = kept.map(|bytes| sevens(&bytes)).max();
+    assert!(most.is_some_and(|most| (80_000..100_000).contains(&most)), "{most:?}");
+}
