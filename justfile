@@ -28,7 +28,7 @@ deny:
 sandbox:
     cargo run --release -- up --data-dir /tmp/stoa-sandbox
 
-# The store under crashes, changed files and inputs by seed: 2 to 4 minutes.
+# The store under crashes, changed files and nonsense by seed; what others send, changed: about 6 minutes.
 long:
     bash tests/long/run
 

@@ -222,7 +222,11 @@ impl Block {
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
-        self.meta.index_bytes + self.meta.chunks_bytes + self.meta.encode().len() as u64 + spare
+        let meta = self.meta.encode().len() as u64;
+        // What a meta says of itself may be anything.
+        [self.meta.chunks_bytes, meta, spare]
+            .into_iter()
+            .fold(self.meta.index_bytes, u64::saturating_add)
     }
 
     /// Whether it has series of native histograms; `None` while its index was never read.

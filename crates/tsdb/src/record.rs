@@ -27,6 +27,9 @@ pub(crate) const KIND_MARKS: u8 = 3;
 /// Samples, marks and native histograms of one group.
 pub(crate) const KIND_HISTOGRAMS: u8 = 6;
 
+/// No record or block has a higher sequence number: nobody counts that far, and who says so is damaged.
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 56;
+
 /// Series defined by one record at most.
 const SERIES_PER_RECORD: usize = 1000;
 /// A record of many parts is ended when it is longer than this: the log takes none of 16 MiB.

@@ -23,6 +23,7 @@ use crate::head_file::{self, CRC_BYTES, HeadFile, check};
 use crate::quarantine;
 use crate::record::{
     self, BatchRecord, HistogramsRecord, KIND_BATCH, KIND_HISTOGRAMS, KIND_MARKS, KIND_SERIES,
+    SEQUENCE_MAX,
 };
 use crate::{GroupId, HistogramSample, Options, Row, SeriesRef};
 
@@ -260,6 +261,9 @@ impl<'a> Replay<'a> {
             if sequence <= self.sequence {
                 return Ok(());
             }
+            if sequence > SEQUENCE_MAX {
+                return Err(Malformed("sequence number nobody counted to"));
+            }
             self.sequence = sequence;
         }
         match kind {
@@ -274,6 +278,9 @@ impl<'a> Replay<'a> {
             KIND_MARKS => self.marks(&mut cursor)?,
             KIND_HEAD => {
                 let head = checkpoint::get_head(&mut cursor)?;
+                if head.sequence > SEQUENCE_MAX {
+                    return Err(Malformed("sequence number nobody counted to"));
+                }
                 self.head_seen = true;
                 self.sequence = head.sequence;
                 self.head.raise_max_t(head.max_t);

@@ -10,6 +10,8 @@
 mod compaction;
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/decoders.rs"]
+mod decoders;
 #[path = "store/disk.rs"]
 mod disk;
 #[path = "store/formats.rs"]

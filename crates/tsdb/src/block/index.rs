@@ -165,6 +165,17 @@ impl Index {
         let histograms = if has_histograms { section()? } else { 0..0 };
         let (symbol_count, group_count) = (cursor.u32()?, cursor.u32()?);
         let (series_count, label_count) = (cursor.u32()?, cursor.u32()?);
+        // A number of series is taken at its word where all are asked for.
+        let fits = |count: u32, bytes_each: usize, section: &Range<usize>| {
+            (count as usize).checked_mul(bytes_each).is_some_and(|need| need <= section.len())
+        };
+        if !fits(symbol_count, 1, &symbols)
+            || !fits(group_count, 4, &groups)
+            || !fits(series_count, 4, &series)
+            || !fits(label_count, LABEL_BYTES, &labels)
+        {
+            return Err(Malformed("counts beyond the index"));
+        }
         let histograms = match bytes.get(histograms).unwrap_or_default() {
             [] => RoaringBitmap::new(),
             bytes => RoaringBitmap::deserialize_from(bytes)

@@ -3,6 +3,7 @@
 use stoa_model::TimestampMs;
 
 use crate::bytes::{Cursor, Malformed, put_varint};
+use crate::record::SEQUENCE_MAX;
 use crate::recovery::Covered;
 
 const MAGIC: [u8; 8] = *b"STOABLK\0";
@@ -135,6 +136,13 @@ impl Meta {
             parents: Vec::new(),
             tier: None,
         };
+        if meta.sequence > SEQUENCE_MAX || meta.rank > SEQUENCE_MAX {
+            return Err(Malformed("sequence number nobody counted to"));
+        }
+        // Nor is anything that long; lengths and samples of blocks are added up.
+        if [meta.samples, meta.chunks_bytes, meta.index_bytes].iter().any(|n| *n > SEQUENCE_MAX) {
+            return Err(Malformed("lengths nobody wrote"));
+        }
         if version == VERSION_1 && !is_tier {
             let (start, end, log_before) = (meta.start, meta.end, meta.rank);
             meta.covered.push(Covered { start, end, log_before });

@@ -99,7 +99,7 @@ struct Tally {
 
 type Tallies = BTreeMap<(&'static str, &'static str), Tally>;
 
-fn merging() -> Options {
+pub(crate) fn merging() -> Options {
     Options { compaction_ms: vec![4 * MINUTE_MS], ..options() }
 }
 
@@ -183,14 +183,14 @@ fn part_of(path: &Path) -> &'static str {
     }
 }
 
-fn dice(seed: u64, n: u64) -> u64 {
+pub(crate) fn dice(seed: u64, n: u64) -> u64 {
     let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(n << 32 | n);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-fn below(seed: u64, n: u64, end: usize) -> usize {
+pub(crate) fn below(seed: u64, n: u64, end: usize) -> usize {
     usize::try_from(dice(seed, n) % (end.max(1) as u64)).unwrap()
 }
 
