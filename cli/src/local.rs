@@ -58,6 +58,15 @@ pub(crate) fn collector() -> Option<Collector> {
 /// [`Misuse`] when no collector keeps its data there.
 pub(crate) fn collector_dir(dir: &Path) -> Result<PathBuf, Misuse> {
     let dirs = [dir.join("collector"), dir.to_owned()];
+    for dir in &dirs {
+        let looked = std::fs::metadata(dir.join("metrics"));
+        if looked.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            let dir = dir.display();
+            return Err(Misuse(format!(
+                "{dir} may not be read by this user; run this as the user the collector runs as"
+            )));
+        }
+    }
     dirs.into_iter().find(|dir| dir.join("metrics").is_dir()).ok_or_else(|| {
         Misuse(format!(
             "{} is not the data directory of a collector: expected metrics/ in it, or \

@@ -157,7 +157,7 @@ fn main() {
     }
 
     let view = store.view();
-    let samples = Samples(view.clone());
+    let samples = Samples(store.view());
     let engine = Engine::new(Limits { samples_max: 1 << 31, ..Limits::default() });
     for query in [
         "rate(events_total[1h])",

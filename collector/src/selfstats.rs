@@ -227,6 +227,11 @@ impl Page {
                 tsdb.chunks_damaged,
             ),
             (
+                "stoa_collector_tsdb_log_damaged_total",
+                "Damaged or missing places of log and checkpoint met at the start; their samples are lost unless sent again.",
+                tsdb.log_damaged,
+            ),
+            (
                 "stoa_collector_tsdb_head_file_failures_total",
                 "Times chunks could not be written to a file of the head; they stay in memory and in the log.",
                 tsdb.head_file_failures,

@@ -431,8 +431,7 @@ async fn open(
         let members = Members::open(&config.data_dir, clock())?;
         let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
         let dir = config.data_dir.join("metrics");
-        let (store, recovery) = Store::open(disk, &dir, &config.storage, clock)?;
-        tracing::info!(?recovery, "opened the store");
+        let (store, _told) = Store::open(disk, &dir, &config.storage, clock)?;
         let names: Vec<&str> = config.remote_write.iter().map(|to| to.name.as_str()).collect();
         if let Err(error) = store.follow_only(&names) {
             // The next start tries again; until then the log is kept for them, within its bounds.

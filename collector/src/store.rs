@@ -18,6 +18,7 @@
 //! and [`Store::submit`] append, [`Store::view`] reads, [`Store::close`] syncs and ends.
 //! The store knows series, samples and marks; it never knows who sent them or over what.
 
+mod damage;
 mod figures;
 mod follow;
 mod histogram;
@@ -193,6 +194,7 @@ impl Store {
             Db::open(Arc::clone(&disk), dir, options, clock()).map_err(StoreError::Open)?;
         // On a full disk a later start or the first deletion does it.
         drop(db.keep_whole_since());
+        damage::log_start(dir, &recovery);
         let db = Arc::new(db);
         let metadata = Arc::new(Metadata::open(Arc::clone(&disk), dir));
         let counters = Arc::new(Counters::default());
@@ -215,12 +217,14 @@ impl Store {
         let maintain = thread("stoa-maintain", {
             let (db, metadata) = (Arc::clone(&db), Arc::clone(&metadata));
             let counters = Arc::clone(&counters);
-            move || maintain(&db, &metadata, &counters, &clock, &stop)
+            let dir = dir.to_owned();
+            move || maintain(&db, &dir, &metadata, &counters, &clock, &stop)
         })?;
         let (compaction, stop) = mpsc::sync_channel(1);
         let compact = thread("stoa-compact", {
             let (db, counters) = (Arc::clone(&db), Arc::clone(&counters));
-            move || compact(&db, &counters, &compaction_clock, &stop)
+            let dir = dir.to_owned();
+            move || compact(&db, &dir, &counters, &compaction_clock, &stop)
         })?;
         let shared = Shared {
             db,
@@ -396,7 +400,7 @@ impl Store {
     /// The store as queries see it.
     #[must_use]
     pub fn view(&self) -> StoreView {
-        StoreView(Arc::clone(&self.0.db))
+        StoreView::new(Arc::clone(&self.0.db), self.0.dir.clone())
     }
 
     /// What is said about metrics.
@@ -501,6 +505,7 @@ impl StoreState {
 
 fn maintain(
     db: &Db,
+    dir: &Path,
     metadata: &Metadata,
     counters: &Counters,
     clock: &Clock,
@@ -508,23 +513,34 @@ fn maintain(
 ) {
     while stop.recv_timeout(MAINTENANCE_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
         let _span = tracing::debug_span!("maintain").entered();
-        if let Err(error) = db.maintain(clock()) {
-            figures::add(&counters.maintenance_failures, 1);
-            tracing::error!(error = error_chain(&error), "maintenance failed, will try again");
+        match db.maintain(clock()) {
+            Ok(done) => damage::log_deleted(&done.deleted),
+            Err(error) => {
+                figures::add(&counters.maintenance_failures, 1);
+                tracing::error!(error = error_chain(&error), "maintenance failed, will try again");
+            }
         }
+        log_damage(db, dir);
         metadata.save();
     }
     metadata.save();
 }
 
 /// Merges blocks beside everything else: a long merge delays neither appends nor maintenance.
-fn compact(db: &Db, counters: &Counters, clock: &Clock, stop: &mpsc::Receiver<()>) {
+fn compact(db: &Db, dir: &Path, counters: &Counters, clock: &Clock, stop: &mpsc::Receiver<()>) {
     while stop.recv_timeout(COMPACTION_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
         if let Err(error) = db.compact(clock()) {
             figures::add(&counters.maintenance_failures, 1);
             tracing::error!(error = error_chain(&error), "merging blocks failed, will try again");
         }
+        log_damage(db, dir);
     }
+}
+
+/// Says what queries and maintenance have met.
+fn log_damage(db: &Db, dir: &Path) {
+    let (found, unlisted) = db.take_damage();
+    damage::log(dir, &found, unlisted);
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {

@@ -142,7 +142,7 @@ async fn live(
     session: u64,
     replies: &Replies,
 ) -> Result<(), String> {
-    tracing::info!(via = ?connection.via(), "connected to the collector");
+    tracing::info!(via = %connection.via(), "connected to the collector");
     let mut client = v1::control_client::ControlClient::new(connection.channel(Class::Control));
     let answer = client.session(ReceiverStream::new(control)).await.map_err(status)?;
     let mut messages = answer.into_inner();

@@ -1,12 +1,13 @@
 //! Where samples are handed out from: a collector that runs, or the directory of one that does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use stoa_collector::http::prometheus::TRUNCATED;
 use stoa_daemon::{DataDir, Misuse, unix_ms};
 use stoa_exchange::exposition::Printer;
 use stoa_model::histogram::Histogram;
@@ -26,6 +27,9 @@ const WINDOW_MS: i64 = 86_400_000;
 /// More samples of one series in one window than this are refused by an offline source.
 const SAMPLES_MAX: usize = 100_000_000;
 
+/// Warnings of a collector said at most.
+const WARNINGS_MAX: usize = 100;
+
 /// More series than this that have all labels of one, and others besides, are refused.
 const SERIES_MAX: usize = 1_000_000;
 
@@ -33,7 +37,28 @@ const SERIES_MAX: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) enum Source {
     Directory { db: Box<Db>, matchers: Vec<Matcher>, _held: DataDir },
-    Collector { client: Box<Client>, selector: String },
+    Collector { client: Box<Client>, selector: String, told: Mutex<BTreeSet<String>> },
+}
+
+/// Says each warning of a collector's answers once.
+fn warn(told: &Mutex<BTreeSet<String>>, warnings: Vec<String>) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    for warning in warnings {
+        if told.len() < WARNINGS_MAX && told.insert(warning.clone()) {
+            say(&format!("warning: {}", printable(&warning)));
+        }
+    }
+}
+
+/// Says what reading a directory met.
+fn warn_of_damage(db: &Db) {
+    let (found, unlisted) = db.take_damage();
+    for damage in found {
+        say(&format!("warning: {}", printable(&damage.to_string())));
+    }
+    if unlisted > 0 {
+        say(&format!("warning: {unlisted} more damaged places"));
+    }
 }
 
 /// What there is of one series in a range.
@@ -57,7 +82,11 @@ impl Source {
             .map_err(|error| Misuse(printable(&format!("matchers: {error}"))))?;
         let Some(dir) = data_dir else {
             let client = Box::new(Client::new(server)?);
-            return Ok(Self::Collector { client, selector: selector.to_owned() });
+            return Ok(Self::Collector {
+                client,
+                selector: selector.to_owned(),
+                told: Mutex::default(),
+            });
         };
         let dir = local::collector_dir(dir)?;
         let held = DataDir::open(&dir)?;
@@ -73,18 +102,21 @@ impl Source {
     pub(super) async fn series(&self, start: i64, end: i64) -> anyhow::Result<Vec<Labels>> {
         match self {
             Self::Directory { db, matchers, .. } => {
-                Ok(db.series(&[matchers], start, end, usize::MAX))
+                let series = db.series(&[matchers], start, end, usize::MAX);
+                warn_of_damage(db);
+                Ok(series)
             }
-            Self::Collector { client, selector } => {
+            Self::Collector { client, selector, told } => {
                 let form = [
                     ("match[]", selector.clone()),
                     ("start", seconds(start)),
                     ("end", seconds(end)),
                 ];
                 let answer = client.prometheus("/api/v1/series", &form).await?;
-                if let Some(warning) = answer.warnings.first() {
-                    anyhow::bail!("the collector cut its answer short: {}", printable(warning));
+                if answer.warnings.iter().any(|warning| warning == TRUNCATED) {
+                    anyhow::bail!("the collector cut its answer short: {TRUNCATED}");
                 }
+                warn(told, answer.warnings);
                 let list: List = serde_json::from_str(&answer.text).context("read the answer")?;
                 let mut series: Vec<Labels> =
                     list.data.into_iter().map(Labels::from_pairs_last_wins).collect();
@@ -108,6 +140,7 @@ impl Source {
                     .map(|label| Matcher::equal(&*label.name, &*label.value))
                     .collect();
                 let found = db.select(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
+                warn_of_damage(db);
                 let series = found.into_iter().find(|series| series.labels == *labels);
                 let floats = series.map_or_else(Vec::new, |series| {
                     series.timestamps.iter().copied().zip(series.values).collect()
@@ -117,13 +150,14 @@ impl Source {
                 let histograms = series.map_or_else(Vec::new, |series| series.samples);
                 Ok(Samples { floats, histograms, histograms_unread: 0 })
             }
-            Self::Collector { client, .. } => {
+            Self::Collector { client, told, .. } => {
                 let front = Printer::<Vec<u8>>::series_text(labels);
                 let front = String::from_utf8_lossy(&front);
                 // A range leaves its beginning out.
                 let range = end.saturating_sub(start).saturating_add(1);
                 let form = [("query", format!("{front}[{range}ms]")), ("time", seconds(end))];
                 let answer = client.prometheus("/api/v1/query", &form).await?;
+                warn(told, answer.warnings);
                 let matrix: Matrix =
                     serde_json::from_str(&answer.text).context("read the answer")?;
                 let of_it =

@@ -197,7 +197,7 @@ impl Importer {
             ApiError::new(ErrorKind::Unavailable, format!("{}; {partly}", told(&error)))
         })?;
         summary.add_written(&written);
-        tracing::info!(?summary, "imported");
+        tracing::info!(series = summary.series, samples = summary.samples, "imported");
         Ok(summary)
     }
 

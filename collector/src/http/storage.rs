@@ -113,12 +113,26 @@ async fn delete_series(
         .run(move |store, now_ms| {
             for matchers in &selectors {
                 let done = store.delete_series(matchers, start, end, now_ms)?;
-                tracing::warn!(?matchers, start, end, ?done, "deleted samples");
+                let what: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+                let what = format!("{{{}}}", what.join(","));
+                let (from, to) = (shown(start), shown(end));
+                // A series counts once for each block it is in.
+                let (blocks, series_in_blocks) = (done.blocks, done.series);
+                tracing::info!(what, from, to, blocks, series_in_blocks, "deleted samples");
             }
             Ok(())
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A time of a request; its least and its greatest are none anybody wrote.
+fn shown(t: i64) -> String {
+    match t {
+        TIME_MIN_MS => "the first".to_owned(),
+        TIME_MAX_MS => "the last".to_owned(),
+        t => rfc3339(t),
+    }
 }
 
 /// Takes what was deleted off the disk; 204, or 503 when some blocks were left as they are.

@@ -1,22 +1,59 @@
 //! The store as queries see it.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 use stoa_promql::storage::{
     Coarser, Hints, HistogramSeries, RolledUp, RolledUpSeries, Select, Series, Storage,
     StorageError,
 };
-use stoa_tsdb::{Db, Resolution, SelectError, Stats, Tier};
+use stoa_tsdb::{Db, Missing, Resolution, SelectError, Stats, Tier};
 
-use super::histogram;
+use super::{damage, histogram};
 
-/// Reads what is stored, what is not yet synced included. Cheap to clone; call it from a thread
-/// that may block.
-#[derive(Clone, Debug)]
-pub struct StoreView(pub(super) Arc<Db>);
+/// Stretches of time asked for that are remembered one by one; more than a query has selectors.
+const ASKED_MAX: usize = 256;
+
+/// Reads what is stored, what is not yet synced included. Cheap to make, one for each question, as it
+/// remembers what it was asked for; call it from a thread that may block.
+#[derive(Debug)]
+pub struct StoreView {
+    db: Arc<Db>,
+    dir: PathBuf,
+    asked: Mutex<Vec<(TimestampMs, TimestampMs)>>,
+}
 
 impl StoreView {
+    pub(super) fn new(db: Arc<Db>, dir: PathBuf) -> Self {
+        Self { db, dir, asked: Mutex::default() }
+    }
+
+    /// Why what was read through this view may be incomplete: damage met up to now, in the times that
+    /// were asked for. Empty when all is whole.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut missing: Vec<Missing> = Vec::new();
+        for (start, end) in asked {
+            for one in self.db.missing(start, end) {
+                if !missing.iter().any(|known| known.path == one.path) {
+                    missing.push(one);
+                }
+            }
+        }
+        damage::warnings(&self.dir, &missing)
+    }
+
+    fn note(&self, start: TimestampMs, end: TimestampMs) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < ASKED_MAX {
+            asked.push((start, end));
+        } else if let Some(last) = asked.last_mut() {
+            *last = (last.0.min(start), last.1.max(end));
+        }
+    }
+
     /// The label sets all matchers of one of the sets hold for that have samples in the range;
     /// sorted, at most `limit`.
     #[must_use]
@@ -27,7 +64,8 @@ impl StoreView {
         end_ms: TimestampMs,
         limit: usize,
     ) -> Vec<Labels> {
-        self.0.series(sets, start_ms, end_ms, limit)
+        self.note(start_ms, end_ms);
+        self.db.series(sets, start_ms, end_ms, limit)
     }
 
     /// The names of the labels of such series; sorted, at most `limit`.
@@ -39,7 +77,8 @@ impl StoreView {
         end_ms: TimestampMs,
         limit: usize,
     ) -> Vec<String> {
-        self.0.label_names(matchers, start_ms, end_ms, limit)
+        self.note(start_ms, end_ms);
+        self.db.label_names(matchers, start_ms, end_ms, limit)
     }
 
     /// The values of one label of such series; sorted, at most `limit`.
@@ -52,19 +91,20 @@ impl StoreView {
         end_ms: TimestampMs,
         limit: usize,
     ) -> Vec<String> {
-        self.0.label_values(name, matchers, start_ms, end_ms, limit)
+        self.note(start_ms, end_ms);
+        self.db.label_values(name, matchers, start_ms, end_ms, limit)
     }
 
     /// The time from which on everything that came is here; see [`Db::whole_since`].
     #[must_use]
     pub fn whole_since(&self) -> TimestampMs {
-        self.0.whole_since()
+        self.db.whole_since()
     }
 
     /// The database's own figures; walks the head, so for every few seconds.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.stats()
+        self.db.stats()
     }
 }
 
@@ -78,8 +118,9 @@ fn refused(error: SelectError) -> StorageError {
 
 impl Storage for StoreView {
     fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
+        self.note(select.start_ms, select.end_ms);
         let found = self
-            .0
+            .db
             .select(
                 select.matchers,
                 select.start_ms,
@@ -98,8 +139,9 @@ impl Storage for StoreView {
 
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        self.note(start_ms, end_ms);
         let found = self
-            .0
+            .db
             .select_histograms(matchers, start_ms, end_ms, series_max, samples_max)
             .map_err(refused)?;
         let series = found.into_iter().map(|data| HistogramSeries {
@@ -118,9 +160,10 @@ impl Storage for StoreView {
         let tier = Tier::ALL.into_iter().find(|tier| Some(tier.window_ms()) == window_ms);
         let resolution = tier.map_or(Resolution::Finest, Resolution::Window);
         let range = (select.start_ms, select.end_ms);
+        self.note(select.start_ms, select.end_ms);
         let (series_max, samples_max) = (select.series_max, select.samples_max);
         let found =
-            self.0.select_rollups(select.matchers, range, resolution, series_max, samples_max);
+            self.db.select_rollups(select.matchers, range, resolution, series_max, samples_max);
         let Some(found) = found.map_err(refused)? else { return Ok(None) };
         let window_ms = window_ms.unwrap_or(1);
         let coarser = found.stretches.iter().map(|stretch| Coarser {

@@ -26,4 +26,4 @@ pub use labels::{Label, Labels, LabelsError, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::{Rollup, RollupFold};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
-pub use time::TimestampMs;
+pub use time::{TimestampMs, civil, rfc3339};

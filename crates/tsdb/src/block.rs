@@ -35,6 +35,7 @@ use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskRead};
 
 use crate::bytes::Malformed;
+use crate::damage::Cost;
 use crate::head_file::read_twice;
 
 pub(crate) use self::check::{BlockFault, Loss, check};
@@ -54,7 +55,7 @@ pub(crate) use self::writer::write;
 pub(crate) const META: &str = "meta";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const SPARE: &str = "spare";
-const CHUNKS: &str = "chunks";
+pub(crate) const CHUNKS: &str = "chunks";
 
 /// An open block.
 #[derive(Debug)]
@@ -217,6 +218,15 @@ impl Block {
 
     pub(crate) fn overlaps(&self, start: TimestampMs, end: TimestampMs) -> bool {
         self.meta.first_t <= end && self.meta.last_t >= start
+    }
+
+    /// What losing it costs.
+    pub(crate) fn cost(&self) -> Cost {
+        let times = Some((self.meta.first_t, self.meta.last_t));
+        match self.meta.tier {
+            None => Cost::Samples { most: self.meta.samples, times },
+            Some(_) => Cost::Aggregates { most: Some(self.meta.samples), times },
+        }
     }
 
     /// Bytes on disk.

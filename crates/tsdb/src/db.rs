@@ -37,8 +37,8 @@ use stoa_wal::Disk;
 pub use self::compact::Compaction;
 use self::compact::Retries;
 pub use self::delete::Deletion;
-pub use self::maintain::Maintenance;
 use self::maintain::Upkeep;
+pub use self::maintain::{Deleted, Maintenance};
 pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
 pub use self::stats::{Stats, TierStats};
@@ -47,6 +47,7 @@ use crate::batch::{
     MARKS_MAX, SERIES_LABEL_BYTES_MAX,
 };
 use crate::block::{Block, IndexCache};
+use crate::damage::Notes;
 use crate::follow::Followers;
 use crate::head::{Head, Refused, Young};
 use crate::head_file::HeadFiles;
@@ -108,6 +109,9 @@ pub struct Db {
     followers: Mutex<Followers>,
     indexes: IndexCache,
     counters: Counters,
+    notes: Notes,
+    /// How often the disk did not give an index.
+    unread_indexes: AtomicU64,
 }
 
 /// What appends and what they need to remember.

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
 use stoa_wal::{Disk, DiskFile, DiskRead, Entry, Reader};
 
-use crate::block::{Block, BlockError, BlockFault, INDEX, Loss, META, check};
+use crate::block::{Block, BlockError, BlockFault, Loss, META, check};
 use crate::checkpoint::{checkpoint_dir, segment_of_name};
+use crate::damage::{Cost, Damage};
 use crate::head_file::{self, HEADER_BYTES};
 use crate::recovery::{Covered, Recovery, Replay};
 use crate::tier::TierBlock;
@@ -27,6 +28,8 @@ pub struct Report {
     pub chunks: u64,
     /// Samples of blocks, by their indexes.
     pub samples: u64,
+    /// Samples of the head: those that checkpoint and log have and no block.
+    pub head_samples: u64,
     /// Records of checkpoint and log read.
     pub records: u64,
     /// Places where a crash cut off what was not durable: no damage, nothing of it was promised.
@@ -35,23 +38,8 @@ pub struct Report {
     pub unfinished: u64,
     /// What is not as it was written.
     pub damage: Vec<Damage>,
-}
-
-/// One damaged place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The file, or the directory when a file is missing.
-    pub path: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// How many bytes; 0 when that is not known.
-    pub bytes: u64,
-    /// What is wrong.
-    pub what: String,
-    /// What it costs.
-    pub cost: String,
-    /// Whether it was repaired; what was taken out is under `quarantine/`.
-    pub repaired: bool,
+    /// Damaged places of checkpoint, log and head beyond those in the list.
+    pub unlisted: u64,
 }
 
 /// Blocks to be repaired, by sequence number.
@@ -109,23 +97,7 @@ pub fn fsck(
             report.blocks += 1;
             match Block::open(&**disk, &path) {
                 Ok(block) => opened.push(block),
-                // Named by its directory: which of its files it was is not known.
-                Err(BlockError::Io(error)) => report.damage.push(Damage {
-                    path,
-                    offset: 0,
-                    bytes: 0,
-                    what: format!("block cannot be read now: {error}"),
-                    cost: "the block, until it can be read".to_owned(),
-                    repaired: false,
-                }),
-                Err(error) => report.damage.push(Damage {
-                    path: path.join(META),
-                    offset: 0,
-                    bytes: 0,
-                    what: format!("block does not open: {error:?}"),
-                    cost: "the block".to_owned(),
-                    repaired: false,
-                }),
+                Err(error) => report.damage.push(unopened(&path, &error, Cost::Block)),
             }
         }
         let replaced: BTreeSet<u64> =
@@ -133,14 +105,9 @@ pub fn fsck(
         let mut known = BTreeMap::new();
         for block in &opened {
             if let Some(other) = known.insert(block.meta.sequence, &block.dir) {
-                report.damage.push(Damage {
-                    path: block.dir.clone(),
-                    offset: 0,
-                    bytes: block.bytes(),
-                    what: format!("the same block as {}", other.display()),
-                    cost: "nothing: one of the two counts".to_owned(),
-                    repaired: false,
-                });
+                let what = format!("the same block as {}", other.display());
+                let damage = Damage::new(&block.dir, what, Cost::Nothing);
+                report.damage.push(damage.at(0, block.bytes()));
             }
         }
         for block in opened {
@@ -167,10 +134,12 @@ pub fn fsck(
         for number in headers {
             head_file::mend_header(&**disk, dir, number).map_err(open_error)?;
         }
-        let (db, _recovery) = Db::open(Arc::clone(disk), dir, options, now_ms)?;
+        let (db, recovery) = Db::open(Arc::clone(disk), dir, options, now_ms)?;
         db.repair(now_ms, &found)?;
         db.close()?;
         for damage in &mut report.damage {
+            let is_same = |one: &&Damage| one.path == damage.path && one.offset == damage.offset;
+            damage.kept = recovery.damage.iter().find(is_same).and_then(|one| one.kept.clone());
             damage.repaired = true;
         }
     }
@@ -199,22 +168,10 @@ fn read_tiers(
             report.blocks += 1;
             match TierBlock::open(disk, tier, &path) {
                 Ok(held) => opened.push(held),
-                Err(BlockError::Io(error)) => report.damage.push(Damage {
-                    path,
-                    offset: 0,
-                    bytes: 0,
-                    what: format!("block of a tier cannot be read now: {error}"),
-                    cost: "the block, until it can be read".to_owned(),
-                    repaired: false,
-                }),
-                Err(BlockError::Malformed(error)) => report.damage.push(Damage {
-                    path: path.join(META),
-                    offset: 0,
-                    bytes: 0,
-                    what: format!("block of a tier does not open: {error}"),
-                    cost: "the block".to_owned(),
-                    repaired: false,
-                }),
+                Err(error) => {
+                    let cost = Cost::Aggregates { most: None, times: None };
+                    report.damage.push(unopened(&path, &error, cost));
+                }
             }
         }
         let replaced: BTreeSet<u64> =
@@ -236,26 +193,30 @@ fn read_tiers(
     Ok(())
 }
 
-fn damage(block: &Block, fault: BlockFault) -> Damage {
-    let cost = match fault.loss {
-        Loss::Nothing => "nothing: it is not needed to read".to_owned(),
-        Loss::Mendable => "nothing: it is made again".to_owned(),
-        Loss::Samples(samples) => format!("at most {samples} samples"),
-        Loss::All => format!("the block: {} samples", block.meta.samples),
-        Loss::Deletions => "some samples that were deleted are seen again".to_owned(),
-    };
-    let what = match fault.file {
-        INDEX => format!("index: {}", fault.what),
-        _ => fault.what,
-    };
-    Damage {
-        path: block.dir.join(fault.file),
-        offset: fault.offset,
-        bytes: fault.bytes,
-        what,
-        cost,
-        repaired: false,
+/// A block that cannot be opened.
+fn unopened(dir: &Path, error: &BlockError, cost: Cost) -> Damage {
+    match error {
+        // Named by its directory: which of its files it was is not known.
+        BlockError::Io(error) => {
+            Damage::new(dir, format!("the block cannot be read now: {error}"), Cost::Unread)
+        }
+        BlockError::Malformed(malformed) => {
+            let what = format!("the block does not open: {}", malformed.0);
+            Damage::new(dir.join(META), what, cost)
+        }
     }
+}
+
+fn damage(block: &Block, fault: BlockFault) -> Damage {
+    let times = Some((block.meta.first_t, block.meta.last_t));
+    let cost = match fault.loss {
+        Loss::Nothing | Loss::Mendable => Cost::Nothing,
+        Loss::Samples(most) if block.meta.tier.is_none() => Cost::Samples { most, times },
+        Loss::Samples(most) => Cost::Aggregates { most: Some(most), times },
+        Loss::All => block.cost(),
+        Loss::Deletions => Cost::Deletions,
+    };
+    Damage::new(block.dir.join(fault.file), fault.what, cost).at(fault.offset, fault.bytes)
 }
 
 /// Reads checkpoint and log as the start does, and changes nothing. Says which files of the head have
@@ -267,66 +228,32 @@ fn read_log(
     covered: &[Covered],
     report: &mut Report,
 ) -> Vec<u64> {
-    const COST: &str = "its records; who sent them and still has them sends them again";
     let disk: Arc<dyn Disk> = Arc::new(ReadOnly(Arc::clone(disk)));
     let log_dir = dir.join("wal");
     let checkpoint = names.iter().filter_map(|name| segment_of_name(name)).max();
-    let checkpoint = checkpoint.map(|segment| (segment, checkpoint_dir(dir, segment)));
-    let mut told = BTreeSet::new();
-    let logs = checkpoint.iter().map(|(_, dir)| (dir.as_path(), 0));
-    let from_segment = checkpoint.as_ref().map_or(0, |(segment, _)| *segment);
-    for (log, from) in logs.chain([(log_dir.as_path(), from_segment)]) {
+    let from_segment = checkpoint.unwrap_or(0);
+    let checkpoint = checkpoint.map(|segment| (checkpoint_dir(dir, segment), 0));
+    for (log, from) in checkpoint.into_iter().chain([(log_dir.clone(), from_segment)]) {
         // What cannot be opened is said by the replay.
-        let Ok(reader) = Reader::open(Arc::clone(&disk), log, from) else { continue };
-        for entry in reader {
-            match entry {
-                Entry::Record { .. } => report.records += 1,
-                Entry::Damage { segment, offset, bytes, reason, synced } => {
-                    if !synced && log == log_dir {
-                        report.torn += 1;
-                        continue;
-                    }
-                    told.insert(format!("{segment}:{offset}, {bytes} bytes"));
-                    report.damage.push(Damage {
-                        path: log.join(format!("{segment:016x}.wal")),
-                        offset,
-                        bytes,
-                        what: format!("{reason:?}"),
-                        cost: COST.to_owned(),
-                        repaired: false,
-                    });
-                }
-            }
-        }
+        let Ok(reader) = Reader::open(Arc::clone(&disk), &log, from) else { continue };
+        let is_record = |entry: &Entry| matches!(entry, Entry::Record { .. });
+        report.records += reader.filter(is_record).count() as u64;
     }
-    // Records whose checksums hold and which do not say what they should.
     let options = Options::default();
     let mut replay = Replay::new(&disk, dir, &options, covered, Recovery::default());
     let from_segment = replay.checkpoint(names);
     replay.log(&log_dir, from_segment);
     let headers: Vec<u64> = replay.headers_damaged().collect();
     for number in &headers {
-        report.damage.push(Damage {
-            path: head_file::path(dir, *number),
-            offset: 0,
-            bytes: HEADER_BYTES as u64,
-            what: "not the header of a file of the head".to_owned(),
-            cost: "nothing: it is not needed to read".to_owned(),
-            repaired: false,
-        });
+        let path = head_file::path(dir, *number);
+        let damage = Damage::new(path, "not the header of a file of the head", Cost::Nothing);
+        report.damage.push(damage.at(0, HEADER_BYTES as u64));
     }
-    for what in replay.recovery.damage {
-        if !told.iter().any(|place| what.contains(place.as_str())) {
-            report.damage.push(Damage {
-                path: dir.to_owned(),
-                offset: 0,
-                bytes: 0,
-                what,
-                cost: COST.to_owned(),
-                repaired: false,
-            });
-        }
-    }
+    let recovery = replay.recovery;
+    report.torn += recovery.torn;
+    report.head_samples = recovery.samples;
+    report.unlisted = recovery.damaged.saturating_sub(recovery.damage.len() as u64);
+    report.damage.extend(recovery.damage);
     headers
 }
 

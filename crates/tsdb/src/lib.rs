@@ -20,6 +20,7 @@ mod bytes;
 mod checkpoint;
 pub mod chunk;
 mod compact;
+mod damage;
 mod db;
 mod error;
 mod follow;
@@ -44,13 +45,14 @@ pub use batch::{
     SERIES_LABEL_BYTES_MAX, SeriesRef,
 };
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
+pub use damage::{Cost, Damage, Missing};
 pub use db::{
-    Compaction, Db, Deletion, Maintenance, Resolution, RollupSeries, Rollups, Stats, Stretch,
-    TierStats,
+    Compaction, Db, Deleted, Deletion, Maintenance, Resolution, RollupSeries, Rollups, Stats,
+    Stretch, TierStats,
 };
 pub use error::{AppendError, DbError, SelectError};
 pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};
-pub use fsck::{Damage, Report as FsckReport, fsck};
+pub use fsck::{Report as FsckReport, fsck};
 pub use options::Options;
 pub use recovery::Recovery;
 pub use select::{HistogramData, SeriesData};

@@ -18,6 +18,7 @@ use crate::checkpoint::{
     OpenKind, PlaceRecord, checkpoint_dir, segment_of_name,
 };
 use crate::chunk::decode_values;
+use crate::damage::{Cost, Damage, LISTED_MAX};
 use crate::head::{Head, Place, Presence, split_stored, stored_histograms};
 use crate::head_file::{self, CRC_BYTES, HeadFile, check};
 use crate::quarantine;
@@ -27,8 +28,6 @@ use crate::record::{
 };
 use crate::{GroupId, HistogramSample, Options, Row, SeriesRef};
 
-/// Damage described one by one; the rest is only counted.
-const DAMAGE_LISTED_MAX: usize = 100;
 /// Places copied aside at one start: more is a disk that is gone, not a damaged one.
 const QUARANTINED_MAX: usize = 1000;
 /// References left out where it is not known which ones were given: more than a head ever gives between
@@ -59,14 +58,18 @@ pub struct Recovery {
     pub samples_orphaned: u64,
     /// Places where bytes that had been durable are damaged or missing.
     pub damaged: u64,
+    /// Those of them in log and checkpoint.
+    pub log_damaged: u64,
+    /// Blocks set aside, of samples and of tiers.
+    pub blocks_quarantined: u64,
     /// Places where a crash cut off what was not durable yet: nothing of it was acknowledged.
     pub torn: u64,
     /// Chunks of files of the head that are damaged or missing; their samples are gone.
     pub chunks_damaged: u64,
     /// Marks are as they were before the damage; those written after it in that log are not believed.
     pub marks_held_back: bool,
-    /// The first hundred damaged places, for a person to read.
-    pub damage: Vec<String>,
+    /// The first thousand damaged places, for a person to read.
+    pub damage: Vec<Damage>,
     /// What was moved or copied aside, under `quarantine/`.
     pub quarantined: Vec<PathBuf>,
     /// Unfinished files of an earlier process that were removed.
@@ -74,11 +77,19 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    pub(crate) fn damage(&mut self, what: String) {
+    pub(crate) fn damage(&mut self, damage: Damage) {
         self.damaged += 1;
-        if self.damage.len() < DAMAGE_LISTED_MAX {
-            self.damage.push(what);
+        self.log_damaged += u64::from(matches!(damage.cost, Cost::Records { .. }));
+        self.quarantined.extend(damage.kept.clone());
+        if self.damage.len() < LISTED_MAX {
+            self.damage.push(damage);
         }
+    }
+
+    /// The same of a block that was to be set aside.
+    pub(crate) fn block_damage(&mut self, damage: Damage) {
+        self.blocks_quarantined += u64::from(damage.kept.is_some());
+        self.damage(damage);
     }
 }
 
@@ -170,7 +181,7 @@ impl<'a> Replay<'a> {
         let damaged_before = self.recovery.damaged;
         self.read(&path, 0, Some(segment));
         if !self.end_seen {
-            self.recovery.damage(format!("checkpoint {segment:016x}: its end is missing"));
+            self.recovery.damage(Damage::new(&path, "its end is missing", self.records()));
             self.marks_frozen = true;
         }
         for window in std::mem::take(&mut self.windows).into_values() {
@@ -187,7 +198,8 @@ impl<'a> Replay<'a> {
 
     fn count_restored(&mut self, path: &Path, (damaged, orphaned): (u64, u64)) {
         for _ in 0..damaged {
-            self.recovery.damage(format!("{}: a chunk does not decode", path.display()));
+            let cost = Cost::Chunks { chunks: 1, times: None };
+            self.recovery.damage(Damage::new(path, "a chunk does not decode", cost));
         }
         self.recovery.samples_orphaned += orphaned;
     }
@@ -211,7 +223,7 @@ impl<'a> Replay<'a> {
         let reader = match Reader::open(Arc::clone(self.disk), dir, from_segment) {
             Ok(reader) => reader,
             Err(error) => {
-                self.recovery.damage(format!("{error}"));
+                self.recovery.damage(Damage::new(dir, error.to_string(), self.records()));
                 self.marks_frozen = true;
                 return;
             }
@@ -225,25 +237,26 @@ impl<'a> Replay<'a> {
                     // Everything a checkpoint holds was in the log before its segment.
                     let segment = checkpoint.map_or(position.segment, |at| at.saturating_sub(1));
                     if let Err(malformed) = self.record(segment, kind, &payload) {
-                        let place = dir.display();
-                        self.recovery.damage(format!("{place} {position}: {malformed}"));
+                        let path = dir.join(format!("{:016x}.wal", position.segment));
+                        let damage = Damage::new(path, malformed.to_string(), self.records());
+                        self.recovery.damage(damage.at(position.offset, 0));
                         self.marks_frozen = true;
                     }
                 }
                 Entry::Damage { segment, offset, bytes, reason, synced } => {
                     let in_checkpoint = checkpoint.is_some();
                     if synced || in_checkpoint {
-                        let place = dir.display();
-                        self.recovery.damage(format!(
-                            "{place} {segment}:{offset}, {bytes} bytes: {reason:?}"
-                        ));
                         let is_unread = matches!(reason, Unreadable | Version(_) | Misplaced(_));
-                        if is_unread && !in_checkpoint {
+                        let kept = if is_unread && !in_checkpoint {
                             // Set aside whole before the log is cut there.
                             self.log_unread.insert(segment);
+                            None
                         } else {
-                            self.set_aside(dir, segment, offset, bytes);
-                        }
+                            self.set_aside(dir, segment, offset, bytes)
+                        };
+                        let damage =
+                            log_damage(dir, segment, offset, bytes, reason, self.records());
+                        self.recovery.damage(damage.kept(kept));
                         self.marks_frozen |= reason != DamageReason::SegmentHeader;
                     } else {
                         self.recovery.torn += 1;
@@ -252,6 +265,11 @@ impl<'a> Replay<'a> {
                 }
             }
         }
+    }
+
+    /// What it costs to lose the records that come next.
+    fn records(&self) -> Cost {
+        Cost::Records { after: Some(self.head.max_t()).filter(|t| *t != TimestampMs::MIN) }
     }
 
     fn record(&mut self, segment: u64, kind: u8, payload: &[u8]) -> Result<(), Malformed> {
@@ -316,16 +334,19 @@ impl<'a> Replay<'a> {
             if is == was {
                 continue;
             }
-            let what = if is > was { "more than was written" } else { "missing" };
-            self.recovery.damage(format!("head {number:016x}: {} bytes {what}", is.abs_diff(was)));
+            let what = if is > was { "more than was written" } else { "cut off" };
             let mut tail = vec![
                 0;
                 usize::try_from(is.saturating_sub(was).min(QUARANTINE_BYTES_MAX))
                     .unwrap_or(0)
             ];
+            let mut kept = None;
             if !tail.is_empty() && file.read_exact_at(&mut tail, was).is_ok() {
-                self.keep_aside(&format!("head-{number:016x}-{was}"), &tail);
+                kept = self.keep_aside(&format!("head-{number:016x}-{was}"), &tail);
             }
+            let path = head_file::path(self.dir, number);
+            let damage = Damage::new(path, what, Cost::Nothing).at(is.min(was), is.abs_diff(was));
+            self.recovery.damage(damage.kept(kept));
         }
         Ok(())
     }
@@ -456,7 +477,9 @@ impl<'a> Replay<'a> {
         }
         let file = HeadFile::open(&**self.disk, self.dir, number);
         let file = file.map(Arc::new).inspect_err(|error| {
-            self.recovery.damage(format!("file {number:016x} of the head: {error}"));
+            let what = format!("cannot be opened: {error}");
+            let cost = Cost::Samples { most: 0, times: None };
+            self.recovery.damage(Damage::new(head_file::path(self.dir, number), what, cost));
         });
         let file = file.ok();
         self.files.insert(number, file.clone());
@@ -468,12 +491,13 @@ impl<'a> Replay<'a> {
     fn place(&mut self, group: GroupId, place: &PlaceRecord, file: Option<&Arc<HeadFile>>) {
         let lens = place.members.iter().map(|(_, len)| CRC_BYTES + usize::from(*len));
         let bytes = lens.clone().sum();
+        let times = place.times.first().copied().zip(place.times.last().copied());
         let Some(file) = file else {
             self.recovery.chunks_damaged += place.members.len() as u64;
-            self.recovery.damage(format!(
-                "file {:016x} of the head: a window at {} cannot be read",
-                place.file, place.offset
-            ));
+            let path = head_file::path(self.dir, place.file);
+            let cost = Cost::Samples { most: place.samples, times };
+            let damage = Damage::new(path, "cannot be opened", cost);
+            self.recovery.damage(damage.at(place.offset, bytes as u64));
             return;
         };
         // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
@@ -498,9 +522,11 @@ impl<'a> Replay<'a> {
                 Err(malformed) => {
                     self.recovery.chunks_damaged += 1;
                     let file = file.number;
-                    self.recovery
-                        .damage(format!("file {file:016x} of the head, {at}: {malformed}"));
-                    self.keep_aside(&format!("head-{file:016x}-{at}"), stored);
+                    let kept = self.keep_aside(&format!("head-{file:016x}-{at}"), stored);
+                    let cost = Cost::Samples { most: place.times.len() as u64, times };
+                    let path = head_file::path(self.dir, file);
+                    let damage = Damage::new(path, malformed.to_string(), cost);
+                    self.recovery.damage(damage.at(at, len as u64).kept(kept));
                 }
             }
             at += len as u64;
@@ -582,9 +608,9 @@ impl<'a> Replay<'a> {
     }
 
     /// Copies damaged bytes to `quarantine/`, as far as they can be read.
-    fn set_aside(&mut self, dir: &Path, segment: u64, offset: u64, bytes: u64) {
+    fn set_aside(&self, dir: &Path, segment: u64, offset: u64, bytes: u64) -> Option<PathBuf> {
         // Bytes that cannot be copied (missing, unreadable, no room) are reported all the same.
-        let Ok(file) = self.disk.open(&dir.join(format!("{segment:016x}.wal"))) else { return };
+        let file = self.disk.open(&dir.join(format!("{segment:016x}.wal"))).ok()?;
         let there = file.size().unwrap_or(0).saturating_sub(offset);
         let len = bytes.min(there).min(QUARANTINE_BYTES_MAX);
         let mut copied = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -596,15 +622,31 @@ impl<'a> Replay<'a> {
             }
             at += piece.len() as u64;
         }
-        self.keep_aside(&format!("log-{segment:016x}-{offset}"), &copied);
+        self.keep_aside(&format!("log-{segment:016x}-{offset}"), &copied)
     }
 
-    fn keep_aside(&mut self, name: &str, bytes: &[u8]) {
+    fn keep_aside(&self, name: &str, bytes: &[u8]) -> Option<PathBuf> {
         let is_wanted = !bytes.is_empty() && self.recovery.quarantined.len() < QUARANTINED_MAX;
-        if is_wanted && let Ok(to) = quarantine::keep_bytes(&**self.disk, self.dir, name, bytes) {
-            self.recovery.quarantined.push(to);
-        }
+        let keep = || quarantine::keep_bytes(&**self.disk, self.dir, name, bytes).ok();
+        is_wanted.then(keep).flatten()
     }
+}
+
+/// What the reader of a log says of a damaged place.
+pub(crate) fn log_damage(
+    dir: &Path,
+    segment: u64,
+    offset: u64,
+    bytes: u64,
+    reason: DamageReason,
+    records: Cost,
+) -> Damage {
+    let cost = match reason {
+        DamageReason::SegmentHeader => Cost::Nothing,
+        _ => records,
+    };
+    let path = dir.join(format!("{segment:016x}.wal"));
+    Damage::new(path, reason.to_string(), cost).at(offset, bytes)
 }
 
 fn is_covered(covered: &[Covered], segment: u64, t: TimestampMs) -> bool {

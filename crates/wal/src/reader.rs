@@ -68,6 +68,25 @@ pub enum DamageReason {
     Unreadable,
 }
 
+impl std::fmt::Display for DamageReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SegmentHeader => f.write_str("the header of the segment is damaged"),
+            Self::Version(version) => {
+                write!(f, "written in version {version} of the format, which is not known here")
+            }
+            Self::Misplaced(segment) => {
+                write!(f, "it is segment {segment:016x} by its header")
+            }
+            Self::Record => f.write_str("no record begins where one should"),
+            Self::Payload => f.write_str("a record fails its checksum"),
+            Self::Truncated => f.write_str("cut off"),
+            Self::Missing => f.write_str("the segment is missing"),
+            Self::Unreadable => f.write_str("the segment cannot be opened"),
+        }
+    }
+}
+
 /// Reads a log from the start of a segment to the end that it had when the segment was reached, or
 /// from one place to another.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, A
     Ok(Box::new(move |stop| {
         let view = asked.store.view();
         let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
-        Ok(printed(answer, limit, stats))
+        Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
 }
 
@@ -42,7 +42,7 @@ pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<W
             .engine
             .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
             .map_err(refused)?;
-        Ok(printed(answer, limit, stats))
+        Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
 }
 

@@ -76,8 +76,9 @@ pub(super) fn series(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, 
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |_stop| {
         let sets: Vec<&[Matcher]> = scope.selectors().collect();
-        let found = asked.store.view().series(&sets, scope.start, scope.end, scope.ask());
-        Ok(list(&found, scope.most(), json::labels))
+        let view = asked.store.view();
+        let found = view.series(&sets, scope.start, scope.end, scope.ask());
+        Ok(list(&found, scope.most(), json::labels).warnings(view.warnings()))
     }))
 }
 
@@ -123,7 +124,8 @@ fn names(
             });
         }
         let found: Vec<String> = found.into_iter().collect();
-        Ok(list(&found, scope.most(), |out, name| json::string(out, name)))
+        let names = list(&found, scope.most(), |out, name| json::string(out, name));
+        Ok(names.warnings(view.warnings()))
     }))
 }
 

@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use super::chunks::{CRC_BYTES, HEADER};
 use super::index::Index;
 use super::reader::offsets;
-use super::{Block, BlockError, CHUNKS, Copies, INDEX, META, SPARE, TOMBSTONES, TombstonesState};
+use super::{Block, CHUNKS, Copies, INDEX, META, SPARE, TOMBSTONES, TombstonesState};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_rollups, decode_values};
 
@@ -78,7 +78,7 @@ pub(crate) fn check(block: &Block) -> (Checked, Vec<BlockFault>) {
         Ok(index) => index,
         Err(error) => {
             let bytes = block.meta.index_bytes;
-            faults.push(fault(INDEX, 0, bytes, describe(&error), Loss::All));
+            faults.push(fault(INDEX, 0, bytes, error.text(), Loss::All));
             return (Checked::default(), faults);
         }
     };
@@ -100,13 +100,6 @@ pub(crate) fn check(block: &Block) -> (Checked, Vec<BlockFault>) {
         check.sums();
     }
     (check.checked, check.faults)
-}
-
-fn describe(error: &BlockError) -> String {
-    match error {
-        BlockError::Io(error) => format!("cannot be read: {error}"),
-        BlockError::Malformed(malformed) => malformed.0.to_owned(),
-    }
 }
 
 fn fault(
@@ -191,7 +184,7 @@ impl Check<'_> {
                             // Of each series that shares them.
                             let most = u64::from(window.ticks) * numbers.len() as u64;
                             let loss = Loss::Samples(most);
-                            self.fault(CHUNKS, offset, bytes, describe(error), loss);
+                            self.fault(CHUNKS, offset, bytes, error.text(), loss);
                         }
                     }
                 }
@@ -236,7 +229,7 @@ impl Check<'_> {
         });
         if let Err(error) = read {
             let loss = Loss::Samples(u64::from(ticks));
-            self.fault(CHUNKS, offset, len, describe(&error), loss);
+            self.fault(CHUNKS, offset, len, error.text(), loss);
         }
     }
 

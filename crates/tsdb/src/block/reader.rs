@@ -15,6 +15,7 @@ use super::index::{Index, Lane, SeriesEntry, Window};
 use super::tombstones::{hides, hides_all};
 use crate::bytes::Malformed;
 use crate::chunk::{decode_histograms, decode_values};
+use crate::damage::Lost;
 use crate::matching;
 use crate::select::{Samples, Value, Weighed, within};
 
@@ -30,6 +31,16 @@ pub(crate) enum BlockError {
     Malformed(#[from] Malformed),
 }
 
+impl BlockError {
+    /// What is wrong, in plain words.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Io(error) => format!("cannot be read: {error}"),
+            Self::Malformed(malformed) => malformed.0.to_owned(),
+        }
+    }
+}
+
 /// Reads series of one block for one query; remembers what they share.
 pub(crate) struct BlockQuery<'a> {
     block: &'a Block,
@@ -41,6 +52,8 @@ pub(crate) struct BlockQuery<'a> {
     times: HashMap<(u32, u32), Arc<LaneTimes>>,
     /// Single chunks the disk did not give, since one it gave.
     unread: u32,
+    /// What could not be read so far.
+    pub(crate) lost: Lost,
 }
 
 /// A series with chunks in the range.
@@ -65,7 +78,8 @@ impl<'a> BlockQuery<'a> {
         start: TimestampMs,
         end: TimestampMs,
     ) -> Self {
-        Self { block, index, start, end, lanes: HashMap::new(), times: HashMap::new(), unread: 0 }
+        let (lanes, times, lost) = (HashMap::new(), HashMap::new(), Lost::default());
+        Self { block, index, start, end, lanes, times, unread: 0, lost }
     }
 
     /// The series all matchers hold for, as numbers of the index.
@@ -159,14 +173,15 @@ impl<'a> BlockQuery<'a> {
         let Some(lane) = series.lanes.get(series.entry.lane as usize) else { return 0 };
         let shared = self.lane_times(&series.entry, lane);
         let (Some(first), Some(last)) = (shared.windows.first(), shared.windows.last()) else {
-            return shared.unread;
+            self.lost.join(shared.lost);
+            return shared.lost.chunks;
         };
         let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
         let (from, to) = (offsets.get(first.number), offsets.get(last.number + 1));
-        let (Some(from), Some(to)) = (from, to) else { return shared.unread };
+        let mut lost = shared.lost;
+        let (Some(from), Some(to)) = (from, to) else { return lost.chunks };
         // Where one sector is bad each chunk is read for itself: it costs those that lie in it.
         let all = self.block.span(*from, to.saturating_sub(*from)).ok();
-        let mut damaged = shared.unread;
         for window in &shared.windows {
             let offset = offsets.get(window.number).copied().unwrap_or_default();
             let bytes = series.entry.chunk_bytes.get(window.number).copied().unwrap_or_default();
@@ -175,9 +190,12 @@ impl<'a> BlockQuery<'a> {
                 Some(span) => decode(span),
                 None => self.one(offset, bytes).and_then(|span| decode(&span)),
             };
-            damaged += u64::from(read.is_err());
+            if read.is_err() {
+                lost.add(window.ticks as u64, shared.ends(window));
+            }
         }
-        damaged
+        self.lost.join(lost);
+        lost.chunks
     }
 
     /// One chunk, of those that could not be read together.
@@ -211,7 +229,7 @@ struct LaneTimes {
     /// Those windows that have some.
     windows: Vec<WantedWindow>,
     /// Windows in the range whose timestamps cannot be read.
-    unread: u64,
+    lost: Lost,
 }
 
 #[derive(Debug)]
@@ -228,20 +246,20 @@ struct WantedWindow {
 impl LaneTimes {
     fn read(block: &Block, lane: &Lane, start: TimestampMs, end: TimestampMs) -> Self {
         let mut times: Vec<TimestampMs> = Vec::new();
-        let (mut windows, mut unread) = (Vec::new(), 0);
+        let (mut windows, mut lost) = (Vec::new(), Lost::default());
         let in_range = |(_, w): &(usize, &Window)| w.first_t <= end && w.last_t >= start;
         for (number, window) in lane.windows.iter().enumerate().filter(in_range) {
             let read = lane
                 .place(number)
                 .and_then(|(offset, bytes)| Ok(lane.decode(&block.span(offset, bytes)?, number)?));
             let Ok(ticks) = read else {
-                unread += 1;
+                lost.add(u64::from(window.ticks), Some((window.first_t, window.last_t)));
                 continue;
             };
             let wanted = within(&ticks, start, end);
             let own = ticks.get(wanted.clone()).unwrap_or_default();
             if times.last().zip(own.first()).is_some_and(|(last, first)| first <= last) {
-                unread += 1;
+                lost.add(u64::from(window.ticks), Some((window.first_t, window.last_t)));
                 continue;
             }
             if own.is_empty() {
@@ -252,7 +270,13 @@ impl LaneTimes {
             let ticks = window.ticks as usize;
             windows.push(WantedWindow { number, ticks, part, skip: wanted.start });
         }
-        Self { times: times.into(), windows, unread }
+        Self { times: times.into(), windows, lost }
+    }
+
+    /// The first and the last timestamp of a window in the range.
+    fn ends(&self, window: &WantedWindow) -> Option<(TimestampMs, TimestampMs)> {
+        let times = self.times.get(window.part.clone())?;
+        times.first().copied().zip(times.last().copied())
     }
 }
 

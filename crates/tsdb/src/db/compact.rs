@@ -14,8 +14,9 @@ use stoa_model::TimestampMs;
 
 use super::maintain::{Maintenance, Upkeep};
 use super::{Db, blocks_dir, set_block_aside};
-use crate::block::{self, Block, BlockError, MergeError, Plan};
+use crate::block::{self, Block, BlockError, CHUNKS, MergeError, Plan};
 use crate::compact::{Candidate, Job, due};
+use crate::damage::{Cost, Damage};
 use crate::fsck::Repairs;
 use crate::recovery::Covered;
 use crate::{DbError, Tier, snapshot};
@@ -248,13 +249,21 @@ impl Db {
         done.bytes_out += bytes_out;
         done.samples_dropped += samples_dropped;
         done.chunks_damaged += damaged.len() as u64;
-        let is_damaged = |at: usize| damaged.iter().any(|chunk| chunk.parent == at);
         for (at, parent) in parents.iter().enumerate() {
             self.indexes.forget(parent.meta.sequence);
-            if is_damaged(at) && set_block_aside(&*self.disk, &self.dir, &parent.dir).is_ok() {
+            let chunks = damaged.iter().filter(|chunk| chunk.parent == at).count() as u64;
+            let aside = || set_block_aside(&*self.disk, &self.dir, &parent.dir).ok();
+            let kept = (chunks > 0).then(aside).flatten();
+            if kept.is_some() {
                 self.counters.blocks_quarantined.fetch_add(1, Relaxed);
             } else {
                 upkeep.unsettled.push(parent.dir.clone());
+            }
+            if chunks > 0 {
+                let times = Some((parent.meta.first_t, parent.meta.last_t));
+                let what = "chunks are damaged; the block was written anew without them";
+                let cost = Cost::Chunks { chunks, times };
+                self.notes.tell(Damage::new(parent.dir.join(CHUNKS), what, cost).kept(kept));
             }
         }
         self.settle(&mut upkeep)?;
@@ -270,11 +279,12 @@ impl Db {
         let source = match error {
             MergeError::Interrupted => return Ok(false),
             MergeError::Parent(at, malformed) => {
+                // Set aside, and told, by the next maintenance; merged without it then.
                 if let Some(parent) = parents.get(at) {
-                    // Set aside by the next maintenance.
-                    parent.set_damaged();
+                    self.found_damaged(parent, malformed);
                 }
-                io::Error::new(io::ErrorKind::InvalidData, malformed)
+                self.counters.compactions_failed.fetch_add(1, Relaxed);
+                return Ok(false);
             }
             MergeError::Block(BlockError::Io(source)) => source,
             MergeError::Block(error @ BlockError::Malformed(_)) => io::Error::other(error),

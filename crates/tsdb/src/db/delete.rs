@@ -90,8 +90,8 @@ impl Db {
         let error = |source| DbError::Block { path: block.dir.clone(), source };
         let index = match self.indexes.get(block) {
             Ok(index) => index,
-            Err(BlockError::Malformed(_)) => {
-                block.set_damaged();
+            Err(BlockError::Malformed(malformed)) => {
+                self.found_damaged(block, malformed);
                 return Ok(());
             }
             Err(BlockError::Io(source)) => return Err(error(source)),
@@ -107,8 +107,8 @@ impl Db {
             }
             Ok(())
         };
-        if find().is_err() {
-            block.set_damaged();
+        if let Err(malformed) = find() {
+            self.found_damaged(block, malformed);
             return Ok(());
         }
         if marked.is_empty() {

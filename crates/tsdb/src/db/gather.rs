@@ -77,6 +77,7 @@ impl Db {
                     each(&mut query, series, are_histograms)?;
                 }
             }
+            self.missed(block, &query.lost);
         }
         Ok(())
     }
@@ -91,7 +92,7 @@ impl Db {
     ) {
         for sealed in sealed {
             if sealed.decode(wanted.start_ms, wanted.end_ms, times, out).is_err() {
-                self.counters.damaged_chunks(1);
+                self.missed_in_head(&sealed.window);
             }
         }
     }

@@ -153,7 +153,7 @@ impl Db {
             let mut read = Vec::new();
             match sealed.decode_histograms(start, end, times, &mut read) {
                 Ok(()) => out.extend(read.into_iter().map(|(t, found)| (t, V::from(found)))),
-                Err(_unread) => self.counters.damaged_chunks(1),
+                Err(_unread) => self.missed_in_head(&sealed.window),
             }
         }
         let open = series.open.iter();

@@ -14,6 +14,7 @@ use super::tiers::Seen;
 use super::{Db, blocks_dir, set_block_aside};
 use crate::block::{self, Block, Plan};
 use crate::checkpoint::{self, GroupSnapshot, Snapshot, segment_of_name};
+use crate::damage::{Cost, Damage};
 use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::quarantine::{self, set_aside};
@@ -29,12 +30,37 @@ pub struct Maintenance {
     pub blocks_written: u64,
     /// Blocks deleted because of age or size.
     pub blocks_deleted: u64,
+    /// These blocks.
+    pub deleted: Vec<Deleted>,
     /// Blocks set aside because of damage.
     pub blocks_quarantined: u64,
     /// Series removed from the head because all they had is in blocks.
     pub series_removed: u64,
     /// Whether the head was written down and the log before it removed.
     pub checkpointed: bool,
+}
+
+/// A block that was deleted because of age or size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Of which tier; `None` for one of samples.
+    pub tier: Option<Tier>,
+    /// Its first sample, ms.
+    pub first_t: TimestampMs,
+    /// Its last sample, ms.
+    pub last_t: TimestampMs,
+    /// Its samples, or aggregates.
+    pub samples: u64,
+    /// Bytes it took on disk.
+    pub bytes: u64,
+}
+
+impl Deleted {
+    fn new(block: &Block, tier: Option<Tier>) -> Self {
+        let (bytes, meta) = (block.bytes(), &block.meta);
+        let (first_t, last_t, samples) = (meta.first_t, meta.last_t, meta.samples);
+        Self { tier, first_t, last_t, samples, bytes }
+    }
 }
 
 /// What maintenance remembers from one time to the next.
@@ -192,6 +218,12 @@ impl Db {
         match written {
             Ok(written) => {
                 self.counters.damaged_chunks(written.damaged);
+                if written.damaged > 0 {
+                    let times = Some((plan.start, plan.end.saturating_sub(1)));
+                    let what = "chunks could not be read when their block was written";
+                    let cost = Cost::Chunks { chunks: written.damaged, times };
+                    self.notes.tell(Damage::new(head_dir(&self.dir), what, cost));
+                }
                 self.files().spare(written.files_unread);
                 Ok(written.block)
             }
@@ -336,6 +368,7 @@ impl Db {
         for held in tiers.filter(|held| is_expired(held.block.meta.sequence)) {
             self.delete_tier_block(held)?;
             done.blocks_deleted += 1;
+            done.deleted.push(Deleted::new(&held.block, Some(held.tier)));
         }
         let expired = blocks.iter().filter(|block| is_expired(block.meta.sequence)).cloned();
         let (needed, free): (Vec<_>, Vec<_>) = expired.partition(|block| {
@@ -403,6 +436,7 @@ impl Db {
             if removed.is_ok() || !self.disk.exists(&block.dir).unwrap_or(true) {
                 self.forget_block(block);
                 done.blocks_deleted += 1;
+                done.deleted.push(Deleted::new(block, None));
             }
             removed?;
         }
@@ -416,8 +450,9 @@ impl Db {
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             self.seal_tiers(block)?;
             self.lacks(std::slice::from_ref(block));
-            set_block_aside(&*self.disk, &self.dir, &block.dir)
+            let kept = set_block_aside(&*self.disk, &self.dir, &block.dir)
                 .map_err(|error| remove_error(&block.dir, error))?;
+            self.notes.set_aside(&block.dir, block.cost(), kept, true);
             self.forget_block(block);
             self.counters.blocks_quarantined.fetch_add(1, Relaxed);
             done.blocks_quarantined += 1;

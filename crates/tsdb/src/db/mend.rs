@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Db;
 use super::maintain::Upkeep;
 use crate::block::{Block, BlockError};
+use crate::damage::{Cost, Damage};
 use crate::quarantine;
 use crate::tier::TierBlock;
 
@@ -46,11 +47,13 @@ impl Db {
                 None
             };
             let written: io::Result<()> = disk.replace(&path, &bytes);
-            if let (Err(_), Some(kept)) = (&written, kept) {
+            if let (Err(_), Some(kept)) = (&written, &kept) {
                 // It is still where it was, and the next try keeps it again.
-                drop(disk.remove_file(&kept));
+                drop(disk.remove_file(kept));
             }
             written?;
+            let what = "damaged or missing; written anew, as another file of the block has all";
+            self.notes.tell(Damage::new(path, what, Cost::Nothing).kept(kept));
             self.counters.block_files_mended.fetch_add(1, Relaxed);
         }
         Ok(())

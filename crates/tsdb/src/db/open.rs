@@ -13,8 +13,9 @@ use super::compact::Retries;
 use super::maintain::Upkeep;
 use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_block_aside, whole};
-use crate::block::{Block, BlockError, IndexCache, Meta, TOMBSTONES, TombstonesState};
+use crate::block::{Block, BlockError, INDEX, IndexCache, Meta, TOMBSTONES, TombstonesState};
 use crate::checkpoint::segment_of_name;
+use crate::damage::{Cost, Damage, Notes};
 use crate::follow::Followers;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
@@ -97,8 +98,15 @@ impl Db {
         let unread = found.unread.iter().filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
         let sequence = sequences.max().unwrap_or(0).max(tier_sequence);
+        let notes = Notes::of_start(&recovery.damage, now_ms);
+        for dir in &found.unread {
+            notes.unread(dir, "the block cannot be read now");
+        }
         let counters = Counters::default();
         counters.blocks_unread.store(found.unread.len() as u64, Relaxed);
+        counters.damaged_chunks(recovery.chunks_damaged);
+        counters.blocks_quarantined.store(recovery.blocks_quarantined, Relaxed);
+        counters.log_damaged.store(recovery.log_damaged, Relaxed);
         let db = Self {
             disk,
             compaction: Mutex::new(Retries::default()),
@@ -128,6 +136,8 @@ impl Db {
             state: RwLock::new(State { head, blocks: blocks.into(), tiers }),
             followers: Mutex::new(followers),
             counters,
+            notes,
+            unread_indexes: AtomicU64::new(0),
         };
         Ok((db, recovery))
     }
@@ -137,20 +147,25 @@ impl Db {
         for dir in std::mem::take(&mut upkeep.unread) {
             let is_there = match Block::open(&*self.disk, &dir) {
                 Ok(block) => self.adopt(Arc::new(block), upkeep),
-                Err(BlockError::Malformed(_)) => self.set_found_aside(&dir),
+                Err(BlockError::Malformed(malformed)) => {
+                    self.set_found_aside(&dir, malformed.0, Cost::Block)
+                }
                 Err(BlockError::Io(_)) => false,
             };
-            if !is_there {
+            if is_there {
+                self.notes.found(&dir);
+            } else {
                 upkeep.unread.push(dir);
             }
         }
         self.counters.blocks_unread.store(upkeep.unread.len() as u64, Relaxed);
     }
 
-    fn set_found_aside(&self, dir: &Path) -> bool {
-        let is_aside = set_block_aside(&*self.disk, &self.dir, dir).is_ok();
-        self.counters.blocks_quarantined.fetch_add(u64::from(is_aside), Relaxed);
-        is_aside
+    pub(super) fn set_found_aside(&self, dir: &Path, what: &str, cost: Cost) -> bool {
+        let Ok(kept) = set_block_aside(&*self.disk, &self.dir, dir) else { return false };
+        self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+        self.notes.tell(Damage::new(dir, what, cost).kept(Some(kept)));
+        true
     }
 
     /// Lets a block count that was found late, as the start would have; false when its index cannot
@@ -159,7 +174,7 @@ impl Db {
         let blocks = Arc::clone(&self.state().blocks);
         let sequence = block.meta.sequence;
         if blocks.iter().any(|known| known.meta.sequence == sequence) {
-            return self.set_found_aside(&block.dir);
+            return self.set_found_aside(&block.dir, "a copy of another block", Cost::Nothing);
         }
         if blocks.iter().any(|known| known.meta.parents.contains(&sequence)) {
             upkeep.unsettled.push(block.dir.clone());
@@ -170,7 +185,9 @@ impl Db {
         if !parents.is_empty() {
             match block.check_index() {
                 Ok(()) => {}
-                Err(BlockError::Malformed(_)) => return self.set_found_aside(&block.dir),
+                Err(BlockError::Malformed(malformed)) => {
+                    return self.set_found_aside(&block.dir, malformed.0, Cost::Nothing);
+                }
                 Err(BlockError::Io(_)) => return false,
             }
         }
@@ -224,20 +241,19 @@ fn open_blocks(
                 // Mended by the first maintenance.
                 if block.mendable().is_any() {
                     let what = "meta, index or spare is damaged; another file has all";
-                    recovery.damage(format!("block {name}: {what}"));
+                    recovery.damage(Damage::new(&path, what, Cost::Nothing));
                 }
                 blocks.push(Arc::new(block));
             }
             Err(BlockError::Io(error)) => {
-                recovery.unread.push(format!("block {name}: {error}"));
+                recovery.unread.push(format!("{}: {error}", path.display()));
                 found.unread.push(path);
             }
-            Err(error @ BlockError::Malformed(_)) => {
-                recovery.damage(format!("block {name}: {error:?}"));
+            Err(BlockError::Malformed(malformed)) => {
+                let what = format!("the block does not open: {}", malformed.0);
                 // What cannot be moved is left where it is, and met again by the next start.
-                if let Ok(to) = set_block_aside(disk, dir, &path) {
-                    recovery.quarantined.push(to);
-                }
+                let to = set_block_aside(disk, dir, &path).ok();
+                recovery.block_damage(Damage::new(path, what, Cost::Block).kept(to));
             }
         }
     }
@@ -256,19 +272,23 @@ fn open_blocks(
 /// Keeps damaged files of tombstones aside and writes both anew.
 fn mend_tombstones(disk: &dyn Disk, dir: &Path, block: &mut Arc<Block>, recovery: &mut Recovery) {
     let name = name_of(&block.dir);
-    let cost = match block.tombstones_state {
-        TombstonesState::Lossy => "some deleted samples are back",
-        TombstonesState::Whole | TombstonesState::Mendable => "the other copy has all",
+    let (what, cost) = match block.tombstones_state {
+        TombstonesState::Lossy => ("both copies of the tombstones are damaged", Cost::Deletions),
+        TombstonesState::Whole | TombstonesState::Mendable => {
+            ("one copy of the tombstones is damaged or missing", Cost::Nothing)
+        }
     };
-    recovery.damage(format!("tombstones of block {name}: {cost}"));
+    let mut kept = None;
     for file in TOMBSTONES {
         let (path, name) = (block.dir.join(file), format!("block-{name}-{file}"));
         if disk.exists(&path).unwrap_or(false)
             && let Ok(to) = quarantine::keep_file(disk, dir, &path, &name)
         {
-            recovery.quarantined.push(to);
+            recovery.quarantined.extend(kept.replace(to));
         }
     }
+    let [file, _] = TOMBSTONES;
+    recovery.damage(Damage::new(block.dir.join(file), what, cost).kept(kept));
     let generation = block.tombstones_generation.saturating_add(1);
     let (sequence, tombstones) = (block.meta.sequence, &block.tombstones);
     // Where this fails the next start meets the same.
@@ -301,10 +321,9 @@ fn without_copies(
             kept.push(block);
             continue;
         }
-        recovery.damage(format!("block {}: a copy of another", name_of(&block.dir)));
-        if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
-            recovery.quarantined.push(to);
-        }
+        let to = set_block_aside(disk, dir, &block.dir).ok();
+        let damage = Damage::new(&block.dir, "a copy of another block", Cost::Nothing);
+        recovery.block_damage(damage.kept(to));
     }
     kept
 }
@@ -348,14 +367,14 @@ fn without_parents(
         if parents.iter().any(|parent| there.contains(parent))
             && let Err(error) = block.check_index()
         {
-            recovery.damage(format!("block {}: {error:?}", name_of(&block.dir)));
             let is_damaged = matches!(error, BlockError::Malformed(_));
+            let index = block.dir.join(INDEX);
             if is_damaged && parents.iter().all(|parent| there.contains(parent)) {
                 // They still have everything.
-                if let Ok(to) = set_block_aside(disk, dir, &block.dir) {
-                    recovery.quarantined.push(to);
-                }
+                let to = set_block_aside(disk, dir, &block.dir).ok();
+                recovery.block_damage(Damage::new(index, error.text(), Cost::Nothing).kept(to));
             } else {
+                recovery.damage(Damage::new(index, error.text(), block.cost()));
                 kept.push(block);
             }
             continue;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 
@@ -13,9 +14,11 @@ use super::gather::{Kinds, Wanted, overlapping};
 use super::histograms::floats_of;
 use super::{Db, State};
 use crate::SelectError;
-use crate::block::{Block, BlockError, BlockQuery, Index};
+use crate::block::{Block, BlockError, BlockQuery, CHUNKS, INDEX, Index};
 use crate::bytes::Malformed;
-use crate::head::TimesCache;
+use crate::damage::{Cost, Damage, Lost, Missing};
+use crate::head::{TimesCache, Window};
+use crate::head_file::{self, head_dir};
 use crate::matching::Index as _;
 use crate::select::{Gather, SeriesData};
 use crate::tier::TierBlock;
@@ -186,14 +189,22 @@ impl Db {
 
     pub(super) fn index(&self, block: &Block) -> Option<Arc<Index>> {
         match self.indexes.get(block) {
-            Ok(index) => Some(index),
-            Err(BlockError::Malformed(_)) => {
-                block.set_damaged();
+            Ok(index) => {
+                if self.unread_indexes.load(Relaxed) > 0 {
+                    self.notes.found(&block.dir.join(INDEX));
+                }
+                Some(index)
+            }
+            Err(BlockError::Malformed(malformed)) => {
+                self.found_damaged(block, malformed);
                 None
             }
             // The disk may answer next time.
-            Err(BlockError::Io(_)) => {
+            Err(BlockError::Io(error)) => {
                 self.counters.damaged_chunks(1);
+                self.unread_indexes.fetch_add(1, Relaxed);
+                let (path, what) = (block.dir.join(INDEX), format!("cannot be read now: {error}"));
+                self.notes.tell(Damage::new(path, what, block.cost()));
                 None
             }
         }
@@ -201,11 +212,53 @@ impl Db {
 
     /// What was read of a block's index, if it was whole.
     pub(super) fn whole<T>(&self, block: &Block, read: Result<T, Malformed>) -> Option<T> {
-        if read.is_err() {
-            block.set_damaged();
+        read.inspect_err(|malformed| {
+            self.found_damaged(block, *malformed);
             self.indexes.forget(block.meta.sequence);
+        })
+        .ok()
+    }
+
+    /// The index of a block does not hold what it promises: the block answers nothing more and is set
+    /// aside by the next maintenance.
+    pub(super) fn found_damaged(&self, block: &Block, malformed: Malformed) {
+        block.set_damaged();
+        let damage = Damage::new(block.dir.join(INDEX), malformed.0, block.cost());
+        self.notes.wait(&block.dir, damage.at(0, block.meta.index_bytes));
+    }
+
+    /// Tells what a query did not get of a block's chunks.
+    pub(super) fn missed(&self, block: &Block, lost: &Lost) {
+        if lost.chunks > 0 {
+            let what = "chunks are damaged or cannot be read";
+            self.notes.tell(Damage::new(block.dir.join(CHUNKS), what, lost.cost()));
         }
-        read.ok()
+    }
+
+    /// Counts and tells a chunk of the head that could not be read.
+    pub(super) fn missed_in_head(&self, window: &Window) {
+        self.counters.damaged_chunks(1);
+        let dir = &self.dir;
+        let file = window.place().file().map(|number| head_file::path(dir, number));
+        let times = Some((window.first_t(), window.last_t()));
+        let what = "chunks are damaged or cannot be read";
+        let cost = Cost::Chunks { chunks: 1, times };
+        self.notes.tell(Damage::new(file.unwrap_or_else(|| head_dir(dir)), what, cost));
+    }
+
+    /// Damage met since the last call, each place once, and how much more there was than is listed:
+    /// to be told to a person. What the start met is in [`Recovery`](crate::Recovery).
+    #[must_use]
+    pub fn take_damage(&self) -> (Vec<Damage>, u64) {
+        self.notes.take()
+    }
+
+    /// What answers about the time from `start_ms` to `end_ms`, both included, may lack because of
+    /// damage met since the database was opened. Of damaged chunks it is not known here of which
+    /// series they were.
+    #[must_use]
+    pub fn missing(&self, start_ms: TimestampMs, end_ms: TimestampMs) -> Vec<Missing> {
+        self.notes.missing(start_ms, end_ms)
     }
 }
 

@@ -148,6 +148,7 @@ impl Db {
             self.counters.damaged_chunks(query.rollups(&series.place, &mut windows));
             each(series.labels, windows.iter().map(|(_, rollup)| *rollup).collect())?;
         }
+        self.missed(block, &query.lost);
         Ok(())
     }
 

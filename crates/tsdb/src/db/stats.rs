@@ -46,13 +46,15 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Whether the log has failed for good.
     pub log_stopped: bool,
-    /// Chunks met in queries or maintenance that were damaged; their samples are missing from
-    /// answers.
+    /// Chunks met at the start, in queries or maintenance that were damaged; their samples are missing
+    /// from answers.
     pub chunks_damaged: u64,
-    /// Blocks set aside because of damage.
+    /// Blocks set aside because of damage, at the start or since.
     pub blocks_quarantined: u64,
     /// Damaged files of blocks written anew, as another file of the block had all.
     pub block_files_mended: u64,
+    /// Damaged or missing places of log and checkpoint the start met.
+    pub log_damaged: u64,
     /// Bytes and entries under `quarantine/` at the last maintenance.
     pub quarantine_bytes: u64,
     /// The entries: files and directories.
@@ -128,6 +130,7 @@ pub(super) struct Counters {
     pub(super) head_file_failures: AtomicU64,
     chunks_damaged: AtomicU64,
     pub(super) blocks_quarantined: AtomicU64,
+    pub(super) log_damaged: AtomicU64,
     pub(super) blocks_unread: AtomicU64,
     pub(super) block_files_mended: AtomicU64,
     pub(super) quarantine_bytes: AtomicU64,
@@ -193,6 +196,7 @@ impl Db {
             log_stopped,
             chunks_damaged: counters.chunks_damaged.load(Relaxed),
             blocks_quarantined: counters.blocks_quarantined.load(Relaxed),
+            log_damaged: counters.log_damaged.load(Relaxed),
             blocks_unread: counters.blocks_unread.load(Relaxed),
             block_files_mended: counters.block_files_mended.load(Relaxed),
             quarantine_bytes: counters.quarantine_bytes.load(Relaxed),

@@ -18,6 +18,7 @@ use super::{Db, Deletion};
 use crate::DbError;
 use crate::block::{Block, BlockError, BlockQuery, Draft, Plan, TierMeta};
 use crate::bytes::Malformed;
+use crate::damage::Cost;
 use crate::tier::{
     self, Job, Marks, Old, Samples, Source, Tier, TierBlock, Tiers, World, due, is_rolled_up,
     remake,
@@ -119,11 +120,12 @@ impl Db {
                     let sequence = held.block.meta.sequence;
                     self.state_mut().tiers.replace(&[sequence], Some(Arc::new(held)));
                 }
-                Err(BlockError::Malformed(_))
-                    if super::set_block_aside(&*self.disk, &self.dir, &dir).is_ok() =>
-                {
-                    self.counters.blocks_quarantined.fetch_add(1, Relaxed);
-                }
+                Err(BlockError::Malformed(malformed))
+                    if self.set_found_aside(
+                        &dir,
+                        malformed.0,
+                        Cost::Aggregates { most: None, times: None },
+                    ) => {}
                 Err(_) => self.state_mut().tiers.unread.push((tier, dir)),
             }
         }
@@ -363,8 +365,8 @@ impl Db {
             let error = |source| DbError::Block { path: block.dir.clone(), source };
             let index = match self.indexes.get(block) {
                 Ok(index) => index,
-                Err(BlockError::Malformed(_)) => {
-                    block.set_damaged();
+                Err(BlockError::Malformed(malformed)) => {
+                    self.found_damaged(block, malformed);
                     continue;
                 }
                 Err(BlockError::Io(source)) => return Err(error(source)),
@@ -382,8 +384,8 @@ impl Db {
                 }
                 Ok(())
             };
-            if find().is_err() {
-                block.set_damaged();
+            if let Err(malformed) = find() {
+                self.found_damaged(block, malformed);
                 continue;
             }
             if marked.is_empty() {
@@ -419,8 +421,12 @@ impl Db {
         for held in tiers.blocks.iter().filter(|held| held.block.is_damaged()) {
             // What was made of it is not to be made again without it.
             self.seal_tiers(&held.block)?;
-            super::set_block_aside(&*self.disk, &self.dir, &held.block.dir)
-                .map_err(|source| DbError::Remove { path: held.block.dir.clone(), source })?;
+            let dir = &held.block.dir;
+            let kept = super::set_block_aside(&*self.disk, &self.dir, dir)
+                .map_err(|source| DbError::Remove { path: dir.clone(), source })?;
+            let (first, last) = held.span();
+            let is_missed = held.is_sealed_in(first, last);
+            self.notes.set_aside(dir, held.block.cost(), kept, is_missed);
             self.forget_tier_block(held.block.meta.sequence);
             self.counters.blocks_quarantined.fetch_add(1, Relaxed);
             count += 1;

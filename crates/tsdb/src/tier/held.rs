@@ -11,6 +11,7 @@ use stoa_wal::Disk;
 use super::{Gone, Tier, ceil, floor};
 use crate::block::{Block, BlockError, Meta, TombstonesState};
 use crate::bytes::Malformed;
+use crate::damage::{Cost, Damage};
 use crate::quarantine::set_aside;
 use crate::recovery::Recovery;
 
@@ -214,9 +215,10 @@ pub(crate) fn open_tiers(
                     tiers.unread.push((tier, path));
                 }
                 Err(BlockError::Malformed(error)) => {
-                    recovery.damage(format!("block {name} of tier {}: {error}", tier.name()));
+                    let cost = Cost::Aggregates { most: None, times: None };
+                    let what = format!("the block does not open: {}", error.0);
                     let to = set_aside(disk, db, &path, &format!("tier-{}-{name}", tier.name()));
-                    recovery.quarantined.extend(to);
+                    recovery.block_damage(Damage::new(path, what, cost).kept(to.ok()));
                 }
             }
         }

@@ -49,6 +49,26 @@ fn delete(db: &Db, name: &str, from: i64, to: i64) -> u64 {
 }
 
 #[test]
+fn a_merge_that_meets_a_damaged_index_is_no_error_and_goes_on_without_the_block() {
+    let disk = SimDisk::new(29);
+    image(&disk, 5);
+    let blocks = files(&disk, &Path::new(DIR).join("blocks"));
+    let index = blocks.iter().find(|path| path.ends_with("index")).unwrap();
+    for path in [index, &index.with_file_name("spare")] {
+        disk.corrupt(path, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1)).unwrap();
+    }
+    let (db, _) = open_with(&disk, merging());
+    // The others are merged all the same.
+    assert!(db.compact(minute(30)).unwrap().merges > 0);
+    assert!(db.stats().compactions_failed > 0);
+    db.maintain(minute(30)).unwrap();
+    let (told, _) = db.take_damage();
+    let told = told.iter().find(|one| one.path == *index).unwrap();
+    assert!(told.kept.as_ref().is_some_and(|kept| disk.exists(kept).unwrap()), "{told}");
+    assert_eq!(db.stats().blocks_quarantined, 1);
+}
+
+#[test]
 fn what_only_deleted_series_were_called_leaves_the_disk_with_them() {
     let disk = SimDisk::new(23);
     let (db, _) = open(&disk);

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use stoa_tsdb::Db;
+use stoa_tsdb::{Cost, Db};
+use stoa_wal::Disk as _;
 use stoa_wal::disk::{SimDisk, SimSnapshot};
 
 use crate::{DIR, MINUTE_MS, START, Samples, all, files, fill, open};
@@ -271,4 +272,99 @@ fn a_file_of_the_head_that_grew_is_told_and_what_is_too_much_kept_aside() {
     db.close().unwrap();
     let (db, recovery) = open(&image.disk);
     assert_eq!((recovery.damaged, image.compare(&db, "once")), (0, 0));
+}
+
+/// Spoils the middle of files of the block that was cut first.
+fn spoil(image: &Image, names: &[&str]) -> PathBuf {
+    let is_wanted = |path: &&PathBuf| {
+        path.to_string_lossy().contains("/blocks/")
+            && names.iter().any(|name| path.file_name().is_some_and(|file| file == *name))
+    };
+    let first = image.files.iter().find(is_wanted).unwrap().parent().unwrap().to_owned();
+    for path in image.files.iter().filter(|path| path.starts_with(&first)).filter(is_wanted) {
+        image.disk.corrupt(path, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1)).unwrap();
+    }
+    first
+}
+
+#[test]
+fn what_the_start_meets_is_counted_and_said_with_its_place() {
+    let image = Image::new();
+    let in_part =
+        |part: &str| image.files.iter().find(|path| path.to_string_lossy().contains(part)).unwrap();
+    image.disk.restore(&image.snapshot);
+    // What was synced is known by what was synced after it.
+    let (db, _) = open(&image.disk);
+    for second in 230..240 {
+        fill(&db, START + second * 1000, 1);
+        db.sync().unwrap();
+    }
+    drop(db);
+    let log = files(&image.disk, &Path::new(DIR).join("wal")).pop().unwrap();
+    let flip = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+    };
+    image.disk.corrupt(&log, flip).unwrap();
+    image.disk.corrupt(in_part("/head/"), |bytes| bytes[16 + 4] ^= 1).unwrap();
+    let block = spoil(&image, &["meta", "spare"]);
+    let (db, recovery) = open(&image.disk);
+    let stats = db.stats();
+    assert_eq!((stats.chunks_damaged, stats.blocks_quarantined, stats.log_damaged), (1, 1, 1));
+    let found = |path: &Path| recovery.damage.iter().find(|one| one.path == path).unwrap();
+    let of_block = found(&block);
+    assert_eq!(of_block.cost, Cost::Block);
+    assert!(of_block.kept.as_ref().is_some_and(|kept| image.disk.exists(kept).unwrap()));
+    let of_head = found(in_part("/head/"));
+    assert!(matches!(of_head.cost, Cost::Samples { most: 1..=16, times: Some(_) }), "{of_head}");
+    let of_log = found(&log);
+    assert!(matches!(of_log.cost, Cost::Records { after: Some(_) }), "{of_log}");
+    // What came after may be whole.
+    assert_eq!(db.missing(START + 10 * MINUTE_MS, i64::MAX), []);
+    assert_eq!(db.missing(START, START).len(), 1, "the block, of which only the end is known");
+    assert_eq!(db.take_damage(), (Vec::new(), 0), "the start has told");
+}
+
+#[test]
+fn a_block_with_a_damaged_index_is_said_to_be_missing_and_told_once() {
+    let image = Image::new();
+    image.disk.restore(&image.snapshot);
+    let block = spoil(&image, &["index", "spare"]);
+    let (db, _) = open(&image.disk);
+    assert_eq!(image.compare(&db, "index"), 480);
+    let missing = db.missing(START, START + 59_000);
+    assert_eq!(missing.len(), 1);
+    assert_eq!(missing[0].times, (START, START + 59_000));
+    assert_eq!(db.missing(START + MINUTE_MS, i64::MAX), []);
+    db.maintain(START + 3 * MINUTE_MS).unwrap();
+    let (told, unlisted) = db.take_damage();
+    assert_eq!((told.len(), unlisted), (1, 0), "{told:?}");
+    assert_eq!(told[0].path, block.join("index"));
+    let times = Some((START, START + 59_000));
+    assert_eq!(told[0].cost, Cost::Samples { most: 480, times });
+    assert!(image.disk.exists(told[0].kept.as_ref().unwrap()).unwrap());
+    image.compare(&db, "index");
+    assert_eq!(db.take_damage(), (Vec::new(), 0));
+    assert_eq!(db.missing(START, START).len(), 1, "it is gone, and answers lack it still");
+}
+
+#[test]
+fn a_damaged_chunk_is_told_once_and_answers_of_its_time_say_so() {
+    let image = Image::new();
+    image.disk.restore(&image.snapshot);
+    let chunks = image.files.iter().find(|path| path.ends_with("chunks")).unwrap();
+    image.disk.corrupt(chunks, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
+    let (db, _) = open(&image.disk);
+    assert_eq!(db.missing(i64::MIN, i64::MAX), []);
+    let lost = image.compare(&db, "chunk") as u64;
+    assert!(lost > 0);
+    let (told, _) = db.take_damage();
+    assert_eq!((told.len(), &told[0].path), (1, chunks));
+    assert!(matches!(told[0].cost, Cost::Samples { most, .. } if most == lost), "{}", told[0]);
+    let [missing] = &*db.missing(i64::MIN, i64::MAX) else { panic!("not one file") };
+    let (first, last) = missing.times;
+    assert!(START <= first && last < START + MINUTE_MS, "{missing:?}");
+    assert_eq!(db.missing(i64::MIN, first - 1), []);
+    image.compare(&db, "chunk");
+    assert_eq!(db.take_damage(), (Vec::new(), 0));
 }

@@ -147,6 +147,9 @@ fn blocks_are_deleted_by_age_and_by_size() {
     // A clock that is far ahead ages nothing.
     let done = db.maintain(START + 1_000_000 * MINUTE_MS).unwrap();
     assert_eq!(done.blocks_deleted, 4);
+    let first = done.deleted[0];
+    assert_eq!((first.tier, first.first_t, first.last_t), (None, START, START + 59_000));
+    assert!(first.samples == 480 && first.bytes > 0, "{first:?}");
     let oldest = all(&db).keys().map(|(_, t)| *t).min();
     assert_eq!(oldest, Some(START + 4 * MINUTE_MS));
     let stats = db.stats();

@@ -288,6 +288,11 @@ impl Image {
         tally.cases += 1;
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let report = fsck(&disk, Path::new(DIR), None).unwrap();
+        for damage in &report.damage {
+            let what = &damage.what;
+            assert!(!what.contains(['{', '"']) && !what.contains("Malformed"), "{case}: {what}");
+            assert!(what.starts_with(|c: char| c.is_lowercase()), "{case}: {what}");
+        }
         let is_found = !report.damage.is_empty();
         let is_torn = !is_found && report.torn > 0;
         let is_newest =

@@ -14,7 +14,7 @@ impl BlockQuery<'_> {
         let shared = self.lane_times(&series.entry, lane);
         let offsets = offsets(series.entry.offset, &series.entry.chunk_bytes);
         let hidden = self.block.tombstones.of(series.number);
-        let mut damaged = shared.unread;
+        let mut lost = shared.lost;
         let mut rollups = Vec::new();
         for window in &shared.windows {
             let offset = offsets.get(window.number).copied().unwrap_or_default();
@@ -25,7 +25,7 @@ impl BlockQuery<'_> {
             });
             let ends = shared.times.get(window.part.clone()).ok_or(Malformed("no such windows"));
             let (Ok(()), Ok(ends)) = (read, ends) else {
-                damaged += 1;
+                lost.add(window.ticks as u64, shared.ends(window));
                 continue;
             };
             let there = ends.iter().copied().zip(rollups.iter().skip(window.skip));
@@ -38,6 +38,7 @@ impl BlockQuery<'_> {
                 (end, rollup)
             }));
         }
-        damaged
+        self.lost.join(lost);
+        lost.chunks
     }
 }
