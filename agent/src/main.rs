@@ -75,6 +75,7 @@ enum Command {
 }
 
 fn main() -> Exit {
+    stoa_daemon::open_as_many_as_allowed();
     run(Args::parse()).into()
 }
 

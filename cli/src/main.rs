@@ -61,6 +61,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> Exit {
+    stoa_daemon::open_as_many_as_allowed();
     let result = match Cli::parse().command {
         Command::Up(args) => up::run(args).await,
         Command::Query(args) => query::run(args).await,

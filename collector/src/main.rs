@@ -43,6 +43,7 @@ enum Command {
 }
 
 fn main() -> Exit {
+    stoa_daemon::open_as_many_as_allowed();
     match Args::parse().command {
         Command::Run { config } => run(config).into(),
         Command::Check { config } => check(&config).into(),

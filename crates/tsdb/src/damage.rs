@@ -25,7 +25,7 @@ pub struct Damage {
     pub cost: Cost,
     /// Where it was moved or copied to.
     pub kept: Option<PathBuf>,
-    /// Whether [`fsck`](crate::fsck) repaired it; what was taken out is under `quarantine/`.
+    /// Whether [`fsck`](crate::fsck()) repaired it; what was taken out is under `quarantine/`.
     pub repaired: bool,
 }
 

@@ -74,6 +74,14 @@ impl Found {
             let is_ended = marker || finer_marker;
             if self.is_all(first..end, between, whole, is_ended) {
                 rollups.extend_from_slice(between);
+                let sample = self.times.get(first..end).and_then(<[TimestampMs]>::last);
+                let last_t = sample.copied().max(between.last().map(|r| r.last_t));
+                if last_t.is_some_and(|t| t < whole.last_t) {
+                    // Of markers only: the last of them ends the series.
+                    let marker = Rollup { first_t: whole.last_t, ..*whole };
+                    rollups.push(marker);
+                    kept(&marker);
+                }
             } else {
                 left_out.times.extend(self.times.get(first..end).unwrap_or_default());
                 left_out.rollups.extend(between);
@@ -213,7 +221,9 @@ mod tests {
             twice.unite(&again, WINDOW, |_| {});
             let frames = |windows: &[Rollup]| -> Vec<_> {
                 let near = |v: f64| (v * 1e9).round();
-                let frame = |r: &Rollup| (r.first_t, r.last_t, r.count, r.is_ended);
+                // Of markers alone the last is told: which was the first changes no answer.
+                let first = |r: &Rollup| if r.count == 0 { r.last_t } else { r.first_t };
+                let frame = |r: &Rollup| (first(r), r.last_t, r.count, r.is_ended);
                 let sums = |r: &Rollup| if r.count == 0 { (0.0, 0.0) } else { (near(r.sum), near(r.lost)) };
                 windows.iter().map(|r| (frame(r), sums(r))).collect()
             };
