@@ -36,6 +36,9 @@ use crate::clock::Clock;
 use crate::import::{Import, ImportError, ImportSummary};
 use crate::store::{Store, StoreState};
 
+/// Where history is brought to. Its body has a pace of its own: what is piped in may be silent for long.
+pub(crate) const PATH: &str = "/api/v1/import/prometheus";
+
 /// What the route needs.
 #[derive(Clone)]
 pub struct Importer {
@@ -68,7 +71,7 @@ impl std::fmt::Debug for Importer {
 
 /// The route.
 pub fn routes(importer: Importer) -> Routes {
-    Routes::new().post("/api/v1/import/prometheus", Scope::Write, import).with_state(importer)
+    Routes::new().post(PATH, Scope::Write, import).with_state(importer)
 }
 
 async fn import(

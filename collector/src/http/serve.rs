@@ -165,7 +165,7 @@ impl Door {
         let mut builder = http1::Builder::new();
         // The pulse sees to both, headers that come slowly and requests that do not come.
         builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
-        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone(), hears: true });
+        let stream = TokioIo::new(Watched::new(stream, self.pulse.clone(), true));
         let connection = std::pin::pin!(builder.serve_connection(stream, service));
         self.attend(connection, |connection| connection.graceful_shutdown()).await;
     }
@@ -178,7 +178,7 @@ impl Door {
             .keep_alive_interval(IDLE)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_concurrent_streams(STREAMS_MAX);
-        let stream = TokioIo::new(Watched { stream, pulse: self.pulse.clone(), hears: false });
+        let stream = TokioIo::new(Watched::new(stream, self.pulse.clone(), false));
         let connection = std::pin::pin!(builder.serve_connection(stream, service));
         self.attend(connection, |connection| connection.graceful_shutdown()).await;
     }
@@ -228,7 +228,13 @@ fn answer(
     let (router, places) = (door.router.clone(), Arc::clone(&door.places));
     let slow = Arc::new(AtomicBool::default());
     let pace = places.limits().pace;
-    let mut request = request.map(|body| Body::new(Arriving::new(body, pace, Arc::clone(&slow))));
+    let paces_itself = request.uri().path() == super::import::PATH;
+    let mut request = request.map(|body| {
+        if paces_itself {
+            return Body::new(body);
+        }
+        Body::new(Arriving::new(body, pace, Arc::clone(&slow)))
+    });
     request.extensions_mut().insert(PeerAddress(door.from));
     async move {
         let mut answer = router.oneshot(request).await?;

@@ -289,6 +289,7 @@ impl Sending {
                     let (target, error) = (self.target.name(), error_chain(&error));
                     tracing::warn!(target, error, "cannot begin to pass on samples");
                 }
+                Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
                 Err(_cancelled) => return None,
             }
             if !self.pause(BEGIN_AGAIN).await {

@@ -229,15 +229,17 @@ impl Log {
 /// Whether a disk without room is the reason, and one after which going on is safe: a failed sync
 /// never is.
 fn is_full(error: &WalError) -> bool {
-    let full = |source: &io::Error| {
-        use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
-        matches!(source.kind(), StorageFull | QuotaExceeded | WriteZero)
-    };
     match error {
         WalError::Create { source, .. }
         | WalError::Write { source, .. }
-        | WalError::Open { source, .. } => full(source),
+        | WalError::Open { source, .. } => is_for_want_of_room(source),
         WalError::Poisoned { cause, .. } => is_full(cause),
         WalError::Sync { .. } | WalError::Remove { .. } | WalError::Record { .. } => false,
     }
+}
+
+/// Whether there is no room on the disk, or none for this user.
+pub(crate) fn is_for_want_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+    matches!(error.kind(), StorageFull | QuotaExceeded | WriteZero)
 }

@@ -201,6 +201,7 @@ impl<'a> Replay<'a> {
             let cost = Cost::Chunks { chunks: 1, times: None };
             self.recovery.damage(Damage::new(path, "a chunk does not decode", cost));
         }
+        self.recovery.chunks_damaged += damaged;
         self.recovery.samples_orphaned += orphaned;
     }
 

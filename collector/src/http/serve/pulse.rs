@@ -122,6 +122,16 @@ impl Pulse {
         }
     }
 
+    /// What had been written is through: TLS keeps what the socket has no room for, and says so only
+    /// when it is told to flush.
+    fn flushed(&self) {
+        let mut state = self.state();
+        state.write = Wait::default();
+        if state.under_way == 0 && !state.reading {
+            state.since = Instant::now();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,10 +221,18 @@ impl HttpBody for Held {
 
 /// A connection's socket that notes when bytes come and whether they go.
 pub(super) struct Watched<S> {
-    pub(super) stream: S,
-    pub(super) pulse: Pulse,
-    /// Whether bytes that come are a request's: with HTTP/2 they need not be.
-    pub(super) hears: bool,
+    stream: S,
+    pulse: Pulse,
+    hears: bool,
+    /// What was written could not be flushed yet.
+    is_flushing: bool,
+}
+
+impl<S> Watched<S> {
+    /// `hears`: bytes that come are a request's; with HTTP/2 they need not be.
+    pub(super) fn new(stream: S, pulse: Pulse, hears: bool) -> Self {
+        Self { stream, pulse, hears, is_flushing: false }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -247,7 +265,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_pending() {
             self.pulse.wrote(&Poll::Pending);
+        } else if self.is_flushing {
+            self.pulse.flushed();
         }
+        self.is_flushing = flushed.is_pending();
         flushed
     }
 
@@ -299,7 +320,7 @@ mod tests {
             let pulse = Pulse::new(&limits());
             let under_way = pulse.request();
             let (stream, mut reader) = tokio::io::duplex(64);
-            let mut stream = Watched { stream, pulse: pulse.clone(), hears: true };
+            let mut stream = Watched::new(stream, pulse.clone(), true);
             let writing =
                 tokio::spawn(async move { stream.write_all(&[0; 5000]).await.map(|()| stream) });
             let read = async {
@@ -319,6 +340,48 @@ mod tests {
             tokio::spawn(async move { reader.read_to_end(&mut Vec::new()).await });
             let _open = writing.await.unwrap().unwrap();
             assert_eq!(ends(&pulse).await, Some((Lapse::Idle, 120)));
+        }
+    }
+
+    /// A writer that takes everything and has room for it after a while.
+    struct Later(Pin<Box<tokio::time::Sleep>>);
+
+    impl AsyncWrite for Later {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.as_mut().poll(cx).map(|()| Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_flushed_is_waited_for_no_more() {
+        for (room_s, expected) in [(5, (Lapse::Idle, 120)), (500, (Lapse::Stalled, 20))] {
+            let pulse = Pulse::new(&limits());
+            let under_way = pulse.request();
+            let stream = Later(Box::pin(tokio::time::sleep(Duration::from_secs(room_s))));
+            let mut stream = Watched::new(stream, pulse.clone(), true);
+            drop(under_way);
+            let flushing = tokio::spawn(async move {
+                stream.write_all(&[0; 1000]).await?;
+                stream.flush().await.map(|()| stream)
+            });
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            let (lapse, after_s) = ends(&pulse).await.unwrap();
+            // From the end of the flush, or from its beginning.
+            let begun_s = if lapse == Lapse::Idle { room_s } else { 0 };
+            assert_eq!((lapse, after_s + 6 - begun_s), expected);
+            flushing.abort();
         }
     }
 

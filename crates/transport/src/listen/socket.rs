@@ -74,11 +74,15 @@ impl Wait {
         AsyncFd::with_interest(Arc::clone(socket), Interest::READABLE).map(Self::Datagram)
     }
 
+    fn pause() -> Self {
+        Self::Pause(Box::pin(sleep(PAUSE)))
+    }
+
     /// The socket is empty: what is waited for next.
     fn next(&mut self, pause: bool, socket: &Arc<UdpSocket>) -> io::Result<()> {
         match self {
             Self::Pause(until) if pause => until.as_mut().reset(Instant::now() + PAUSE),
-            _ if pause => *self = Self::Pause(Box::pin(sleep(PAUSE))),
+            _ if pause => *self = Self::pause(),
             Self::Pause(_) => *self = Self::datagram(socket)?,
             Self::Datagram(_) => {}
         }
@@ -118,7 +122,12 @@ impl AsyncUdpSocket for ListenSocket {
             let messages = match &read {
                 Ok(messages) => *messages,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Poll::Ready(read),
+                Err(error) => {
+                    // One who listens goes on: an error returned here would end all connections.
+                    tracing::debug!(%error, "receiving failed, tried again in a moment");
+                    reading.wait = Wait::pause();
+                    continue;
+                }
             };
             for meta in meta.iter().take(messages) {
                 reading.pace.came(meta.addr, meta.len.div_ceil(meta.stride.max(1)));
@@ -129,7 +138,10 @@ impl AsyncUdpSocket for ListenSocket {
                     ready.clear_ready();
                 }
                 let pause = reading.pace.emptied(Instant::now());
-                reading.wait.next(pause, &self.socket)?;
+                if let Err(error) = reading.wait.next(pause, &self.socket) {
+                    tracing::debug!(%error, "waiting for datagrams failed, they are read again in a moment");
+                    reading.wait = Wait::pause();
+                }
             }
             if messages > 0 {
                 return Poll::Ready(read);

@@ -57,7 +57,8 @@ impl Db {
             }
         }
         // What was sent again while blocks were cut is in the log behind what these have of it, and
-        // would be taken for new by the next start.
+        // would be taken for new by the next start. That one failed a moment ago is no reason to wait.
+        upkeep.checkpoint_failed_at = None;
         self.checkpoint_if_due(&mut upkeep, &mut Maintenance::default())?;
         Ok(done)
     }

@@ -305,7 +305,6 @@ impl Db {
         });
         let lengths = || self.files().end_all();
         checkpoint::write(&self.disk, &self.dir, &snapshot, images, lengths)?;
-        self.set_log_aside(upkeep)?;
         upkeep.checkpoint_segment = snapshot.segment;
         let names = self.disk.list(&self.dir).map_err(|error| remove_error(&self.dir, error))?;
         for name in names {
@@ -321,6 +320,7 @@ impl Db {
             }
         }
         upkeep.checkpoint_damaged = false;
+        self.set_log_aside(upkeep)?;
         self.remove_log(snapshot.segment)?;
         let mut files = self.files();
         named.extend(self.state().head.files());

@@ -12,6 +12,7 @@ use super::{Gone, Tier, ceil, floor};
 use crate::block::{Block, BlockError, Meta, TombstonesState};
 use crate::bytes::Malformed;
 use crate::damage::{Cost, Damage};
+use crate::log::is_for_want_of_room;
 use crate::quarantine::set_aside;
 use crate::recovery::Recovery;
 
@@ -125,8 +126,15 @@ impl TierBlock {
         let mut gone = marks.gone.clone();
         gone.add(start, end);
         gone.bound();
-        let bytes = gone.encode(self.block.meta.sequence);
-        disk.replace(&self.block.dir.join(SEALED), &bytes)?;
+        let path = self.block.dir.join(SEALED);
+        if let Err(error) = disk.replace(&path, &gone.encode(self.block.meta.sequence)) {
+            if !is_for_want_of_room(&error) {
+                return Err(error);
+            }
+            // What makes room takes none: an empty file says it of the whole span.
+            disk.replace(&path, &[])?;
+            gone.add(span.0, span.1);
+        }
         marks.gone = gone;
         Ok(())
     }
