@@ -145,6 +145,9 @@ impl Index {
         if header.take(8)? != MAGIC || header.take(2)? != version.to_le_bytes() {
             return Err(Malformed("index of another version"));
         }
+        if header.take(6)? != [0; 6] {
+            return Err(Malformed("index with something where nothing is"));
+        }
         let mut cursor = Cursor::new(body);
         let mut section = || {
             let (offset, len, crc) = (cursor.u64()?, cursor.u64()?, cursor.u32()?);
