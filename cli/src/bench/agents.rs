@@ -13,7 +13,7 @@ pub(super) mod host;
 pub(super) mod outcome;
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::collector::Collector;
 use super::cost::{Cost, loopback_bytes};
 use super::latency::Latency;
-use super::load::{Asked, Load, Names, millis};
+use super::load::{Load, Readings, millis};
 use super::{Run, say};
 use host::{Acknowledged, Hosts};
 use outcome::{Outcome, Totals};
@@ -55,18 +55,11 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How many hosts of how many series.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AgentsArgs {
-    /// A recording made with `stoa record`; without one, hosts are made up
-    #[arg(long, value_name = "FILE")]
-    pub(super) corpus: Option<PathBuf>,
     /// Simulated hosts
     #[arg(long, value_name = "HOSTS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub(super) count: u16,
-    /// Series of each, when made up
-    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    pub(super) series: u16,
-    /// What made-up values follow from
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) readings: Readings,
     #[command(flatten)]
     pub(super) run: Run,
 }
@@ -77,14 +70,8 @@ pub(super) struct AgentsArgs {
 /// When a part did not start, or broke.
 pub(super) async fn measure(args: AgentsArgs, dir: &Path) -> anyhow::Result<Outcome> {
     let wanted = Duration::from_secs(args.run.seconds.into());
-    let asked = Asked {
-        ticks: ticks_of(*WARM_UP.end() + wanted, args.run.interval),
-        corpus: args.corpus,
-        hosts: args.count,
-        names: Names::MadeUp(args.series),
-        interval: args.run.interval,
-        seed: args.seed,
-    };
+    let ticks = ticks_of(*WARM_UP.end() + wanted, args.run.interval);
+    let asked = args.readings.asked(args.count, args.run.interval, ticks);
     let load = super::apart(dir, move |_, _| Load::open(&asked)).await?;
     let seconds = measured(&load, wanted)?;
     let (readings, series) = (load.said(), load.series());
@@ -286,15 +273,8 @@ mod tests {
     #[test]
     fn a_corpus_shortens_the_measurement_and_is_refused_when_there_is_none_left() {
         let load = |ticks| {
-            Load::open(&Asked {
-                corpus: None,
-                hosts: 1,
-                names: Names::MadeUp(1),
-                interval: Duration::from_secs(2),
-                ticks,
-                seed: 1,
-            })
-            .unwrap()
+            let readings = Readings { corpus: None, series: 1, seed: 1 };
+            Load::open(&readings.asked(1, Duration::from_secs(2), ticks)).unwrap()
         };
         let minute = Duration::from_secs(60);
         assert_eq!(ticks_of(*WARM_UP.end() + minute, Duration::from_secs(2)), 47);

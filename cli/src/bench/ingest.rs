@@ -3,7 +3,7 @@
 //! No network: what an append costs, what the log takes, what a series takes in
 //! memory, how fast a start after it is, also of a collector, and what blocks take on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::collector::{Collector, store_dir};
 use super::cost::Cost;
 use super::fill::{self, Compacted, Filler};
-use super::load::{Asked, Load, Names, millis, ticks_in};
+use super::load::{Load, Readings, millis, ticks_in};
 use super::report::{self, Report, megabytes};
 use super::{Stop, Teller, apart, interval};
 use crate::table::counted;
@@ -26,24 +26,17 @@ const MAINTAIN_MS: i64 = 60_000;
 /// How many hosts, how long.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct IngestArgs {
-    /// A recording made with `stoa record`; without one, hosts are made up
-    #[arg(long, value_name = "FILE")]
-    pub(super) corpus: Option<PathBuf>,
     /// Hosts
     #[arg(long, value_name = "HOSTS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub(super) hosts: u16,
-    /// Series of each, when made up
-    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    pub(super) series: u16,
     /// Between two readings of a host
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub(super) interval: Duration,
     /// Virtual time, run as fast as it goes
     #[arg(long, value_name = "MINUTES", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_080))]
     pub(super) minutes: u32,
-    /// What made-up values follow from
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) readings: Readings,
     /// Print the figures as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -68,14 +61,8 @@ struct Filled {
 }
 
 fn fill(args: IngestArgs, dir: &Path, stop: &Stop) -> anyhow::Result<Filled> {
-    let load = Load::open(&Asked {
-        corpus: args.corpus,
-        hosts: args.hosts,
-        names: Names::MadeUp(args.series),
-        interval: args.interval,
-        ticks: ticks_in(args.minutes, args.interval)?,
-        seed: args.seed,
-    })?;
+    let ticks = ticks_in(args.minutes, args.interval)?;
+    let load = Load::open(&args.readings.asked(args.hosts, args.interval, ticks))?;
     let own = std::process::id();
     let mut filler = Filler::open(dir, &load)?;
     let before = Cost::of(own)?;

@@ -40,6 +40,28 @@ pub(super) struct Asked {
     pub(super) seed: u64,
 }
 
+/// Where readings come from, as it is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Readings {
+    /// A recording made with `stoa record`; without one, hosts are made up
+    #[arg(long, value_name = "FILE")]
+    pub(super) corpus: Option<PathBuf>,
+    /// Series of each host, when made up
+    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub(super) series: u16,
+    /// What made-up values follow from
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) seed: u64,
+}
+
+impl Readings {
+    /// So many ticks of so many hosts.
+    pub(super) fn asked(&self, hosts: u16, interval: Duration, ticks: u64) -> Asked {
+        let Self { ref corpus, series, seed } = *self;
+        Asked { corpus: corpus.clone(), hosts, names: Names::MadeUp(series), interval, ticks, seed }
+    }
+}
+
 /// Which series hosts have that are made up.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Names {

@@ -337,6 +337,15 @@ impl Db {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes down something of the database's own, as a mark.
+    fn put_mark(&self, writer: &mut Writer, mark: Mark) -> Result<(), AppendError> {
+        writer.append(KIND_BATCH, |body| {
+            record::put_batch(body, GroupId(0), &[], std::slice::from_ref(&mark), &[]);
+        })?;
+        self.state_mut().head.marks.insert(mark.key, mark.value);
+        Ok(())
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

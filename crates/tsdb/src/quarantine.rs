@@ -34,13 +34,21 @@ fn number_of(name: &str) -> u64 {
     number.unwrap_or(0)
 }
 
-/// Makes the directory if need be; a place in it that is not taken.
-fn place(disk: &dyn Disk, dir: &Path, name: &str) -> io::Result<PathBuf> {
+/// Makes the directory if need be, and has something put to a place in it that is not taken; says
+/// where.
+fn keep(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &str,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let quarantine = quarantine_dir(dir);
     disk.create_dir_all(&quarantine)?;
     let names = disk.list(&quarantine)?;
     let number = names.iter().map(|name| number_of(name)).max().unwrap_or(0) + 1;
-    Ok(quarantine.join(format!("{number:0DIGITS$}-{name}")))
+    let to = quarantine.join(format!("{number:0DIGITS$}-{name}"));
+    put(&to)?;
+    Ok(to)
 }
 
 /// Moves something there; says where to.
@@ -50,9 +58,7 @@ pub(crate) fn set_aside(
     path: &Path,
     name: &str,
 ) -> io::Result<PathBuf> {
-    let to = place(disk, dir, name)?;
-    disk.rename(path, &to)?;
-    Ok(to)
+    keep(disk, dir, name, |to| disk.rename(path, to))
 }
 
 /// Writes bytes there; says where to.
@@ -62,9 +68,7 @@ pub(crate) fn keep_bytes(
     name: &str,
     bytes: &[u8],
 ) -> io::Result<PathBuf> {
-    let to = place(disk, dir, name)?;
-    disk.replace(&to, bytes)?;
-    Ok(to)
+    keep(disk, dir, name, |to| disk.replace(to, bytes))
 }
 
 /// Keeps a file there that is about to be written anew; says where.
@@ -74,9 +78,7 @@ pub(crate) fn keep_file(
     path: &Path,
     name: &str,
 ) -> io::Result<PathBuf> {
-    let to = place(disk, dir, name)?;
-    disk.link_or_copy(path, &to)?;
-    Ok(to)
+    keep(disk, dir, name, |to| disk.link_or_copy(path, to))
 }
 
 /// Removes the oldest entries beyond the bounds.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::super::child::Running;
 use super::super::collector::Collector;
 use super::super::cost::Cost;
-use super::super::load::{Asked, Load, Names, ticks_in};
+use super::super::load::{Load, Readings, ticks_in};
 use super::super::report::{self, Report};
 use super::super::{apart, interval, say};
 use super::lines::Lines;
@@ -35,24 +35,17 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// What is brought in.
 #[derive(Clone, Debug, clap::Args)]
 pub(in super::super) struct ImportArgs {
-    /// A recording made with `stoa record`; without one, hosts are made up
-    #[arg(long, value_name = "FILE")]
-    pub(super) corpus: Option<PathBuf>,
     /// Hosts
     #[arg(long, value_name = "HOSTS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(super) hosts: u16,
-    /// Series of each, when made up
-    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    pub(super) series: u16,
     /// Between two readings of a host
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = interval)]
     pub(super) interval: Duration,
     /// How much history; a sample is about 100 bytes of text
     #[arg(long, value_name = "MINUTES", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_080))]
     pub(super) minutes: u32,
-    /// What made-up values follow from
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) readings: Readings,
     /// Print the figures as JSON
     #[arg(long)]
     pub(in super::super) json: bool,
@@ -89,14 +82,8 @@ pub(super) async fn measure(
     dir: &Path,
 ) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(dir)?;
-    let load = Load::open(&Asked {
-        corpus: args.corpus.clone(),
-        hosts: args.hosts,
-        names: Names::MadeUp(args.series),
-        interval: args.interval,
-        ticks: ticks_in(args.minutes, args.interval)?,
-        seed: args.seed,
-    })?;
+    let ticks = ticks_in(args.minutes, args.interval)?;
+    let load = Load::open(&args.readings.asked(args.hosts, args.interval, ticks))?;
     let end_ms = unix_ms().div_euclid(BLOCK_MS) * BLOCK_MS;
     say("import: writing the history as OpenMetrics");
     let of_files = load.clone();

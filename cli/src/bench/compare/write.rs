@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::collector::Collector;
 use super::super::cost::Cost;
-use super::super::load::{Asked, Load, Names, Replica, ticks_in};
+use super::super::load::{Load, Readings, Replica, ticks_in};
 use super::super::report::{self, Report};
 use super::super::{Stop, StopOnDrop, fill, interval, say};
 use super::peer::Peer;
@@ -49,24 +49,17 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What is sent.
 #[derive(Clone, Debug, clap::Args)]
 pub(in super::super) struct WriteArgs {
-    /// A recording made with `stoa record`; without one, hosts are made up
-    #[arg(long, value_name = "FILE")]
-    pub(super) corpus: Option<PathBuf>,
     /// Hosts
     #[arg(long, value_name = "HOSTS", default_value_t = 330, value_parser = clap::value_parser!(u16).range(1..=800))]
     pub(super) hosts: u16,
-    /// Series of each, when made up
-    #[arg(long, value_name = "SERIES", default_value_t = 550, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    pub(super) series: u16,
     /// Between two readings of a host
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = interval)]
     pub(super) interval: Duration,
     /// Virtual time, sent as fast as it goes
     #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=720))]
     pub(super) minutes: u32,
-    /// What made-up values follow from
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) readings: Readings,
     /// Print the figures as JSON
     #[arg(long)]
     pub(in super::super) json: bool,
@@ -89,14 +82,8 @@ pub(super) async fn measure(
     found: &[Found],
     dir: &Path,
 ) -> anyhow::Result<Outcome> {
-    let load = Load::open(&Asked {
-        corpus: args.corpus.clone(),
-        hosts: args.hosts,
-        names: Names::MadeUp(args.series),
-        interval: args.interval,
-        ticks: ticks_in(args.minutes, args.interval)?,
-        seed: args.seed,
-    })?;
+    let ticks = ticks_in(args.minutes, args.interval)?;
+    let load = Load::open(&args.readings.asked(args.hosts, args.interval, ticks))?;
     let end_ms = unix_ms();
     let (mut stores, mut failed) = (Vec::new(), Vec::new());
     for (name, version) in [("Stoa", Version::One), ("Stoa, version 2", Version::Two)] {

@@ -189,7 +189,7 @@ mod tests {
 
     /// Runs until told to stop, then says so.
     fn endless(
-        stopped: std::sync::mpsc::Sender<()>,
+        stopped: std::sync::mpsc::SyncSender<()>,
     ) -> impl FnOnce(&Stop) -> Result<(), ApiError> + Send {
         move |stop| {
             while !stop.asked() {
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_takes_too_long_is_stopped() {
         let gate = Gate::new(1, Duration::from_millis(20));
-        let (tx, rx) = std::sync::mpsc::channel();
+        let (tx, rx) = std::sync::mpsc::sync_channel(WAITING_MAX + 2);
         let error = gate.run(LONG, endless(tx)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         rx.recv_timeout(LONG).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn work_nobody_waits_for_is_stopped() {
         let gate = Arc::new(Gate::new(1, LONG));
-        let (tx, rx) = std::sync::mpsc::channel();
+        let (tx, rx) = std::sync::mpsc::sync_channel(WAITING_MAX + 2);
         let asking = tokio::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.run(LONG, endless(tx)).await }
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn only_so_many_run_and_wait() {
         let gate = Arc::new(Gate::new(1, Duration::from_millis(50)));
-        let (tx, _rx) = std::sync::mpsc::channel();
+        let (tx, _rx) = std::sync::mpsc::sync_channel(WAITING_MAX + 2);
         let mut asked = Vec::new();
         for _ in 0..=WAITING_MAX {
             let (gate, work) = (Arc::clone(&gate), endless(tx.clone()));

@@ -22,17 +22,7 @@ impl Date {
     pub(crate) fn of_seconds(seconds: i64) -> Self {
         let days = seconds.div_euclid(86_400);
         let of_day = seconds.rem_euclid(86_400);
-        // Years from March on, in cycles of 400 years: the leap day is then the last of its year.
-        let shifted = days + 719_468;
-        let cycle = shifted.div_euclid(146_097);
-        let of_cycle = shifted.rem_euclid(146_097);
-        let year_of_cycle =
-            (of_cycle - of_cycle / 1_460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
-        let of_year = of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-        let month_from_march = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = year_of_cycle + cycle * 400 + i64::from(month <= 2);
+        let (year, month, day) = stoa_model::civil(days);
         let before: i64 = (1..month).map(|m| days_in_month(year, m)).sum();
         Self {
             year,

@@ -14,9 +14,9 @@ use super::{Db, check_mark};
 use crate::bytes::Cursor as Bytes;
 use crate::follow::{Departed, KEY_PREFIX, Standing, batch_of, encode};
 use crate::log::LogError;
-use crate::record::{self, HistogramsRecord, KIND_BATCH, KIND_SERIES};
+use crate::record::{self, HistogramsRecord, KIND_SERIES};
 use crate::{
-    AppendError, Cursor, DbError, Followed, FollowedSeries, Follower, FollowerFigures, GroupId,
+    AppendError, Cursor, DbError, Followed, FollowedSeries, Follower, FollowerFigures,
     HistogramSample, Mark, SeriesRef,
 };
 
@@ -319,11 +319,7 @@ impl Db {
         if !is_new && !self.followers_mut().by_name.contains_key(name) {
             return Ok(());
         }
-        writer.append(KIND_BATCH, |body| {
-            record::put_batch(body, GroupId(0), &[], std::slice::from_ref(&mark), &[]);
-        })?;
-        self.state_mut().head.marks.insert(mark.key, mark.value);
-        Ok(())
+        self.put_mark(&mut writer, mark)
     }
 
     /// Where the followers stand, by name.
@@ -507,7 +503,7 @@ mod tests {
     use stoa_wal::disk::SimDisk;
 
     use super::*;
-    use crate::{Batch, Options, Row};
+    use crate::{Batch, GroupId, Options, Row};
 
     #[test]
     fn a_follower_that_ends_while_its_cursor_is_saved_is_gone() {

@@ -332,10 +332,13 @@ impl Db {
         while let Some(segment) = upkeep.log_unread.first().copied() {
             let path = self.dir.join("wal").join(format!("{segment:016x}.wal"));
             match set_aside(&*self.disk, &self.dir, &path, &format!("log-{segment:016x}")) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(remove_error(&path, error));
+                Ok(kept) => {
+                    let what = "the start could read nothing of it";
+                    let damage = Damage::new(&path, what, Cost::Records { after: None });
+                    self.notes.tell(damage.kept(Some(kept)));
                 }
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(remove_error(&path, error)),
             }
             upkeep.log_unread.remove(&segment);
         }
@@ -446,7 +449,8 @@ impl Db {
     /// Moves blocks that turned out to be damaged to `quarantine/`.
     pub(super) fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
         let blocks = Arc::clone(&self.state().blocks);
-        done.blocks_quarantined += self.set_damaged_tiers_aside()?;
+        // One that cannot be set aside keeps no other where it is.
+        let tiers = self.set_damaged_tiers_aside().map(|count| done.blocks_quarantined += count);
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             self.seal_tiers(block)?;
             self.lacks(std::slice::from_ref(block));
@@ -457,7 +461,7 @@ impl Db {
             self.counters.blocks_quarantined.fetch_add(1, Relaxed);
             done.blocks_quarantined += 1;
         }
-        Ok(())
+        tiers
     }
 
     fn forget_block(&self, block: &Block) {

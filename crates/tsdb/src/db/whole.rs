@@ -12,9 +12,8 @@ use stoa_model::TimestampMs;
 
 use super::Db;
 use crate::block::Block;
-use crate::record::{self, KIND_BATCH};
 use crate::recovery::Covered;
-use crate::{AppendError, GroupId, Mark};
+use crate::{AppendError, Mark};
 
 pub(super) const KEY: &[u8] = b"whole_since";
 const VERSION: u8 = 1;
@@ -66,11 +65,7 @@ impl Db {
         if self.state().head.marks.get(KEY) == Some(&mark.value) {
             return Ok(());
         }
-        writer.append(KIND_BATCH, |body| {
-            record::put_batch(body, GroupId(0), &[], std::slice::from_ref(&mark), &[]);
-        })?;
-        self.state_mut().head.marks.insert(mark.key, mark.value);
-        Ok(())
+        self.put_mark(&mut writer, mark)
     }
 
     /// Takes note, durably where the disk lets it, that blocks are about to go.
