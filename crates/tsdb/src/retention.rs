@@ -19,51 +19,37 @@ pub(crate) struct Candidate {
     pub(crate) kept_ms: i64,
     /// Whether the tier made of it has what it has.
     pub(crate) is_rolled_up: bool,
-    /// Whether it has waited for that as long as it may.
-    pub(crate) has_waited: bool,
     /// Whether it stays whatever all together take.
-    pub(crate) is_newest: bool,
+    pub(crate) stays: bool,
 }
 
-/// The sequence numbers of the blocks to delete, in the order in which they may go: those that ended
-/// longer before `newest` than they are kept; then, while all together with `other_bytes` take more than
-/// may be, those that have used up most of their time. What is not rolled up goes for its age only when
-/// it has waited, and last.
-pub(crate) fn expired(
-    candidates: &[Candidate],
-    newest: TimestampMs,
-    other_bytes: u64,
-    bytes_max: Option<u64>,
-) -> Vec<Candidate> {
-    let mut order: Vec<&Candidate> = candidates.iter().collect();
-    // Age in shares of the time it is kept; no time is shorter than a millisecond.
-    let share = |one: &Candidate| {
-        let age = i128::from(newest) - i128::from(one.last_t);
-        (age << 32) / i128::from(one.kept_ms.max(1))
-    };
-    order.sort_by_key(|one| (!one.is_rolled_up, Reverse(share(one)), one.last_t, one.sequence));
-    let mut bytes = other_bytes + candidates.iter().map(|one| one.bytes).sum::<u64>();
-    let mut expired = Vec::new();
-    for one in order {
-        let is_old = one.is_past(newest) && (one.is_rolled_up || one.has_waited);
-        let is_over = bytes_max.is_some_and(|max| bytes > max) && !one.is_newest;
-        if is_old || is_over {
-            bytes -= one.bytes;
-            expired.push(*one);
-        }
-    }
-    expired
+/// The room there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// What all may take, if that is bounded.
+    pub(crate) bytes_max: Option<u64>,
+    /// What counts with the blocks.
+    pub(crate) other_bytes: u64,
+    /// Less is free on the disk than must be: nothing waits.
+    pub(crate) is_short: bool,
 }
 
 impl Candidate {
     fn is_past(&self, newest: TimestampMs) -> bool {
         self.last_t < newest.saturating_sub(self.kept_ms)
     }
+
+    /// Its age in shares of the time it is kept.
+    fn share(&self, newest: TimestampMs) -> i128 {
+        let age = i128::from(newest) - i128::from(self.last_t);
+        // No time is shorter than a millisecond.
+        (age << 32) / i128::from(self.kept_ms.max(1))
+    }
 }
 
-/// The blocks that have had their time and are not rolled up, and since when each waits: from the end
-/// of a pass over all tiers that began after it was first seen to, or put it off, or failed. It is known
-/// of this start only; the next one begins anew. Bounded by the blocks there are.
+/// The blocks that are to go and are not rolled up, and since when each waits: from the end of a pass
+/// over all tiers that began after it was first seen to, or put it off, or failed. It is known of this
+/// start only; the next one begins anew. Bounded by the blocks there are.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(BTreeMap<u64, Wait>);
 
@@ -76,102 +62,148 @@ struct Wait {
 }
 
 impl Waiting {
-    /// Says of each candidate whether it has waited; `passes` over all tiers have ended.
-    pub(crate) fn tell(&mut self, candidates: &mut [Candidate], newest: TimestampMs, passes: u64) {
+    /// The blocks to delete, in the order in which they may go: those that have used up most of their
+    /// time first. They are those that ended longer before `newest` than they are kept, and, while all
+    /// together take more than may be, the next of that order. What is not rolled up waits for one of the
+    /// `passes` over all tiers, and when it goes only for its age for [`WAIT_MS`] after it; what waits
+    /// because all take too much counts as gone, for else others went in its place.
+    pub(crate) fn expired(
+        &mut self,
+        candidates: &[Candidate],
+        newest: TimestampMs,
+        passes: u64,
+        room: Room,
+    ) -> Vec<Candidate> {
         let mut known = std::mem::take(&mut self.0);
-        for one in candidates.iter_mut().filter(|one| !one.is_rolled_up && one.is_past(newest)) {
-            // One that is under way now may have begun without it.
-            let fresh = Wait { passes: passes.saturating_add(2), since: None };
-            let mut wait = known.remove(&one.sequence).unwrap_or(fresh);
-            if passes >= wait.passes {
-                let since = *wait.since.get_or_insert(newest);
-                one.has_waited = newest.saturating_sub(since) >= WAIT_MS;
+        let mut order: Vec<&Candidate> = candidates.iter().collect();
+        order.sort_by_key(|one| (Reverse(one.share(newest)), one.last_t, one.sequence));
+        let of_blocks = candidates.iter().map(|one| one.bytes);
+        // What a meta says of itself may be anything.
+        let mut bytes = of_blocks.fold(room.other_bytes, u64::saturating_add);
+        let mut expired = Vec::new();
+        for one in order {
+            let is_over = room.bytes_max.is_some_and(|max| bytes > max) && !one.stays;
+            if !is_over && !one.is_past(newest) {
+                continue;
             }
-            self.0.insert(one.sequence, wait);
+            let has_waited = one.is_rolled_up || {
+                // One that is under way now may have begun without it.
+                let fresh = Wait { passes: passes.saturating_add(2), since: None };
+                let mut wait = known.remove(&one.sequence).unwrap_or(fresh);
+                let is_tried = passes >= wait.passes;
+                if is_tried && wait.since.is_none() {
+                    wait.since = Some(newest);
+                }
+                let waited_ms = wait.since.map_or(0, |since| newest.saturating_sub(since));
+                self.0.insert(one.sequence, wait);
+                is_tried && (is_over || waited_ms >= WAIT_MS)
+            };
+            let goes = has_waited || room.is_short;
+            if goes || is_over {
+                bytes = bytes.saturating_sub(one.bytes);
+            }
+            if goes {
+                expired.push(*one);
+            }
         }
+        expired
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidate, WAIT_MS, Waiting, expired};
+    use super::{Candidate, Room, WAIT_MS, Waiting};
 
-    /// Blocks as `last_t/kept:bytes`, `!` behind for those that are not rolled up, `!!` if they have
-    /// waited; which go.
-    #[track_caller]
-    fn check(blocks: &str, newest: i64, bytes_max: Option<u64>, expected: &[u64]) {
+    const DAY: i64 = WAIT_MS;
+
+    /// Blocks as `last_t/kept:bytes`, `!` behind for those that are not rolled up; the last is the
+    /// newest.
+    fn candidates(blocks: &str) -> Vec<Candidate> {
         let number = |text: &str| text.parse::<i64>().unwrap();
-        let mut candidates: Vec<Candidate> = (0..)
-            .zip(blocks.split_whitespace())
+        let blocks = (0..).zip(blocks.split_whitespace());
+        let mut candidates: Vec<Candidate> = blocks
             .map(|(sequence, text)| {
-                let has_waited = text.ends_with("!!");
                 let is_rolled_up = !text.ends_with('!');
-                let text = text.trim_end_matches('!');
-                let (last_t, rest) = text.split_once('/').unwrap();
+                let (last_t, rest) = text.trim_end_matches('!').split_once('/').unwrap();
                 let (kept, bytes) = rest.split_once(':').unwrap();
                 let (last_t, kept_ms) = (number(last_t), number(kept));
                 let bytes = number(bytes).cast_unsigned();
-                let is_newest = false;
-                Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, has_waited, is_newest }
+                Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, stays: false }
             })
             .collect();
-        candidates.last_mut().unwrap().is_newest = true;
-        let gone = expired(&candidates, newest, 0, bytes_max);
-        assert_eq!(gone.iter().map(|one| one.sequence).collect::<Vec<_>>(), expected, "{blocks}");
+        candidates.last_mut().unwrap().stays = true;
+        candidates
+    }
+
+    /// Which go at each look; these are of the newest sample, the passes that have ended, and the bytes
+    /// all may take.
+    #[track_caller]
+    fn check(blocks: &str, looks: &[(i64, u64, Option<u64>, &[u64])]) {
+        let (candidates, mut waiting) = (candidates(blocks), Waiting::default());
+        for (newest, passes, bytes_max, expected) in looks {
+            let room = Room { bytes_max: *bytes_max, ..Room::default() };
+            let gone = waiting.expired(&candidates, *newest, *passes, room);
+            let gone: Vec<u64> = gone.iter().map(|one| one.sequence).collect();
+            assert_eq!(gone, *expected, "{blocks}: at {newest} after {passes}");
+        }
     }
 
     #[test]
     fn each_has_its_time() {
-        check("1/10:1 5/10:1 9/10:1", 14, None, &[0]);
-        check("1/10:1 1/100:1 9/10:1", 30, None, &[0, 2]);
-        check("1/10:1! 5/10:1 9/10:1", 14, None, &[]);
-        check("1/10:1! 5/10:1", 12 + WAIT_MS, None, &[1]);
-        check("1/10:1!! 5/10:1", 16, None, &[1, 0]);
-        check("7/10:1!! 5/10:1", 16, None, &[1]);
+        check("1/10:1 5/10:1 9/10:1", &[(14, 0, None, &[0])]);
+        check("1/10:1 1/100:1 9/10:1", &[(30, 0, None, &[0, 2])]);
+        check("1/10:1! 5/10:1 9/10:1", &[(14, 0, None, &[]), (16, 9, None, &[1])]);
     }
 
     #[test]
     fn the_wait_begins_when_it_was_tried() {
-        let one = Candidate {
-            last_t: 1,
-            sequence: 3,
-            bytes: 1,
-            kept_ms: 10,
-            is_rolled_up: false,
-            has_waited: false,
-            is_newest: false,
-        };
-        let mut waiting = Waiting::default();
-        // Whether it may go after each look, by newest sample and passes that have ended.
-        let day = WAIT_MS;
-        let looks = [
-            (11, 5, false),
-            (9 * day, 5, false),
-            (9 * day, 6, false),
-            (9 * day, 7, false),
-            (10 * day - 1, 8, false),
-            (10 * day, 8, true),
+        let looks: [(i64, u64, Option<u64>, &[u64]); 7] = [
+            // It has not had its time yet, and is not known.
+            (11, 5, None, &[]),
+            (9 * DAY, 5, None, &[]),
+            (9 * DAY, 6, None, &[]),
+            (9 * DAY, 7, None, &[]),
+            (10 * DAY - 1, 8, None, &[]),
+            (10 * DAY, 8, None, &[0]),
+            (10 * DAY, 8, None, &[0]),
         ];
-        for (newest, passes, expected) in looks {
-            let mut both = [one, Candidate { sequence: 4, is_rolled_up: true, ..one }];
-            waiting.tell(&mut both, newest, passes);
-            let told = both.map(|one| one.has_waited);
-            // At 11 it has not had its time yet, and is not known.
-            assert_eq!(told, [expected && newest != 11, false], "{newest} {passes}");
-        }
-        waiting.tell(&mut [], 11 * day, 9);
-        let mut again = [one];
-        waiting.tell(&mut again, 20 * day, 9);
-        assert!(!again[0].has_waited, "forgotten when it was gone");
+        check("1/10:1! 9/9999999999:1", &looks);
+        let mut waiting = Waiting::default();
+        let one = candidates("1/10:1!");
+        waiting.expired(&one, 9 * DAY, 5, Room::default());
+        waiting.expired(&[], 9 * DAY, 7, Room::default());
+        assert_eq!(waiting.expired(&one, 20 * DAY, 7, Room::default()), [], "forgotten");
     }
 
     #[test]
     fn over_the_limit_all_give_their_share() {
-        check("1/10:5 5/10:5 9/10:5", 10, Some(11), &[0]);
-        check("1/10:5 5/10:5 9/10:50", 10, Some(1), &[0, 1]);
+        check("1/10:5 5/10:5 9/10:5", &[(10, 0, Some(11), &[0])]);
+        check("1/10:5 5/10:5 9/10:50", &[(10, 0, Some(1), &[0, 1])]);
         // The one of a tier is older and has used up less.
-        check("5/100:5 4/10:5 9/10:5", 10, Some(11), &[1]);
-        check("5/100:5 4/10:5! 9/10:5", 10, Some(11), &[0]);
-        check("5/100:5 4/10:5! 9/10:5", 10, Some(6), &[0, 1]);
+        check("5/100:5 4/10:5 9/10:5", &[(10, 0, Some(11), &[1])]);
+        check("5/100:5 4/10:5 9/10:5", &[(10, 0, Some(6), &[1, 0])]);
+    }
+
+    #[test]
+    fn over_the_limit_what_is_not_rolled_up_waits_for_one_pass_and_nothing_goes_instead() {
+        let over: &[u64] = &[1];
+        let looks = [(10, 3, Some(11), &[][..]), (10, 4, Some(11), &[]), (10, 5, Some(11), over)];
+        check("5/100:5 4/10:5! 9/10:5", &looks);
+        check("5/100:5 4/10:5! 9/10:5", &[(10, 3, Some(6), &[0]), (10, 5, Some(6), &[1, 0])]);
+        // What goes for its age and was not over the limit waits its day.
+        check("1/10:5! 9/10:5", &[(12, 3, Some(11), &[]), (12, 5, Some(11), &[])]);
+        check("1/10:5! 9/10:5", &[(12, 3, Some(9), &[]), (12, 5, Some(9), &[0])]);
+    }
+
+    #[test]
+    fn where_room_is_short_nothing_waits() {
+        let candidates = candidates("5/100:5 4/10:5! 1/10:1! 9/10:5");
+        let gone = |newest, bytes_max| {
+            let room = Room { bytes_max, other_bytes: 0, is_short: true };
+            let gone = Waiting::default().expired(&candidates, newest, 0, room);
+            gone.iter().map(|one| one.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(10, Some(11)), [2, 1]);
+        assert_eq!(gone(12, None), [2], "what may stay stays");
     }
 }

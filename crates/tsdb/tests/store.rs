@@ -26,6 +26,8 @@ mod lifecycle;
 mod matching;
 #[path = "store/mutations.rs"]
 mod mutations;
+#[path = "store/retention.rs"]
+mod retention;
 #[path = "store/sealed.rs"]
 mod sealed;
 #[path = "store/sectors.rs"]

@@ -19,9 +19,9 @@ use crate::head::Window;
 use crate::head_file::head_dir;
 use crate::quarantine::{self, set_aside};
 use crate::recovery::Covered;
-use crate::retention::{Candidate, Waiting};
+use crate::retention::{Candidate, Room, Waiting};
 use crate::tier::Source;
-use crate::{DbError, GroupId, Tier, retention};
+use crate::{DbError, GroupId, Tier};
 
 /// What one maintenance did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub(super) struct Upkeep {
     pub(super) unsettled: Vec<PathBuf>,
     /// Directories of blocks that could not be read when they were to be opened.
     pub(super) unread: Vec<PathBuf>,
-    /// Blocks that are old enough to go and wait to be rolled up.
+    /// Blocks that are to go and wait to be rolled up.
     pub(super) waiting: Waiting,
 }
 
@@ -359,22 +359,28 @@ impl Db {
         let log_bytes = log_bytes + head_bytes;
         let seen = self.seen(now_ms);
         let blocks = Arc::clone(&self.state().blocks);
-        let mut candidates = self.candidates(&seen, &blocks);
+        let room = Room {
+            bytes_max: self.options.retention_bytes,
+            other_bytes: log_bytes,
+            is_short: self
+                .disk
+                .free_bytes(&self.dir)
+                .is_ok_and(|free| free < self.options.free_bytes_min),
+        };
+        let candidates = self.candidates(&seen, &blocks);
         let passes = self.tier_passes.load(Relaxed);
-        upkeep.waiting.tell(&mut candidates, seen.newest(), passes);
-        let bytes_max = self.options.retention_bytes;
-        let expired = retention::expired(&candidates, seen.newest(), log_bytes, bytes_max);
-        let unrolled = expired.iter().filter(|one| !one.is_rolled_up).count() as u64;
-        self.counters.blocks_not_rolled_up.fetch_add(unrolled, Relaxed);
-        let is_expired = |sequence| expired.iter().any(|one| one.sequence == sequence);
-        let tiers = seen.tiers().blocks.iter();
-        for held in tiers.filter(|held| is_expired(held.block.meta.sequence)) {
-            self.delete_tier_block(held)?;
-            done.blocks_deleted += 1;
-            done.deleted.push(Deleted::new(&held.block, Some(held.tier)));
+        let expired = upkeep.waiting.expired(&candidates, seen.newest(), passes, room);
+        let find = |block: &Block| expired.iter().find(|one| one.sequence == block.meta.sequence);
+        for held in seen.tiers().blocks.iter() {
+            if let Some(one) = find(&held.block) {
+                self.delete_tier_block(held)?;
+                self.note_deleted(&held.block, Some(held.tier), one.is_rolled_up, done);
+            }
         }
-        let expired = blocks.iter().filter(|block| is_expired(block.meta.sequence)).cloned();
-        let (needed, free): (Vec<_>, Vec<_>) = expired.partition(|block| {
+        let expired = blocks
+            .iter()
+            .filter_map(|block| find(block).map(|one| (Arc::clone(block), one.is_rolled_up)));
+        let (needed, free): (Vec<_>, Vec<_>) = expired.partition(|(block, _)| {
             let covered = &block.meta.covered;
             covered.iter().any(|covered| covered.log_before > upkeep.checkpoint_segment)
         });
@@ -398,16 +404,17 @@ impl Db {
         now_ms.min(newest_block.map_or(max_t, |t| t.max(max_t)))
     }
 
-    /// What is asked of all blocks to tell which have had their time.
+    /// What is asked of all blocks to tell which have had their time. Of samples the newest stays.
     fn candidates(&self, seen: &Seen, blocks: &[Arc<Block>]) -> Vec<Candidate> {
         let kept = |tier: Tier| tier.retention_ms(&self.options);
         let newest = blocks.iter().max_by_key(|block| (block.meta.last_t, block.meta.sequence));
-        let newest = newest.map(|block| block.meta.sequence);
+        let is_newest =
+            |block: &Block| newest.is_some_and(|one| one.meta.sequence == block.meta.sequence);
         let first_tier = Tier::ALL.into_iter().find(|tier| kept(*tier).is_some());
         let samples = blocks.iter().map(|block| {
             let above = first_tier.map_or(Source::Samples, Source::Tier);
-            let is_newest = newest == Some(block.meta.sequence);
-            (block, self.options.retention_ms, above, is_newest)
+            let kept_ms = self.options.retention_ms;
+            (block, block.meta.last_t, kept_ms, above, is_newest(block))
         });
         let tiers = seen.tiers().blocks.iter().map(|held| {
             let is_above = |tier: &Tier| *tier > held.tier && kept(*tier).is_some();
@@ -415,35 +422,57 @@ impl Db {
             let above = above.map_or(Source::Samples, Source::Tier);
             // Of a tier that is not to be any more what there is goes with the samples.
             let kept = kept(held.tier).unwrap_or(self.options.retention_ms);
-            (&held.block, kept, above, false)
+            // Before what it is made of it does not go: it would be made again.
+            let (start, end) = held.span();
+            let is_source = |block: &&Block| block.overlaps(start.saturating_add(1), end);
+            let finer = seen.tiers().blocks.iter().filter(|other| other.tier < held.tier);
+            let finer = finer.map(|other| &*other.block);
+            let sources = blocks.iter().map(|block| &**block).chain(finer).filter(is_source);
+            let (last_t, stays) = sources
+                .fold((held.block.meta.last_t, false), |(last_t, stays), block| {
+                    (last_t.max(block.meta.last_t), stays || is_newest(block))
+                });
+            (&held.block, last_t, kept, above, stays)
         });
-        let candidate = |(block, kept_ms, above, is_newest): (&Arc<Block>, _, _, _)| Candidate {
-            last_t: block.meta.last_t,
-            sequence: block.meta.sequence,
-            bytes: block.bytes(),
-            kept_ms,
-            is_rolled_up: self.is_kept_in(seen, above, block),
-            has_waited: false,
-            is_newest,
+        let candidate = |(block, last_t, kept_ms, above, stays): (&Arc<Block>, _, _, _, _)| {
+            let is_rolled_up = self.is_kept_in(seen, above, block);
+            let (sequence, bytes) = (block.meta.sequence, block.bytes());
+            Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, stays }
         };
         samples.chain(tiers).map(candidate).collect()
     }
 
-    fn delete_blocks(&self, blocks: &[Arc<Block>], done: &mut Maintenance) -> Result<(), DbError> {
-        self.lacks(blocks);
-        for block in blocks {
+    /// Deletes blocks of samples; of each, whether it is rolled up.
+    fn delete_blocks(
+        &self,
+        blocks: &[(Arc<Block>, bool)],
+        done: &mut Maintenance,
+    ) -> Result<(), DbError> {
+        self.lacks(blocks.iter().map(|(block, _)| &**block));
+        for (block, is_rolled_up) in blocks {
             self.seal_tiers(block)?;
             let removed = self.remove_dir(&block.dir);
             // Until it is gone it counts, and a deletion does not pass it over. Queries that read it
             // have its files open.
             if removed.is_ok() || !self.disk.exists(&block.dir).unwrap_or(true) {
                 self.forget_block(block);
-                done.blocks_deleted += 1;
-                done.deleted.push(Deleted::new(block, None));
+                self.note_deleted(block, None, *is_rolled_up, done);
             }
             removed?;
         }
         Ok(())
+    }
+
+    fn note_deleted(
+        &self,
+        block: &Block,
+        tier: Option<Tier>,
+        is_rolled_up: bool,
+        done: &mut Maintenance,
+    ) {
+        self.counters.blocks_not_rolled_up.fetch_add(u64::from(!is_rolled_up), Relaxed);
+        done.blocks_deleted += 1;
+        done.deleted.push(Deleted::new(block, tier));
     }
 
     /// Moves blocks that turned out to be damaged to `quarantine/`.
@@ -453,7 +482,7 @@ impl Db {
         let tiers = self.set_damaged_tiers_aside().map(|count| done.blocks_quarantined += count);
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             self.seal_tiers(block)?;
-            self.lacks(std::slice::from_ref(block));
+            self.lacks([&**block]);
             let kept = set_block_aside(&*self.disk, &self.dir, &block.dir)
                 .map_err(|error| remove_error(&block.dir, error))?;
             self.notes.set_aside(&block.dir, block.cost(), kept, true);

@@ -280,7 +280,9 @@ impl Db {
             let gone = state.tiers.blocks.iter().filter(is_gone).cloned().collect();
             if new.is_none() {
                 let (start, end) = (job.start, job.end);
-                let blocks = state.blocks.iter().filter(|block| block.overlaps(start + 1, end));
+                // As planning sees them: else it was due again, at once and for ever.
+                let blocks = state.blocks.iter().filter(|block| !block.is_damaged());
+                let blocks = blocks.filter(|block| block.overlaps(start + 1, end));
                 let known = blocks.map(|block| block.meta.sequence).collect();
                 state.tiers.empty.insert((job.tier, job.start), known);
             }

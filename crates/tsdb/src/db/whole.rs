@@ -5,7 +5,6 @@
 //! and the time (i64, little endian), 9 bytes. Where there is none, the directory was written before there
 //! was one or [`Db::keep_whole_since`] was not called, and what blocks say they have of the log decides.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use stoa_model::TimestampMs;
@@ -69,8 +68,8 @@ impl Db {
     }
 
     /// Takes note, durably where the disk lets it, that blocks are about to go.
-    pub(super) fn lacks(&self, blocks: &[Arc<Block>]) {
-        let Some(last_t) = blocks.iter().map(|block| block.meta.last_t).max() else { return };
+    pub(super) fn lacks<'a>(&self, blocks: impl IntoIterator<Item = &'a Block>) {
+        let Some(last_t) = blocks.into_iter().map(|block| block.meta.last_t).max() else { return };
         let since = last_t.saturating_add(1);
         let before = self.whole_since.fetch_max(since, Relaxed);
         // A full disk keeps nobody from making room: it is written down with the next one then.
