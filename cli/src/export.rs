@@ -32,7 +32,8 @@ Examples:
 promtool tsdb create-blocks-from openmetrics reads the first, Prometheus the second: put the blocks
 into its data directory and restart it. Text has no word for staleness markers and native histograms:
 they are left out and counted at the end. Blocks have both with --data-dir, and neither over HTTP.
-Exits with 1 when it failed, with 2 when used wrongly.")]
+Where samples are kept no longer, what is handed out are aggregates; a note says so.
+Exits with 1 when it failed or could not read everything, with 2 when used wrongly.")]
 pub(crate) struct ExportArgs {
     /// Which series, as a PromQL selector
     matchers: String,
@@ -107,6 +108,8 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
         return Err(Misuse("--end is before --start".to_owned()).into());
     }
     let source = Source::open(args.data_dir.as_deref(), &args.server, &args.matchers)?;
+    // Years before the first sample are not asked for day by day.
+    let start = source.begins(start, end).await?.unwrap_or(end);
     let exported = if args.format == ExportFormat::PrometheusBlock {
         let out = args.out.as_deref().ok_or_else(|| {
             Misuse("blocks are directories; say where to put them with --out DIR".to_owned())
@@ -123,6 +126,10 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
         exported
     };
     say(&exported.to_string());
+    anyhow::ensure!(
+        !source.is_short(),
+        "not everything that was asked for could be read: the warnings above say what is missing"
+    );
     Ok(())
 }
 
@@ -272,6 +279,10 @@ mod tests {
         assert_eq!(counts(done), [1, 1, 1, 2]);
         let done = runtime.block_on(blocks::write(&source, 0, 9000, &dir.path().join("out"), 0));
         assert_eq!(counts(done.unwrap()), [4, 1, 0, 0]);
+        // What lies before the first sample is found empty without a walk through it.
+        let began = runtime.block_on(source.begins(-1 << 42, 9000)).unwrap();
+        assert!(began.is_some_and(|began| (-86_400_000..=1000).contains(&began)), "{began:?}");
+        assert_eq!(runtime.block_on(source.begins(-1 << 42, -1 << 41)).unwrap(), None);
     }
 
     #[test]

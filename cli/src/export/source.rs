@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -13,7 +15,7 @@ use stoa_exchange::exposition::Printer;
 use stoa_model::histogram::Histogram;
 use stoa_model::{Labels, Matcher};
 use stoa_promql::parse_selector;
-use stoa_tsdb::{Db, Options};
+use stoa_tsdb::{Cost, Damage, Db, Options};
 use stoa_wal::disk::RealDisk;
 
 use crate::client::{Client, ServerArgs};
@@ -27,8 +29,8 @@ const WINDOW_MS: i64 = 86_400_000;
 /// More samples of one series in one window than this are refused by an offline source.
 const SAMPLES_MAX: usize = 100_000_000;
 
-/// Warnings of a collector said at most.
-const WARNINGS_MAX: usize = 100;
+/// Warnings and notes said at most.
+const SAID_MAX: usize = 100;
 
 /// More series than this that have all labels of one, and others besides, are refused.
 const SERIES_MAX: usize = 1_000_000;
@@ -36,28 +38,52 @@ const SERIES_MAX: usize = 1_000_000;
 /// A source and which of its series are wanted.
 #[derive(Debug)]
 pub(super) enum Source {
-    Directory { db: Box<Db>, matchers: Vec<Matcher>, _held: DataDir },
-    Collector { client: Box<Client>, selector: String, told: Mutex<BTreeSet<String>> },
+    Directory { db: Box<Db>, matchers: Vec<Matcher>, _held: DataDir, told: Told },
+    Collector { client: Box<Client>, selector: String, told: Told },
 }
 
-/// Says each warning of a collector's answers once.
-fn warn(told: &Mutex<BTreeSet<String>>, warnings: Vec<String>) {
-    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    for warning in warnings {
-        if told.len() < WARNINGS_MAX && told.insert(warning.clone()) {
-            say(&format!("warning: {}", printable(&warning)));
+/// What was said of what is handed out.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    texts: Mutex<BTreeSet<String>>,
+    is_short: AtomicBool,
+}
+
+impl Told {
+    /// Says, once each, why something is missing.
+    fn warn(&self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            self.is_short.store(true, Relaxed);
+            self.say("warning", warning);
         }
     }
-}
 
-/// Says what reading a directory met.
-fn warn_of_damage(db: &Db) {
-    let (found, unlisted) = db.take_damage();
-    for damage in found {
-        say(&format!("warning: {}", printable(&damage.to_string())));
+    /// Says, once each, what is to be known of what is there.
+    fn inform(&self, infos: impl IntoIterator<Item = String>) {
+        for info in infos {
+            self.say("note", info);
+        }
     }
-    if unlisted > 0 {
-        say(&format!("warning: {unlisted} more damaged places"));
+
+    fn damaged(&self, found: &[Damage]) {
+        let (harmless, rest): (Vec<_>, Vec<_>) =
+            found.iter().partition(|damage| damage.cost == Cost::Nothing);
+        self.inform(harmless.iter().map(ToString::to_string));
+        self.warn(rest.iter().map(ToString::to_string));
+    }
+
+    fn say(&self, kind: &str, text: String) {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() < SAID_MAX && texts.insert(text.clone()) {
+            say(&format!("{kind}: {}", printable(&text)));
+        }
+    }
+
+    /// Says what reading a directory met.
+    fn warn_of_damage(&self, db: &Db) {
+        let (found, unlisted) = db.take_damage();
+        self.damaged(&found);
+        self.warn((unlisted > 0).then(|| format!("{unlisted} more damaged places")));
     }
 }
 
@@ -85,38 +111,73 @@ impl Source {
             return Ok(Self::Collector {
                 client,
                 selector: selector.to_owned(),
-                told: Mutex::default(),
+                told: Told::default(),
             });
         };
         let dir = local::collector_dir(dir)?;
         let held = DataDir::open(&dir)?;
         let (db, recovery) =
             Db::open(Arc::new(RealDisk), &dir.join("metrics"), Options::default(), unix_ms())?;
-        for damage in &recovery.damage {
-            say(&format!("warning: {damage}"));
+        let told = Told::default();
+        told.damaged(&recovery.damage);
+        Ok(Self::Directory { db: Box::new(db), matchers, _held: held, told })
+    }
+
+    /// Whether something that was asked for could not be handed out.
+    pub(super) fn is_short(&self) -> bool {
+        let (Self::Directory { told, .. } | Self::Collector { told, .. }) = self;
+        told.is_short.load(Relaxed)
+    }
+
+    /// The range from where there may be something on; `None` where there is nothing in it.
+    pub(super) async fn begins(&self, start: i64, end: i64) -> anyhow::Result<Option<i64>> {
+        if !self.has(start, end).await? {
+            return Ok(None);
         }
-        Ok(Self::Directory { db: Box::new(db), matchers, _held: held })
+        // Nothing lies before the first, something between it and the second.
+        let (mut from, mut to) = (start, end);
+        while to.saturating_sub(from) > WINDOW_MS {
+            let middle = from.midpoint(to);
+            match self.has(start, middle).await? {
+                true => to = middle,
+                false => from = middle,
+            }
+        }
+        Ok(Some(from))
+    }
+
+    async fn has(&self, start: i64, end: i64) -> anyhow::Result<bool> {
+        match self {
+            Self::Directory { db, matchers, told, .. } => {
+                let found = db.series(&[matchers], start, end, 1);
+                told.warn_of_damage(db);
+                Ok(!found.is_empty())
+            }
+            Self::Collector { client, selector, .. } => {
+                let mut form = asking(selector, start, end);
+                form.push(("limit", "1".to_owned()));
+                let answer = client.prometheus("/api/v1/series", &form).await?;
+                let list: List = serde_json::from_str(&answer.text).context("read the answer")?;
+                Ok(!list.data.is_empty())
+            }
+        }
     }
 
     /// The series wanted with samples near the range, sorted.
     pub(super) async fn series(&self, start: i64, end: i64) -> anyhow::Result<Vec<Labels>> {
         match self {
-            Self::Directory { db, matchers, .. } => {
+            Self::Directory { db, matchers, told, .. } => {
                 let series = db.series(&[matchers], start, end, usize::MAX);
-                warn_of_damage(db);
+                told.warn_of_damage(db);
                 Ok(series)
             }
             Self::Collector { client, selector, told } => {
-                let form = [
-                    ("match[]", selector.clone()),
-                    ("start", seconds(start)),
-                    ("end", seconds(end)),
-                ];
+                let form = asking(selector, start, end);
                 let answer = client.prometheus("/api/v1/series", &form).await?;
                 if answer.warnings.iter().any(|warning| warning == TRUNCATED) {
                     anyhow::bail!("the collector cut its answer short: {TRUNCATED}");
                 }
-                warn(told, answer.warnings);
+                told.warn(answer.warnings);
                 let list: List = serde_json::from_str(&answer.text).context("read the answer")?;
                 let mut series: Vec<Labels> =
                     list.data.into_iter().map(Labels::from_pairs_last_wins).collect();
@@ -134,13 +195,13 @@ impl Source {
         end: i64,
     ) -> anyhow::Result<Samples> {
         match self {
-            Self::Directory { db, .. } => {
+            Self::Directory { db, told, .. } => {
                 let exact: Vec<Matcher> = labels
                     .iter()
                     .map(|label| Matcher::equal(&*label.name, &*label.value))
                     .collect();
                 let found = db.select(&exact, start, end, SERIES_MAX, SAMPLES_MAX)?;
-                warn_of_damage(db);
+                told.warn_of_damage(db);
                 let series = found.into_iter().find(|series| series.labels == *labels);
                 let floats = series.map_or_else(Vec::new, |series| {
                     series.timestamps.iter().copied().zip(series.values).collect()
@@ -157,7 +218,8 @@ impl Source {
                 let range = end.saturating_sub(start).saturating_add(1);
                 let form = [("query", format!("{front}[{range}ms]")), ("time", seconds(end))];
                 let answer = client.prometheus("/api/v1/query", &form).await?;
-                warn(told, answer.warnings);
+                told.warn(answer.warnings);
+                told.inform(answer.infos);
                 let matrix: Matrix =
                     serde_json::from_str(&answer.text).context("read the answer")?;
                 let of_it =
@@ -175,6 +237,10 @@ impl Source {
             }
         }
     }
+}
+
+fn asking(selector: &str, start: i64, end: i64) -> Vec<(&'static str, String)> {
+    vec![("match[]", selector.to_owned()), ("start", seconds(start)), ("end", seconds(end))]
 }
 
 /// A range cut into windows, each with both its ends.
@@ -244,6 +310,25 @@ mod tests {
             {"metric": {}, "histograms": [[3, {"count": "1", "sum": "1"}]]},
             {"metric": {}, "values": [[1, "1"]], "histograms": [[3, {}], [4, {}], [5, {}]]}]}}"#;
         assert_eq!(read(answer), [(2, 0), (0, 1), (1, 3)]);
+    }
+
+    #[test]
+    fn only_what_is_missing_makes_an_export_short() {
+        let damage = |cost| Damage {
+            path: "chunks".into(),
+            offset: 0,
+            bytes: 0,
+            what: "a checksum does not match".to_owned(),
+            cost,
+            kept: None,
+            repaired: false,
+        };
+        let told = Told::default();
+        told.inform(["answered from aggregates".to_owned()]);
+        told.damaged(&[damage(Cost::Nothing)]);
+        assert!(!told.is_short.load(Relaxed));
+        told.damaged(&[damage(Cost::Block)]);
+        assert!(told.is_short.load(Relaxed));
     }
 
     #[test]
