@@ -28,6 +28,8 @@ pub mod import;
 
 pub mod remote;
 
+pub mod push;
+
 pub mod http;
 
 pub mod dashboard;

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use stoa_exchange::remote_write::Version;
 
-use super::intake::Tally;
+use crate::push::{Later, Tally};
 
 /// How long a sender shall wait before it comes again, in seconds; its own back-off may be longer.
 const RETRY_AFTER_S: &str = "5";
@@ -31,6 +31,12 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn later(why: impl Into<String>) -> Self {
         Self::Later(why.into())
+    }
+}
+
+impl From<Later> for Refusal {
+    fn from(Later(why): Later) -> Self {
+        Self::Later(why)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::answer::{Answer, Refusal};
-use super::intake::Tally;
+use crate::push::Tally;
 
 /// What has been received since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

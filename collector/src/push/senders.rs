@@ -14,6 +14,8 @@ use stoa_exchange::remote_write::RawLabel;
 use stoa_model::TimestampMs;
 use stoa_tsdb::{GroupId, SeriesRef};
 
+use super::Way;
+
 /// Most senders remembered; beyond it the one that has been silent longest is forgotten, and its
 /// series are looked up again when it comes back.
 const SENDERS_MAX: usize = 64;
@@ -26,7 +28,7 @@ const SWEEP_S: i64 = 60;
 
 /// Where a series' samples go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) group: GroupId,
     pub(super) series: SeriesRef,
 }
@@ -44,12 +46,13 @@ pub(super) enum Unplaced {
 #[derive(Debug)]
 pub(super) struct Senders {
     series_max: usize,
-    known: Mutex<HashMap<String, Arc<Sender>>>,
+    known: Mutex<HashMap<(Way, String), Arc<Sender>>>,
 }
 
-/// One sender: a credential's name.
+/// One sender: a way in, and a credential's name.
 #[derive(Debug)]
 pub(super) struct Sender {
+    way: Way,
     pub(super) name: String,
     /// Held while a message of this sender is walked, never over an await.
     cache: Mutex<Cache>,
@@ -81,38 +84,42 @@ impl Senders {
     }
 
     /// The sender of a name.
-    pub(super) fn named(&self, name: &str) -> Arc<Sender> {
+    pub(super) fn named(&self, way: Way, name: &str) -> Arc<Sender> {
         let mut known = self.known();
-        if let Some(sender) = known.get(name) {
+        let key = (way, name.to_owned());
+        if let Some(sender) = known.get(&key) {
             return Arc::clone(sender);
         }
         if known.len() >= SENDERS_MAX {
             // One that is writing right now has been seen just now.
             let seen = |sender: &Sender| sender.cache.try_lock().map_or(i64::MAX, |c| c.now_s);
             let oldest = known.values().min_by_key(|sender| seen(sender));
-            if let Some(name) = oldest.map(|sender| sender.name.clone()) {
-                known.remove(&name);
+            if let Some(key) = oldest.map(|sender| (sender.way, sender.name.clone())) {
+                known.remove(&key);
             }
         }
         let cache = Mutex::new(Cache::new(self.series_max));
-        let sender = Arc::new(Sender { name: name.to_owned(), cache });
-        known.insert(name.to_owned(), Arc::clone(&sender));
+        let sender = Arc::new(Sender { way, name: name.to_owned(), cache });
+        known.insert(key, Arc::clone(&sender));
         sender
     }
 
     /// Forgets the places of a sender's series; they are looked up again.
-    pub(super) fn forget(&self, name: &str) {
-        self.known().remove(name);
+    pub(super) fn forget(&self, way: Way, name: &str) {
+        self.known().remove(&(way, name.to_owned()));
     }
 
-    /// How many senders, and how many series of them.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let senders: Vec<Arc<Sender>> = self.known().values().cloned().collect();
+    /// How many senders come this way, and how many series of them.
+    pub(super) fn counts(&self, way: Way) -> (u64, u64) {
+        let known = self.known();
+        let senders = known.values().filter(|sender| sender.way == way);
+        let senders: Vec<Arc<Sender>> = senders.cloned().collect();
+        drop(known);
         let series = senders.iter().map(|sender| sender.cache().series.len() as u64).sum();
         (senders.len() as u64, series)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Arc<Sender>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<(Way, String), Arc<Sender>>> {
         // Every change under the lock is whole: what a panicking holder left is good.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,6 +196,8 @@ impl Cache {
 mod tests {
     use super::*;
 
+    const WAY: Way = Way::RemoteWrite;
+
     fn place(number: u32) -> Place {
         Place { group: GroupId(1), series: SeriesRef(number) }
     }
@@ -196,7 +205,7 @@ mod tests {
     #[test]
     fn a_series_is_looked_up_once_and_makes_room_when_it_comes_no_more() {
         let senders = Senders::new(2);
-        let sender = senders.named("a");
+        let sender = senders.named(WAY, "a");
         let mut cache = sender.cache();
         let mut ask = |at_s: i64, name: &str, number: u32| {
             cache.begin(at_s * 1000);
@@ -212,15 +221,15 @@ mod tests {
         assert!(matches!(full, Err(Unplaced::Limit(_))), "swept a moment ago: {full:?}");
         assert_eq!(ask(260 + ACTIVE_S, "z", 3), Ok(place(3)), "y makes room");
         drop(cache);
-        assert_eq!(senders.counts(), (1, 2));
-        senders.forget("a");
-        assert_eq!(senders.counts(), (0, 0));
+        assert_eq!(senders.counts(WAY), (1, 2));
+        senders.forget(WAY, "a");
+        assert_eq!(senders.counts(WAY), (0, 0));
     }
 
     #[test]
     fn where_one_label_ends_matters() {
         let senders = Senders::new(10);
-        let sender = senders.named("a");
+        let sender = senders.named(WAY, "a");
         let mut cache = sender.cache();
         let sets: [&[RawLabel<'_>]; 4] =
             [&[(b"ab", b"c")], &[(b"a", b"bc")], &[(b"ab", b""), (b"c", b"")], &[(b"abc", b"")]];
@@ -233,11 +242,11 @@ mod tests {
     fn the_sender_silent_longest_makes_room() {
         let senders = Senders::new(1);
         for number in 0..SENDERS_MAX {
-            let sender = senders.named(&number.to_string());
+            let sender = senders.named(WAY, &number.to_string());
             sender.cache().begin(if number == 7 { 1000 } else { 2000 });
         }
-        senders.named("one more");
-        assert_eq!(senders.counts().0, SENDERS_MAX as u64);
-        assert!(!senders.known().contains_key("7"));
+        senders.named(WAY, "one more");
+        assert_eq!(senders.counts(WAY).0, SENDERS_MAX as u64);
+        assert!(!senders.known().contains_key(&(WAY, "7".to_owned())));
     }
 }

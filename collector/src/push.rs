@@ -1,0 +1,245 @@
+//! The one way in for samples that others push, whatever their protocol: a message is walked once on a
+//! blocking thread, its series are looked up ([`senders`]), its samples put in rows of their groups
+//! ([`rows`]) and handed to the store; the answer waits until they are durable.
+//!
+//! Bounds, over all protocols together: [`BODIES_BYTES_MAX`], [`DECODING_MAX`], and for each sender
+//! [`SERIES_PER_SENDER_MAX`].
+
+mod intake;
+mod places;
+mod rows;
+mod senders;
+mod tally;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stoa_tsdb::{AppendError, Batch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use self::intake::{Intake, Source, Taken};
+use self::senders::Senders;
+pub(crate) use self::tally::Tally;
+use crate::clock::Clock;
+use crate::store::{Store, StoreError};
+
+/// Compressed bodies in memory at once, in bytes; further requests wait up to [`TURN_WAIT`].
+pub const BODIES_BYTES_MAX: u32 = 128 << 20;
+
+/// What a request counts at least among those bytes.
+const BODY_BYTES_MIN: u32 = 64 << 10;
+
+/// Messages decompressed and walked at once: it is work for the processor, and each may take as much
+/// memory as its protocol allows.
+pub const DECODING_MAX: usize = 2;
+
+/// How long a request waits for its turn before it is told to come again.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+
+/// Series one sender may have active; further ones are refused and counted.
+pub const SERIES_PER_SENDER_MAX: usize = 500_000;
+
+/// Tells whether the collector's own clock is in doubt, so that a sample from its future may be right.
+pub type ClockDoubt = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How samples come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// Prometheus remote write.
+    RemoteWrite,
+}
+
+impl Way {
+    /// What groups are told apart by; stored, so never to be changed.
+    fn name(self) -> &'static str {
+        match self {
+            Self::RemoteWrite => "remote write",
+        }
+    }
+}
+
+/// Nothing is wrong with the request, it shall come again; this is why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Later(pub(crate) String);
+
+/// The way in; clones are cheap and all the same.
+#[derive(Clone)]
+pub struct Pusher(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    senders: Senders,
+    clock: Clock,
+    doubt: ClockDoubt,
+    bodies: Arc<Semaphore>,
+    decoding: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Pusher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pusher").finish_non_exhaustive()
+    }
+}
+
+impl Pusher {
+    /// The way into a store; `series_max` bounds the series of one sender.
+    #[must_use]
+    pub fn new(store: Store, series_max: usize, clock: Clock, doubt: ClockDoubt) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            senders: Senders::new(series_max),
+            clock,
+            doubt,
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX as usize)),
+            decoding: Arc::new(Semaphore::new(DECODING_MAX)),
+        }))
+    }
+
+    /// How many senders come this way, and how many series of them.
+    pub(crate) fn counts(&self, way: Way) -> (u64, u64) {
+        self.0.senders.counts(way)
+    }
+
+    /// Room for a body of so many bytes, until the result is dropped.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Later> {
+        let share = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let share = share.clamp(BODY_BYTES_MIN, BODIES_BYTES_MAX);
+        let turn = Arc::clone(&self.0.bodies).acquire_many_owned(share);
+        match tokio::time::timeout(TURN_WAIT, turn).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(Later("too many requests are under way".to_owned())),
+        }
+    }
+
+    /// Stores what `walk` takes out of a message, on a thread that may block; it may be called twice.
+    pub(crate) async fn push<E: From<Later> + Send + 'static>(
+        &self,
+        way: Way,
+        sender: &str,
+        walk: impl Fn(&Source) -> Result<Taken, E> + Send + Sync + 'static,
+    ) -> Result<Tally, E> {
+        let walk = Arc::new(walk);
+        for _ in 0..2 {
+            let taken = self.walk(way, sender, Arc::clone(&walk)).await?;
+            if let Some(tally) = self.store(taken).await? {
+                return Ok(tally);
+            }
+            // The store has let go of series that came no more; now they do.
+            self.0.senders.forget(way, sender);
+        }
+        Err(Later("series went away while they were written".to_owned()).into())
+    }
+
+    async fn walk<E: From<Later> + Send + 'static>(
+        &self,
+        way: Way,
+        sender: &str,
+        walk: Arc<impl Fn(&Source) -> Result<Taken, E> + Send + Sync + 'static>,
+    ) -> Result<Taken, E> {
+        let turn = Arc::clone(&self.0.decoding).acquire_owned();
+        let Ok(Ok(turn)) = tokio::time::timeout(TURN_WAIT, turn).await else {
+            return Err(Later("too many requests are being read".to_owned()).into());
+        };
+        let (shared, name) = (Arc::clone(&self.0), sender.to_owned());
+        let walked = tokio::task::spawn_blocking(move || {
+            let source = Source {
+                store: shared.store.clone(),
+                way,
+                sender: shared.senders.named(way, &name),
+                now_ms: (shared.clock)(),
+            };
+            let taken = walk(&source);
+            drop(turn);
+            taken
+        });
+        match walked.await {
+            Ok(taken) => taken,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Err(Later("the collector is stopping".to_owned()).into()),
+        }
+    }
+
+    /// Stores what was taken. `None` when series it names are no longer known to the store: they have
+    /// been forgotten, and the same message is to be walked again.
+    async fn store(&self, taken: Taken) -> Result<Option<Tally>, Later> {
+        let Taken { batches, histograms, mut tally } = taken;
+        if tally.ahead > 0 && (self.0.doubt)() {
+            return Err(Later("the collector's own clock is in doubt".to_owned()));
+        }
+        let store = &self.0.store;
+        let mut pending = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let samples = batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
+            pending.push((samples, false, store.submit(batch).await.map_err(unstored)?));
+        }
+        for (group, histograms) in histograms {
+            let samples = histograms.len() as u64;
+            let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
+            let submitted = store.submit_with(batch, histograms).await.map_err(unstored)?;
+            pending.push((samples, true, submitted));
+        }
+        let mut is_stale = false;
+        for (samples, are_histograms, pending) in pending {
+            match pending.stored().await {
+                Ok(done) if are_histograms => tally.stored_histograms(done),
+                Ok(done) => tally.stored(done),
+                Err(StoreError::Append(AppendError::UnknownSeries { .. })) => is_stale = true,
+                Err(StoreError::Append(error)) => tally.unstorable(samples, &error),
+                Err(error) => return Err(unstored(error)),
+            }
+        }
+        Ok((!is_stale).then_some(tally))
+    }
+}
+
+/// The store takes nothing now; the sender keeps it.
+fn unstored(error: StoreError) -> Later {
+    Later(stoa_daemon::error_chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use stoa_exchange::remote_write::RawLabel;
+    use stoa_tsdb::{GroupId, SeriesRef};
+    use stoa_wal::disk::SimDisk;
+
+    use super::senders::Place;
+    use super::*;
+    use crate::config::StorageConfig;
+
+    #[tokio::test]
+    async fn series_the_store_has_let_go_of_are_looked_up_again() {
+        let storage = StorageConfig {
+            retention: Duration::from_secs(86_400),
+            retention_1m: Duration::ZERO,
+            retention_1h: Duration::ZERO,
+            retention_bytes_max: None,
+            out_of_order: Duration::from_secs(3600),
+            free_bytes_min: 0,
+            series_max: 10,
+        };
+        let clock: Clock = Arc::new(|| 1000);
+        let disk = Arc::new(SimDisk::new(1));
+        let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
+        let (store, _recovery) = opened.unwrap();
+        let pusher = Pusher::new(store.clone(), 10, clock, Arc::new(|| false));
+        // As if the series had been there long ago.
+        let gone = Place { group: GroupId(1), series: SeriesRef(77) };
+        let labels: [RawLabel<'_>; 1] = [(b"__name__", b"up")];
+        let sender = pusher.0.senders.named(Way::RemoteWrite, "ann");
+        assert_eq!(sender.cache().place(&labels, || Ok(gone)), Ok(gone));
+        let walk = |source: &Source| {
+            let mut intake = source.begin();
+            for (name, value) in [("other", 2.0), ("up", 1.0)] {
+                let (place, _) = intake.place(&[(b"__name__", name.as_bytes())], 1).unwrap();
+                intake.sample(place, 1000, value);
+            }
+            Ok::<_, Later>(intake.finish())
+        };
+        let tally = pusher.push(Way::RemoteWrite, "ann", walk).await.unwrap();
+        assert_eq!((tally.done.stored, tally.done.duplicate, tally.complaint()), (1, 1, None));
+        store.close().await.unwrap();
+    }
+}
