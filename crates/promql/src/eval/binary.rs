@@ -9,6 +9,7 @@ use super::column::{Bits, Cell, Point};
 use super::matching::{Group, Groups, labels_text, result_labels};
 use super::{Column, Evaluated, Evaluator, Row, Steps, merge};
 use crate::error::QueryError;
+use crate::number::quote;
 use crate::parse::ast::{Binary, BinaryOp, Cardinality, Span, Type};
 
 impl Evaluator<'_> {
@@ -20,6 +21,12 @@ impl Evaluator<'_> {
     ) -> Result<Evaluated, QueryError> {
         let op = binary.op;
         let rows = match (binary.left.value_type(), binary.right.value_type()) {
+            (Type::Scalar, Type::Scalar) if op.is_trim() => {
+                return Err(QueryError::Execution(format!(
+                    "operator {} not allowed for Scalar operations",
+                    quote(op.as_str())
+                )));
+            }
             (Type::Scalar, Type::Scalar) => {
                 let left = self.eval_scalar(&binary.left, steps)?;
                 let right = self.eval_scalar(&binary.right, steps)?;

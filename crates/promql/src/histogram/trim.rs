@@ -1,4 +1,9 @@
 //! `</` and `>/`: what a histogram observed below or above a value.
+//!
+//! What is left of a bucket the value lies in is interpolated as for quantiles. As soon as anything
+//! is taken away, the sum is that of the middles of what is left. A custom bucket may lack an end:
+//! the highest counts as observed at infinity, the lowest from zero on when it reaches above zero
+//! and else at minus infinity. In the sum such a bucket is worth the end it has.
 
 use super::quantile::fraction_below;
 use super::{Bucket, Histogram};
@@ -10,120 +15,107 @@ pub(crate) enum Keep {
     Above,
 }
 
-/// How much of a bucket is kept, and the mean value of what is not.
-struct Cut {
-    kept: f64,
-    removed_at: f64,
+/// How observations lie within a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    Linear,
+    Exponential,
+}
+
+/// How many observations of a bucket are kept, and where their middle is.
+struct Kept {
+    count: f64,
+    middle: f64,
 }
 
 impl Histogram {
     pub(crate) fn trimmed(mut self, at: f64, keep: Keep) -> Self {
-        let custom = self.has_custom_bounds();
-        let mut count = 0.0;
-        let mut removed = 0.0;
-        let (mut above_zero, mut below_zero) = (false, false);
-        let mut cut = |bucket: Bucket, positive: bool| -> f64 {
-            if bucket.count == 0.0 {
-                return 0.0;
+        let spread = if self.has_custom_bounds() { Spread::Linear } else { Spread::Exponential };
+        let (mut count, mut sum) = (0.0, 0.0);
+        let mut trimmed = false;
+        let mut cut = |bucket: &Bucket, spread: Spread| {
+            let kept = cut_bucket(bucket, at, keep, spread);
+            if kept.count != 0.0 {
+                count += kept.count;
+                sum += kept.count * kept.middle;
             }
-            above_zero |= if custom { bucket.upper > 0.0 } else { positive };
-            below_zero |= if custom { bucket.lower < 0.0 } else { !positive };
-            let cut = cut_bucket(&bucket, at, keep, positive, custom);
-            removed += (bucket.count - cut.kept)
-                * if cut.kept < bucket.count { cut.removed_at } else { 0.0 };
-            count += cut.kept;
-            cut.kept
+            trimmed |= kept.count != bucket.count;
+            kept.count
         };
-        let positive = self
-            .positive
-            .iter()
-            .map(|(i, n)| (*i, cut(self.positive_bucket(*i, *n), true)))
-            .collect();
-        let negative = self
-            .negative
-            .iter()
-            .map(|(i, n)| (*i, cut(self.negative_bucket(*i, *n), false)))
-            .collect();
-        self.positive = positive;
-        self.negative = negative;
-        if self.zero_count > 0.0 {
-            let zero = self.zero_bucket();
-            let below = if at <= zero.lower {
-                0.0
-            } else if at >= zero.upper {
-                zero.count
-            } else {
-                zero.count * fraction_below(&zero, at, true)
-            };
-            self.zero_count = match keep {
-                Keep::Below => below,
-                Keep::Above => zero.count - below,
-            };
-            count += self.zero_count;
+        let is_populated = |buckets: &[(i32, f64)]| buckets.iter().any(|(_, n)| *n != 0.0);
+        let (above, below) = (is_populated(&self.positive), is_populated(&self.negative));
+        let positive =
+            self.positive.iter().map(|(i, n)| (*i, cut(&self.positive_bucket(*i, *n), spread)));
+        let positive = positive.collect();
+        let negative =
+            self.negative.iter().map(|(i, n)| (*i, cut(&self.negative_bucket(*i, *n), spread)));
+        let negative = negative.collect();
+        let mut zero = self.zero_bucket();
+        // With observations on one side of zero only, those near zero are taken to be there too.
+        match (above, below) {
+            (true, false) => zero.lower = 0.0,
+            (false, true) => zero.upper = 0.0,
+            _ => {}
         }
-        let mut sum = if count == 0.0 { 0.0 } else { self.sum - removed };
-        if (!below_zero && sum < 0.0) || (!above_zero && sum > 0.0) {
-            sum = 0.0;
+        let zero_count = cut(&zero, Spread::Linear);
+        if !trimmed {
+            return self;
         }
-        self.count = count;
-        self.sum = sum;
+        (self.positive, self.negative, self.zero_count) = (positive, negative, zero_count);
+        (self.count, self.sum) = (count, sum);
         self.compact()
     }
 }
 
-fn cut_bucket(bucket: &Bucket, at: f64, keep: Keep, positive: bool, custom: bool) -> Cut {
+fn cut_bucket(bucket: &Bucket, at: f64, keep: Keep, spread: Spread) -> Kept {
+    let nothing = Kept { count: 0.0, middle: 0.0 };
+    if bucket.count == 0.0 {
+        return nothing;
+    }
     let wholly_kept = match keep {
         Keep::Below => bucket.upper <= at,
         Keep::Above => bucket.lower >= at,
     };
     if wholly_kept {
-        return Cut { kept: bucket.count, removed_at: 0.0 };
+        return Kept { count: bucket.count, middle: middle(bucket.lower, bucket.upper, spread) };
     }
-    if bucket.lower.is_infinite() || bucket.upper.is_infinite() {
-        return cut_infinite(bucket, at, keep);
+    // Nothing lies below or above NaN.
+    if !(bucket.lower < at && at < bucket.upper) {
+        return nothing;
     }
-    let wholly_removed = match keep {
-        Keep::Below => bucket.lower >= at,
-        Keep::Above => bucket.upper <= at,
-    };
-    let middle = |low: f64, high: f64| {
-        if custom {
-            f64::midpoint(bucket.lower, bucket.upper)
-        } else if positive {
-            (low.abs() * high.abs()).sqrt()
-        } else {
-            -(low.abs() * high.abs()).sqrt()
-        }
-    };
-    if wholly_removed {
-        // The mean of a whole negative bucket is taken without its sign upstream, too.
-        let removed_at = if custom {
-            middle(bucket.lower, bucket.upper)
-        } else {
-            (bucket.lower * bucket.upper).sqrt()
-        };
-        return Cut { kept: 0.0, removed_at };
-    }
-    let below = bucket.count * fraction_below(bucket, at, custom);
+    let below = count_below(bucket, at, spread);
     match keep {
-        Keep::Below => Cut { kept: below, removed_at: middle(bucket.lower, at) },
-        Keep::Above => Cut { kept: bucket.count - below, removed_at: middle(at, bucket.upper) },
+        Keep::Below => Kept { count: below, middle: middle(bucket.lower, at, spread) },
+        Keep::Above => {
+            let from = if bucket.lower == f64::NEG_INFINITY { at.max(0.0) } else { at };
+            Kept { count: bucket.count - below, middle: middle(from, bucket.upper, spread) }
+        }
     }
 }
 
-/// A bucket without an end is kept or removed whole, unless zero can stand for its lower end.
-fn cut_infinite(bucket: &Bucket, at: f64, keep: Keep) -> Cut {
-    if bucket.lower.is_infinite() {
-        if at >= 0.0 && bucket.upper > at && bucket.upper.is_finite() {
-            let below = at / bucket.upper;
-            return match keep {
-                Keep::Below => {
-                    Cut { kept: bucket.count * below, removed_at: f64::midpoint(at, bucket.upper) }
-                }
-                Keep::Above => Cut { kept: bucket.count * (1.0 - below), removed_at: at / 2.0 },
-            };
-        }
-        return Cut { kept: 0.0, removed_at: bucket.upper };
+/// How many observations of a bucket lie below a value within it.
+fn count_below(bucket: &Bucket, at: f64, spread: Spread) -> f64 {
+    if bucket.upper == f64::INFINITY {
+        0.0
+    } else if bucket.lower > f64::NEG_INFINITY {
+        bucket.count * fraction_below(bucket, at, spread == Spread::Linear)
+    } else if bucket.upper > 0.0 {
+        bucket.count * (at / bucket.upper).max(0.0)
+    } else {
+        bucket.count
     }
-    Cut { kept: 0.0, removed_at: bucket.lower }
+}
+
+/// The middle of an interval.
+fn middle(low: f64, high: f64, spread: Spread) -> f64 {
+    match (low == f64::NEG_INFINITY, high == f64::INFINITY) {
+        (true, true) => 0.0,
+        (true, false) if high > 0.0 => high / 2.0,
+        (true, false) => high,
+        (false, true) => low,
+        (false, false) => match spread {
+            Spread::Linear => f64::midpoint(low, high),
+            Spread::Exponential => (low * high).sqrt().copysign(low),
+        },
+    }
 }
