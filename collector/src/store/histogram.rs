@@ -6,16 +6,17 @@ use stoa_model::TimestampMs;
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
 use stoa_promql::histogram as promql;
 
-/// A series' histograms with the hints that follow from their neighbours: what the sender said of a
-/// reset stays, everything else is compared with the sample before, as Prometheus does when it stores
-/// one.
+/// A series' histograms with the hints that follow from their neighbours, as Prometheus reads them
+/// back; but what the sender said of a reset stays, which it forgets.
 pub(super) fn series(
     samples: Vec<(TimestampMs, Histogram)>,
 ) -> Vec<(TimestampMs, Arc<promql::Histogram>)> {
     let mut before: Option<Arc<promql::Histogram>> = None;
     let each = samples.into_iter().map(|(t, histogram)| {
         let mut histogram = float(&histogram);
-        histogram.reset_hint = histogram.hint_after(before.as_deref());
+        if histogram.reset_hint != promql::ResetHint::Reset {
+            histogram.reset_hint = histogram.hint_after(before.as_deref());
+        }
         let histogram = Arc::new(histogram);
         before = Some(Arc::clone(&histogram));
         (t, histogram)
@@ -109,7 +110,7 @@ mod tests {
         let unknown = ResetHint::Unknown;
         check(
             &[(&[1, 1, 1], unknown), (&[1, 2, 1], unknown), (&[2, 1, 9], unknown)],
-            &[Hint::Unknown, Hint::NotReset, Hint::Reset],
+            &[Hint::Unknown, Hint::NotReset, Hint::Unknown],
         );
         check(
             &[(&[1, 1, 1], ResetHint::NotReset), (&[1, 1, 1], ResetHint::Reset)],

@@ -133,6 +133,7 @@ impl Engine {
             notes: RefCell::new(Annotations::default()),
             samples: Cell::new(0),
             visited: Cell::new(0),
+            wanted: Cell::default(),
             place: Cell::new(expr.span),
         };
         let steps = Steps::new(times.start, times.end, times.step.max(1));

@@ -51,6 +51,18 @@ pub(crate) enum Evaluated {
     Text(String),
 }
 
+/// What is wanted of the histograms that selectors load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    #[default]
+    Whole,
+    /// Count and sum only. Prometheus then reads no buckets, and so has to look for resets as it
+    /// reads: what it returns says of each but the first whether there was one.
+    Statistics,
+    /// Whole, whatever stands further inside.
+    Buckets,
+}
+
 /// How many samples are looked at between two questions whether to go on.
 const VISITS: usize = 1 << 17;
 
@@ -70,6 +82,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) samples: StdCell<usize>,
     /// Samples looked at since the caller was asked last.
     pub(crate) visited: StdCell<usize>,
+    /// What the expression around wants of histograms.
+    pub(crate) wanted: StdCell<Wanted>,
     /// The expression that is evaluated.
     pub(crate) place: StdCell<Span>,
 }
@@ -94,6 +108,18 @@ impl Evaluator<'_> {
         }
         self.visited.set(0);
         self.check_cancelled()
+    }
+
+    /// What `evaluate` makes where that is wanted of histograms; what wants buckets outside of it goes
+    /// first.
+    pub(crate) fn wanting<T>(&self, wanted: Wanted, evaluate: impl FnOnce() -> T) -> T {
+        let outside = self.wanted.get();
+        if outside != Wanted::Buckets {
+            self.wanted.set(wanted);
+        }
+        let made = evaluate();
+        self.wanted.set(outside);
+        made
     }
 
     /// Refuses a result of that many rows before it is made.

@@ -11,7 +11,7 @@
 mod arithmetic;
 mod bucket;
 mod quantile;
-mod reset;
+pub(crate) mod reset;
 mod text;
 pub(crate) mod trim;
 

@@ -6,7 +6,7 @@ use stoa_model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::column::Bits;
 use super::window::Shared;
-use super::{Cell, Column, Evaluated, Evaluator, Point, RangeVector, Row, Steps, merge};
+use super::{Cell, Column, Evaluated, Evaluator, Point, RangeVector, Row, Steps, Wanted, merge};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::function::date::{self, Date};
@@ -34,10 +34,12 @@ impl Evaluator<'_> {
         let rows = match name {
             "label_replace" | "label_join" => self.label_call(call, steps)?,
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-                self.histogram_call(call, steps)?
+                self.wanting(Wanted::Buckets, || self.histogram_call(call, steps))?
             }
-            "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev"
-            | "histogram_stdvar" => self.histogram_statistic(call, steps)?,
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                self.wanting(Wanted::Statistics, || self.histogram_statistic(call, steps))?
+            }
+            "histogram_stddev" | "histogram_stdvar" => self.histogram_statistic(call, steps)?,
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
                 self.sort_call(span, call, steps)?
             }

@@ -9,9 +9,10 @@ use stoa_model::{Labels, Matcher, TimestampMs, is_stale};
 
 use super::column::Point;
 use super::window::{RangeSeries, Shared, interpolated};
-use super::{Column, Evaluator, Row, Steps};
+use super::{Column, Evaluator, Row, Steps, Wanted};
 use crate::error::QueryError;
 use crate::histogram::Histogram;
+use crate::histogram::reset::detect_resets;
 use crate::parse::ParseError;
 use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
 use crate::storage::{Hints, Select, Use};
@@ -125,6 +126,11 @@ impl Evaluator<'_> {
                         histograms: series.samples,
                     }),
                 }
+            }
+        }
+        if self.wanted.get() == Wanted::Statistics {
+            for series in &mut loaded {
+                detect_resets(&mut series.histograms, &series.times);
             }
         }
         let of_histograms = |(_, histogram): &(_, Arc<Histogram>)| histogram.samples();

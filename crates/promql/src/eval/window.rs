@@ -8,7 +8,7 @@ use std::sync::Arc;
 use stoa_model::{Labels, TimestampMs};
 
 use super::selector::{Shifted, advance};
-use super::{Evaluator, Steps};
+use super::{Evaluator, Steps, Wanted};
 use crate::error::QueryError;
 use crate::function::extrapolate::{Frame, Stretch};
 use crate::histogram::{Histogram, ResetHint};
@@ -224,8 +224,11 @@ impl Evaluator<'_> {
         }
         let inner = Steps::new(start, shifted.apply(steps.last()), step);
         self.check_size(1, &inner)?;
-        let rows =
-            if inner.count == 0 { Vec::new() } else { self.eval_vector(&subquery.expr, &inner)? };
+        let rows = if inner.count == 0 {
+            Vec::new()
+        } else {
+            self.wanting(Wanted::Buckets, || self.eval_vector(&subquery.expr, &inner))?
+        };
         let series = rows
             .into_iter()
             .map(|row| {

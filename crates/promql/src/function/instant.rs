@@ -147,7 +147,7 @@ pub(crate) fn resets(seen: &Seen<'_>) -> Result {
     Ok(count_pairs(
         seen,
         |before, after| after < before,
-        |before, after| after.is_reset_after(before),
+        |before, after| after.changed_flavor_since(before) || after.is_reset_after(before),
     ))
 }
 

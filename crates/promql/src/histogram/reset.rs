@@ -1,5 +1,9 @@
 //! Whether a counter started anew between two histograms.
 
+use std::sync::Arc;
+
+use stoa_model::TimestampMs;
+
 use super::arithmetic::{common_layout, same_bounds};
 use super::{Histogram, ResetHint};
 
@@ -15,30 +19,29 @@ impl Histogram {
         self.shrank_since(previous)
     }
 
-    /// The hint it has where it is stored after `before`, which has its own already; `None` where a
-    /// series begins.
+    /// The hint it has when read back from where it is stored after `before`, which has its own
+    /// already; `None` where a series begins. As Prometheus reads chunks: whatever begins one says
+    /// nothing, since the sample before may be gone by then, and a reset begins one.
     #[must_use]
     pub fn hint_after(&self, before: Option<&Self>) -> ResetHint {
-        if matches!(self.reset_hint, ResetHint::Gauge | ResetHint::Reset) {
-            return self.reset_hint;
+        if self.reset_hint == ResetHint::Gauge {
+            return ResetHint::Gauge;
         }
-        match before {
-            Some(before) if before.reset_hint != ResetHint::Gauge && !before.is_stale() => {
-                let same_layout = before.schema == self.schema
-                    && before.zero_threshold.total_cmp(&self.zero_threshold).is_eq()
-                    && before.custom_bounds == self.custom_bounds;
-                if self.count < before.count {
-                    ResetHint::Reset
-                } else if !same_layout {
-                    ResetHint::Unknown
-                } else if self.shrank_since(before) {
-                    ResetHint::Reset
-                } else {
-                    ResetHint::NotReset
-                }
-            }
-            _ => ResetHint::Unknown,
-        }
+        let goes_on = before.is_some_and(|before| {
+            before.reset_hint != ResetHint::Gauge
+                && !before.is_stale()
+                && self.reset_hint != ResetHint::Reset
+                && before.schema == self.schema
+                && before.zero_threshold.total_cmp(&self.zero_threshold).is_eq()
+                && before.custom_bounds == self.custom_bounds
+                && !self.shrank_since(before)
+        });
+        if goes_on { ResetHint::NotReset } else { ResetHint::Unknown }
+    }
+
+    /// Whether one of the two is a gauge and the other a counter.
+    pub(crate) fn changed_flavor_since(&self, previous: &Self) -> bool {
+        (self.reset_hint == ResetHint::Gauge) != (previous.reset_hint == ResetHint::Gauge)
     }
 
     /// Whether a counter was reset between `previous` and this, whatever the hint says.
@@ -64,6 +67,27 @@ impl Histogram {
             previous.clone().with_zero_threshold(self.zero_threshold).at_schema(self.schema);
         any_decrease(&self.positive, &before.positive)
             || any_decrease(&self.negative, &before.negative)
+    }
+}
+
+/// Says of each histogram of a series whether there was a reset before it where that is not known
+/// yet; the first one, and one after a float, stay as they are.
+pub(crate) fn detect_resets(
+    samples: &mut [(TimestampMs, Arc<Histogram>)],
+    float_times: &[TimestampMs],
+) {
+    let mut before: Option<(TimestampMs, Arc<Histogram>)> = None;
+    for (t, histogram) in samples.iter_mut().filter(|(_, histogram)| !histogram.is_stale()) {
+        let floats_up_to = |t: TimestampMs| float_times.partition_point(|time| *time <= t);
+        if let (ResetHint::Unknown, Some((previous_time, previous))) =
+            (histogram.reset_hint, &before)
+            && floats_up_to(*previous_time) == floats_up_to(*t)
+        {
+            let reset = histogram.shrank_since(previous);
+            let reset_hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
+            *histogram = Arc::new(Histogram { reset_hint, ..Histogram::clone(histogram) });
+        }
+        before = Some((*t, Arc::clone(histogram)));
     }
 }
 

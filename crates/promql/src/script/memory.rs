@@ -131,8 +131,7 @@ impl Storage for Memory {
     }
 }
 
-/// Gives histograms the hints they have when read back from chunks: the first of a chunk says how
-/// the chunk began, the others that there was no reset, since a reset begins a chunk.
+/// Gives histograms the hints they have when read back from chunks.
 fn store_hints(samples: &mut BTreeMap<TimestampMs, Sample>) {
     let mut before: Option<Arc<Histogram>> = None;
     for sample in samples.values_mut() {
