@@ -177,8 +177,11 @@ impl Evaluator<'_> {
             (matching.fill_left, matching.fill_right)
         };
         let mut seen: Vec<usize> = Vec::new();
+        // A sample that the operator does not take is not missing.
+        let mut is_missing = true;
         for at in &group.left {
             let Some(point) = cell(joined.many, *at) else { continue };
+            is_missing = false;
             let (one_at, one_point) = match (&one, fill_one) {
                 (Some((one_at, one_point)), _) => (Some(*one_at), one_point.clone()),
                 (None, Some(fill)) => (None, Point::Float(fill)),
@@ -201,7 +204,7 @@ impl Evaluator<'_> {
                 joined.set(target, step, point)?;
             }
         }
-        if let (true, Some(fill), Some((one_at, one_point))) = (seen.is_empty(), fill_many, one)
+        if let (true, Some(fill), Some((one_at, one_point))) = (is_missing, fill_many, one)
             && let Some(Some(point)) = self.combine(joined, Point::Float(fill), one_point)
         {
             let target = joined.target(group, None, Some(one_at));

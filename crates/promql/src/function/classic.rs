@@ -86,13 +86,13 @@ pub(crate) fn quantile(q: f64, mut buckets: Vec<Cumulative>) -> (f64, Option<Mon
     (start + (found.bound - start) * (rank / count), fix)
 }
 
-/// The share of the observations between two values.
+/// The share of the observations between two values. Counts that fall are taken as they are, as
+/// Prometheus takes them here.
 pub(crate) fn fraction(lower: f64, upper: f64, mut buckets: Vec<Cumulative>) -> f64 {
     sorted(&mut buckets);
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
         return f64::NAN;
     }
-    let _corrected = make_monotonic(&mut buckets);
     let total = buckets.last().map_or(0.0, |last| last.count);
     if total == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;

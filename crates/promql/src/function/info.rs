@@ -13,6 +13,9 @@ use crate::parse::ast::{Selector, Shift};
 
 const DEFAULT_INFO: &str = "target_info";
 
+/// What info series are called where nothing says so.
+const ANY_INFO: &str = ".+_info";
+
 /// The labels that say which info series belongs to a series.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
@@ -25,14 +28,10 @@ pub(crate) fn enrich(
     steps: &Steps,
 ) -> Result<Vec<Row>, QueryError> {
     let all = selector.map_or(&[][..], |selector| &selector.matchers);
-    let default = Matcher::equal(METRIC_NAME, DEFAULT_INFO);
-    let names: Vec<&Matcher> = match selector {
-        None => vec![&default],
-        Some(_) => all.iter().filter(|matcher| matcher.name() == METRIC_NAME).collect(),
-    };
+    let names = info_names(all)?;
     let data: Vec<&Matcher> = all.iter().filter(|matcher| matcher.name() != METRIC_NAME).collect();
-    let is_info = |row: &Row| names.iter().any(|matcher| matcher.matches(row.metric()));
-    let matchers = info_matchers(base.iter().filter(|row| !is_info(row)), &names, &data, &default)?;
+    let is_info = |row: &Row| names.iter().all(|matcher| matcher.matches(row.metric()));
+    let matchers = info_matchers(base.iter().filter(|row| !is_info(row)), &names, &data)?;
     let infos = match matchers {
         None => Vec::new(),
         Some(matchers) => {
@@ -78,12 +77,28 @@ pub(crate) fn enrich(
     Ok(out)
 }
 
+/// What the names of info series match: what is asked, `target_info` where nothing is, and of
+/// whatever looks like one where it is only said what they are not called.
+fn info_names(asked: &[Matcher]) -> Result<Vec<Matcher>, QueryError> {
+    let mut names: Vec<Matcher> =
+        asked.iter().filter(|matcher| matcher.name() == METRIC_NAME).cloned().collect();
+    if names.is_empty() {
+        names.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO));
+    } else if names.iter().all(|name| matches!(name.op(), MatchOp::NotEqual | MatchOp::NotRegex)) {
+        names.push(matcher(METRIC_NAME, MatchOp::Regex, ANY_INFO.to_owned())?);
+    }
+    Ok(names)
+}
+
+fn matcher(name: &str, op: MatchOp, value: String) -> Result<Matcher, QueryError> {
+    Matcher::new(name, op, value).map_err(|error| QueryError::Execution(error.to_string()))
+}
+
 /// What selects the info series of some series; none when they cannot have any.
 fn info_matchers<'a>(
     base: impl Iterator<Item = &'a Row>,
-    names: &[&Matcher],
+    names: &[Matcher],
     data: &[&Matcher],
-    default: &Matcher,
 ) -> Result<Option<Vec<Matcher>>, QueryError> {
     let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for row in base {
@@ -97,15 +112,10 @@ fn info_matchers<'a>(
         return Ok(None);
     }
     let mut matchers: Vec<Matcher> = data.iter().copied().cloned().collect();
-    if names.is_empty() {
-        matchers.push(default.clone());
-    }
-    matchers.extend(names.iter().copied().cloned());
+    matchers.extend(names.iter().cloned());
     for (name, values) in values {
         let pattern = values.into_iter().collect::<Vec<_>>().join("|");
-        let matcher = Matcher::new(name, MatchOp::Regex, pattern)
-            .map_err(|error| QueryError::Execution(error.to_string()))?;
-        matchers.push(matcher);
+        matchers.push(matcher(name, MatchOp::Regex, pattern)?);
     }
     Ok(Some(matchers))
 }

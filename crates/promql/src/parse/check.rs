@@ -93,8 +93,12 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Result<(), ParseError> {
         }
     }
     if left != Type::Vector || right != Type::Vector {
-        if matching.explicit || matching.fill_left.is_some() || matching.fill_right.is_some() {
+        // `on()` says nothing, and is let pass.
+        if !matching.labels.is_empty() {
             return fail("vector matching only allowed between instant vectors".into());
+        }
+        if matching.fill_left.is_some() || matching.fill_right.is_some() {
+            return fail("filling in missing series only allowed between instant vectors".into());
         }
         if binary.op.is_set() {
             return fail(format!(

@@ -220,11 +220,24 @@ impl Parser<'_> {
                 }
             }
         }
+        self.fills(op, &mut matching)?;
+        Ok((matching, return_bool))
+    }
+
+    /// `fill`, or one or both of `fill_left` and `fill_right`, each once.
+    fn fills(&mut self, op: BinaryOp, matching: &mut Matching) -> Parsed<()> {
         while let Some(word) = self.word() {
-            if !matches!(word.as_str(), "fill" | "fill_left" | "fill_right")
-                || self.peek_after(1) != &TokenKind::LeftParen
-            {
-                break;
+            let is_free = match word.as_str() {
+                "fill" => matching.fill_left.is_none() && matching.fill_right.is_none(),
+                "fill_left" => matching.fill_left.is_none(),
+                "fill_right" => matching.fill_right.is_none(),
+                _ => return Ok(()),
+            };
+            if self.peek_after(1) != &TokenKind::LeftParen {
+                return Ok(());
+            }
+            if !is_free {
+                return Err(self.unexpected("", ""));
             }
             self.advance();
             let place = self.last_span();
@@ -247,7 +260,7 @@ impl Parser<'_> {
                 matching.fill_right = Some(value);
             }
         }
-        Ok((matching, return_bool))
+        Ok(())
     }
 
     fn signed_number(&mut self, context: &str) -> Parsed<f64> {
@@ -359,7 +372,8 @@ impl Parser<'_> {
         if next == TokenKind::LeftParen {
             return self.call(name);
         }
-        if self.operator().is_some() {
+        let no_name = ["atan2", "bool", "on", "ignoring", "group_left", "group_right"];
+        if no_name.iter().any(|keyword| name.eq_ignore_ascii_case(keyword)) {
             return Err(self.unexpected("", ""));
         }
         self.advance();
@@ -413,6 +427,14 @@ impl Parser<'_> {
         };
         self.advance();
         let args = self.arguments()?;
+        if function.name == "info"
+            && let Some(second) = args.get(1)
+            && matches!(second.kind, ExprKind::Selector(_))
+            && self.query.as_bytes().get(second.span.start) != Some(&b'{')
+        {
+            let message = "expected label selectors only, got vector selector instead";
+            return Err(ParseError::new(second.span, message));
+        }
         let span = start.to(self.last_span());
         Ok(Expr { kind: ExprKind::Call(Box::new(Call { function, args })), span })
     }

@@ -16,13 +16,15 @@ impl Eval {
         !self.fail.is_empty()
     }
 
-    /// Whether an error was expected to read so.
+    /// Whether an error was expected to read so, by every line that expects one.
     pub(super) fn check_error(&self, message: &str) -> Result<(), String> {
-        match self.fail.first() {
-            None => Err(format!("failed: {message}")),
-            Some(expected) if expected.matches(message) => Ok(()),
-            Some(_) => Err(format!("failed with another message: {message}")),
+        if self.fail.is_empty() {
+            return Err(format!("failed: {message}"));
         }
+        if self.fail.iter().all(|expected| expected.matches(message)) {
+            return Ok(());
+        }
+        Err(format!("failed with another message: {message}"))
     }
 
     pub(super) fn check_annotations(&self, answer: &Answer) -> Result<(), String> {
