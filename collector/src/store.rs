@@ -80,6 +80,9 @@ pub const MAINTENANCE_PACE: Duration = Duration::from_secs(15);
 /// How often it is looked which blocks are to be merged.
 const COMPACTION_PACE: Duration = Duration::from_secs(60);
 
+/// How long what waits for merging has its turn where more is due.
+const PARTIAL_PACE: Duration = Duration::from_millis(200);
+
 /// How often it is looked whether the writer has ended.
 const FAILED_LOOK: Duration = Duration::from_secs(1);
 
@@ -528,10 +531,19 @@ fn maintain(
 
 /// Merges blocks beside everything else: a long merge delays neither appends nor maintenance.
 fn compact(db: &Db, dir: &Path, counters: &Counters, clock: &Clock, stop: &mpsc::Receiver<()>) {
-    while stop.recv_timeout(COMPACTION_PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
-        if let Err(error) = db.compact(clock()) {
-            figures::add(&counters.maintenance_failures, 1);
-            tracing::error!(error = error_chain(&error), "merging blocks failed, will try again");
+    let mut pace = COMPACTION_PACE;
+    while stop.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
+        pace = COMPACTION_PACE;
+        match db.compact(clock()) {
+            Ok(done) if done.is_partial => pace = PARTIAL_PACE,
+            Ok(_) => {}
+            Err(error) => {
+                figures::add(&counters.maintenance_failures, 1);
+                tracing::error!(
+                    error = error_chain(&error),
+                    "merging blocks failed, will try again"
+                );
+            }
         }
         log_damage(db, dir);
     }

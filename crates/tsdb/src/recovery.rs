@@ -91,6 +91,15 @@ impl Recovery {
         self.blocks_quarantined += u64::from(damage.kept.is_some());
         self.damage(damage);
     }
+
+    /// A block that was told before has been set aside.
+    pub(crate) fn set_aside(&mut self, block: &Path, kept: PathBuf) {
+        self.blocks_quarantined += 1;
+        self.quarantined.push(kept.clone());
+        if let Some(damage) = self.damage.iter_mut().find(|damage| damage.path == block) {
+            damage.kept = Some(kept);
+        }
+    }
 }
 
 /// What a block says about samples it holds: those of its range that the log has before a segment.

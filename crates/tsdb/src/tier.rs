@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::build::{Old, build};
 pub(crate) use self::gone::Gone;
-pub(crate) use self::held::{Marks, TierBlock, Tiers, open_tiers, seal};
+pub(crate) use self::held::{Marks, OpenedTiers, TierBlock, Tiers, open_tiers, seal, span_of};
 pub(crate) use self::plan::{Job, Samples, Source, World, due, is_rolled_up, remake, source};
 pub(crate) use self::unite::Found;
 pub(crate) use self::window::{ceil, floor, roll};

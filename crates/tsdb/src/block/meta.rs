@@ -98,7 +98,7 @@ impl Meta {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let body = bytes.len().checked_sub(CRC_BYTES).and_then(|at| bytes.split_at_checked(at));
         let (body, crc) = body.ok_or(Malformed("meta ends early"))?;
         let mut cursor = Cursor::new(body);

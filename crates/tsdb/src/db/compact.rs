@@ -40,6 +40,10 @@ pub struct Compaction {
     pub put_off: u64,
     /// Blocks of tiers written.
     pub tier_blocks: u64,
+    /// Bytes of the blocks that were read for these.
+    pub tier_bytes_in: u64,
+    /// Whether more blocks of tiers are due than one call makes: the next one may come soon.
+    pub is_partial: bool,
     /// Blocks with deleted samples that [`Db::clean_tombstones`] left as they are: damaged, without
     /// room for a new one, or because the process is about to end.
     pub skipped: u64,
@@ -55,8 +59,10 @@ pub(super) struct Retries {
 }
 
 impl Db {
-    /// Merges the blocks that are due, one merge after the other, then makes the blocks of tiers that are due; call it every few minutes, best
-    /// from a thread of its own. Nothing else waits for it. One at a time: a second call waits.
+    /// Merges the blocks that are due, one merge after the other, then makes the blocks of tiers that are
+    /// due, so many at most; call it every few minutes, and again soon after one that was partial, best
+    /// from a thread of its own. Only deletions and snapshots wait for it. One at a time: a second call
+    /// waits.
     ///
     /// # Errors
     /// [`DbError::Block`] when a merged block could not be written, [`DbError::Remove`] when what it

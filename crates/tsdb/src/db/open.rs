@@ -23,8 +23,8 @@ use crate::quarantine;
 use crate::record::{self, KIND_MARKS};
 use crate::recovery::{Covered, Replay};
 use crate::retention::Waiting;
-use crate::tier::open_tiers;
-use crate::{DbError, Options, Recovery};
+use crate::tier::{self, OpenedTiers, TierBlock, Tiers, open_tiers};
+use crate::{DbError, Options, Recovery, Tier};
 
 impl Db {
     /// Opens the database in a directory, made if need be; one process at a time. Damage is set
@@ -52,7 +52,10 @@ impl Db {
         let mut log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         let mut found = Found::default();
         let blocks = open_blocks(&*disk, dir, &mut recovery, &mut found).map_err(open_error)?;
-        let (tiers, tier_sequence) = open_tiers(&*disk, dir, &mut recovery).map_err(open_error)?;
+        let OpenedTiers { mut tiers, sequence: tier_sequence, damaged } =
+            open_tiers(&*disk, dir, &mut recovery).map_err(open_error)?;
+        found.damaged.extend(damaged);
+        mend_tiers(&*disk, dir, &mut tiers, &mut recovery);
         let covered: Vec<Covered> =
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
@@ -76,7 +79,8 @@ impl Db {
             // What cannot be removed is removed by the next start or checkpoint.
             drop(files.keep_only(&named));
         }
-        let Replay { mut head, recovery, sequence, checkpoint_damaged, log_unread, .. } = replay;
+        let Replay { mut head, mut recovery, sequence, checkpoint_damaged, log_unread, .. } =
+            replay;
         head.renew_floor();
         let whole_since = whole::of_mark(head.marks.get(whole::KEY))
             .unwrap_or_else(|| whole::of_blocks(&covered, options.block_ms(), now_ms));
@@ -95,7 +99,8 @@ impl Db {
         let first_segment = log.segments().first().map_or(0, |(first, _)| *first);
         let followers = Followers::load(&head.marks, first_segment, from_segment, log.durable());
         // Also those of blocks that are there and could not be read.
-        let unread = found.unread.iter().filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
+        let unread = found.unread.iter().chain(found.damaged.iter().map(|(_, dir)| dir));
+        let unread = unread.filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
         let sequence = sequences.max().unwrap_or(0).max(tier_sequence);
         let notes = Notes::of_start(&recovery.damage, now_ms);
@@ -139,6 +144,11 @@ impl Db {
             notes,
             unread_indexes: AtomicU64::new(0),
         };
+        for (own, dir) in found.damaged {
+            if let Some(kept) = db.give_up(own, &dir) {
+                recovery.set_aside(&dir, kept);
+            }
+        }
         Ok((db, recovery))
     }
 
@@ -148,7 +158,7 @@ impl Db {
             let is_there = match Block::open(&*self.disk, &dir) {
                 Ok(block) => self.adopt(Arc::new(block), upkeep),
                 Err(BlockError::Malformed(malformed)) => {
-                    self.set_found_aside(&dir, malformed.0, Cost::Block)
+                    self.set_found_aside(None, &dir, malformed.0, Cost::Block)
                 }
                 Err(BlockError::Io(_)) => false,
             };
@@ -161,11 +171,38 @@ impl Db {
         self.counters.blocks_unread.store(upkeep.unread.len() as u64, Relaxed);
     }
 
-    pub(super) fn set_found_aside(&self, dir: &Path, what: &str, cost: Cost) -> bool {
-        let Ok(kept) = set_block_aside(&*self.disk, &self.dir, dir) else { return false };
+    /// Sets a block aside that was found late; of what it was, and whether anything is lost with it, says
+    /// `cost`. False when it stays where it is.
+    pub(super) fn set_found_aside(
+        &self,
+        own: Option<Tier>,
+        dir: &Path,
+        what: &str,
+        cost: Cost,
+    ) -> bool {
+        let kept =
+            if cost == Cost::Nothing { self.move_aside(own, dir) } else { self.give_up(own, dir) };
+        let is_aside = kept.is_some();
+        if is_aside {
+            self.notes.tell(Damage::new(dir, what, cost).kept(kept));
+        }
+        is_aside
+    }
+
+    /// Sets a block aside that does not open, of a tier or of samples, once it is durable of which time
+    /// something is gone: says where to. Else it stays, and is met again.
+    fn give_up(&self, own: Option<Tier>, dir: &Path) -> Option<PathBuf> {
+        let tiers = self.state().tiers.clone();
+        tier::seal(&*self.disk, &tiers, own, tier::span_of(&*self.disk, dir)).ok()?;
+        self.move_aside(own, dir)
+    }
+
+    fn move_aside(&self, own: Option<Tier>, dir: &Path) -> Option<PathBuf> {
+        let kind = own.map_or("block".to_owned(), |tier| format!("tier-{}", tier.name()));
+        let name = format!("{kind}-{}", name_of(dir));
+        let kept = quarantine::set_aside(&*self.disk, &self.dir, dir, &name).ok()?;
         self.counters.blocks_quarantined.fetch_add(1, Relaxed);
-        self.notes.tell(Damage::new(dir, what, cost).kept(Some(kept)));
-        true
+        Some(kept)
     }
 
     /// Lets a block count that was found late, as the start would have; false when its index cannot
@@ -174,7 +211,8 @@ impl Db {
         let blocks = Arc::clone(&self.state().blocks);
         let sequence = block.meta.sequence;
         if blocks.iter().any(|known| known.meta.sequence == sequence) {
-            return self.set_found_aside(&block.dir, "a copy of another block", Cost::Nothing);
+            let what = "a copy of another block";
+            return self.set_found_aside(None, &block.dir, what, Cost::Nothing);
         }
         if blocks.iter().any(|known| known.meta.parents.contains(&sequence)) {
             upkeep.unsettled.push(block.dir.clone());
@@ -186,7 +224,10 @@ impl Db {
             match block.check_index() {
                 Ok(()) => {}
                 Err(BlockError::Malformed(malformed)) => {
-                    return self.set_found_aside(&block.dir, malformed.0, Cost::Nothing);
+                    // They still have everything, if all are there.
+                    let is_all = parents.len() == block.meta.parents.len();
+                    let cost = if is_all { Cost::Nothing } else { block.cost() };
+                    return self.set_found_aside(None, &block.dir, malformed.0, cost);
                 }
                 Err(BlockError::Io(_)) => return false,
             }
@@ -209,6 +250,8 @@ struct Found {
     unsettled: Vec<PathBuf>,
     /// Directories of blocks that could not be read.
     unread: Vec<PathBuf>,
+    /// Those of blocks that do not open for what they are, of samples or of a tier: to be set aside.
+    damaged: Vec<(Option<Tier>, PathBuf)>,
 }
 
 /// The names in a directory; none when it is not there.
@@ -220,7 +263,7 @@ fn remove(disk: &dyn Disk, path: &Path) -> bool {
     disk.remove_dir_all(path).or_else(|_not_a_directory| disk.remove_file(path)).is_ok()
 }
 
-/// Opens all blocks, in the order they were written; what is no block is set aside, what cannot be
+/// Opens all blocks, in the order they were written; what is no block is to be set aside, what cannot be
 /// read today is not.
 fn open_blocks(
     disk: &dyn Disk,
@@ -251,9 +294,8 @@ fn open_blocks(
             }
             Err(BlockError::Malformed(malformed)) => {
                 let what = format!("the block does not open: {}", malformed.0);
-                // What cannot be moved is left where it is, and met again by the next start.
-                let to = set_block_aside(disk, dir, &path).ok();
-                recovery.block_damage(Damage::new(path, what, Cost::Block).kept(to));
+                recovery.damage(Damage::new(&path, what, Cost::Block));
+                found.damaged.push((None, path));
             }
         }
     }
@@ -267,6 +309,24 @@ fn open_blocks(
     }
     recovery.blocks = blocks.len() as u64;
     Ok(blocks)
+}
+
+/// The same of the blocks of tiers. One that lost some is made again, which is known before that is not
+/// any more.
+fn mend_tiers(disk: &dyn Disk, dir: &Path, tiers: &mut Tiers, recovery: &mut Recovery) {
+    let all = Arc::clone(&tiers.blocks);
+    let damaged = |held: &&Arc<TierBlock>| held.block.tombstones_state != TombstonesState::Whole;
+    for held in all.iter().filter(damaged) {
+        let is_lossy = held.block.tombstones_state == TombstonesState::Lossy;
+        if is_lossy && held.keep_stale(disk).is_err() {
+            continue;
+        }
+        let mut block = Arc::clone(&held.block);
+        mend_tombstones(disk, dir, &mut block, recovery);
+        if let Ok(mended) = TierBlock::open(disk, held.tier, &block.dir) {
+            tiers.replace(&[block.meta.sequence], Some(Arc::new(mended)));
+        }
+    }
 }
 
 /// Keeps damaged files of tombstones aside and writes both anew.

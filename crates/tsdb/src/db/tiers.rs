@@ -27,6 +27,11 @@ use crate::tier::{
 /// Level of a tier's blocks: compressed as hard as merged ones.
 const LEVEL: u8 = 2;
 
+/// So much is made in one call, at most, and of so many bytes but for the last: what else waits for
+/// `compaction` gets a turn.
+const JOBS_MAX: u64 = 16;
+const BYTES_MAX: u64 = 256 << 20;
+
 /// What is to be known to plan.
 pub(super) struct Seen {
     samples: Vec<Samples>,
@@ -63,8 +68,8 @@ impl Db {
         }
     }
 
-    /// Makes the blocks of tiers that are due, one after the other; one that fails keeps none of the
-    /// others from it. The first error.
+    /// Makes the blocks of tiers that are due, one after the other and so many at most; one that fails keeps
+    /// none of the others from it. The first error.
     pub(super) fn make_tiers(
         &self,
         now_ms: TimestampMs,
@@ -75,6 +80,7 @@ impl Db {
             return Ok(());
         }
         let mut all = Ok(());
+        let (mut jobs_done, bytes_before) = (0, done.tier_bytes_in);
         // While something cannot be read all is put off.
         let mut is_over = !self.has_all_there_is();
         while !is_over && !self.interrupted.load(Relaxed) {
@@ -86,6 +92,11 @@ impl Db {
                 is_over = true;
                 break;
             };
+            if jobs_done >= JOBS_MAX || done.tier_bytes_in - bytes_before >= BYTES_MAX {
+                done.is_partial = true;
+                break;
+            }
+            jobs_done += 1;
             let made = self.make_tier(now_ms, job, done);
             if !matches!(made, Ok(true)) {
                 let retry = now_ms.saturating_add(self.options.block_ms() / 12);
@@ -122,6 +133,7 @@ impl Db {
                 }
                 Err(BlockError::Malformed(malformed))
                     if self.set_found_aside(
+                        Some(tier),
                         &dir,
                         malformed.0,
                         Cost::Aggregates { most: None, times: None },
@@ -219,6 +231,7 @@ impl Db {
             done.put_off += 1;
             return Ok(false);
         }
+        done.tier_bytes_in += bytes_in;
         create_dir_durable(&*self.disk, &dir).map_err(error)?;
         let sequence = self.next_sequence();
         let plan = Plan {

@@ -9,11 +9,10 @@ use stoa_model::TimestampMs;
 use stoa_wal::Disk;
 
 use super::{Gone, Tier, ceil, floor};
-use crate::block::{Block, BlockError, Meta, TombstonesState};
+use crate::block::{Block, BlockError, META, Meta, TombstonesState};
 use crate::bytes::Malformed;
 use crate::damage::{Cost, Damage};
 use crate::log::is_for_want_of_room;
-use crate::quarantine::set_aside;
 use crate::recovery::Recovery;
 
 /// Names of the files that say so of a block.
@@ -102,10 +101,15 @@ impl TierBlock {
     pub(crate) fn set_stale(&self, disk: &dyn Disk) -> io::Result<()> {
         let mut marks = self.lock();
         if !marks.is_stale {
-            disk.replace(&self.block.dir.join(STALE), &[])?;
+            self.keep_stale(disk)?;
             marks.is_stale = true;
         }
         Ok(())
+    }
+
+    /// The same where it is taken to be stale for what it is, and that is not durable.
+    pub(crate) fn keep_stale(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.replace(&self.block.dir.join(STALE), &[])
     }
 
     /// Takes note that something it was made of is about to be gone, `start < t ≤ end`. Durable when this
@@ -195,15 +199,26 @@ pub(crate) fn seal(
     Ok(())
 }
 
+/// What a start found of tiers.
+#[derive(Debug, Default)]
+pub(crate) struct OpenedTiers {
+    pub(crate) tiers: Tiers,
+    /// The highest sequence number met.
+    pub(crate) sequence: u64,
+    /// Directories of blocks that do not open for what they are: to be set aside.
+    pub(crate) damaged: Vec<(Option<Tier>, PathBuf)>,
+}
+
 /// Opens the blocks of all tiers: what was left unfinished or has been replaced is removed, what is
-/// damaged is set aside, what cannot be read now is left. Says the highest sequence number met, too.
+/// damaged or cannot be read now is left.
 pub(crate) fn open_tiers(
     disk: &dyn Disk,
     db: &Path,
     recovery: &mut Recovery,
-) -> io::Result<(Tiers, u64)> {
+) -> io::Result<OpenedTiers> {
     let mut tiers = Tiers::default();
     let mut sequence = 0;
+    let mut damaged = Vec::new();
     for tier in Tier::ALL {
         let dir = tier.dir(db);
         if !disk.exists(&dir)? {
@@ -223,10 +238,11 @@ pub(crate) fn open_tiers(
                     tiers.unread.push((tier, path));
                 }
                 Err(BlockError::Malformed(error)) => {
+                    sequence = sequence.max(Meta::sequence_of_name(&name).unwrap_or(0));
                     let cost = Cost::Aggregates { most: None, times: None };
                     let what = format!("the block does not open: {}", error.0);
-                    let to = set_aside(disk, db, &path, &format!("tier-{}-{name}", tier.name()));
-                    recovery.block_damage(Damage::new(path, what, cost).kept(to.ok()));
+                    recovery.damage(Damage::new(&path, what, cost));
+                    damaged.push((Some(tier), path));
                 }
             }
         }
@@ -243,5 +259,15 @@ pub(crate) fn open_tiers(
             }
         }
     }
-    Ok((tiers, sequence))
+    Ok(OpenedTiers { tiers, sequence, damaged })
+}
+
+/// The time that a block that does not open may have had something of, `start < t ≤ end`: all of it, if it
+/// does not say.
+pub(crate) fn span_of(disk: &dyn Disk, dir: &Path) -> (TimestampMs, TimestampMs) {
+    let meta = disk.read(&dir.join(META)).ok().and_then(|bytes| Meta::decode(&bytes).ok());
+    meta.map_or((TimestampMs::MIN, TimestampMs::MAX), |meta| match meta.tier {
+        None => (meta.first_t.saturating_sub(1), meta.last_t),
+        Some(_) => (meta.start, meta.end),
+    })
 }

@@ -113,6 +113,8 @@ pub(crate) fn due(world: World<'_>) -> Vec<Job> {
             world.merges(tier, &mut jobs);
         }
     }
+    // Span by span, so that what is made of long history goes again as soon as it may.
+    jobs.sort_by_key(|job| (job.end, job.tier));
     jobs
 }
 

@@ -11,7 +11,7 @@ use crate::sectors::BadDisk;
 use crate::tiers::{
     HOUR_MS, Windows, blocks, check, check_all, expected, fill, hour, rolled_up, tiered, work,
 };
-use crate::{DIR, MINUTE_MS, append, open_with, series};
+use crate::{DIR, MINUTE_MS, append, files, open_with, series};
 
 const SEED: u64 = 3;
 
@@ -267,4 +267,113 @@ fn what_is_said_of_a_block_while_it_is_merged_is_said_of_the_merged_one() {
     let read = finest(&db, "load", 0, hour(4));
     assert_eq!(read.series.len(), 2, "of two hosts: {:?}", read.stretches);
     assert!(read.series.iter().all(|series| series.rollups.len() == 3));
+}
+
+#[test]
+fn a_block_that_does_not_say_what_time_it_had_takes_none_with_it() {
+    let disk = SimDisk::new(4);
+    let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(10).for_each(|byte| *byte ^= 4);
+    let (db, windows, samples) = one_damaged(&disk, |block| {
+        for file in ["meta", "spare"] {
+            disk.corrupt(&block.join(file), flip).unwrap();
+        }
+    });
+    drop(db);
+    disk.crash();
+    let (db, _) = open_with(&disk, tiered());
+    for n in 0..3 {
+        check_both(&db, &windows, "all of it");
+        let read = finest(&db, "a", 0, hour(12));
+        let [series] = read.series.as_slice() else { panic!("{read:?}") };
+        assert!((1..=31).contains(&series.rollups.len()), "{}", series.rollups.len());
+        let rolled_up: u64 = series.rollups.iter().map(|rollup| rollup.count).sum();
+        assert_eq!(series.timestamps.len() + usize::try_from(rolled_up).unwrap(), samples);
+        let [stretch] = read.stretches.as_slice() else { panic!("{:?}", read.stretches) };
+        assert!(stretch.end_ms - stretch.start_ms <= 31 * MINUTE_MS, "{stretch:?}");
+        work(&db, hour(22) + n * 20 * MINUTE_MS);
+    }
+}
+
+#[test]
+fn damaged_marks_of_what_was_deleted_are_mended_by_a_start() {
+    let disk = SimDisk::new(4);
+    {
+        let (db, _) = open_with(&disk, tiered());
+        fill(&db, SEED, hour(0), hour(3));
+        work(&db, hour(4));
+        let deleted = [Matcher::equal("__name__", "constant")];
+        db.delete_series(&deleted, hour(1) - 1, hour(1), hour(4)).unwrap();
+        db.close().unwrap();
+    }
+    let image = disk.snapshot();
+    let marks = files(&disk, &Path::new(DIR).join("tiers"));
+    let marks: Vec<_> = marks
+        .into_iter()
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("tombstones"))
+        .collect();
+    assert!(marks.len() >= 4, "{marks:?}");
+    for both in [false, true] {
+        disk.restore(&image);
+        for path in marks.iter().skip(usize::from(!both)).step_by(if both { 1 } else { 2 }) {
+            disk.corrupt(path, |bytes| {
+                let at = bytes.len() - 5;
+                bytes[at] ^= 4;
+            })
+            .unwrap();
+        }
+        // So that only what a start finds of the marks says that they are to be made again.
+        for path in files(&disk, &Path::new(DIR).join("tiers")) {
+            if path.ends_with("stale") {
+                disk.remove_file(&path).unwrap();
+            }
+        }
+        disk.sync_dir(marks[0].parent().unwrap()).unwrap();
+        let (db, recovery) = open_with(&disk, tiered());
+        assert!(recovery.damaged > 0);
+        drop(db);
+        disk.crash();
+        let (db, recovery) = open_with(&disk, tiered());
+        assert_eq!(recovery.damaged, 0, "{both}: {:?}", recovery.damage);
+        assert_eq!(blocks(&db)[0].1 > 0, both, "to be made again");
+        work(&db, hour(5));
+        if both {
+            let (minutes, hours) = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
+            check_all(&db, &minutes, &hours, "made again");
+        }
+    }
+}
+
+#[test]
+fn long_history_is_made_in_turns_and_waits_for_all_of_them() {
+    let disk = SimDisk::new(2);
+    let hours = {
+        let options = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..tiered() };
+        let (db, _) = open_with(&disk, Options { retention_ms: 400 * 24 * HOUR_MS, ..options });
+        for t in (hour(0) + 30_000..hour(30)).step_by(90_000) {
+            append(&db, 1, t, &[(series(&db, 1, "__name__=a"), (t % 7_000_000) as f64)]);
+        }
+        let hours = expected(&db, Tier::Hour);
+        append(&db, 7, hour(100), &[(series(&db, 7, "__name__=now"), 1.0)]);
+        work(&db, hour(100));
+        db.close().unwrap();
+        hours
+    };
+    let (db, _) = open_with(&disk, Options { retention_ms: 4 * HOUR_MS, ..tiered() });
+    db.maintain(hour(100)).unwrap();
+    for _ in 0..3 {
+        let done = db.compact(hour(100)).unwrap();
+        assert!(done.is_partial && done.tier_blocks <= 16, "{done:?}");
+        db.maintain(hour(100)).unwrap();
+    }
+    // A day passes, and not all has been tried.
+    append(&db, 7, hour(126), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    db.maintain(hour(126)).unwrap();
+    append(&db, 7, hour(152), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    db.maintain(hour(152)).unwrap();
+    assert_eq!(db.stats().blocks_not_rolled_up, 0);
+    work(&db, hour(152));
+    db.maintain(hour(152)).unwrap();
+    assert!(db.select(&[], 0, hour(30), 9, 1 << 30).unwrap().is_empty());
+    check(&without_now(rolled_up(&db, Tier::Hour)), &hours, "all of it");
+    assert_eq!(db.stats().blocks_not_rolled_up, 0);
 }

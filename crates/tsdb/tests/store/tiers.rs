@@ -142,7 +142,7 @@ pub(crate) fn check_all(db: &Db, minutes: &Windows, hours: &Windows, case: &str)
 
 pub(crate) fn work(db: &Db, now: i64) {
     db.maintain(now).unwrap();
-    db.compact(now).unwrap();
+    while db.compact(now).unwrap().is_partial {}
 }
 
 pub(crate) fn blocks(db: &Db) -> Vec<(u64, u64)> {
