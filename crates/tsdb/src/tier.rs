@@ -20,17 +20,21 @@
 mod build;
 mod gone;
 mod held;
+mod open;
 mod plan;
 mod unite;
+mod unread;
 mod window;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::build::{Old, build};
 pub(crate) use self::gone::Gone;
-pub(crate) use self::held::{Marks, OpenedTiers, TierBlock, Tiers, open_tiers, seal, span_of};
+pub(crate) use self::held::{Marks, TierBlock, Tiers, seal, set_stale};
+pub(crate) use self::open::{OpenedTiers, Unopened, open_tiers};
 pub(crate) use self::plan::{Job, Samples, Source, World, due, is_rolled_up, remake, source};
 pub(crate) use self::unite::Found;
+pub(crate) use self::unread::{ALWAYS, Unread, span_of};
 pub(crate) use self::window::{ceil, floor, roll};
 use crate::Options;
 

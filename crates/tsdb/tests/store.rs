@@ -34,6 +34,8 @@ mod sealed;
 mod sectors;
 #[path = "store/tiers.rs"]
 mod tiers;
+#[path = "store/unread.rs"]
+mod unread;
 #[path = "store/window.rs"]
 mod window;
 

@@ -23,7 +23,7 @@ use crate::quarantine;
 use crate::record::{self, KIND_MARKS};
 use crate::recovery::{Covered, Replay};
 use crate::retention::Waiting;
-use crate::tier::{self, OpenedTiers, TierBlock, Tiers, open_tiers};
+use crate::tier::{self, OpenedTiers, TierBlock, Tiers, Unopened, open_tiers};
 use crate::{DbError, Options, Recovery, Tier};
 
 impl Db {
@@ -52,9 +52,12 @@ impl Db {
         let mut log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         let mut found = Found::default();
         let blocks = open_blocks(&*disk, dir, &mut recovery, &mut found).map_err(open_error)?;
-        let OpenedTiers { mut tiers, sequence: tier_sequence, damaged } =
+        let OpenedTiers { mut tiers, sequence: tier_sequence, damaged, replaced } =
             open_tiers(&*disk, dir, &mut recovery).map_err(open_error)?;
         found.damaged.extend(damaged);
+        for dir in &replaced {
+            remove_replaced(&*disk, dir, &mut recovery, &mut found.unsettled);
+        }
         mend_tiers(&*disk, dir, &mut tiers, &mut recovery);
         let covered: Vec<Covered> =
             blocks.iter().flat_map(|block| block.meta.covered.iter().copied()).collect();
@@ -99,16 +102,17 @@ impl Db {
         let first_segment = log.segments().first().map_or(0, |(first, _)| *first);
         let followers = Followers::load(&head.marks, first_segment, from_segment, log.durable());
         // Also those of blocks that are there and could not be read.
-        let unread = found.unread.iter().chain(found.damaged.iter().map(|(_, dir)| dir));
+        let unread = found.unread.iter().chain(found.damaged.iter().map(|one| &one.dir));
         let unread = unread.filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
         let sequence = sequences.max().unwrap_or(0).max(tier_sequence);
         let notes = Notes::of_start(&recovery.damage, now_ms);
-        for dir in &found.unread {
+        let tiers_unread = tiers.unread.iter().map(|unread| &unread.dir);
+        for dir in found.unread.iter().chain(tiers_unread) {
             notes.unread(dir, "the block cannot be read now");
         }
         let counters = Counters::default();
-        counters.blocks_unread.store(found.unread.len() as u64, Relaxed);
+        counters.blocks_unread.store((found.unread.len() + tiers.unread.len()) as u64, Relaxed);
         counters.damaged_chunks(recovery.chunks_damaged);
         counters.blocks_quarantined.store(recovery.blocks_quarantined, Relaxed);
         counters.log_damaged.store(recovery.log_damaged, Relaxed);
@@ -144,15 +148,15 @@ impl Db {
             notes,
             unread_indexes: AtomicU64::new(0),
         };
-        for (own, dir) in found.damaged {
-            if let Some(kept) = db.give_up(own, &dir) {
+        for Unopened { own, dir, cost } in found.damaged {
+            if let Some(kept) = db.put_aside(own, &dir, cost) {
                 recovery.set_aside(&dir, kept);
             }
         }
         Ok((db, recovery))
     }
 
-    /// Opens the blocks that could not be read before.
+    /// Opens the blocks that could not be read before, of samples and of tiers.
     pub(super) fn open_unread(&self, upkeep: &mut Upkeep) {
         for dir in std::mem::take(&mut upkeep.unread) {
             let is_there = match Block::open(&*self.disk, &dir) {
@@ -168,7 +172,7 @@ impl Db {
                 upkeep.unread.push(dir);
             }
         }
-        self.counters.blocks_unread.store(upkeep.unread.len() as u64, Relaxed);
+        self.reopen_tiers(upkeep);
     }
 
     /// Sets a block aside that was found late; of what it was, and whether anything is lost with it, says
@@ -180,8 +184,7 @@ impl Db {
         what: &str,
         cost: Cost,
     ) -> bool {
-        let kept =
-            if cost == Cost::Nothing { self.move_aside(own, dir) } else { self.give_up(own, dir) };
+        let kept = self.put_aside(own, dir, cost);
         let is_aside = kept.is_some();
         if is_aside {
             self.notes.tell(Damage::new(dir, what, cost).kept(kept));
@@ -189,15 +192,14 @@ impl Db {
         is_aside
     }
 
-    /// Sets a block aside that does not open, of a tier or of samples, once it is durable of which time
-    /// something is gone: says where to. Else it stays, and is met again.
-    fn give_up(&self, own: Option<Tier>, dir: &Path) -> Option<PathBuf> {
-        let tiers = self.state().tiers.clone();
-        tier::seal(&*self.disk, &tiers, own, tier::span_of(&*self.disk, dir)).ok()?;
-        self.move_aside(own, dir)
-    }
-
-    fn move_aside(&self, own: Option<Tier>, dir: &Path) -> Option<PathBuf> {
+    /// Sets a block aside that does not count, of a tier or of samples: where to. What it was the last to
+    /// have is gone then, which is durable before. If that fails it stays, and is met again.
+    fn put_aside(&self, own: Option<Tier>, dir: &Path, cost: Cost) -> Option<PathBuf> {
+        if cost != Cost::Nothing {
+            let tiers = self.state().tiers.clone();
+            let span = tier::span_of(&*self.disk, dir).unwrap_or(tier::ALWAYS);
+            tier::seal(&*self.disk, &tiers, own, span).ok()?;
+        }
         let kind = own.map_or("block".to_owned(), |tier| format!("tier-{}", tier.name()));
         let name = format!("{kind}-{}", name_of(dir));
         let kept = quarantine::set_aside(&*self.disk, &self.dir, dir, &name).ok()?;
@@ -250,8 +252,8 @@ struct Found {
     unsettled: Vec<PathBuf>,
     /// Directories of blocks that could not be read.
     unread: Vec<PathBuf>,
-    /// Those of blocks that do not open for what they are, of samples or of a tier: to be set aside.
-    damaged: Vec<(Option<Tier>, PathBuf)>,
+    /// To be set aside.
+    damaged: Vec<Unopened>,
 }
 
 /// The names in a directory; none when it is not there.
@@ -295,7 +297,7 @@ fn open_blocks(
             Err(BlockError::Malformed(malformed)) => {
                 let what = format!("the block does not open: {}", malformed.0);
                 recovery.damage(Damage::new(&path, what, Cost::Block));
-                found.damaged.push((None, path));
+                found.damaged.push(Unopened { own: None, dir: path, cost: Cost::Block });
             }
         }
     }
@@ -388,6 +390,27 @@ fn without_copies(
     kept
 }
 
+/// Removes a block that another stands for. One that cannot be removed is put with `unsettled`.
+fn remove_replaced(
+    disk: &dyn Disk,
+    block: &Path,
+    recovery: &mut Recovery,
+    unsettled: &mut Vec<PathBuf>,
+) {
+    let gone = block.with_extension("tmp");
+    let renamed = disk.rename(block, &gone).and_then(|()| {
+        disk.sync_dir(block.parent().unwrap_or(block)).inspect_err(|_not_durable| {
+            // To be renamed again: a second sync alone would make nothing durable.
+            drop(disk.rename(&gone, block));
+        })
+    });
+    match renamed {
+        // What is left of it is met again by the next start.
+        Ok(()) => recovery.unfinished_removed += u64::from(disk.remove_dir_all(&gone).is_ok()),
+        Err(_not_gone) => unsettled.push(block.to_owned()),
+    }
+}
+
 /// Leaves out the blocks that were merged into another one that is there, and removes them: a crash
 /// came between. Those that cannot be removed are put with `unsettled`. Where the merged block does not
 /// hold what it promises its parents count, if all are there; where that cannot be known now, both do,
@@ -406,21 +429,7 @@ fn without_parents(
     let there: BTreeSet<u64> = blocks.iter().map(|block| block.meta.sequence).collect();
     for block in blocks {
         if replaced.contains(&block.meta.sequence) {
-            let gone = block.dir.with_extension("tmp");
-            let renamed = disk.rename(&block.dir, &gone).and_then(|()| {
-                disk.sync_dir(&blocks_dir(dir)).inspect_err(|_not_durable| {
-                    // To be renamed again: a second sync alone would make nothing durable.
-                    drop(disk.rename(&gone, &block.dir));
-                })
-            });
-            match renamed {
-                // What is left of it is met again by the next start.
-                Ok(()) => {
-                    let removed = disk.remove_dir_all(&gone);
-                    recovery.unfinished_removed += u64::from(removed.is_ok());
-                }
-                Err(_not_gone) => unsettled.push(block.dir.clone()),
-            }
+            remove_replaced(disk, &block.dir, recovery, unsettled);
             continue;
         }
         let parents = &block.meta.parents;

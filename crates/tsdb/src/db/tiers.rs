@@ -14,14 +14,15 @@ use stoa_model::{Matcher, TimestampMs};
 use stoa_wal::disk::create_dir_durable;
 
 use super::compact::{Compaction, Retries};
+use super::maintain::Upkeep;
 use super::{Db, Deletion};
 use crate::DbError;
 use crate::block::{Block, BlockError, BlockQuery, Draft, Plan, TierMeta};
 use crate::bytes::Malformed;
 use crate::damage::Cost;
 use crate::tier::{
-    self, Job, Marks, Old, Samples, Source, Tier, TierBlock, Tiers, World, due, is_rolled_up,
-    remake,
+    self, Job, Marks, Old, Samples, Source, Tier, TierBlock, Tiers, Unread, World, due,
+    is_rolled_up, remake,
 };
 
 /// Level of a tier's blocks: compressed as hard as merged ones.
@@ -118,29 +119,70 @@ impl Db {
 
     /// Whether all blocks can be read: what is made while one cannot would lack what it has.
     fn has_all_there_is(&self) -> bool {
-        self.reopen_tiers();
-        self.upkeep().unread.is_empty() && self.state().tiers.unread.is_empty()
+        let mut upkeep = self.upkeep();
+        self.reopen_tiers(&mut upkeep);
+        upkeep.unread.is_empty() && self.state().tiers.unread.is_empty()
     }
 
     /// Opens blocks of tiers that could not be read before.
-    fn reopen_tiers(&self) {
-        let unread = std::mem::take(&mut self.state_mut().tiers.unread);
-        for (tier, dir) in unread {
-            match TierBlock::open(&*self.disk, tier, &dir) {
-                Ok(held) => {
-                    let sequence = held.block.meta.sequence;
-                    self.state_mut().tiers.replace(&[sequence], Some(Arc::new(held)));
+    pub(super) fn reopen_tiers(&self, upkeep: &mut Upkeep) {
+        let unread = self.state().tiers.unread.clone();
+        for Unread { tier, dir } in unread {
+            let is_there = match TierBlock::open(&*self.disk, tier, &dir) {
+                Ok(held) => self.adopt_tier_block(held, upkeep),
+                Err(BlockError::Malformed(malformed)) => {
+                    let cost = Cost::Aggregates { most: None, times: None };
+                    self.set_found_aside(Some(tier), &dir, malformed.0, cost)
                 }
-                Err(BlockError::Malformed(malformed))
-                    if self.set_found_aside(
-                        Some(tier),
-                        &dir,
-                        malformed.0,
-                        Cost::Aggregates { most: None, times: None },
-                    ) => {}
-                Err(_) => self.state_mut().tiers.unread.push((tier, dir)),
+                Err(BlockError::Io(_)) => false,
+            };
+            if is_there {
+                self.state_mut().tiers.unread.retain(|unread| unread.dir != dir);
+                self.notes.found(&dir);
             }
         }
+        let unread = upkeep.unread.len() + self.state().tiers.unread.len();
+        self.counters.blocks_unread.store(unread as u64, Relaxed);
+    }
+
+    /// Lets a block count that was found late, as the start would have; false when its index cannot be
+    /// read now.
+    fn adopt_tier_block(&self, held: TierBlock, upkeep: &mut Upkeep) -> bool {
+        let (tier, block) = (held.tier, Arc::clone(&held.block));
+        let tiers = self.state().tiers.clone();
+        let known = || tiers.blocks.iter().filter(|known| known.tier == tier);
+        if known().any(|known| known.block.meta.sequence == block.meta.sequence) {
+            let what = "a copy of another block";
+            return self.set_found_aside(Some(tier), &block.dir, what, Cost::Nothing);
+        }
+        let stands_for_it = |known: &Arc<TierBlock>| {
+            known.block.meta.parents.contains(&block.meta.sequence) && !known.block.is_damaged()
+        };
+        if known().any(stands_for_it) {
+            upkeep.unsettled.push(block.dir.clone());
+            return true;
+        }
+        let is_parent =
+            |known: &&Arc<TierBlock>| block.meta.parents.contains(&known.block.meta.sequence);
+        let parents: Vec<&Arc<TierBlock>> = known().filter(is_parent).collect();
+        if !parents.is_empty() {
+            match block.check_index() {
+                Ok(()) => {}
+                Err(BlockError::Malformed(malformed)) => {
+                    let is_all = parents.len() == block.meta.parents.len();
+                    let cost = if is_all { Cost::Nothing } else { block.cost() };
+                    return self.set_found_aside(Some(tier), &block.dir, malformed.0, cost);
+                }
+                Err(BlockError::Io(_)) => return false,
+            }
+        }
+        let replaced: Vec<u64> = parents.iter().map(|known| known.block.meta.sequence).collect();
+        self.state_mut().tiers.replace(&replaced, Some(Arc::new(held)));
+        for parent in parents {
+            self.indexes.forget(parent.block.meta.sequence);
+            upkeep.unsettled.push(parent.block.dir.clone());
+        }
+        true
     }
 
     /// Makes the blocks anew of which something was deleted, so that it is off the disk.
@@ -149,8 +191,13 @@ impl Db {
         now_ms: TimestampMs,
         done: &mut Compaction,
     ) -> Result<(), DbError> {
+        let is_readable = self.has_all_there_is();
         let tiers = self.state().tiers.clone();
         for held in tiers.blocks.iter().filter(|held| !held.block.tombstones.is_empty()) {
+            if !is_readable {
+                done.skipped += 1;
+                continue;
+            }
             let source = tier::source(held.tier, &self.options);
             self.make_tier(now_ms, &remake(held.tier, source, held), done)?;
         }
@@ -177,6 +224,9 @@ impl Db {
         for held in damaged.filter(|held| sequences.contains(&held.block.meta.sequence)) {
             if held.marks().gone.is_empty() {
                 held.block.set_damaged();
+            } else if !self.has_all_there_is() {
+                let source = io::Error::other("not mended while others cannot be read");
+                return Err(DbError::Block { path: held.block.dir.clone(), source });
             } else {
                 // What is lost of the rest is there to be made again.
                 self.set_stale(held)?;
@@ -316,11 +366,9 @@ impl Db {
             return Ok(());
         }
         let tiers = self.state().tiers.clone();
-        let above = tiers.blocks.iter().filter(|held| held.tier > job.tier);
-        for held in above.filter(|held| held.overlaps(job.start.saturating_add(1), job.end)) {
-            self.set_stale(held)?;
-        }
-        Ok(())
+        let span = (job.start.saturating_add(1), job.end);
+        tier::set_stale(&*self.disk, &tiers, Some(job.tier), span)
+            .map_err(|(path, source)| DbError::Block { path, source })
     }
 
     fn set_stale(&self, held: &TierBlock) -> Result<(), DbError> {
@@ -335,10 +383,8 @@ impl Db {
         last: TimestampMs,
     ) -> Result<(), DbError> {
         let tiers = self.state().tiers.clone();
-        for held in tiers.blocks.iter().filter(|held| held.overlaps(first, last)) {
-            self.set_stale(held)?;
-        }
-        Ok(())
+        tier::set_stale(&*self.disk, &tiers, None, (first, last))
+            .map_err(|(path, source)| DbError::Block { path, source })
     }
 
     /// To be called before a block, of samples or of a tier, is removed for good.
@@ -368,12 +414,11 @@ impl Db {
         (start, end): (TimestampMs, TimestampMs),
         done: &mut Deletion,
     ) -> Result<(), DbError> {
-        self.reopen_tiers();
         let tiers = self.state().tiers.clone();
-        if let Some((_, path)) = tiers.unread.first() {
+        if let Some(Unread { dir, .. }) = tiers.unread.first() {
             let source =
                 io::Error::other("it cannot be read now, and may hold what is to be deleted");
-            return Err(DbError::Block { path: path.clone(), source });
+            return Err(DbError::Block { path: dir.clone(), source });
         }
         for held in tiers.blocks.iter().filter(|held| held.overlaps(start, end)) {
             let block = &held.block;

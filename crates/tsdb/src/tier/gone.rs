@@ -3,9 +3,14 @@
 //! It may name more time than that and must not name less: what is answered and made again there is
 //! what both have, and where all of it is still there after all that is all of it.
 
+use std::io;
+use std::path::Path;
+
 use stoa_model::TimestampMs;
+use stoa_wal::Disk;
 
 use crate::bytes::{Cursor, Malformed, put_varint};
+use crate::log::is_for_want_of_room;
 
 const MAGIC: [u8; 8] = *b"STOAGON\0";
 const VERSION: u16 = 1;
@@ -108,7 +113,16 @@ impl Gone {
         Self::read(bytes, sequence).unwrap_or_else(|_unsaid| Self(vec![span]))
     }
 
-    fn read(bytes: &[u8], sequence: u64) -> Result<Self, Malformed> {
+    /// Keeps it beside the block with this sequence number; where there is no room for that, an empty file,
+    /// which takes none and says it of all of the block's span: true then. Durable when this returns.
+    pub(super) fn keep(&self, disk: &dyn Disk, path: &Path, sequence: u64) -> io::Result<bool> {
+        match disk.replace(path, &self.encode(sequence)) {
+            Err(error) if is_for_want_of_room(&error) => disk.replace(path, &[]).map(|()| true),
+            kept => kept.map(|()| false),
+        }
+    }
+
+    pub(super) fn read(bytes: &[u8], sequence: u64) -> Result<Self, Malformed> {
         let body = bytes.len().checked_sub(CRC_BYTES).and_then(|at| bytes.split_at_checked(at));
         let (body, sum) = body.ok_or(Malformed("it ends early"))?;
         let mut cursor = Cursor::new(body);

@@ -1,6 +1,6 @@
 //! The blocks of all tiers as a database holds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stoa_model::TimestampMs;
 use stoa_wal::Disk;
 
-use super::{Gone, Tier, ceil, floor};
-use crate::block::{Block, BlockError, META, Meta, TombstonesState};
+use super::{Gone, Tier, Unread, ceil, floor};
+use crate::block::{Block, BlockError, TombstonesState};
 use crate::bytes::Malformed;
-use crate::damage::{Cost, Damage};
-use crate::log::is_for_want_of_room;
-use crate::recovery::Recovery;
 
 /// Names of the files that say so of a block.
-const STALE: &str = "stale";
-const SEALED: &str = "sealed";
+pub(super) const STALE: &str = "stale";
+pub(super) const SEALED: &str = "sealed";
 
 /// What is said of a block beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,12 +128,7 @@ impl TierBlock {
         gone.add(start, end);
         gone.bound();
         let path = self.block.dir.join(SEALED);
-        if let Err(error) = disk.replace(&path, &gone.encode(self.block.meta.sequence)) {
-            if !is_for_want_of_room(&error) {
-                return Err(error);
-            }
-            // What makes room takes none: an empty file says it of the whole span.
-            disk.replace(&path, &[])?;
+        if gone.keep(disk, &path, self.block.meta.sequence)? {
             gone.add(span.0, span.1);
         }
         marks.gone = gone;
@@ -156,8 +148,8 @@ pub(crate) struct Tiers {
     pub(crate) blocks: Arc<[Arc<TierBlock>]>,
     /// Spans, by tier and start, in which there was nothing, and the blocks that was found in.
     pub(crate) empty: BTreeMap<(Tier, TimestampMs), Vec<u64>>,
-    /// Directories of blocks that cannot be opened now. Until they can no other is made.
-    pub(crate) unread: Vec<(Tier, PathBuf)>,
+    /// Blocks that cannot be opened now. Until they can no other is made.
+    pub(crate) unread: Vec<Unread>,
 }
 
 impl Tiers {
@@ -184,9 +176,14 @@ pub(crate) fn seal(
     (start, end): (TimestampMs, TimestampMs),
 ) -> Result<(), (PathBuf, io::Error)> {
     for tier in Tier::ALL.into_iter().filter(|tier| Some(*tier) > own) {
-        let between = Tier::ALL.into_iter().filter(|other| Some(*other) > own && *other < tier);
+        let is_between = |other: Tier| Some(other) > own && other < tier;
+        let held = tiers.blocks.iter().filter(|held| !held.block.is_damaged());
+        let held = held.filter(|held| is_between(held.tier)).map(|held| held.span());
+        // One that turns out to be damaged when it is read seals what it had.
+        let unread = tiers.unread.iter().filter(|unread| is_between(unread.tier));
+        let unread = unread.filter_map(|unread| unread.span(disk));
         let mut had = Gone::default();
-        for (start, end) in between.flat_map(|other| tiers.of(other)).map(|held| held.span()) {
+        for (start, end) in held.chain(unread) {
             had.add(start, end);
         }
         for held in tiers.blocks.iter().filter(|held| held.tier == tier) {
@@ -195,79 +192,30 @@ pub(crate) fn seal(
                 held.seal(disk, start, end).map_err(|error| (held.block.dir.clone(), error))?;
             }
         }
+        for unread in tiers.unread.iter().filter(|unread| unread.tier == tier) {
+            for stretch in had.without(start, end) {
+                unread.seal(disk, stretch).map_err(|error| (unread.dir.clone(), error))?;
+            }
+        }
     }
     Ok(())
 }
 
-/// What a start found of tiers.
-#[derive(Debug, Default)]
-pub(crate) struct OpenedTiers {
-    pub(crate) tiers: Tiers,
-    /// The highest sequence number met.
-    pub(crate) sequence: u64,
-    /// Directories of blocks that do not open for what they are: to be set aside.
-    pub(crate) damaged: Vec<(Option<Tier>, PathBuf)>,
-}
-
-/// Opens the blocks of all tiers: what was left unfinished or has been replaced is removed, what is
-/// damaged or cannot be read now is left.
-pub(crate) fn open_tiers(
+/// Takes note that what is there from `first` to `last` is about to change, of samples or of a tier: each
+/// coarser tier is to be made again of that. The error, and of what.
+pub(crate) fn set_stale(
     disk: &dyn Disk,
-    db: &Path,
-    recovery: &mut Recovery,
-) -> io::Result<OpenedTiers> {
-    let mut tiers = Tiers::default();
-    let mut sequence = 0;
-    let mut damaged = Vec::new();
-    for tier in Tier::ALL {
-        let dir = tier.dir(db);
-        if !disk.exists(&dir)? {
-            continue;
-        }
-        let mut opened = Vec::new();
-        for name in disk.list(&dir)? {
-            let path = dir.join(&name);
-            if name.ends_with(".tmp") {
-                recovery.unfinished_removed += u64::from(disk.remove_dir_all(&path).is_ok());
-                continue;
-            }
-            match TierBlock::open(disk, tier, &path) {
-                Ok(held) => opened.push(held),
-                Err(BlockError::Io(_)) => {
-                    sequence = sequence.max(Meta::sequence_of_name(&name).unwrap_or(0));
-                    tiers.unread.push((tier, path));
-                }
-                Err(BlockError::Malformed(error)) => {
-                    sequence = sequence.max(Meta::sequence_of_name(&name).unwrap_or(0));
-                    let cost = Cost::Aggregates { most: None, times: None };
-                    let what = format!("the block does not open: {}", error.0);
-                    recovery.damage(Damage::new(&path, what, cost));
-                    damaged.push((Some(tier), path));
-                }
-            }
-        }
-        let replaced: BTreeSet<u64> =
-            opened.iter().flat_map(|held| held.block.meta.parents.iter().copied()).collect();
-        for held in opened {
-            let own = held.block.meta.sequence;
-            sequence = sequence.max(own);
-            if replaced.contains(&own) {
-                let removed = disk.remove_dir_all(&held.block.dir);
-                recovery.unfinished_removed += u64::from(removed.is_ok());
-            } else {
-                tiers.replace(&[own], Some(Arc::new(held)));
-            }
-        }
+    tiers: &Tiers,
+    own: Option<Tier>,
+    (first, last): (TimestampMs, TimestampMs),
+) -> Result<(), (PathBuf, io::Error)> {
+    let held = tiers.blocks.iter().filter(|held| Some(held.tier) > own);
+    for held in held.filter(|held| held.overlaps(first, last)) {
+        held.set_stale(disk).map_err(|error| (held.block.dir.clone(), error))?;
     }
-    Ok(OpenedTiers { tiers, sequence, damaged })
-}
-
-/// The time that a block that does not open may have had something of, `start < t ≤ end`: all of it, if it
-/// does not say.
-pub(crate) fn span_of(disk: &dyn Disk, dir: &Path) -> (TimestampMs, TimestampMs) {
-    let meta = disk.read(&dir.join(META)).ok().and_then(|bytes| Meta::decode(&bytes).ok());
-    meta.map_or((TimestampMs::MIN, TimestampMs::MAX), |meta| match meta.tier {
-        None => (meta.first_t.saturating_sub(1), meta.last_t),
-        Some(_) => (meta.start, meta.end),
-    })
+    for unread in tiers.unread.iter().filter(|unread| Some(unread.tier) > own) {
+        let kept = unread.set_stale(disk, (first, last));
+        kept.map_err(|error| (unread.dir.clone(), error))?;
+    }
+    Ok(())
 }

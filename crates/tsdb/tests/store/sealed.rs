@@ -13,10 +13,10 @@ use crate::tiers::{
 };
 use crate::{DIR, MINUTE_MS, append, files, open_with, series};
 
-const SEED: u64 = 3;
+pub(crate) const SEED: u64 = 3;
 
 /// Samples go after five hours; those that come late are taken.
-fn short() -> Options {
+pub(crate) fn short() -> Options {
     Options { retention_ms: 5 * HOUR_MS, out_of_order_ms: 48 * HOUR_MS, ..tiered() }
 }
 
@@ -33,7 +33,7 @@ fn aged(disk: &SimDisk) -> Db {
 }
 
 /// The same with all samples kept.
-fn model(change: impl Fn(&Db)) -> (Windows, Windows) {
+pub(crate) fn model(change: impl Fn(&Db)) -> (Windows, Windows) {
     let disk = SimDisk::new(2);
     let options = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..short() };
     let (db, _) = open_with(&disk, Options { retention_ms: 400 * 24 * HOUR_MS, ..options });
@@ -42,13 +42,13 @@ fn model(change: impl Fn(&Db)) -> (Windows, Windows) {
     (expected(&db, Tier::Minute), expected(&db, Tier::Hour))
 }
 
-fn without_now(mut windows: Windows) -> Windows {
+pub(crate) fn without_now(mut windows: Windows) -> Windows {
     windows.retain(|(key, _), _| !key.contains("now"));
     windows
 }
 
 #[track_caller]
-fn check_both(db: &Db, (minutes, hours): &(Windows, Windows), case: &str) {
+pub(crate) fn check_both(db: &Db, (minutes, hours): &(Windows, Windows), case: &str) {
     check(&without_now(rolled_up(db, Tier::Minute)), minutes, case);
     check(&without_now(rolled_up(db, Tier::Hour)), hours, case);
 }
@@ -60,14 +60,18 @@ fn finest(db: &Db, name: &str, from: i64, to: i64) -> Rollups {
 }
 
 /// A series of its own; one more behind the last of an hour, and one where nothing was.
-fn late(db: &Db) {
-    let late = series(db, 0, "__name__=late,host=a");
-    for t in (hour(0) + 7_000..hour(2)).step_by(30_000) {
-        append(db, 0, t, &[(late, (t % 7_001) as f64)]);
-    }
+pub(crate) fn late(db: &Db) {
+    late_series(db);
     let load = series(db, 0, "__name__=load,host=a");
     for t in [hour(1) - 3, hour(1) + 5 * MINUTE_MS] {
         append(db, 0, t, &[(load, 9.0)]);
+    }
+}
+
+pub(crate) fn late_series(db: &Db) {
+    let late = series(db, 0, "__name__=late,host=a");
+    for t in (hour(0) + 7_000..hour(2)).step_by(30_000) {
+        append(db, 0, t, &[(late, (t % 7_001) as f64)]);
     }
 }
 

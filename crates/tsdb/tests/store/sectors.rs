@@ -137,19 +137,19 @@ impl BadDisk {
         Db::open(Arc::new(self.clone()), Path::new(DIR), options, START).unwrap()
     }
 
-    fn spoil(&self, part: &str, from: u64, to: u64) {
+    pub(crate) fn spoil(&self, part: &str, from: u64, to: u64) {
         self.bad.lock().unwrap().sectors.push((part.to_owned(), from, to));
     }
 
-    fn close(&self, part: &str) {
+    pub(crate) fn close(&self, part: &str) {
         self.bad.lock().unwrap().closed.push(part.to_owned());
     }
 
-    fn heal(&self) {
+    pub(crate) fn heal(&self) {
         *self.bad.lock().unwrap() = Bad::default();
     }
 
-    fn names(&self, dir: &str) -> Vec<PathBuf> {
+    pub(crate) fn names(&self, dir: &str) -> Vec<PathBuf> {
         files(&self.disk, &Path::new(DIR).join(dir))
     }
 }
