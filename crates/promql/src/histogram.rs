@@ -12,6 +12,7 @@ mod arithmetic;
 mod bucket;
 mod quantile;
 pub(crate) mod reset;
+pub(crate) mod running;
 mod text;
 pub(crate) mod trim;
 

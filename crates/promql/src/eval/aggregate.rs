@@ -9,6 +9,7 @@ use super::column::{Bits, Cell, Point};
 use super::{Column, Evaluated, Evaluator, Row, Steps};
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
+use crate::histogram::running::Running;
 use crate::histogram::{Histogram, ResetHint};
 use crate::number::{Kahan, Mean, count};
 use crate::parse::ast::{Aggregate, AggregateOp, Span};
@@ -274,8 +275,7 @@ struct Accumulator {
 /// The histograms of a `sum` or `avg`.
 #[derive(Clone, Debug, Default)]
 struct Histograms {
-    count: f64,
-    value: Histogram,
+    running: Option<Running>,
     /// Exponential and custom buckets met, so there is no result.
     incompatible: bool,
     reset: bool,
@@ -365,7 +365,8 @@ impl Accumulator {
             if histograms.reset && histograms.not_reset {
                 note(Note::ResetCollision(Operation::Aggregation));
             }
-            return Some(Point::Histogram(histograms.value.compact().into()));
+            let value = histograms.running?.finish();
+            return Some(Point::Histogram(value.compact().into()));
         }
         Some(Point::Float(match self.op {
             AggregateOp::Sum => self.sum.sum + self.sum.compensation,
@@ -384,24 +385,13 @@ impl Histograms {
         }
         self.reset |= histogram.reset_hint == ResetHint::Reset;
         self.not_reset |= histogram.reset_hint == ResetHint::NotReset;
-        self.count += 1.0;
-        if self.count == 1.0 {
-            self.value = histogram.clone();
+        let Some(running) = &mut self.running else {
+            self.running = Some(Running::of(histogram, average));
             return;
-        }
-        let next = if average {
-            let share = |h: &Histogram| h.clone().divided_by(self.count);
-            share(histogram).minus(&share(&self.value)).and_then(|(step, first)| {
-                let (mean, second) = self.value.plus(&step)?;
-                Ok((mean, first.bounds_reconciled || second.bounds_reconciled))
-            })
-        } else {
-            self.value.plus(histogram).map(|(sum, combined)| (sum, combined.bounds_reconciled))
         };
-        match next {
-            Ok((value, reconciled)) => {
-                self.value = value;
-                if reconciled {
+        match running.add(histogram) {
+            Ok(combined) => {
+                if combined.bounds_reconciled {
                     note(Note::BoundsReconciled(Operation::Aggregation));
                 }
             }

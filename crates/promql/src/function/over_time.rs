@@ -8,6 +8,7 @@ use super::range::Seen;
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
 use crate::eval::Point;
+use crate::histogram::running::Running;
 use crate::histogram::{Histogram, Incompatible, ResetHint};
 use crate::number::{self, Kahan, Mean, finite_sum, seconds};
 
@@ -76,26 +77,21 @@ fn histograms(seen: &Seen<'_>, reduce: fn(&[Arc<Histogram>]) -> Reduced) -> Opti
 }
 
 fn sum_histogram(all: &[Arc<Histogram>]) -> Reduced {
-    let mut all = all.iter();
-    let mut sum = all.next().map(|first| Histogram::clone(first)).unwrap_or_default();
-    let mut reconciled = false;
-    for histogram in all {
-        let (next, combined) = sum.plus(histogram)?;
-        sum = next;
-        reconciled |= combined.bounds_reconciled;
-    }
-    Ok((sum, reconciled))
+    running(all, false)
 }
 
 fn mean_histogram(all: &[Arc<Histogram>]) -> Reduced {
-    let (sum, reconciled) = sum_histogram(all)?;
-    let count = number::count(all.len());
-    if !sum.has_overflow() {
-        return Ok((sum.divided_by(count), reconciled));
+    running(all, true)
+}
+
+fn running(all: &[Arc<Histogram>], average: bool) -> Reduced {
+    let Some((first, rest)) = all.split_first() else { return Ok((Histogram::default(), false)) };
+    let mut running = Running::of(first, average);
+    let mut reconciled = false;
+    for histogram in rest {
+        reconciled |= running.add(histogram)?.bounds_reconciled;
     }
-    let shares: Vec<Arc<Histogram>> =
-        all.iter().map(|h| Arc::new(Histogram::clone(h).divided_by(count))).collect();
-    sum_histogram(&shares)
+    Ok((running.finish(), reconciled))
 }
 
 pub(crate) fn count(seen: &Seen<'_>) -> Result {

@@ -61,7 +61,7 @@ impl Histogram {
         self
     }
 
-    fn scale(&mut self, f: impl Fn(f64) -> f64) {
+    pub(super) fn scale(&mut self, f: impl Fn(f64) -> f64) {
         self.zero_count = f(self.zero_count);
         self.count = f(self.count);
         self.sum = f(self.sum);
@@ -130,7 +130,7 @@ pub(super) fn common_layout(left: Histogram, right: Histogram) -> (Histogram, Hi
 }
 
 /// The hint of a sum, and whether the two contradict each other.
-fn combined_hint(a: ResetHint, b: ResetHint) -> (ResetHint, bool) {
+pub(super) fn combined_hint(a: ResetHint, b: ResetHint) -> (ResetHint, bool) {
     match (a, b) {
         (a, b) if a == b => (a, false),
         (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => (ResetHint::Gauge, false),

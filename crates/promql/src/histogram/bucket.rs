@@ -185,6 +185,17 @@ impl Histogram {
         self
     }
 
+    /// In a layout that is no finer than its own.
+    pub(super) fn in_layout_of(self, other: &Self) -> Self {
+        if self.has_custom_bounds() {
+            let same = super::arithmetic::same_bounds(&self.custom_bounds, &other.custom_bounds);
+            return if same { self } else { self.with_bounds(&other.custom_bounds) };
+        }
+        let same = self.zero_threshold.total_cmp(&other.zero_threshold).is_eq();
+        let widened = if same { self } else { self.with_zero_threshold(other.zero_threshold) };
+        widened.at_schema(other.schema)
+    }
+
     /// With only those custom bounds, which it must have; counts move to the next one kept.
     pub(super) fn with_bounds(mut self, bounds: &[f64]) -> Self {
         let moved = self
