@@ -122,6 +122,8 @@ pub struct QueryConfig {
     pub series_max: usize,
     /// Queries that run at once; more wait.
     pub concurrency_max: usize,
+    /// How long one takes that is logged.
+    pub slow_after: Duration,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -230,6 +232,7 @@ struct WrittenQuery {
     samples_max: usize,
     series_max: usize,
     concurrency_max: usize,
+    slow_after: Span,
 }
 
 impl Default for WrittenQuery {
@@ -239,6 +242,7 @@ impl Default for WrittenQuery {
             samples_max: 50_000_000,
             series_max: 500_000,
             concurrency_max: 8,
+            slow_after: Span(Duration::from_secs(10)),
         }
     }
 }
@@ -375,6 +379,7 @@ impl Config {
                 samples_max: query.samples_max,
                 series_max: query.series_max,
                 concurrency_max: query.concurrency_max,
+                slow_after: query.slow_after.0,
             },
             log: log.options("stoa-collector"),
         })

@@ -71,6 +71,7 @@ impl Asker {
             samples_max: 100_000,
             series_max: 1000,
             concurrency_max: 4,
+            slow_after: Duration::from_secs(10),
         };
         let routes = prometheus::routes(Prometheus::new(store, &query, clock));
         Self(routes.into_router((), Access::open()))

@@ -60,6 +60,7 @@ POST /api/v1/query_range read: in; 401 in in in in
 GET /api/v1/rules read: in; 401 in in in in
 GET /api/v1/series read: in; 401 in in in in
 POST /api/v1/series read: in; 401 in in in in
+GET /api/v1/status/active_queries read: in; 401 in in in in
 GET /api/v1/status/buildinfo read: in; 401 in in in in
 GET /api/v1/status/config read: in; 401 in in in in
 GET /api/v1/status/flags read: in; 401 in in in in
@@ -102,6 +103,7 @@ fn table(members: &Arc<Members>) -> Routes {
         samples_max: 1000,
         series_max: 1000,
         concurrency_max: 2,
+        slow_after: Duration::from_secs(10),
     };
     let doubt = Arc::new(|| false);
     let remote_write = RemoteWrite::new(store.clone(), 10, Arc::clone(&clock), doubt);

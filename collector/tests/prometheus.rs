@@ -88,6 +88,7 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
         samples_max: 399,
         series_max: 1000,
         concurrency_max: 4,
+        slow_after: Duration::from_secs(10),
     };
     let prometheus = Prometheus::new(store.clone(), &query, clock);
     let own = Arc::new(|| {

@@ -70,6 +70,7 @@ impl Receiver {
             samples_max: 10_000,
             series_max: 1000,
             concurrency_max: 2,
+            slow_after: Duration::from_secs(10),
         };
         let doubt = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&doubt);

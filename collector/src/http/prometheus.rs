@@ -9,6 +9,7 @@
 //! selectors; a query's samples, series, points, time and concurrency by
 //! [`QueryConfig`].
 
+mod active;
 mod beyond;
 mod gate;
 mod json;
@@ -33,6 +34,7 @@ use crate::config::QueryConfig;
 use crate::remote::{Elsewhere, ElsewhereFigures};
 use crate::store::Store;
 
+pub use active::Asked;
 pub use gate::{Gate, GateFigures, Stop};
 pub use params::{
     DurationError, Params, TIME_MAX_MS, TIME_MIN_MS, TimeError, duration, rfc3339, time,
@@ -93,7 +95,7 @@ impl Prometheus {
         Self(Arc::new(Shared {
             store,
             engine,
-            gate: Gate::new(query.concurrency_max, query.timeout),
+            gate: Gate::new(query.concurrency_max, query.timeout).logging(query.slow_after),
             started_ms: clock(),
             clock: ClockHandle(clock),
             series_max: query.series_max,
@@ -137,6 +139,7 @@ pub fn routes(prometheus: Prometheus) -> Routes {
         .get("/api/v1/targets", Scope::Read, targets::targets)
         .get("/api/v1/status/buildinfo", Scope::Read, status::buildinfo)
         .get("/api/v1/status/runtimeinfo", Scope::Read, status::runtimeinfo)
-        .get("/api/v1/status/tsdb", Scope::Read, status::tsdb);
+        .get("/api/v1/status/tsdb", Scope::Read, status::tsdb)
+        .get("/api/v1/status/active_queries", Scope::Read, status::active_queries);
     table.with_state(prometheus.0)
 }

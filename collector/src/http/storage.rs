@@ -11,8 +11,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode};
 use stoa_daemon::error_chain;
-use stoa_model::Matcher;
-use stoa_promql::parse_selector;
 use stoa_tsdb::DbError;
 use tokio::sync::Semaphore;
 
@@ -20,9 +18,6 @@ use super::prometheus::{ApiError, ErrorKind, Params, Success, TIME_MAX_MS, TIME_
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::store::Store;
-
-/// Most `match[]` selectors in one request.
-const SELECTORS_MAX: usize = 100;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -92,15 +87,7 @@ async fn delete_series(
     State(admin): State<StorageAdmin>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let mut selectors: Vec<Vec<Matcher>> = Vec::new();
-    for text in params.all("match[]") {
-        if selectors.len() == SELECTORS_MAX {
-            let reason = format!("more than {SELECTORS_MAX} selectors");
-            return Err(ApiError::invalid("match[]", reason));
-        }
-        let matchers = parse_selector(text);
-        selectors.push(matchers.map_err(|error| ApiError::invalid("match[]", error))?);
-    }
+    let selectors = params.selectors().map_err(|reason| ApiError::invalid("match[]", reason))?;
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -59,6 +59,13 @@ impl Engine {
         Self { limits }
     }
 
+    /// The same with a lookback of its own, in milliseconds; none or a negative one changes nothing.
+    #[must_use]
+    pub fn with_lookback(self, lookback_ms: Option<i64>) -> Self {
+        let lookback_ms = lookback_ms.filter(|ms| *ms > 0).unwrap_or(self.limits.lookback_ms);
+        Self { limits: Limits { lookback_ms, ..self.limits } }
+    }
+
     /// The value of `query` at one time. `cancelled` is asked often; the query ends soon after it
     /// says yes.
     ///

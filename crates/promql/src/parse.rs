@@ -56,12 +56,17 @@ impl ParseError {
 
 /// A well typed expression.
 pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
+    let expr = parsed(query)?;
+    check::check(&expr).map_err(|error| error.located(query))?;
+    Ok(expr)
+}
+
+/// An expression whose types nobody has looked at.
+fn parsed(query: &str) -> Result<Expr, QueryError> {
     if query.len() > QUERY_BYTES_MAX {
         return Err(QueryError::Parse(format!("query is longer than {QUERY_BYTES_MAX} bytes")));
     }
-    let expr = grammar::parse_expression(query).map_err(|error| error.located(query))?;
-    check::check(&expr).map_err(|error| error.located(query))?;
-    Ok(expr)
+    grammar::parse_expression(query).map_err(|error| error.located(query))
 }
 
 /// The matchers of a series selector, as `match[]` parameters carry them.
@@ -70,9 +75,15 @@ pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
 /// [`QueryError::Parse`] when the text is no instant vector selector, or one that could match
 /// every series.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
-    let expr = parse(text)?;
+    let expr = parsed(text)?;
     match expr.kind {
-        ExprKind::Selector(selector) if selector.is_plain() => Ok(selector.matchers),
+        ExprKind::Selector(selector) if selector.is_plain() => {
+            if selector.matchers.iter().all(Matcher::matches_absent) {
+                let message = "match[] must contain at least one non-empty matcher";
+                return Err(QueryError::Parse(message.into()));
+            }
+            Ok(selector.matchers)
+        }
         _ => Err(QueryError::Parse("1:1: parse error: expected a series selector".into())),
     }
 }

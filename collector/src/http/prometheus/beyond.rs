@@ -15,12 +15,14 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use stoa_model::TimestampMs;
 use stoa_promql::{Engine, QueryError, Select, Series, Storage, StorageError};
 use tokio::time::Instant;
 
+use super::active::Asked;
 use super::params::{Params, TIME_MIN_MS};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Stop, Work, query, series};
@@ -49,10 +51,14 @@ pub(super) async fn labels(state: State<Arc<Shared>>, params: Params) -> Respons
 
 pub(super) async fn label_values(
     state: State<Arc<Shared>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Response {
-    answered(state, Question::LabelValues(name), params).await
+    match name {
+        Ok(Path(name)) => answered(state, Question::LabelValues(name), params).await,
+        Err(refused) => ApiError::bad_data(format!("invalid label name: {}", refused.body_text()))
+            .into_response(),
+    }
 }
 
 async fn answered(state: State<Arc<Shared>>, question: Question, params: Params) -> Response {
@@ -70,7 +76,8 @@ async fn answer(
     let timeout = params.timeout(shared.gate.timeout_max())?;
     let Some(elsewhere) = shared.elsewhere.clone() else {
         let work = here(shared, &question, &params)?;
-        return shared.gate.run(timeout, work).await.map(Success::into_response);
+        let asked = asked(shared, &question, &params);
+        return shared.gate.run(asked, timeout, work).await.map(Success::into_response);
     };
     let deadline = Instant::now() + timeout;
     if elsewhere.when() == When::OutsideLocal
@@ -91,7 +98,7 @@ async fn answer(
         "the remote engine {host} did not answer, this is only what is kept here: {failure}"
     );
     let work = here(shared, &question, &params)?;
-    let answer = shared.gate.run(timeout, work).await?;
+    let answer = shared.gate.run(asked(shared, &question, &params), timeout, work).await?;
     Ok(answer.warnings([warning]).into_response())
 }
 
@@ -121,10 +128,12 @@ async fn unless_beyond(
     timeout: Duration,
 ) -> Result<Option<Success>, ApiError> {
     let now_ms = asked.now_ms();
+    let of = self::asked(asked, question, params);
     let (shared, question, params) = (Arc::clone(asked), question.clone(), params.clone());
     let work = here(asked, &question, &params)?;
+    let engine = query::engine(asked, &params)?;
     let look = move |stop: &Stop| {
-        let reach = reach(&shared.engine, &question, &params, now_ms, stop);
+        let reach = reach(&engine, &question, &params, now_ms, stop);
         // Where a clock was ahead when it began, what comes now is here all the same.
         let whole_since = shared.store.view().whole_since().min(now_ms);
         let border = whole_since.saturating_sub(LOOKBACK_MS);
@@ -132,7 +141,23 @@ async fn unless_beyond(
         // One that was told to stop has nobody who waits for this.
         if is_beyond { Ok(None) } else { work(stop).map(Some) }
     };
-    asked.gate.run(timeout, look).await
+    asked.gate.run(of, timeout, look).await
+}
+
+/// A question, for people to recognize.
+fn asked(shared: &Shared, question: &Question, params: &Params) -> Asked {
+    let path = match question {
+        Question::Query => "/api/v1/query",
+        Question::QueryRange => "/api/v1/query_range",
+        Question::Series => "/api/v1/series",
+        Question::Labels => "/api/v1/labels",
+        Question::LabelValues(_) => "/api/v1/label/{name}/values",
+    };
+    let text = match question {
+        Question::Query | Question::QueryRange => params.get("query").unwrap_or("").to_owned(),
+        _ => params.all("match[]").collect::<Vec<_>>().join(" "),
+    };
+    Asked::new(path, text, shared.now_ms())
 }
 
 /// Why it is not known how far a question reaches.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::active::{Active, Asked, Table};
 use super::reply::{ApiError, ErrorKind};
 
 /// Most queries that wait for their turn: a dashboard of a few hundred panels, opened twice. More
@@ -23,7 +24,10 @@ pub struct Gate {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
     timeout_max: Duration,
+    /// Longer ones are logged.
+    slow: Duration,
     counters: Arc<Counters>,
+    active: Arc<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +113,21 @@ impl Gate {
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(running + WAITING_MAX)),
             timeout_max,
+            slow: Duration::MAX,
             counters: Arc::default(),
+            active: Arc::default(),
         }
+    }
+
+    /// The same that logs what takes so long or longer.
+    #[must_use]
+    pub fn logging(self, slow: Duration) -> Self {
+        Self { slow, ..self }
+    }
+
+    /// What is asked now, the oldest first.
+    pub(super) fn active(&self) -> Vec<Active> {
+        self.active.list()
     }
 
     /// The longest a query may take.
@@ -139,6 +156,7 @@ impl Gate {
     /// `unavailable` when too many wait; `internal` when the work panicked.
     pub async fn run<T: Send + 'static>(
         &self,
+        asked: Asked,
         timeout: Duration,
         work: impl FnOnce(&Stop) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
@@ -147,6 +165,7 @@ impl Gate {
             let message = format!("more than {WAITING_MAX} queries are waiting");
             return Err(ApiError::new(ErrorKind::Unavailable, message));
         };
+        let listed = Arc::new(self.active.enter(asked));
         let deadline = Instant::now() + timeout.min(self.timeout_max);
         let stop = Stop(Arc::new(AtomicBool::new(false)));
         let mut guard = StopOnDrop {
@@ -155,24 +174,34 @@ impl Gate {
             answered: false,
         };
         let turn = Arc::clone(&self.running).acquire_owned();
+        let has_run = AtomicBool::new(false);
+        let of_work = Arc::clone(&listed);
         let outcome = tokio::time::timeout_at(deadline, async {
             let turn = turn.await.map_err(|_closed| stopped())?;
             let running = Running::new(&self.counters);
+            has_run.store(true, Ordering::Relaxed);
+            of_work.runs();
             let span = tracing::debug_span!("evaluate");
             let task = tokio::task::spawn_blocking(move || {
                 let result = span.in_scope(|| work(&stop));
-                drop((running, turn, admitted));
+                drop((running, turn, admitted, of_work));
                 result
             });
             task.await.map_err(|_panicked| stopped())?
         })
         .await;
         guard.answered = true;
-        outcome.unwrap_or_else(|_elapsed| {
+        let outcome = outcome.unwrap_or_else(|_elapsed| {
             guard.stop.0.store(true, Ordering::Relaxed);
             self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
-            Err(ApiError::new(ErrorKind::Timeout, "query timed out in expression evaluation"))
-        })
+            let phase = if has_run.into_inner() { "expression evaluation" } else { "query queue" };
+            Err(ApiError::new(ErrorKind::Timeout, format!("query timed out in {phase}")))
+        });
+        listed.log_if_slow(
+            self.slow,
+            outcome.as_ref().err().map_or("answered", |e| e.kind().as_str()),
+        );
+        outcome
     }
 }
 
@@ -203,10 +232,10 @@ mod tests {
     async fn work_that_takes_too_long_is_stopped() {
         let gate = Gate::new(1, Duration::from_millis(20));
         let (tx, rx) = std::sync::mpsc::sync_channel(WAITING_MAX + 2);
-        let error = gate.run(LONG, endless(tx)).await.unwrap_err();
+        let error = gate.run(Asked::default(), LONG, endless(tx)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         rx.recv_timeout(LONG).unwrap();
-        assert_eq!(gate.run(LONG, |_| Ok(7)).await, Ok(7));
+        assert_eq!(gate.run(Asked::default(), LONG, |_| Ok(7)).await, Ok(7));
         let figures = gate.figures();
         assert_eq!((figures.started, figures.timed_out, figures.abandoned), (2, 1, 0));
     }
@@ -217,7 +246,7 @@ mod tests {
         let (tx, rx) = std::sync::mpsc::sync_channel(WAITING_MAX + 2);
         let asking = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.run(LONG, endless(tx)).await }
+            async move { gate.run(Asked::default(), LONG, endless(tx)).await }
         });
         while gate.figures().running == 0 {
             tokio::task::yield_now().await;
@@ -235,13 +264,13 @@ mod tests {
         let mut asked = Vec::new();
         for _ in 0..=WAITING_MAX {
             let (gate, work) = (Arc::clone(&gate), endless(tx.clone()));
-            asked.push(tokio::spawn(async move { gate.run(LONG, work).await }));
+            asked.push(tokio::spawn(async move { gate.run(Asked::default(), LONG, work).await }));
         }
         while gate.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(gate.figures().running, 1);
-        let error = gate.run(LONG, |_| Ok(())).await.unwrap_err();
+        let error = gate.run(Asked::default(), LONG, |_| Ok(())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         for waiting in asked {
             assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
@@ -252,8 +281,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_answer() {
         let gate = Gate::new(1, LONG);
-        let error = gate.run::<()>(LONG, |_| panic!("on purpose")).await.unwrap_err();
+        let error =
+            gate.run::<()>(Asked::default(), LONG, |_| panic!("on purpose")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
-        assert_eq!(gate.run(LONG, |_| Ok(1)).await, Ok(1));
+        assert_eq!(gate.run(Asked::default(), LONG, |_| Ok(1)).await, Ok(1));
     }
 }

@@ -6,12 +6,14 @@
 mod duration;
 mod time;
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use http::{Method, header};
-use stoa_model::TimestampMs;
+use stoa_model::{Matcher, TimestampMs};
+use stoa_promql::parse_selector;
 
 pub use duration::{DurationError, duration};
 pub use time::{TIME_MAX_MS, TIME_MIN_MS, TimeError, rfc3339, time};
@@ -23,6 +25,9 @@ const FORM_BYTES_MAX: usize = 1 << 20;
 
 /// The most parameters one request may carry; a browser never comes near.
 const PARAMS_MAX: usize = 10_000;
+
+/// Most `match[]` selectors in one request.
+const SELECTORS_MAX: usize = 100;
 
 /// A request's parameters in the order given: the form's before the query string's, as Go reads them.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +62,21 @@ impl Params {
         self.all(name).next().filter(|value| !value.is_empty())
     }
 
+    /// The series selectors of `match[]`.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is none, or that there are more than 100.
+    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, String> {
+        let mut selectors = Vec::new();
+        for text in self.all("match[]") {
+            if selectors.len() == SELECTORS_MAX {
+                return Err(format!("more than {SELECTORS_MAX} selectors"));
+            }
+            selectors.push(parse_selector(text).map_err(|error| error.to_string())?);
+        }
+        Ok(selectors)
+    }
+
     /// All of them, in their order.
     #[must_use]
     pub fn pairs(&self) -> &[(String, String)] {
@@ -75,7 +95,9 @@ impl Params {
     pub fn time_or(&self, name: &str, default: TimestampMs) -> Result<TimestampMs, ApiError> {
         match self.all(name).next() {
             None | Some("") => Ok(default),
-            Some(text) => time(text).map_err(|error| ApiError::invalid(name, error)),
+            Some(text) => time(text).map_err(|error| {
+                ApiError::invalid(name, format!("invalid time value for '{name}': {error}"))
+            }),
         }
     }
 
@@ -109,11 +131,15 @@ impl Params {
     /// The most results wanted; `None` when absent or 0.
     ///
     /// # Errors
-    /// [`ApiError`] `bad_data` when it is no number or negative.
+    /// [`ApiError`] `bad_data` when it is no number or negative, in Go's words.
     pub fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let number: i64 = text.parse().map_err(|_says_less| {
-            ApiError::invalid(name, format!("cannot parse {text:?} as a number"))
+        let number: i64 = text.parse().map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::invalid(name, format!("strconv.Atoi: parsing {text:?}: {why}"))
         })?;
         let limit = usize::try_from(number)
             .map_err(|_says_less| ApiError::invalid(name, "limit must be non-negative"))?;
@@ -126,7 +152,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let query = request.uri().query().unwrap_or("").as_bytes().to_vec();
-        let form = if request.method() == Method::POST && is_form(&request) {
+        // As Go's ParseForm does.
+        let has_form = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+        let form = if has_form && is_form(&request) {
             let limited = axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX);
             let mut request = request;
             limited.apply(&mut request);

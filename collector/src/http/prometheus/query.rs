@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
-use stoa_promql::{Answer, QueryError, Value};
+use stoa_promql::{Answer, Engine, QueryError, Value, selector_groups};
 
-use super::params::Params;
+use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, duration};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Work, json, value};
 
@@ -15,13 +15,14 @@ use super::{Shared, Work, json, value};
 /// Of its parameters.
 pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
     let limit = params.limit("limit")?;
+    let engine = engine(prometheus, params)?;
     let at = params.time_or("time", prometheus.now_ms())?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
         let view = asked.store.view();
-        let answer = asked.engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
+        let answer = engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
         Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
 }
@@ -32,18 +33,29 @@ pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, A
 /// Of its parameters.
 pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
     let limit = params.limit("limit")?;
+    let engine = engine(prometheus, params)?;
     let range = Range::of(params)?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Stats::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
         let view = asked.store.view();
-        let answer = asked
-            .engine
+        let answer = engine
             .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
             .map_err(refused)?;
         Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
+}
+
+/// The engine, with the lookback a request asks for.
+///
+/// # Errors
+/// [`ApiError`] `bad_data` when that is no duration.
+pub(super) fn engine(prometheus: &Shared, params: &Params) -> Result<Engine, ApiError> {
+    let lookback_ms = params.get("lookback_delta").map(duration).transpose().map_err(|error| {
+        ApiError::bad_data(format!("error parsing lookback delta duration: {error}"))
+    })?;
+    Ok(prometheus.engine.with_lookback(lookback_ms))
 }
 
 /// The range of a query, in milliseconds: in order, with a step forward. How many steps there may be
@@ -115,8 +127,18 @@ fn cut(value: &mut Value, limit: usize) -> bool {
 }
 
 /// `/api/v1/query_exemplars`: none are stored, which an empty list says.
-pub(super) async fn query_exemplars(_params: Params) -> Success {
-    Success::data(|out| out.extend_from_slice(b"[]"))
+///
+/// # Errors
+/// Of its parameters.
+pub(super) async fn query_exemplars(params: Params) -> Result<Success, ApiError> {
+    let start = params.time_or("start", TIME_MIN_MS)?;
+    let end = params.time_or("end", TIME_MAX_MS)?;
+    if end < start {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    let text = params.get("query").unwrap_or("");
+    selector_groups(text).map_err(|error| ApiError::bad_data(error.to_string()))?;
+    Ok(Success::data(|out| out.extend_from_slice(b"[]")))
 }
 
 /// Why a query has no value, in Prometheus's terms.

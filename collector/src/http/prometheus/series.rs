@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use stoa_model::{Matcher, MetricKind, TimestampMs};
-use stoa_promql::parse_selector;
 
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, label_name};
 use super::reply::{ApiError, Success};
 use super::{Shared, Work, json};
 use crate::store::Description;
-
-/// Most `match[]` selectors in one request.
-const SELECTORS_MAX: usize = 100;
 
 /// Most results printed, whatever limit is asked for; more would be some hundred megabytes.
 const RESULTS_MAX: usize = 1_000_000;
@@ -27,17 +23,9 @@ struct Scope {
 }
 
 impl Scope {
-    fn of(params: &Params) -> Result<Self, ApiError> {
-        let mut selectors = Vec::new();
-        for text in params.all("match[]") {
-            if selectors.len() == SELECTORS_MAX {
-                let reason = format!("more than {SELECTORS_MAX} selectors");
-                return Err(ApiError::invalid("match[]", reason));
-            }
-            let matchers =
-                parse_selector(text).map_err(|error| ApiError::invalid("match[]", error))?;
-            selectors.push(matchers);
-        }
+    /// Selectors are compiled on the thread of whoever calls this.
+    fn of(params: &Params, refused: impl FnOnce(String) -> ApiError) -> Result<Self, ApiError> {
+        let selectors = params.selectors().map_err(refused)?;
         let start = params.time_or("start", TIME_MIN_MS)?;
         let end = params.time_or("end", TIME_MAX_MS)?;
         if end < start {
@@ -69,12 +57,12 @@ impl Scope {
 /// # Errors
 /// Of its parameters.
 pub(super) fn series(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, ApiError> {
-    let scope = Scope::of(params)?;
-    if scope.selectors.is_empty() {
+    if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let asked = Arc::clone(prometheus);
+    let (asked, params) = (Arc::clone(prometheus), params.clone());
     Ok(Box::new(move |_stop| {
+        let scope = Scope::of(&params, |reason| ApiError::invalid("match[]", reason))?;
         let sets: Vec<&[Matcher]> = scope.selectors().collect();
         let view = asked.store.view();
         let found = view.series(&sets, scope.start, scope.end, scope.ask());
@@ -107,9 +95,9 @@ fn names(
     params: &Params,
     label: Option<String>,
 ) -> Result<Work, ApiError> {
-    let scope = Scope::of(params)?;
-    let asked = Arc::clone(prometheus);
+    let (asked, params) = (Arc::clone(prometheus), params.clone());
     Ok(Box::new(move |stop| {
+        let scope = Scope::of(&params, ApiError::bad_data)?;
         let view = asked.store.view();
         let mut found: BTreeSet<String> = BTreeSet::new();
         for matchers in scope.selectors() {
@@ -143,13 +131,22 @@ fn list<T>(found: &[T], most: usize, item: impl Fn(&mut Vec<u8>, &T)) -> Success
     .truncated(found.len() > most)
 }
 
+/// A number of what is printed; negative ones stand for all of it, as does none.
+fn count(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(text) = params.get(name) else { return Ok(None) };
+    let number: i64 = text
+        .parse()
+        .map_err(|_says_less| ApiError::bad_data(format!("{name} must be a number")))?;
+    Ok(usize::try_from(number).ok())
+}
+
 /// `/api/v1/metadata`: what exporters say about metrics.
 pub(super) async fn metadata(
     State(prometheus): State<Arc<Shared>>,
     params: Params,
 ) -> Result<Success, ApiError> {
-    let limit = params.limit("limit")?.unwrap_or(usize::MAX);
-    params.limit("limit_per_metric")?; // one description is kept per metric
+    let limit = count(&params, "limit")?.unwrap_or(usize::MAX);
+    count(&params, "limit_per_metric")?; // one description is kept per metric
     let known = prometheus.store.metadata();
     let found: BTreeMap<Arc<str>, Description> = match params.get("metric") {
         Some(name) => known.get(name).map(|d| (Arc::from(name), d)).into_iter().collect(),

@@ -41,7 +41,7 @@ async fn shown_flags(State(settings): State<Arc<Settings>>) -> Success {
 /// HTTP is served only when the log has been read: there is never any left.
 async fn walreplay() -> Success {
     Success::data(|out| {
-        out.extend_from_slice(br#"{"min":0,"max":0,"current":0,"state":"done"}"#);
+        out.extend_from_slice(br#"{"min":0,"max":0,"current":0}"#);
     })
 }
 
@@ -58,9 +58,9 @@ fn flags(config: &Config) -> Vec<u8> {
             Bytes(config.storage.retention_bytes_max.unwrap_or(0)).to_string(),
         ),
         ("storage.tsdb.retention.time", Span(config.storage.retention).to_string()),
-        ("web.enable-admin-api", "false".to_owned()),
+        ("web.enable-admin-api", "true".to_owned()),
         ("web.enable-lifecycle", "false".to_owned()),
-        ("web.enable-remote-write-receiver", "false".to_owned()),
+        ("web.enable-remote-write-receiver", "true".to_owned()),
         ("web.listen-address", config.http.listen.to_string()),
     ];
     let mut out = vec![b'{'];

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use stoa_daemon::Span;
 use stoa_model::{Labels, METRIC_NAME};
 
+use super::active::Asked;
 use super::params::{Params, rfc3339};
 use super::reply::{ApiError, Success};
 use super::{Shared, json};
@@ -31,20 +33,23 @@ pub(super) async fn buildinfo() -> Success {
     ])
 }
 
-/// `/api/v1/status/runtimeinfo`; what only Go has is there and says so.
+/// `/api/v1/status/runtimeinfo`; what only Go has is there, as nothing.
 pub(super) async fn runtimeinfo(State(prometheus): State<Arc<Shared>>) -> Success {
     let (started, now) = (rfc3339(prometheus.started_ms), rfc3339(prometheus.now_ms()));
-    let retention = format!("{}h", prometheus.store.retention().as_secs() / 3600);
+    let retention = Span(prometheus.store.retention()).to_string();
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let directory = std::env::current_dir().unwrap_or_default().display().to_string();
+    let damaged = prometheus.store.view().stats().log_damaged;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = i64::try_from(threads).unwrap_or(1);
     object(&[
         ("startTime", Field::Text(&started)),
-        ("CWD", Field::Text("")),
-        ("hostname", Field::Text("")),
+        ("CWD", Field::Text(&directory)),
+        ("hostname", Field::Text(hostname.trim())),
         ("serverTime", Field::Text(&now)),
         ("reloadConfigSuccess", Field::Flag(true)),
         ("lastConfigTime", Field::Text(&started)),
-        ("corruptionCount", Field::Count(0)),
+        ("corruptionCount", Field::Count(i64::try_from(damaged).unwrap_or(i64::MAX))),
         ("goroutineCount", Field::Count(0)),
         ("GOMAXPROCS", Field::Count(threads)),
         ("GOMEMLIMIT", Field::Count(0)),
@@ -68,7 +73,8 @@ pub(super) async fn tsdb(
         let oldest = newest.saturating_sub(HEAD_MS).max(stats.min_t.unwrap_or(i64::MIN));
         let series = view.series(&[&[]], oldest, newest, asked.series_max);
         let counts = Counts::of(&series);
-        Ok(Success::data(|out| {
+        let is_cut = series.len() >= asked.series_max;
+        let data = Success::data(|out| {
             out.extend_from_slice(b"{\"headStats\":{\"numSeries\":");
             json::integer(out, stats.series);
             for (key, count) in [
@@ -95,9 +101,36 @@ pub(super) async fn tsdb(
                 top(out, table, most);
             }
             out.push(b'}');
-        }))
+        });
+        Ok(data.truncated(is_cut))
     };
-    prometheus.gate.run(prometheus.gate.timeout_max(), work).await
+    let of = Asked::new("/api/v1/status/tsdb", String::new(), prometheus.now_ms());
+    prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
+}
+
+/// `/api/v1/status/active_queries`: what is asked now, the oldest first; the times in seconds.
+pub(super) async fn active_queries(State(prometheus): State<Arc<Shared>>) -> Success {
+    let active = prometheus.gate.active();
+    Success::data(|out| {
+        out.push(b'[');
+        for (i, query) in active.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"query\":");
+            json::string(out, &query.asked.text);
+            out.extend_from_slice(b",\"path\":");
+            json::string(out, query.asked.path);
+            out.extend_from_slice(b",\"startTime\":");
+            json::string(out, &rfc3339(query.asked.came_ms));
+            out.extend_from_slice(b",\"elapsed\":");
+            json::float(out, query.elapsed.as_secs_f64());
+            out.extend_from_slice(b",\"phase\":");
+            json::string(out, if query.is_running { "evaluation" } else { "queue" });
+            out.push(b'}');
+        }
+        out.push(b']');
+    })
 }
 
 /// How the labels of series are spread.
@@ -147,8 +180,16 @@ fn top(out: &mut Vec<u8>, counts: HashMap<String, usize>, most: usize) {
 }
 
 /// `/api/v1/rules`: no rules are evaluated yet.
-pub(super) async fn rules() -> Success {
-    Success::data(|out| out.extend_from_slice(br#"{"groups":[]}"#))
+///
+/// # Errors
+/// When a kind of rules is asked for that there is not.
+pub(super) async fn rules(params: Params) -> Result<Success, ApiError> {
+    if let Some(kind) = params.get("type")
+        && !matches!(&*kind.to_ascii_lowercase(), "alert" | "record")
+    {
+        return Err(ApiError::invalid("type", format!("not supported value {kind:?}")));
+    }
+    Ok(Success::data(|out| out.extend_from_slice(br#"{"groups":[]}"#)))
 }
 
 /// `/api/v1/alerts`: no rules, no alerts.

@@ -4,7 +4,7 @@
 //! it told (`scrape_duration_seconds`), and its URL has a scheme of its own so that nobody tries to
 //! open it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use stoa_daemon::Span;
 use stoa_model::{Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
 use stoa_promql::{Select, Series, Storage as _};
 
+use super::active::Asked;
 use super::params::{Params, rfc3339};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Stop, json};
@@ -34,13 +35,22 @@ pub(super) async fn targets(
     State(prometheus): State<Arc<Shared>>,
     params: Params,
 ) -> Result<Success, ApiError> {
-    let wanted = !matches!(params.get("state"), Some("dropped"));
+    let state = params.get("state").unwrap_or("any").to_ascii_lowercase();
+    let (wants_active, wants_dropped) =
+        (matches!(&*state, "any" | "active"), matches!(&*state, "any" | "dropped"));
     let pool = params.get("scrapePool").map(str::to_owned);
     let now = prometheus.now_ms();
     let asked = Arc::clone(&prometheus);
     let work = move |_: &Stop| {
-        let mut list = if wanted { active(&asked, now)? } else { Vec::new() };
+        let mut list = active(&asked, now)?;
+        let is_cut = list.len() > TARGETS_MAX;
+        list.truncate(TARGETS_MAX);
         list.retain(|target| pool.as_deref().is_none_or(|pool| target.pool() == pool));
+        let pools: BTreeSet<String> =
+            list.iter().filter(|_| wants_dropped).map(|target| target.pool().to_owned()).collect();
+        if !wants_active {
+            list.clear();
+        }
         Ok(Success::data(|out| {
             out.extend_from_slice(b"{\"activeTargets\":[");
             for (i, target) in list.iter().enumerate() {
@@ -49,10 +59,20 @@ pub(super) async fn targets(
                 }
                 target.write(out);
             }
-            out.extend_from_slice(b"],\"droppedTargets\":[],\"droppedTargetCounts\":{}}");
-        }))
+            out.extend_from_slice(b"],\"droppedTargets\":[],\"droppedTargetCounts\":{");
+            for (i, pool) in pools.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                json::string(out, pool);
+                out.extend_from_slice(b":0");
+            }
+            out.extend_from_slice(b"}}");
+        })
+        .truncated(is_cut))
     };
-    prometheus.gate.run(prometheus.gate.timeout_max(), work).await
+    let of = Asked::new("/api/v1/targets", String::new(), now);
+    prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
 }
 
 struct Target {
@@ -72,7 +92,7 @@ fn recent(prometheus: &Shared, metric: &str, now: TimestampMs) -> Result<Vec<Ser
             matchers: &[Matcher::equal(METRIC_NAME, metric)],
             start_ms: now.saturating_sub(TARGET_MS),
             end_ms: now,
-            series_max: TARGETS_MAX,
+            series_max: prometheus.series_max,
             samples_max: prometheus.samples_max,
         })
         .map_err(|error| ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(&error)))
