@@ -34,13 +34,15 @@
 mod histogram;
 mod v1;
 mod v2;
-mod wire;
 mod write;
 
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
 
+pub use crate::wire::Malformed;
 pub use write::Writer;
+
+use crate::wire::Fields;
 
 /// Most samples of one message; Prometheus sends 2000 at a time, vmagent 10,000.
 pub const SAMPLES_MAX: usize = 1 << 19;
@@ -137,31 +139,6 @@ pub enum ReadError {
     TooManySymbols,
 }
 
-/// Why bytes are no protobuf message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// A field ends beyond its message.
-    #[error("it ends within a field")]
-    Truncated,
-    /// A number of more than 64 bits.
-    #[error("a number is too long")]
-    Number,
-    /// A field number or type that there is not.
-    #[error("field {field} of wire type {wire_type} cannot be")]
-    Field {
-        /// Its number.
-        field: u64,
-        /// Its wire type.
-        wire_type: u8,
-    },
-    /// A known field of another type than it must have.
-    #[error("field {field} has the wrong wire type")]
-    Type {
-        /// Its number.
-        field: u64,
-    },
-}
-
 /// Reads a message and hands what is in it to `visitor`.
 ///
 /// # Errors
@@ -211,4 +188,19 @@ fn kind(number: u64) -> MetricKind {
         5 => MetricKind::Summary,
         _ => MetricKind::Untyped,
     }
+}
+
+/// A `Sample`, which both versions write alike: value 1, timestamp 2.
+#[inline]
+fn sample(message: &[u8]) -> Result<(TimestampMs, f64), Malformed> {
+    let mut fields = Fields(message);
+    let (mut t, mut v) = (0_u64, 0.0);
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => v = value.double(field)?,
+            2 => t = value.number(field)?,
+            _ => {}
+        }
+    }
+    Ok((t.cast_signed(), v))
 }

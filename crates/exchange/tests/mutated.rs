@@ -1,5 +1,5 @@
-//! What others send, changed at random: exposition text, remote write, blocks of Prometheus. Read or
-//! refused, never a panic; what is handed over is bounded by what came in. `STOA_MESSAGES` says how
+//! What others send, changed at random: exposition text, remote write, OTLP, blocks of Prometheus. Read
+//! or refused, never a panic; what is handed over is bounded by what came in. `STOA_MESSAGES` says how
 //! many; a failure names its seed, and `STOA_SEED` repeats one.
 
 #![expect(
@@ -14,7 +14,10 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
 use stoa_exchange::exposition::{Format, Line, Reader};
+use stoa_exchange::otlp::{self, Form, Measure};
 use stoa_exchange::prometheus_block::{BlockFiles, BlockReader};
 use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, read};
 use stoa_model::MetricKind;
@@ -129,6 +132,95 @@ fn message(version: Version) -> Vec<u8> {
     writer.finish()
 }
 
+/// A message with one point of each kind.
+const OTLP: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[
+{"key":"service.name","value":{"stringValue":"shop"}},
+{"key":"args","value":{"arrayValue":{"values":[{"intValue":"1"},{"kvlistValue":{"values":[
+{"key":"k","value":{"bytesValue":"AQI="}}]}}]}}}]},"scopeMetrics":[{"scope":{"name":"lib","version":"1"},
+"schemaUrl":"s","metrics":[
+{"name":"g","unit":"By","gauge":{"dataPoints":[{"timeUnixNano":"1700000000000000000","asDouble":0.5}]}},
+{"name":"s","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[
+{"timeUnixNano":"1700000000000000000","asInt":"-7","attributes":[{"key":"a","value":{"boolValue":true}}]}]}},
+{"name":"h","histogram":{"aggregationTemporality":1,"dataPoints":[{"count":"6","sum":2.5,
+"bucketCounts":["1","2","3"],"explicitBounds":[0.5,1]}]}},
+{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":"10","scale":9,
+"zeroCount":"1","zeroThreshold":0.1,"positive":{"offset":-2,"bucketCounts":["1","0","0","0","0","3"]},
+"negative":{"offset":4,"bucketCounts":["5"]}}]}},
+{"name":"q","summary":{"dataPoints":[{"count":"2","sum":3,"quantileValues":[{"quantile":0.5,"value":1}]}]}}
+]}]}]}"#;
+
+/// Puts other values in a few places, so that it stays JSON more often than not.
+fn change_values(seed: u64, text: &mut String) {
+    const VALUES: [&str; 12] = [
+        "null",
+        "{}",
+        "[]",
+        "[{}]",
+        "true",
+        "\"\"",
+        "\"x\"",
+        "-1",
+        "1e300",
+        "1.5",
+        "4294967296",
+        "\"18446744073709551615\"",
+    ];
+    for n in 20..=20 + dice(seed, 20) % 2 {
+        let places: Vec<usize> =
+            text.match_indices([':', '[', ',']).map(|(at, _)| at + 1).collect();
+        let at = places[usize::try_from(dice(seed, n) % places.len() as u64).unwrap()];
+        let rest = text.get(at..).unwrap();
+        let len = rest.find([',', ']', '}', '\n']).unwrap_or(0);
+        let value = VALUES[usize::try_from(dice(seed, 100 + n)).unwrap() % VALUES.len()];
+        text.replace_range(at..at + len, value);
+    }
+}
+
+/// What OTLP hands over, and what is kept of it.
+#[derive(Default)]
+struct Pieces(usize);
+
+impl Pieces {
+    fn attributes(&mut self, attributes: otlp::Attributes<'_>) {
+        self.0 += attributes.map_or(0, <[_]>::len);
+    }
+}
+
+impl otlp::Visitor for Pieces {
+    fn resource(&mut self, resource: &otlp::Resource<'_>) {
+        self.attributes(resource.attributes);
+    }
+
+    fn scope(&mut self, scope: &otlp::Scope<'_>) {
+        self.attributes(scope.attributes);
+    }
+
+    fn metric(&mut self, _metric: &otlp::Metric<'_>) {
+        self.0 += 1;
+    }
+
+    fn point(&mut self, point: &otlp::Point<'_>) {
+        self.0 += 1;
+        self.attributes(point.attributes);
+        let histogram = match point.measure {
+            Measure::Histogram(histogram) => histogram.custom(),
+            Measure::Exponential(histogram) => match histogram.native() {
+                Ok(histogram) => histogram,
+                Err(_) => return,
+            },
+            Measure::Summary(summary) => {
+                self.0 += summary.quantiles.len();
+                return;
+            }
+            Measure::Absent | Measure::Integer(_) | Measure::Double(_) => return,
+        };
+        let _is_valid = histogram.validate();
+        if let Counts::Integer(counts) = histogram.counts {
+            self.0 += counts.positive.len() + counts.negative.len();
+        }
+    }
+}
+
 /// The files of a block that Prometheus wrote.
 fn block() -> Option<(Vec<u8>, Vec<u8>, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native_histograms");
@@ -165,13 +257,15 @@ fn any_message_is_read_or_refused_in_time_and_within_its_size() {
     let only = std::env::var("STOA_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let count = std::env::var("STOA_MESSAGES").map_or(3000, |n| n.parse().unwrap());
     let (one, two, files) = (message(Version::One), message(Version::Two), block());
-    let mut understood = [0u64; 4];
+    let request: ExportMetricsServiceRequest = serde_json::from_str(OTLP).unwrap();
+    let pushed = [request.encode_to_vec(), OTLP.as_bytes().to_vec()];
+    let mut understood = [0u64; 6];
     let mut longest = Duration::ZERO;
     let from = only.unwrap_or(0);
     for seed in from..only.map_or(count, |seed| seed + 1) {
         let _told = Told(seed);
         let (began, before) = (Instant::now(), peak_kib());
-        let kind = usize::try_from(dice(seed, 1) % 4).unwrap();
+        let kind = usize::try_from(dice(seed, 1) % 6).unwrap();
         match kind {
             0 => {
                 let mut text = TEXT.as_bytes().to_vec();
@@ -193,6 +287,21 @@ fn any_message_is_read_or_refused_in_time_and_within_its_size() {
                 let mut seen = Count::default();
                 let whole = read(version, &bytes, &mut seen).is_ok();
                 assert!(seen.samples + seen.labels <= bytes.len(), "{}", seen.samples);
+                understood[kind] += u64::from(whole);
+            }
+            3 | 4 => {
+                let form = [Form::Protobuf, Form::Json][kind - 3];
+                let mut bytes = pushed[kind - 3].clone();
+                if kind == 4 && seed & 8 != 0 {
+                    let mut text = OTLP.to_owned();
+                    change_values(seed, &mut text);
+                    bytes = text.into_bytes();
+                } else {
+                    change(seed, &mut bytes);
+                }
+                let mut pieces = Pieces::default();
+                let whole = otlp::read(form, &bytes, &mut pieces).is_ok();
+                assert!(pieces.0 <= bytes.len(), "{}", pieces.0);
                 understood[kind] += u64::from(whole);
             }
             _ => {
@@ -222,6 +331,8 @@ fn any_message_is_read_or_refused_in_time_and_within_its_size() {
         longest = longest.max(began.elapsed());
         assert!(longest < LONGEST, "{longest:?}");
     }
-    assert!(only.is_some() || understood[..3].iter().all(|n| *n > count / 100), "{understood:?}");
-    println!("messages: understood of text, write 1, write 2, blocks {understood:?} of {count}");
+    assert!(only.is_some() || understood[..5].iter().all(|n| *n > count / 200), "{understood:?}");
+    println!(
+        "messages: understood {understood:?} of {count}: text, write 1 and 2, OTLP, its JSON, blocks"
+    );
 }

@@ -3,8 +3,8 @@
 use stoa_model::TimestampMs;
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
 
-use super::wire::{Fields, Value};
-use super::{Budget, Malformed, ReadError};
+use super::{Budget, ReadError};
+use crate::wire::{Fields, Value, unzigzag};
 
 /// A histogram as it is read.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(super) fn histogram(
             1 => parts.count = value.number(field)?,
             2 => parts.float_count = Some(value.double(field)?),
             3 => parts.sum = value.double(field)?,
-            4 => parts.schema = narrow(value.number(field)?),
+            4 => parts.schema = value.small(field)?,
             5 => parts.zero_threshold = value.double(field)?,
             6 => parts.zero_count = value.number(field)?,
             7 => parts.float_zero_count = value.double(field)?,
@@ -110,7 +110,7 @@ fn span(message: &[u8], budget: &mut Budget) -> Result<Span, ReadError> {
     let mut span = Span::default();
     while let Some((field, value)) = fields.next()? {
         match field {
-            1 => span.offset = narrow(value.number(field)?),
+            1 => span.offset = value.small(field)?,
             2 => span.length = u32::try_from(value.number(field)?).unwrap_or(u32::MAX),
             _ => {}
         }
@@ -125,15 +125,9 @@ fn numbers(
     budget: &mut Budget,
     out: &mut Vec<i64>,
 ) -> Result<(), ReadError> {
-    let Value::Bytes(packed) = value else {
+    for number in value.numbers(field)? {
         budget.take_number()?;
-        out.push(zigzag(value.number(field)?));
-        return Ok(());
-    };
-    let mut packed = Fields(packed);
-    while !packed.0.is_empty() {
-        budget.take_number()?;
-        out.push(zigzag(packed.number()?));
+        out.push(unzigzag(number?));
     }
     Ok(())
 }
@@ -145,29 +139,11 @@ fn doubles(
     budget: &mut Budget,
     out: &mut Vec<f64>,
 ) -> Result<(), ReadError> {
-    let Value::Bytes(packed) = value else {
+    for bits in value.fixeds(field)? {
         budget.take_number()?;
-        out.push(value.double(field)?);
-        return Ok(());
-    };
-    let (eights, rest) = packed.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(Malformed::Truncated.into());
-    }
-    for eight in eights {
-        budget.take_number()?;
-        out.push(f64::from_le_bytes(*eight));
+        out.push(f64::from_bits(bits));
     }
     Ok(())
-}
-
-fn zigzag(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
-}
-
-/// A `sint32`; one beyond it is as wrong as the bound.
-fn narrow(number: u64) -> i32 {
-    i32::try_from(zigzag(number)).unwrap_or(i32::MAX)
 }
 
 fn hint(number: u64) -> ResetHint {

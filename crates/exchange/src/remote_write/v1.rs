@@ -4,10 +4,10 @@ use stoa_model::TimestampMs;
 use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
-use super::wire::{Fields, sample};
 use super::{
-    Budget, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor, kind,
+    Budget, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor, kind, sample,
 };
+use crate::wire::Fields;
 
 pub(super) fn read(message: &[u8], visitor: &mut dyn Visitor) -> Result<(), ReadError> {
     let mut fields = Fields(message);

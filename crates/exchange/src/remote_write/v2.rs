@@ -4,11 +4,11 @@ use stoa_model::METRIC_NAME;
 use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
-use super::wire::{Fields, Value, sample};
 use super::{
     Budget, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError, SYMBOLS_MAX, Series,
-    Visitor, kind,
+    Visitor, kind, sample,
 };
+use crate::wire::{Fields, Value};
 
 const SYMBOLS: u64 = 4;
 const SERIES: u64 = 5;

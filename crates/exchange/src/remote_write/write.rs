@@ -6,6 +6,7 @@ use stoa_model::histogram::{Counts, Histogram, ResetHint, Span};
 use stoa_model::{MetricKind, TimestampMs};
 
 use super::Version;
+use crate::wire::{put_bytes, put_double, put_number, put_varint, zigzag};
 
 /// A message under construction. The caller bounds what goes into one.
 #[derive(Debug)]
@@ -206,15 +207,6 @@ fn histogram_message(t: TimestampMs, histogram: &Histogram) -> Vec<u8> {
     out
 }
 
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)).cast_unsigned()
-}
-
-fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
-    put_varint(out, field << 3 | 1);
-    out.extend_from_slice(&v.to_le_bytes());
-}
-
 fn number(kind: MetricKind) -> u64 {
     match kind {
         MetricKind::Untyped => 0,
@@ -223,23 +215,4 @@ fn number(kind: MetricKind) -> u64 {
         MetricKind::Histogram => 3,
         MetricKind::Summary => 5,
     }
-}
-
-fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
-    put_varint(out, field << 3);
-    put_varint(out, number);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while let Some(low) = u8::try_from(number & 0x7f).ok().filter(|_| number >= 0x80) {
-        out.push(low | 0x80);
-        number >>= 7;
-    }
-    out.push(u8::try_from(number).unwrap_or(0));
 }

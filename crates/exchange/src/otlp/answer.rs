@@ -1,0 +1,69 @@
+//! What a sender is told: `ExportMetricsServiceResponse` and `google.rpc.Status`.
+
+use serde::Serialize;
+
+use super::Form;
+use crate::wire::{put_bytes, put_number};
+
+/// The answer to a message that was taken: how many of its points were refused, and why. Nothing
+/// refused and nothing to say is the empty response, which is full success.
+#[must_use]
+pub fn response(form: Form, rejected_points: u64, why: &str) -> Vec<u8> {
+    let partial = (rejected_points > 0 || !why.is_empty()).then_some(Partial {
+        // An int64, so text in JSON.
+        rejected_data_points: rejected_points.to_string(),
+        error_message: why,
+    });
+    match form {
+        Form::Protobuf => {
+            let mut out = Vec::new();
+            if partial.is_some() {
+                let mut message = Vec::new();
+                put_number(&mut message, 1, rejected_points);
+                put_bytes(&mut message, 2, why.as_bytes());
+                put_bytes(&mut out, 1, &message);
+            }
+            out
+        }
+        Form::Json => json(&Response { partial_success: partial }),
+    }
+}
+
+/// The answer to a message that was not taken: a code of gRPC and why.
+#[must_use]
+pub fn status(form: Form, code: u8, why: &str) -> Vec<u8> {
+    match form {
+        Form::Protobuf => {
+            let mut out = Vec::new();
+            put_number(&mut out, 1, code.into());
+            put_bytes(&mut out, 2, why.as_bytes());
+            out
+        }
+        Form::Json => json(&Status { code, message: why }),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_success: Option<Partial<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Partial<'a> {
+    rejected_data_points: String,
+    error_message: &'a str,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u8,
+    message: &'a str,
+}
+
+/// Numbers and text always can be written.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
