@@ -27,6 +27,7 @@ pub(crate) enum Note<'a> {
     IncompatibleBucketLayout { op: &'a str },
     ResetCollision(Operation),
     PossibleNonCounter { metric: &'a str },
+    PossibleNonCounterType { metric: &'a str, kind: &'a str },
     IncompatibleTypes { left: &'a str, op: &'a str, right: &'a str },
     HistogramIgnored { aggregation: &'a str },
     HistogramIgnoredInRange { metric: &'a str },
@@ -234,6 +235,14 @@ impl Note<'_> {
                 true,
                 format!(
                     "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
+                    quote(metric)
+                ),
+            ),
+            Self::PossibleNonCounterType { metric, kind } => (
+                true,
+                format!(
+                    "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {}: {}",
+                    quote(kind),
                     quote(metric)
                 ),
             ),

@@ -38,7 +38,7 @@ pub(crate) use aggregate::quantile;
 pub(crate) use column::{Cell, Column, Point};
 pub(crate) use invariant::is_timed;
 pub(crate) use matching::labels_text;
-pub(crate) use row::{Row, finish, merge, metadata_label};
+pub(crate) use row::{Row, TYPE_LABEL, finish, merge, metadata_label};
 pub(crate) use steps::Steps;
 pub(crate) use window::{RangeVector, Window};
 

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use stoa_model::{Labels, METRIC_NAME};
+use stoa_model::Labels;
 
 use super::column::{Bits, Cell, Point};
-use super::{Column, Evaluated, Evaluator, Row, Steps};
+use super::{Column, Evaluated, Evaluator, Row, Steps, metadata_label};
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
 use crate::histogram::running::Running;
@@ -39,7 +39,7 @@ pub(super) fn groups(rows: &[Row], grouping: &[String], without: bool) -> Vec<Gr
 pub(super) fn group_labels(labels: &Labels, grouping: &[String], without: bool) -> Labels {
     labels.retain(|label| {
         let listed = grouping.iter().any(|name| name.as_str() == label.name.as_ref());
-        if without { !listed && label.name.as_ref() != METRIC_NAME } else { listed }
+        if without { !listed && !metadata_label(&label.name) } else { listed }
     })
 }
 

@@ -2,11 +2,14 @@
 
 use std::cmp::Ordering;
 
-use stoa_model::{Labels, METRIC_NAME, MatchOp, Matcher};
+use stoa_model::{Labels, MatchOp, Matcher};
 
 use super::column::Bits;
 use super::window::Shared;
-use super::{Cell, Column, Evaluated, Evaluator, Point, RangeVector, Row, Steps, Wanted, merge};
+use super::{
+    Cell, Column, Evaluated, Evaluator, Point, RangeVector, Row, Steps, TYPE_LABEL, Wanted, merge,
+    metadata_label,
+};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::function::date::{self, Date};
@@ -442,8 +445,11 @@ impl Evaluator<'_> {
                     Ok::<(), QueryError>(())
                 })?;
             }
-            if floats && matches!(name, "rate" | "increase") && !may_be_counter(metric) {
-                note(Note::PossibleNonCounter { metric });
+            if floats
+                && matches!(name, "rate" | "increase")
+                && let Some(doubt) = doubt_of_counter(&series.labels)
+            {
+                note(doubt);
             }
             if !column.is_empty() {
                 let drop_name = series.drop_name || !keeps_name;
@@ -487,10 +493,17 @@ fn first_float(row: &Row) -> f64 {
     }
 }
 
-/// Whether a metric without further information is named like a counter.
-pub(super) fn may_be_counter(metric: &str) -> bool {
-    metric.is_empty()
-        || ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix))
+/// What speaks against a series of floats being a counter: its type where that is known, else its
+/// name.
+pub(super) fn doubt_of_counter(labels: &Labels) -> Option<Note<'_>> {
+    let metric = labels.metric_name().filter(|metric| !metric.is_empty())?;
+    if let Some(kind) = labels.get(TYPE_LABEL).filter(|kind| !kind.is_empty()) {
+        let is_counter = matches!(kind, "counter" | "histogram");
+        return (!is_counter).then_some(Note::PossibleNonCounterType { metric, kind });
+    }
+    let is_named_so =
+        ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
+    (!is_named_so).then_some(Note::PossibleNonCounter { metric })
 }
 
 /// `anchored` and `smoothed` make sense for few functions.
@@ -526,7 +539,7 @@ fn absent(call: &Call, seen: &Bits, steps: &Steps) -> Vec<Row> {
     };
     let mut labels = Labels::empty();
     let mut fixed: Vec<&str> = Vec::new();
-    for matcher in matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME) {
+    for matcher in matchers.iter().filter(|matcher| !metadata_label(matcher.name())) {
         let name = matcher.name();
         if matcher.op() == MatchOp::Equal && !fixed.contains(&name) {
             labels = labels.with(name, matcher.value());

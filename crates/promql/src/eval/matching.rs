@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use stoa_model::{Labels, METRIC_NAME};
+use stoa_model::Labels;
 
 use super::{Row, metadata_label};
 use crate::parse::ast::{BinaryOp, Cardinality, Matching};
@@ -11,7 +11,7 @@ use crate::parse::ast::{BinaryOp, Cardinality, Matching};
 pub(super) fn signature(labels: &Labels, matching: &Matching) -> Labels {
     labels.retain(|label| {
         let listed = matching.labels.iter().any(|name| name.as_str() == label.name.as_ref());
-        if matching.on { listed } else { !listed && label.name.as_ref() != METRIC_NAME }
+        if matching.on { listed } else { !listed && !metadata_label(&label.name) }
     })
 }
 

@@ -9,7 +9,7 @@
 
 use stoa_model::{METRIC_NAME, MatchOp, Matcher, Rollup, RollupFold, TimestampMs, stale_nan};
 
-use super::call::may_be_counter;
+use super::call::doubt_of_counter;
 use super::selector::hints;
 use super::{Column, Evaluator, Row, Steps};
 use crate::annotation::Note;
@@ -182,9 +182,10 @@ impl Evaluator<'_> {
             if column.is_empty() {
                 continue;
             }
-            let metric = series.labels.metric_name().unwrap_or("");
-            if matches!(known, Known::Rate | Known::Increase) && !may_be_counter(metric) {
-                self.note(&Note::PossibleNonCounter { metric }, arg.span);
+            if matches!(known, Known::Rate | Known::Increase)
+                && let Some(doubt) = doubt_of_counter(&series.labels)
+            {
+                self.note(&doubt, arg.span);
             }
             rows.push(Row { labels: series.labels.clone(), drop_name: !keeps_name, column });
         }

@@ -31,9 +31,12 @@ impl Row {
     }
 }
 
-/// Whether a label describes the metric itself, and so goes with its name.
+/// The label that says what kind of metric it is, where types and units are labels.
+pub(crate) const TYPE_LABEL: &str = "__type__";
+
+/// Whether a label describes the metric itself: it goes with its name, and is ignored where that is.
 pub(crate) fn metadata_label(name: &str) -> bool {
-    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+    matches!(name, METRIC_NAME | TYPE_LABEL | "__unit__")
 }
 
 /// Drops the names that no longer fit.

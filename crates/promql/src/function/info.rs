@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use stoa_model::{Labels, METRIC_NAME, MatchOp, Matcher, TimestampMs};
 
 use crate::error::QueryError;
-use crate::eval::{Cell, Column, Evaluator, Point, Row, Steps};
+use crate::eval::{Cell, Column, Evaluator, Point, Row, Steps, metadata_label};
 use crate::number::to_i64;
 use crate::parse::ast::{Selector, Shift};
 
@@ -166,7 +166,7 @@ fn with_info(base: &Labels, infos: &[&Row], data: &[&Matcher]) -> Result<Labels,
         for label in &info.labels {
             let name = label.name.as_ref();
             let asked = data.is_empty() || data.iter().any(|matcher| matcher.name() == name);
-            if name == METRIC_NAME || !asked {
+            if metadata_label(name) || !asked {
                 continue;
             }
             if added.get(name).is_some_and(|value| *value != label.value.as_ref()) {
