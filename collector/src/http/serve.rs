@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -55,6 +55,9 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 
+/// What a client says first that speaks HTTP/2 without having been asked (RFC 9113, 3.4), as gRPC's do.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// How long an idle connection may take to say that it ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -65,7 +68,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, then drains for up to [`GRACE`]. With `tls`, TLS only; without, plain
-/// HTTP/1.1.
+/// HTTP/1.1, and HTTP/2 with those who begin with it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -142,7 +145,7 @@ impl Door {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, from = %self.from, "set TCP_NODELAY");
         }
-        let Some(tls) = tls else { return self.http1(stream).await };
+        let Some(tls) = tls else { return self.plain(stream).await };
         let acceptor = TlsAcceptor::from(tls.config());
         match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
@@ -158,6 +161,30 @@ impl Door {
                 tracing::debug!(from = %self.from, "HTTP TLS handshake took too long");
             }
         }
+    }
+
+    /// Without TLS: the other side's first bytes say what it speaks.
+    async fn plain(self, mut stream: TcpStream) {
+        let greeted = tokio::select! {
+            () = self.shutdown.cancelled() => return,
+            greeted = tokio::time::timeout(self.places.limits().headers, greeting(&mut stream)) => greeted,
+        };
+        let heard = match greeted {
+            Ok(Ok(heard)) => heard,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, from = %self.from, "HTTP connection");
+                return;
+            }
+            Err(_elapsed) => {
+                self.places.slow.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(from = %self.from, "no HTTP request came in time");
+                return;
+            }
+        };
+        let is_http2 = heard == PREFACE;
+        let (reader, writer) = stream.into_split();
+        let stream = tokio::io::join(std::io::Cursor::new(heard).chain(reader), writer);
+        if is_http2 { self.http2(stream).await } else { self.http1(stream).await }
     }
 
     async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
@@ -217,6 +244,20 @@ impl Door {
             tracing::debug!(%error, from = %self.from, "HTTP connection");
         }
     }
+}
+
+/// What the other side says first: HTTP/2's preface, or what shows that it is none.
+async fn greeting(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut heard = [0; PREFACE.len()];
+    let mut length = 0;
+    while let Some(room) = heard.get_mut(length..).filter(|room| !room.is_empty()) {
+        let more = stream.read(room).await?;
+        length += more;
+        if more == 0 || !PREFACE.starts_with(heard.get(..length).unwrap_or_default()) {
+            break;
+        }
+    }
+    Ok(heard.get(..length).unwrap_or_default().to_vec())
 }
 
 /// Hands a request to the router; the future owns what it needs, as HTTP/2 runs it beside others.

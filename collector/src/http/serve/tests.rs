@@ -143,6 +143,61 @@ async fn request_bytes(stream: &mut TcpStream) -> Vec<u8> {
     answer
 }
 
+/// What a client gets that speaks HTTP/2 from the start.
+async fn request_http2(to: SocketAddr, path: &str) -> (StatusCode, String) {
+    let stream = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    let uri = format!("http://localhost{path}");
+    let request = http::Request::get(uri).body(Body::empty()).unwrap();
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = axum::body::to_bytes(Body::new(body), 1000).await.unwrap();
+    drop(sender);
+    running.await.unwrap().unwrap();
+    (parts.status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn without_tls_both_versions_are_spoken() {
+    let limits = Limits { headers: Duration::from_millis(300), ..Limits::default() };
+    let places = Places::new(limits);
+    let server = start_within(router(), None, Arc::clone(&places)).await;
+    let answer = request_http2(server.address, "/from").await;
+    assert_eq!(answer, (StatusCode::OK, "127.0.0.1".to_owned()));
+    // In pieces, and what only begins like it.
+    for (pieces, expected) in [
+        (&["P", "RI * HTTP/2.0\r\n\r\nSM\r\n", "\r\n"][..], "\0\0"),
+        (
+            &["P", "OST /from HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"],
+            "HTTP/1.1 405",
+        ),
+        (&["GET /from HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"], "HTTP/1.1 200"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut begin = vec![0; expected.len()];
+        stream.read_exact(&mut begin).await.unwrap();
+        assert_eq!(String::from_utf8(begin).unwrap(), expected);
+    }
+    let slow = places.figures().slow;
+    // Neither a preface nor a first request may take its time.
+    for begin in ["PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "G", ""] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good an end as a close.
+        drop(stream.read_to_end(&mut answer).await);
+    }
+    assert_eq!(places.figures().slow, slow + 4);
+    server.shutdown.cancel();
+    server.done.await.unwrap();
+}
+
 #[tokio::test]
 async fn headers_over_their_bound_end_the_connection() {
     let server = start(router(), None).await;
