@@ -100,12 +100,17 @@ impl Model {
                 forgotten += 1;
             }
         }
-        let is_missing = |(key, value): &(&(Labels, i64), &Value)| match found.get(key) {
-            None => key.1 >= expired_before,
-            found => found != Some(value),
-        };
-        let missing: Vec<_> = self.samples.iter().filter(is_missing).take(5).collect();
-        let extra = found.iter().filter(|(key, value)| self.samples.get(key) != Some(value));
+        // A later one of the same instant is seen when the one that counted is gone because of its age.
+        let is_kept = |t: i64| t >= expired_before;
+        let missing = self
+            .samples
+            .iter()
+            .filter(|(key, value)| is_kept(key.1) && found.get(*key) != Some(value));
+        let missing: Vec<_> = missing.take(5).collect();
+        let extra = found.iter().filter(|(key, value)| {
+            let sent = self.samples.get(*key);
+            sent != Some(value) && (is_kept(key.1) || sent.is_none())
+        });
         let extra: Vec<_> = extra.take(5).collect();
         assert!(
             missing.is_empty() && extra.is_empty(),
