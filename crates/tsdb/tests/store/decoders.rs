@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stoa_model::Matcher;
+use stoa_model::{Matcher, Rollup, RollupFold, stale_nan};
 use stoa_tsdb::chunk::{
     Codec, Effort, decode_histograms, decode_rollups, decode_times, decode_values,
-    encode_histograms, encode_times, encode_values_as,
+    encode_histograms, encode_rollups, encode_times, encode_values_as,
 };
 use stoa_tsdb::fsck;
 use stoa_wal::disk::{SimDisk, SimSnapshot};
@@ -271,12 +271,36 @@ impl World {
     }
 }
 
-/// A chunk of any codec with some bytes changed: an error, or exactly as many entries.
+/// Windows of a minute, one in eight with nothing but the end of the series.
+fn rollups(draw: &mut Draw, count: usize) -> Vec<Rollup> {
+    let window = |_| {
+        let mut fold = RollupFold::default();
+        let is_ended = draw.below(8) == 0;
+        for n in 0..1 + draw.below(4) as i64 {
+            let v =
+                [7.0, draw.below(1000) as f64 / 10.0, f64::from_bits(draw.word())][draw.below(3)];
+            let v = if is_ended { stale_nan() } else { v };
+            fold.push(&Rollup::of(n * 15_000 - 59_999 + draw.below(14_000) as i64, v));
+        }
+        fold.finish().unwrap()
+    };
+    (0..count).map(window).collect()
+}
+
+/// A chunk of any codec gives back what it was made of; with some bytes changed it is an error, or exactly as
+/// many entries.
 fn check_chunk(seed: u64) {
     let mut draw = Draw(seed, 0);
     let count = 1 + draw.below(300);
     let mut chunk = Vec::new();
-    match draw.below(10) {
+    match draw.below(12) {
+        10 | 11 => {
+            let windows = rollups(&mut draw, count.min(100));
+            encode_rollups(&windows, &mut chunk);
+            let mut back = Vec::new();
+            decode_rollups(&chunk, windows.len(), &mut back).unwrap();
+            assert_eq!(back, windows);
+        }
         0 => {
             let mut t = START;
             let step = |draw: &mut Draw| [1000, 1000, 1000, 999, 60_000][draw.below(5)];
@@ -287,11 +311,17 @@ fn check_chunk(seed: u64) {
                 })
                 .collect();
             encode_times(&times, &mut chunk);
+            let mut back = Vec::new();
+            decode_times(&chunk, count, &mut back).unwrap();
+            assert_eq!(back, times);
         }
         1 => {
             let histograms: Vec<_> = (0..count as i64 % 40 + 1).map(|n| histogram(n, 4)).collect();
             let given: Vec<_> = histograms.iter().collect();
             encode_histograms(&given, Effort::Compacted, &mut chunk).unwrap();
+            let mut back = Vec::new();
+            decode_histograms(&chunk, given.len(), &mut back).unwrap();
+            assert_eq!(back, histograms);
         }
         shape => {
             let codec = Codec::ALL[draw.below(Codec::ALL.len())];
@@ -305,6 +335,10 @@ fn check_chunk(seed: u64) {
             if !encode_values_as(codec, &values, &mut chunk) {
                 encode_values_as(Codec::Raw, &values, &mut chunk);
             }
+            let mut back = Vec::new();
+            decode_values(&chunk, count, &mut back).unwrap();
+            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&back), bits(&values));
         }
     }
     draw.change(&mut chunk, false);
