@@ -70,8 +70,10 @@ pub(crate) struct Block {
     /// `None` when the file is missing.
     index: Option<Box<dyn DiskRead>>,
     chunks: Box<dyn DiskRead>,
-    /// `None` in a block that never had one, and when the file is missing.
+    /// `None` in a block that never had one, and when the file is missing or cannot be read now.
     spare: Option<Spare>,
+    /// The spare is there and cannot be read now: nobody knows what it could make again.
+    is_spare_unread: bool,
     /// Its files that are damaged and can be made again of the others.
     mendable: Mutex<Copies>,
     /// Its index does not hold what it promises: to be set aside.
@@ -109,21 +111,27 @@ impl Block {
 
     fn open_once(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
         // Only one that is not there is missing.
-        let (spare, may_be_missing) = match Spare::open(disk, dir) {
-            Ok(spare) => (spare, true),
-            Err(_unread) => (None, false),
+        let (spare, unread_spare) = match Spare::open(disk, dir) {
+            Ok(spare) => (spare, None),
+            Err(error) => (None, Some(error)),
         };
+        let is_spare_unread = unread_spare.is_some();
+        // What the spare may have is not lost while it cannot be read.
+        let lost = |error: BlockError| unread_spare.unwrap_or(error);
         let own = match disk.open(&dir.join(META)).map_err(unread) {
             Ok(file) => spare::read_meta(&*file),
             Err(error @ BlockError::Malformed(_)) => Err(error),
             Err(error @ BlockError::Io(_)) => return Err(error),
         };
-        let (meta, mut mendable) = choose_meta(own, spare.as_ref(), dir)?;
-        mendable.spare &= may_be_missing;
+        let (meta, mut mendable) = match choose_meta(own, spare.as_ref(), dir) {
+            Ok(chosen) => chosen,
+            Err(error) => return Err(lost(error)),
+        };
+        mendable.spare &= !is_spare_unread;
         let index = match disk.open(&dir.join(INDEX)).map_err(unread) {
             Ok(index) => Some(index),
             Err(BlockError::Malformed(_)) if spare.is_some() => None,
-            Err(error) => return Err(error),
+            Err(error) => return Err(lost(error)),
         };
         mendable.index |= index.is_none();
         let chunks = disk.open(&dir.join(CHUNKS)).map_err(unread)?;
@@ -144,6 +152,7 @@ impl Block {
             index,
             chunks,
             spare,
+            is_spare_unread,
             mendable: Mutex::new(mendable),
             damaged: AtomicBool::new(false),
             has_histograms: OnceLock::new(),
@@ -162,10 +171,10 @@ impl Block {
 
     /// The index's bytes as they are on the disk.
     fn index_bytes(&self) -> Result<Vec<u8>, BlockError> {
-        let len = usize::try_from(self.meta.index_bytes).ok();
         let index = self.index.as_ref().ok_or(Malformed("a file is missing"))?;
         // What it is to have is not asked for where there is less.
-        let len = len.filter(|_| index.size().is_ok_and(|size| size >= self.meta.index_bytes));
+        let is_there = index.size()? >= self.meta.index_bytes;
+        let len = usize::try_from(self.meta.index_bytes).ok().filter(|_| is_there);
         let mut bytes = vec![0; len.ok_or(Malformed("a file ends early"))?];
         read_twice(&**index, &mut bytes, 0)?;
         Ok(bytes)
@@ -183,9 +192,13 @@ impl Block {
         mendable.spare |= more.spare;
     }
 
-    /// Compares index and spare byte by byte; what it finds [`Self::mendable`] says.
+    /// Compares index and spare byte by byte; what it finds [`Self::mendable`] says. What cannot be read
+    /// is made again too, where the other has all: it is asked for when the process is there for nothing else.
     pub(crate) fn compare_copies(&self) {
-        let Some(spare) = &self.spare else { return };
+        let Some(spare) = &self.spare else {
+            let spare = self.is_spare_unread && self.index_bytes().is_ok();
+            return self.set_mendable(Copies { spare, ..Copies::default() });
+        };
         let made = spare.index(&self.meta);
         let is_longer =
             |index: &dyn DiskRead| index.size().is_ok_and(|size| size != self.meta.index_bytes);
@@ -198,6 +211,11 @@ impl Block {
         };
         let (index, spare) = (!is_same && made.is_ok(), made.is_err());
         self.set_mendable(Copies { meta: false, index, spare });
+    }
+
+    /// Whether it was opened without its spare because that could not be read then.
+    pub(crate) fn is_spare_unread(&self) -> bool {
+        self.is_spare_unread
     }
 
     /// The bytes of its damaged files as they should be, by name; to be written in this order.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -112,8 +113,15 @@ impl Index {
         let read =
             block.index_bytes().and_then(|bytes| Ok(Self::parse(bytes, block.meta.sequence)?));
         let index = read.or_else(|error| {
-            let made = block.spare.as_ref().map(|spare| spare.index(&block.meta));
-            let Some(Ok(bytes)) = made else { return Err(error) };
+            let bytes = match block.spare.as_ref().map(|spare| spare.index(&block.meta)) {
+                Some(Ok(bytes)) => bytes,
+                // It may be whole: that it cannot be read now is not that the block is damaged.
+                Some(Err(unread @ BlockError::Io(_))) => return Err(unread),
+                None if block.is_spare_unread() => {
+                    return Err(io::Error::other("the spare cannot be read").into());
+                }
+                Some(Err(BlockError::Malformed(_))) | None => return Err(error),
+            };
             let index = Self::parse(bytes, block.meta.sequence)?;
             block.set_mendable(Copies { index: true, ..Copies::default() });
             Ok(index)

@@ -198,6 +198,9 @@ struct Front {
 
 impl Spare {
     /// Opens that of a block; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`BlockError::Io`] when it is there and cannot be read now; damage is none.
     pub(super) fn open(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, BlockError> {
         let file = match disk.open(&dir.join(SPARE)).map_err(unread) {
             Ok(file) => file,
@@ -205,7 +208,11 @@ impl Spare {
             Err(error @ BlockError::Io(_)) => return Err(error),
         };
         let bytes = file.size()?;
-        let front = Front::read(&*file, bytes).ok();
+        let front = match Front::read(&*file, bytes) {
+            Ok(front) => Some(front),
+            Err(BlockError::Malformed(_)) => None,
+            Err(error @ BlockError::Io(_)) => return Err(error),
+        };
         Ok(Some(Self { file, bytes, front }))
     }
 

@@ -12,13 +12,19 @@ use crate::quarantine;
 use crate::tier::TierBlock;
 
 impl Db {
-    /// Mends every block that is known to need it; what does not work is tried again by the next call.
+    /// Mends every block that is known to need it, and opens again those whose spare could not be read; what does not work is tried again by the next call.
     pub(super) fn mend_blocks(&self, _no_other: &mut Upkeep) {
-        let needs_it = |block: &Block| block.mendable().is_any() && !block.is_damaged();
+        let needs_it = |block: &Block| {
+            (block.mendable().is_any() || block.is_spare_unread()) && !block.is_damaged()
+        };
+        // Where that is all that was wrong it is opened anew once it can be read.
+        let is_better =
+            |old: &Block, new: &Block| old.mendable().is_any() || !new.is_spare_unread();
         let blocks = Arc::clone(&self.state().blocks);
         for block in blocks.iter().filter(|block| needs_it(block)) {
             if self.mend(block).is_ok()
                 && let Ok(mended) = Block::open(&*self.disk, &block.dir)
+                && is_better(block, &mended)
             {
                 self.replace_blocks(&[Arc::clone(block)], Some(Arc::new(mended)));
             }
@@ -27,6 +33,7 @@ impl Db {
         for held in tiers.iter().filter(|held| needs_it(&held.block)) {
             if self.mend(&held.block).is_ok()
                 && let Ok(mended) = TierBlock::open(&*self.disk, held.tier, &held.block.dir)
+                && is_better(&held.block, &mended.block)
             {
                 let sequence = held.block.meta.sequence;
                 self.state_mut().tiers.replace(&[sequence], Some(Arc::new(mended)));

@@ -419,6 +419,53 @@ fn a_block_that_cannot_be_read_today_is_there_tomorrow() {
 }
 
 #[test]
+fn a_spare_that_cannot_be_read_today_is_no_damage() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(options());
+    fill(&db, START, 90);
+    db.maintain(START + 2 * MINUTE_MS).unwrap();
+    let expected = all(&db);
+    db.close().unwrap();
+    let image = disk.disk.snapshot();
+    // What is damaged beside it, and from where on the spare cannot be read: not opened, not its front,
+    // not its end.
+    let spares = disk.names("blocks").into_iter().filter(|path| path.ends_with("spare"));
+    let end = spares.map(|path| disk.disk.open(&path).unwrap().size().unwrap()).min().unwrap();
+    let faults: [&dyn Fn(&BadDisk); 3] =
+        [&|disk| disk.close("/spare"), &|disk| disk.spoil("/spare", 0, 1), &|disk| {
+            disk.spoil("/spare", end - 1, u64::MAX)
+        }];
+    for beside in ["", "meta", "index"] {
+        for (nth, fault) in faults.iter().enumerate() {
+            let case = format!("{beside}, {nth}");
+            disk.disk.restore(&image);
+            let is_beside = |path: &&PathBuf| path.file_name().is_some_and(|name| name == beside);
+            for path in disk.names("blocks").iter().filter(is_beside) {
+                disk.disk.corrupt(path, |bytes| bytes.fill(7)).unwrap();
+            }
+            fault(&disk);
+            let (db, recovery) = disk.open_db(options());
+            let is_whole = beside.is_empty() || (beside, nth) == ("meta", 2);
+            assert_eq!(recovery.damaged > 0, (beside, nth) == ("meta", 2), "{case}");
+            assert_eq!(all(&db) == expected, is_whole, "{case}");
+            db.maintain(START + 2 * MINUTE_MS).unwrap();
+            let stats = db.stats();
+            assert_eq!(stats.blocks_quarantined, 0, "{case}");
+            // It is there tomorrow, without a start.
+            disk.heal();
+            db.maintain(START + 2 * MINUTE_MS).unwrap();
+            assert_eq!(all(&db), expected, "{case}");
+            assert_eq!(db.stats().blocks_quarantined, 0, "{case}");
+            if beside == "index" {
+                // Of what a query met by then.
+                db.maintain(START + 2 * MINUTE_MS).unwrap();
+                assert_eq!(db.stats().block_files_mended, 2, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_segment_of_the_log_that_cannot_be_opened_today_is_kept() {
     let disk = BadDisk::new();
     let (db, _) = disk.open_db(options());
