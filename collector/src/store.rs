@@ -195,7 +195,7 @@ impl Store {
         };
         let (db, recovery) =
             Db::open(Arc::clone(&disk), dir, options, clock()).map_err(StoreError::Open)?;
-        // On a full disk a later start or the first deletion does it.
+        // On a full disk maintenance does it later.
         drop(db.keep_whole_since());
         damage::log_start(dir, &recovery);
         let db = Arc::new(db);

@@ -101,6 +101,8 @@ pub struct Db {
     sequences: AtomicU64,
     /// See [`Self::whole_since`].
     whole_since: AtomicI64,
+    /// It could not be written down.
+    whole_since_due: AtomicBool,
     /// Held over one maintenance, so that there is one at a time.
     maintenance: Mutex<Upkeep>,
     files: Mutex<HeadFiles>,

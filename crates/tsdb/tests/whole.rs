@@ -92,6 +92,34 @@ fn what_is_deleted_for_size_moves_it_for_good() {
 }
 
 #[test]
+fn what_a_full_disk_did_not_take_is_written_down_once_there_is_room() {
+    let disk = SimDisk::new(2);
+    let db = open(&disk, options(), START);
+    let now = fill(&db, START, 30);
+    db.close().unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let db = open(&disk, Options { retention_bytes: Some(12_000), ..options() }, now);
+    drop(db.maintain(now));
+    let since = db.whole_since();
+    assert!(START < since && since <= db.stats().min_t.unwrap());
+    disk.set_capacity(None);
+    db.maintain(now).unwrap();
+    drop(db);
+    disk.crash();
+    assert_eq!(open(&disk, options(), now).whole_since(), since);
+    // Nor is the first of all forgotten.
+    let disk = SimDisk::new(2);
+    disk.set_capacity(Some(0));
+    let (db, _) = Db::open(Arc::new(disk.clone()), Path::new(DIR), options(), START).unwrap();
+    db.keep_whole_since().unwrap_err();
+    disk.set_capacity(None);
+    db.maintain(START).unwrap();
+    drop(db);
+    disk.crash();
+    assert_eq!(open(&disk, options(), now).whole_since(), START);
+}
+
+#[test]
 fn what_is_set_aside_moves_it() {
     let disk = SimDisk::new(3);
     let db = open(&disk, options(), START);

@@ -111,6 +111,7 @@ impl Db {
             .save_windows()
             .map_err(|source| DbError::HeadFile { path: head_dir(&self.dir), source });
         let checkpointed = self.checkpoint_if_due(&mut upkeep, &mut done);
+        self.keep_whole_since_if_due();
         self.bound_quarantine();
         let bounded = self.bound_followers(now_ms, upkeep.checkpoint_segment);
         retained.and(set_aside).and(cut).and(saved).and(checkpointed).and(bounded).map(|()| done)

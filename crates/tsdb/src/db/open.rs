@@ -124,6 +124,7 @@ impl Db {
             tier_passes: AtomicU64::new(0),
             sequences: AtomicU64::new(sequence),
             whole_since: AtomicI64::new(whole_since),
+            whole_since_due: AtomicBool::new(false),
             dir: dir.to_owned(),
             indexes: IndexCache::new(options.index_cache_bytes),
             options,

@@ -54,11 +54,26 @@ impl Db {
     }
 
     /// Writes that time down, so that the next start knows it, where it is not yet: to be called once,
-    /// when a database begins to take what it is to have all of. Not durable before [`Self::sync`].
+    /// when a database begins to take what it is to have all of. Not durable before [`Self::sync`]. After
+    /// an error [`Self::maintain`] tries again.
     ///
     /// # Errors
     /// [`AppendError::DiskFull`], [`AppendError::Stopped`].
     pub fn keep_whole_since(&self) -> Result<(), AppendError> {
+        let kept = self.write_whole_since();
+        self.whole_since_due.store(kept.is_err(), Relaxed);
+        kept
+    }
+
+    /// Once more, if it did not work: the disk may have room again.
+    pub(super) fn keep_whole_since_if_due(&self) {
+        if self.whole_since_due.load(Relaxed) && self.keep_whole_since().is_ok() {
+            // What does not become durable now does with the next that does.
+            drop(self.writer().log.sync());
+        }
+    }
+
+    fn write_whole_since(&self) -> Result<(), AppendError> {
         let mark = mark(self.whole_since());
         let mut writer = self.writer();
         if self.state().head.marks.get(KEY) == Some(&mark.value) {
@@ -72,7 +87,7 @@ impl Db {
         let Some(last_t) = blocks.into_iter().map(|block| block.meta.last_t).max() else { return };
         let since = last_t.saturating_add(1);
         let before = self.whole_since.fetch_max(since, Relaxed);
-        // A full disk keeps nobody from making room: it is written down with the next one then.
+        // A full disk keeps nobody from making room: maintenance writes it down later then.
         if before < since && self.keep_whole_since().is_ok() {
             drop(self.writer().log.sync());
         }
