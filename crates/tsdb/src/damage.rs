@@ -115,6 +115,15 @@ impl Cost {
         }
     }
 
+    /// The same where only the end is known: what is there now.
+    fn times_until(self, now_ms: TimestampMs) -> Option<(TimestampMs, TimestampMs)> {
+        match self {
+            Self::Records { after } => Some((after.unwrap_or(TimestampMs::MIN), now_ms)),
+            Self::Block => Some((TimestampMs::MIN, now_ms)),
+            cost => cost.times(),
+        }
+    }
+
     /// What both cost together, if they are of one kind.
     #[must_use]
     pub fn and(self, other: Self) -> Option<Self> {
@@ -238,12 +247,7 @@ impl Notes {
         let notes = Self::default();
         let mut noted = notes.noted();
         for damage in found {
-            let times = match damage.cost {
-                Cost::Records { after } => Some((after.unwrap_or(TimestampMs::MIN), now_ms)),
-                Cost::Block => Some((TimestampMs::MIN, now_ms)),
-                cost => cost.times(),
-            };
-            noted.miss(&damage.path, &damage.what, times);
+            noted.miss(&damage.path, &damage.what, damage.cost.times_until(now_ms));
         }
         drop(noted);
         notes
@@ -253,6 +257,15 @@ impl Notes {
     pub(crate) fn tell(&self, damage: Damage) {
         let mut noted = self.noted();
         noted.miss(&damage.path, &damage.what, damage.cost.times());
+        noted.tell(damage);
+    }
+
+    /// Something that could not be read until now is damaged: to be told, and missing from then on of the
+    /// time it may have been of.
+    pub(crate) fn found_damaged(&self, damage: Damage, now_ms: TimestampMs) {
+        let mut noted = self.noted();
+        noted.missing.remove(&damage.path);
+        noted.miss(&damage.path, &damage.what, damage.cost.times_until(now_ms));
         noted.tell(damage);
     }
 

@@ -152,7 +152,7 @@ pub(crate) struct HeadFiles {
     ended: Vec<(u64, u64)>,
     /// Files that hold something that could not be read: set aside where others are removed.
     spared: BTreeSet<u64>,
-    /// Files of which a write failed: how long they are nobody knows.
+    /// Files of which a write failed, or that did not say: how long they are nobody knows.
     failed: BTreeSet<u64>,
 }
 
@@ -180,6 +180,9 @@ impl HeadFiles {
         };
         for number in files.numbers()? {
             let bytes = files.disk.open(&path(dir, number)).and_then(|file| file.size());
+            if bytes.is_err() {
+                files.failed.insert(number);
+            }
             files.ended.push((number, bytes.unwrap_or(0)));
             files.next = number.saturating_add(1);
         }
@@ -341,5 +344,29 @@ fn put_window(out: &mut Vec<u8>, file: u64, offset: u64, window: &Window, mut by
         let at = offset + (out.len() - start) as u64;
         out.extend_from_slice(&bound_crc(file, at, chunk).to_le_bytes());
         out.extend_from_slice(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stoa_wal::disk::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_say_its_length_is_not_told_to_be_empty() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new("/db");
+        disk.create_dir_all(&head_dir(dir)).unwrap();
+        for number in [1, 2] {
+            disk.replace(&path(dir, number), &header()).unwrap();
+        }
+        let open = || HeadFiles::open(Arc::new(disk.clone()), dir).unwrap();
+        let bytes = HEADER_BYTES as u64;
+        assert_eq!(open().end_all(), [(1, bytes), (2, bytes)]);
+        disk.fail_opens(1);
+        let mut files = open();
+        disk.clear_faults();
+        assert_eq!((files.end_all(), files.next), (vec![(2, bytes)], 3));
     }
 }

@@ -203,11 +203,28 @@ impl Log {
         }
     }
 
-    fn reopen(&self) -> Result<Wal, WalError> {
+    /// Opens the log anew with what was kept, durable. What has no room leaves nothing behind: each try
+    /// would take some of it.
+    fn reopen(&mut self) -> Result<Wal, WalError> {
         let mut wal = Wal::open(Arc::clone(&self.disk), &self.dir, WalOptions::default())?;
-        for (kind, payload) in &self.unsynced {
-            wal.append(*kind, payload)?;
+        let begun = wal.position().segment;
+        let mut write = || {
+            for (kind, payload) in &self.unsynced {
+                wal.append(*kind, payload)?;
+            }
+            wal.sync()
+        };
+        if let Err(error) = write() {
+            let segments = wal.segments();
+            drop(wal);
+            for segment in segments.into_iter().rev().take_while(|segment| *segment >= begun) {
+                // What stays is read by the next start, and known.
+                drop(self.disk.remove_file(&self.dir.join(format!("{segment:016x}.wal"))));
+            }
+            return Err(error);
         }
+        self.unsynced = Vec::new();
+        self.unsynced_bytes = 0;
         Ok(wal)
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Wanted<'a> {
     pub(super) end_ms: TimestampMs,
     pub(super) series_max: usize,
     pub(super) samples_max: usize,
+    /// What was read before for the same answer: of that damage is counted.
+    pub(super) counted: Option<Kinds>,
 }
 
 /// Which series of a block.
@@ -30,6 +32,13 @@ pub(super) enum Kinds {
 }
 
 impl Wanted<'_> {
+    /// Counts the damaged chunks of series of a kind, unless they are.
+    pub(super) fn count(&self, db: &Db, kinds: Kinds, damaged: u64) {
+        if self.counted != Some(kinds) {
+            db.counters.damaged_chunks(damaged);
+        }
+    }
+
     /// What the head has, unless it is far more than may be.
     pub(super) fn bounded<T>(&self, found: impl Iterator<Item = T>) -> Result<Vec<T>, SelectError> {
         // Series of several groups may be one; the last word is the gathering's.
@@ -92,6 +101,7 @@ impl Db {
     ) {
         for sealed in sealed {
             if sealed.decode(wanted.start_ms, wanted.end_ms, times, out).is_err() {
+                wanted.count(self, Kinds::Floats, 1);
                 self.missed_in_head(&sealed.window);
             }
         }

@@ -35,7 +35,7 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<HistogramData>, SelectError> {
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max };
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted: None };
         let (mut found, blocks) = {
             let state = self.state();
             let found = state.head.select_histograms(matchers, start_ms, end_ms);
@@ -73,7 +73,8 @@ impl Db {
         if both.is_empty() {
             return Ok(gather.finish_pairs().map(data).collect());
         }
-        let mixed = self.select_mixed(&wanted, &both)?.filter_map(histograms_of);
+        let again = Wanted { counted: Some(Kinds::Histograms), ..wanted };
+        let mixed = self.select_mixed(&again, &both)?.filter_map(histograms_of);
         let mut series: Vec<_> = gather.finish_pairs().map(data).chain(mixed).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         Ok(series)
@@ -102,15 +103,15 @@ impl Db {
                 return Ok(());
             }
             gather.add(series.labels, |samples| {
-                let damaged = if are_histograms {
-                    query.histograms(&series.place, samples)
+                if are_histograms {
+                    let damaged = query.histograms(&series.place, samples);
+                    wanted.count(self, Kinds::Histograms, damaged);
                 } else {
                     let mut read = Samples::default();
                     let damaged = query.samples(&series.place, &mut read);
+                    wanted.count(self, Kinds::Floats, damaged);
                     samples.extend(read.pairs().map(|(t, v)| (t, Either::Float(v))));
-                    damaged
-                };
-                self.counters.damaged_chunks(damaged);
+                }
             })
         })?;
         let mut times = TimesCache::default();
@@ -153,7 +154,10 @@ impl Db {
             let mut read = Vec::new();
             match sealed.decode_histograms(start, end, times, &mut read) {
                 Ok(()) => out.extend(read.into_iter().map(|(t, found)| (t, V::from(found)))),
-                Err(_unread) => self.missed_in_head(&sealed.window),
+                Err(_unread) => {
+                    wanted.count(self, Kinds::Histograms, 1);
+                    self.missed_in_head(&sealed.window);
+                }
             }
         }
         let open = series.open.iter();

@@ -64,7 +64,7 @@ impl Db {
         let checkpoints = names.iter().filter_map(|name| segment_of_name(name));
         let segments = covered.iter().map(|covered| covered.log_before).chain(checkpoints);
         if let Some(segment) = segments.max()
-            && skip_numbers(&*disk, &log_dir, &log, segment)
+            && skip_numbers(&*disk, &log_dir, &log, segment).map_err(open_error)?
         {
             log = Log::open(Arc::clone(&disk), &log_dir).map_err(DbError::OpenLog)?;
         }
@@ -160,16 +160,20 @@ impl Db {
     /// Opens the blocks that could not be read before, of samples and of tiers.
     pub(super) fn open_unread(&self, upkeep: &mut Upkeep) {
         for dir in std::mem::take(&mut upkeep.unread) {
-            let is_there = match Block::open(&*self.disk, &dir) {
-                Ok(block) => self.adopt(Arc::new(block), upkeep),
+            let is_settled = match Block::open(&*self.disk, &dir) {
+                Ok(block) => {
+                    let is_in = self.adopt(Arc::new(block), upkeep);
+                    if is_in {
+                        self.notes.found(&dir);
+                    }
+                    is_in
+                }
                 Err(BlockError::Malformed(malformed)) => {
                     self.set_found_aside(None, &dir, malformed.0, Cost::Block)
                 }
                 Err(BlockError::Io(_)) => false,
             };
-            if is_there {
-                self.notes.found(&dir);
-            } else {
+            if !is_settled {
                 upkeep.unread.push(dir);
             }
         }
@@ -188,7 +192,8 @@ impl Db {
         let kept = self.put_aside(own, dir, cost);
         let is_aside = kept.is_some();
         if is_aside {
-            self.notes.tell(Damage::new(dir, what, cost).kept(kept));
+            let damage = Damage::new(dir, what, cost).kept(kept);
+            self.notes.found_damaged(damage, self.clock_ms.load(Relaxed));
         }
         is_aside
     }
@@ -458,20 +463,23 @@ fn without_parents(
 /// Makes sure that a log goes on with numbers after `segment` when it is opened again; false when it
 /// does so already. If its files were taken away it began at 1 again, and what it then holds would be
 /// mistaken for what blocks and checkpoint already have.
-fn skip_numbers(disk: &dyn Disk, log_dir: &Path, log: &Log, segment: u64) -> bool {
+fn skip_numbers(disk: &dyn Disk, log_dir: &Path, log: &Log, segment: u64) -> io::Result<bool> {
     let name_of = |segment: u64| format!("{segment:016x}.wal");
     let name = name_of(segment);
     let names = list(disk, log_dir).unwrap_or_default();
     if names.iter().any(|there| *there > name) {
-        return false;
+        return Ok(false);
     }
-    // Where this fails the log cannot be opened again either, and says why.
-    if let Some((begun, _)) = log.segments().last().filter(|(begun, _)| *begun < segment) {
-        // Those between would be missing.
-        drop(disk.remove_file(&log_dir.join(name_of(*begun))));
+    // The one it has begun, with nothing in it: those between would be missing. Where the disk had no
+    // room for that the last one is of before.
+    let begun = log.segments().last().map(|(begun, _)| *begun).filter(|_| !log.is_full());
+    if let Some(begun) = begun.filter(|begun| *begun < segment) {
+        // Where this fails the log cannot be opened again either, and says why.
+        drop(disk.remove_file(&log_dir.join(name_of(begun))));
     }
     if !names.contains(&name) {
-        drop(disk.create_dir_all(log_dir).and_then(|()| disk.create(&log_dir.join(name))));
+        disk.create_dir_all(log_dir)?;
+        disk.create(&log_dir.join(name))?;
     }
-    true
+    Ok(true)
 }

@@ -38,7 +38,7 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<SeriesData>, SelectError> {
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max };
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted: None };
         // Taken in one step, so that samples on their way to a block are in one of the two.
         let (mut found, blocks) = {
             let state = self.state();
@@ -70,7 +70,8 @@ impl Db {
             return Ok(gather.finish());
         }
         both.iter().for_each(|labels| gather.forget(labels));
-        let mixed = self.select_mixed(&wanted, &both)?;
+        let again = Wanted { counted: Some(Kinds::Floats), ..wanted };
+        let mixed = self.select_mixed(&again, &both)?;
         let mut series = gather.finish();
         series.extend(mixed.filter_map(floats_of));
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
@@ -88,11 +89,24 @@ impl Db {
         end_ms: TimestampMs,
         limit: usize,
     ) -> Vec<Labels> {
-        let mut found = BTreeSet::new();
+        let mut found = First::new(limit);
+        self.each_series(sets, start_ms, end_ms, &mut |labels| found.push(labels));
+        found.into_vec()
+    }
+
+    /// The same series one by one, in no order, some more than once. Those of the head with the state
+    /// held.
+    fn each_series(
+        &self,
+        sets: &[&[Matcher]],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        each: &mut dyn FnMut(Labels),
+    ) {
         let blocks = {
             let state = self.state();
             for matchers in sets {
-                found.extend(state.head.series(matchers, start_ms, end_ms));
+                state.head.series(matchers, start_ms, end_ms).for_each(&mut *each);
             }
             overlapping_or_older(&state, start_ms, end_ms)
         };
@@ -103,11 +117,10 @@ impl Db {
                 let Some(numbers) = self.whole(block, query.find(matchers)) else { break };
                 for number in numbers {
                     let Some(series) = self.whole(block, query.series(number)) else { break };
-                    found.extend(series.map(|series| series.labels));
+                    series.into_iter().for_each(|series| each(series.labels));
                 }
             }
         }
-        found.into_iter().take(limit).collect()
     }
 
     /// The names of the labels of the series all matchers hold for that have samples near the range;
@@ -123,9 +136,13 @@ impl Db {
     ) -> Vec<String> {
         let mut names = BTreeSet::new();
         if !matchers.is_empty() {
-            for labels in self.series(&[matchers], start_ms, end_ms, usize::MAX) {
-                names.extend(labels.iter().map(|label| label.name.to_string()));
-            }
+            self.each_series(&[matchers], start_ms, end_ms, &mut |labels| {
+                for label in labels.iter() {
+                    if !names.contains(&*label.name) {
+                        names.insert(label.name.to_string());
+                    }
+                }
+            });
             return names.into_iter().take(limit).collect();
         }
         let blocks = {
@@ -161,30 +178,32 @@ impl Db {
         end_ms: TimestampMs,
         limit: usize,
     ) -> Vec<String> {
-        let mut values = BTreeSet::new();
+        let mut values = First::new(limit);
         if !matchers.is_empty() {
-            for labels in self.series(&[matchers], start_ms, end_ms, usize::MAX) {
-                values.extend(labels.get(name).map(str::to_owned));
-            }
-            return values.into_iter().take(limit).collect();
+            self.each_series(&[matchers], start_ms, end_ms, &mut |labels| {
+                labels.get(name).into_iter().for_each(|value| values.push(value.to_owned()));
+            });
+            return values.into_vec();
         }
         let blocks = {
             let state = self.state();
-            state.head.label_values(name, &mut |value| values.extend([value.to_owned()]));
+            state.head.label_values(name, &mut |value| values.push(value.to_owned()));
             overlapping_or_older(&state, start_ms, end_ms)
         };
         for block in &blocks {
             let Some(index) = self.index(block) else { continue };
             if !block.tombstones.is_empty() {
                 let mut query = BlockQuery::new(block, &index, start_ms, end_ms);
-                let each = |labels: Labels| values.extend(labels.get(name).map(str::to_owned));
+                let each = |labels: Labels| {
+                    labels.get(name).into_iter().for_each(|value| values.push(value.to_owned()));
+                };
                 let Some(()) = self.whole(block, query.each_label_set(each)) else { continue };
                 continue;
             }
-            let read = index.values(name, &mut |value| values.extend([value.to_owned()]));
+            let read = index.values(name, &mut |value| values.push(value.to_owned()));
             let Some(()) = self.whole(block, read) else { continue };
         }
-        values.into_iter().take(limit).collect()
+        values.into_vec()
     }
 
     pub(super) fn index(&self, block: &Block) -> Option<Arc<Index>> {
@@ -235,9 +254,8 @@ impl Db {
         }
     }
 
-    /// Counts and tells a chunk of the head that could not be read.
+    /// Tells a chunk of the head that could not be read.
     pub(super) fn missed_in_head(&self, window: &Window) {
-        self.counters.damaged_chunks(1);
         let dir = &self.dir;
         let file = window.place().file().map(|number| head_file::path(dir, number));
         let times = Some((window.first_t(), window.last_t()));
@@ -262,6 +280,32 @@ impl Db {
     }
 }
 
+/// The first of many, in order, each once: never more are held than are wanted.
+struct First<T> {
+    limit: usize,
+    held: BTreeSet<T>,
+}
+
+impl<T: Ord> First<T> {
+    fn new(limit: usize) -> Self {
+        Self { limit, held: BTreeSet::new() }
+    }
+
+    fn push(&mut self, one: T) {
+        if self.held.len() >= self.limit && self.held.last().is_none_or(|last| *last <= one) {
+            return;
+        }
+        self.held.insert(one);
+        if self.held.len() > self.limit {
+            self.held.pop_last();
+        }
+    }
+
+    fn into_vec(self) -> Vec<T> {
+        self.held.into_iter().collect()
+    }
+}
+
 /// The blocks that overlap a range, with those of tiers whose samples are gone.
 fn overlapping_or_older(state: &State, start: TimestampMs, end: TimestampMs) -> Vec<Arc<Block>> {
     let mut blocks = overlapping(state, start, end);
@@ -270,4 +314,22 @@ fn overlapping_or_older(state: &State, start: TimestampMs, end: TimestampMs) -> 
     let held = state.tiers.blocks.iter().filter(is_wanted);
     blocks.extend(held.map(|held| Arc::clone(&held.block)));
     blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::First;
+
+    #[test]
+    fn no_more_are_held_than_are_wanted() {
+        for limit in [0, 1, 3, 10] {
+            let mut first = First::new(limit);
+            for one in [5, 3, 9, 1, 3, 7, 1, 4] {
+                first.push(one);
+                assert!(first.held.len() <= limit);
+            }
+            let sorted = [1, 3, 4, 5, 7, 9];
+            assert_eq!(first.into_vec(), sorted[..limit.min(6)]);
+        }
+    }
 }

@@ -42,6 +42,38 @@ fn a_full_disk_takes_nothing_answers_everything_and_comes_back_by_itself() {
 }
 
 #[test]
+fn a_disk_that_stays_full_is_not_filled_with_what_was_begun() {
+    let disk = SimDisk::new(3);
+    let (db, _) = open(&disk);
+    let a = series(&db, 9, "__name__=a");
+    let append = |t: i64| {
+        let marks = vec![Mark { key: b"m".to_vec(), value: vec![7; 4096] }];
+        let rows = vec![stoa_tsdb::Row { t_ms: START + t, samples: vec![(a, 1.0)] }];
+        db.append(&Batch { group: GroupId(9), rows, marks })
+    };
+    for t in 0..100 {
+        append(t).unwrap();
+    }
+    let wal = || crate::files(&disk, &Path::new(DIR).join("wal")).len();
+    let before = wal();
+    for room in [1000, 300_000] {
+        // Room to begin a segment, for some of what waits, and not for all.
+        disk.set_capacity(Some(disk.used_bytes() + room));
+        for _ in 0..20 {
+            assert!(matches!(db.sync(), Err(DbError::DiskFull(_))));
+        }
+        assert!(wal() <= before + 1, "{} files with {room} bytes free", wal());
+    }
+    disk.set_capacity(None);
+    append(100).unwrap();
+    db.sync().unwrap();
+    drop(db);
+    disk.crash();
+    let (db, recovery) = open(&disk);
+    assert_eq!((recovery.damaged, all(&db).len()), (0, 101), "{:?}", recovery.damage);
+}
+
+#[test]
 fn a_database_opens_on_a_full_disk() {
     let disk = SimDisk::new(3);
     let (db, _) = open(&disk);
@@ -137,6 +169,49 @@ fn a_log_that_was_taken_away_does_not_hide_what_comes_after() {
     db.sync().unwrap();
     drop(db);
     assert_eq!(all(&open(&disk).0).len(), kept.len() + 10);
+}
+
+#[test]
+fn a_log_of_before_that_was_put_back_is_read_on_a_full_disk_too() {
+    let disk = SimDisk::new(9);
+    let wal = Path::new(DIR).join("wal");
+    let (db, _) = open(&disk);
+    fill(&db, START, 100);
+    db.sync().unwrap();
+    let expected = all(&db);
+    let log: Vec<_> = crate::files(&disk, &wal)
+        .into_iter()
+        .map(|at| (at.clone(), disk.read(&at).unwrap()))
+        .collect();
+    db.maintain(START + MINUTE_MS).unwrap();
+    db.close().unwrap();
+    disk.remove_dir_all(&wal).unwrap();
+    for name in disk.list(Path::new(DIR)).unwrap() {
+        if name.starts_with("checkpoint-") {
+            disk.remove_dir_all(&Path::new(DIR).join(name)).unwrap();
+        }
+    }
+    disk.create_dir_all(&wal).unwrap();
+    for (path, bytes) in &log {
+        disk.replace(path, bytes).unwrap();
+    }
+    for is_full in [false, true] {
+        disk.set_capacity(is_full.then(|| disk.used_bytes()));
+        let (db, _) = open(&disk);
+        // The second minute is in the log only.
+        assert_eq!(all(&db), expected, "full: {is_full}");
+        drop(db);
+        disk.set_capacity(None);
+        if !is_full {
+            for path in crate::files(&disk, &wal) {
+                disk.remove_file(&path).unwrap();
+            }
+            for (path, bytes) in &log {
+                disk.replace(path, bytes).unwrap();
+            }
+        }
+    }
+    assert_eq!(all(&open(&disk).0), expected, "nor is it gone after it");
 }
 
 #[test]

@@ -9,9 +9,10 @@ use stoa_tsdb::{
     AppendError, Appended, BATCH_HISTOGRAM_BYTES_MAX, Batch, Db, GroupId, HISTOGRAM_NUMBERS_MAX,
     HistogramData, HistogramSample, Options, Row, SelectError, SeriesRef,
 };
+use stoa_wal::Disk as _;
 use stoa_wal::disk::SimDisk;
 
-use crate::{DIR, MINUTE_MS, START, all, files, labels, open, open_with, options, series};
+use crate::{DIR, MINUTE_MS, START, all, append, files, labels, open, open_with, options, series};
 
 /// A counter of `n` observations in as many buckets as given.
 pub(crate) fn histogram(n: i64, buckets: i64) -> Histogram {
@@ -508,4 +509,38 @@ fn a_histogram_after_a_deleted_one_says_nothing_of_resets() {
         assert_eq!(db.stats().blocks, 1);
         check("merged");
     }
+}
+
+#[test]
+fn a_damaged_chunk_of_a_series_with_both_kinds_is_counted_once() {
+    let disk = SimDisk::new(5);
+    let (db, _) = open(&disk);
+    for second in 0..20 {
+        let both = series(&db, 1, "__name__=both");
+        let t = START + second * 1000;
+        let (float, found) = ([(both, 1.5 * second as f64)], [(both, histogram(second, 3))]);
+        let (floats, histograms): (&[_], &[_]) =
+            if second % 2 == 0 { (&float, &[]) } else { (&[], &found) };
+        put(&db, t, floats, histograms).unwrap();
+        // Of another group, so that there always are some.
+        append(&db, 2, t + 1, &[(series(&db, 2, "__name__=both"), 1.0)]);
+    }
+    db.maintain(START + MINUTE_MS).unwrap();
+    db.close().unwrap();
+    let chunks = files(&disk, &Path::new(DIR).join("blocks"));
+    let chunks = chunks.into_iter().find(|path| path.ends_with("chunks")).unwrap();
+    let image = disk.snapshot();
+    let mut counted = [0; 2];
+    for at in 0..disk.read(&chunks).unwrap().len() {
+        disk.restore(&image);
+        disk.corrupt(&chunks, |bytes| bytes[at] ^= 1).unwrap();
+        let (db, _) = open(&disk);
+        db.select(&[], START, START + MINUTE_MS, 9, 9999).unwrap();
+        let of_floats = db.stats().chunks_damaged;
+        db.select_histograms(&[], START, START + MINUTE_MS, 9, 9999).unwrap();
+        let of_both = [of_floats, db.stats().chunks_damaged - of_floats];
+        assert!(of_both.iter().all(|count| *count <= 1), "{at}: {of_both:?}");
+        counted = [0, 1].map(|at| counted[at] + of_both[at]);
+    }
+    assert!(counted.iter().all(|count| *count > 0), "{counted:?}");
 }

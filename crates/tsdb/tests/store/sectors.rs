@@ -466,6 +466,33 @@ fn a_spare_that_cannot_be_read_today_is_no_damage() {
 }
 
 #[test]
+fn a_block_that_turns_out_damaged_when_it_can_be_read_is_missed_from_then_on() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(options());
+    fill(&db, START, 90);
+    db.maintain(START + 2 * MINUTE_MS).unwrap();
+    db.close().unwrap();
+    let mut metas = disk.names("blocks").into_iter().filter(|path| path.ends_with("meta"));
+    let block = metas.next_back().unwrap().parent().unwrap().to_owned();
+    disk.close(block.to_str().unwrap());
+    let (db, _) = disk.open_db(options());
+    let missing = |from| {
+        let found = db.missing(from, from);
+        found.iter().find(|missing| missing.path == block).map(|missing| missing.times)
+    };
+    assert_eq!(missing(START), Some((i64::MIN, i64::MAX)), "nobody knows what it has");
+    for file in ["meta", "spare"] {
+        disk.disk.corrupt(&block.join(file), |bytes| bytes.fill(7)).unwrap();
+    }
+    disk.heal();
+    db.maintain(START + 2 * MINUTE_MS).unwrap();
+    assert_eq!((db.stats().blocks_unread, db.stats().blocks_quarantined), (0, 1));
+    assert_eq!(missing(START), Some((i64::MIN, START + 2 * MINUTE_MS)));
+    assert_eq!(missing(START + 3 * MINUTE_MS), None);
+    assert_eq!(db.take_damage().0.len(), 1);
+}
+
+#[test]
 fn a_segment_of_the_log_that_cannot_be_opened_today_is_kept() {
     let disk = BadDisk::new();
     let (db, _) = disk.open_db(options());
