@@ -16,6 +16,8 @@
 //! exponent where it is an integer (`1.7e+18`, as Perl writes it), and a number or boolean may stand
 //! where text is due.
 //!
+//! [`Translator`] is a visitor that makes samples of points, by Prometheus's rules.
+//!
 //! Exemplars are counted, not read; minima, maxima and the metadata of metrics are skipped.
 //!
 //! ```
@@ -46,14 +48,21 @@ mod answer;
 mod attribute;
 mod histogram;
 mod json;
+mod labels;
+mod name;
 mod point;
 mod protobuf;
+mod translate;
 
 use std::borrow::Cow;
 
 pub use crate::wire::Malformed;
 pub use answer::{response, status};
 pub use histogram::ScaleError;
+pub use name::Strategy;
+pub use translate::{
+    INFO_SAMPLES_MAX, LABEL_BYTES_MAX, Options, Refused, SampleLabels, Sink, Translator,
+};
 
 /// Most points of one message.
 pub const POINTS_MAX: usize = 1 << 19;

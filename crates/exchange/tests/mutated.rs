@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 use stoa_exchange::exposition::{Format, Line, Reader};
-use stoa_exchange::otlp::{self, Form, Measure};
+use stoa_exchange::otlp::{self, Form, Measure, Options, Refused, SampleLabels, Sink, Translator};
 use stoa_exchange::prometheus_block::{BlockFiles, BlockReader};
 use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, read};
 use stoa_model::MetricKind;
@@ -221,6 +221,26 @@ impl otlp::Visitor for Pieces {
     }
 }
 
+/// Samples that points become.
+#[derive(Default)]
+struct Samples(usize);
+
+impl Sink for Samples {
+    fn sample(&mut self, labels: SampleLabels<'_>, _t_ms: i64, _value: f64) {
+        assert!(labels.is_sorted_by(|(a, _), (b, _)| a < b), "{labels:?}");
+        self.0 += 1;
+    }
+
+    fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: i64, histogram: Histogram) {
+        let _is_valid = histogram.validate();
+        self.sample(labels, t_ms, 0.0);
+    }
+
+    fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
+    fn exemplars(&mut self, _count: u64) {}
+    fn refused(&mut self, _why: &Refused) {}
+}
+
 /// The files of a block that Prometheus wrote.
 fn block() -> Option<(Vec<u8>, Vec<u8>, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/native_histograms");
@@ -303,6 +323,12 @@ fn any_message_is_read_or_refused_in_time_and_within_its_size() {
                 let whole = otlp::read(form, &bytes, &mut pieces).is_ok();
                 assert!(pieces.0 <= bytes.len(), "{}", pieces.0);
                 understood[kind] += u64::from(whole);
+                let (options, mut samples) = (Options::default(), Samples::default());
+                let mut translator = Translator::new(&options, &mut samples);
+                assert_eq!(otlp::read(form, &bytes, &mut translator).is_ok(), whole);
+                translator.finish();
+                // Beside points there is what is known of the resource, over any time.
+                assert!(samples.0 <= bytes.len() + (1 << 16), "{}", samples.0);
             }
             _ => {
                 let Some((meta, index, segment)) = &files else { continue };

@@ -1,0 +1,267 @@
+//! Points of OTLP as samples, by the rules of Prometheus's OTLP endpoint.
+//!
+//! - A metric's name gets its unit and kind ([`Strategy`]); `job` is `service.namespace/service.name`,
+//!   `instance` is `service.instance.id`. Where labels meet, `job` and `instance` stand over what a
+//!   scope adds, that over the point's own attributes, and these over promoted ones of the resource.
+//! - Numbers become samples. A histogram becomes `_bucket`, `_count` and, where it is said, `_sum`, or
+//!   one native histogram with custom buckets; an exponential one becomes a native histogram; a
+//!   summary its quantiles, `_sum` and `_count`. A point that says its series ended becomes stale
+//!   markers.
+//! - What else is known of a resource becomes `target_info`, 1 from its earliest point to its latest,
+//!   every 2.5 minutes, so that a query finds it anywhere between.
+//! - Points that count from the one before are refused, as are those that do not say from when.
+//!   Start times are not kept.
+//!
+//! [`Translator`] is a [`Visitor`] of [`super::read`]; a [`Sink`] takes what it makes, one sample at a
+//! time. Bounds beside those of the message: [`LABEL_BYTES_MAX`], [`INFO_SAMPLES_MAX`].
+
+mod out;
+
+use std::borrow::Cow;
+
+use stoa_model::histogram::Histogram;
+use stoa_model::{MetricKind, TimestampMs, stale_nan};
+
+use self::out::Out;
+use super::labels::{LabelSet, OfResource, of_scope};
+use super::{
+    AttributesFault, Kind, Measure, Metric, Point, Resource, ScaleError, Scope, Strategy,
+    Temporality, Visitor,
+};
+
+/// Most bytes of labels handed over for one message: a histogram's labels stand with each of its
+/// buckets, so that a small message can say very much.
+pub const LABEL_BYTES_MAX: usize = 1 << 30;
+
+/// Most samples of `target_info` of one message. Beyond, a resource has one, at its latest point.
+pub const INFO_SAMPLES_MAX: i64 = 1 << 16;
+
+/// Half of what a query looks back.
+const INFO_EVERY_MS: i64 = 150_000;
+
+/// How things are named. The fields are Prometheus's own settings, and so are the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What becomes of names.
+    pub translation_strategy: Strategy,
+    /// Attributes of resources that every series of theirs has as labels.
+    pub promote_resource_attributes: Vec<String>,
+    /// All of them do.
+    pub promote_all_resource_attributes: bool,
+    /// But these.
+    pub ignore_resource_attributes: Vec<String>,
+    /// `target_info` also has what `job` and `instance` are made of.
+    pub keep_identifying_resource_attributes: bool,
+    /// Series have their scope's name, version, schema and attributes as labels `otel_scope_…`.
+    pub promote_scope_metadata: bool,
+    /// Histograms with listed bounds become native ones with custom buckets.
+    pub convert_histograms_to_nhcb: bool,
+    /// Labels that would begin with one underscore begin with `key_`.
+    pub label_name_underscore_sanitization: bool,
+    /// Several underscores in a row within a label's name stay.
+    pub label_name_preserve_multiple_underscores: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            translation_strategy: Strategy::default(),
+            promote_resource_attributes: Vec::new(),
+            promote_all_resource_attributes: false,
+            ignore_resource_attributes: Vec::new(),
+            keep_identifying_resource_attributes: false,
+            promote_scope_metadata: false,
+            convert_histograms_to_nhcb: false,
+            label_name_underscore_sanitization: true,
+            label_name_preserve_multiple_underscores: true,
+        }
+    }
+}
+
+/// Labels of a series: sorted by name, each once, none empty.
+pub type SampleLabels<'a> = &'a [(&'a str, &'a str)];
+
+/// Takes what points become.
+pub trait Sink {
+    /// A sample.
+    fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64);
+    /// A native histogram; whether it is valid is not checked yet.
+    fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, histogram: Histogram);
+    /// What is said about a metric: its name, kind, help and unit.
+    fn metadata(&mut self, name: &str, kind: MetricKind, help: &str, unit: &str);
+    /// Exemplars that came with a point; none is kept.
+    fn exemplars(&mut self, count: u64);
+    /// A point that became nothing.
+    fn refused(&mut self, why: &Refused);
+}
+
+/// Why a point became nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its attributes, or those of its resource or scope, are beyond the bounds.
+    #[error("{0}")]
+    Attributes(AttributesFault),
+    /// Its metric has no name, or none of which anything is left.
+    #[error("{0:?} is no name of a metric")]
+    MetricName(String),
+    /// An attribute of it, its resource or its scope has no name, or none of which anything is left.
+    #[error("{0:?} is no name of a label")]
+    LabelName(String),
+    /// It counts from the point before, or does not say from when.
+    #[error("the temporality of {metric:?} is not cumulative")]
+    NotCumulative {
+        /// The metric's name, as sent.
+        metric: String,
+    },
+    /// A histogram that cannot be a native one.
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
+    /// It has no value.
+    #[error("a point of {metric:?} has no value")]
+    Absent {
+        /// The metric's name, as sent.
+        metric: String,
+    },
+    /// The message says more than [`LABEL_BYTES_MAX`].
+    #[error("more than {LABEL_BYTES_MAX} bytes of labels: send less at a time")]
+    TooLarge,
+}
+
+/// Makes samples of the points it is handed.
+pub struct Translator<'s> {
+    options: &'s Options,
+    out: Out<'s>,
+    resource: Result<OfResource, Refused>,
+    scope: Result<Vec<(String, String)>, Refused>,
+    /// The metric's name here and as it was sent.
+    metric: Result<(String, String), Refused>,
+    /// When the first and the last point of the resource are.
+    times: Option<(TimestampMs, TimestampMs)>,
+    info_left: i64,
+}
+
+impl std::fmt::Debug for Translator<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Translator").field("metric", &self.metric).finish_non_exhaustive()
+    }
+}
+
+impl<'s> Translator<'s> {
+    /// One for one message.
+    #[must_use]
+    pub fn new(options: &'s Options, sink: &'s mut dyn Sink) -> Self {
+        Self {
+            options,
+            out: Out { sink, bytes_left: LABEL_BYTES_MAX },
+            resource: Ok(OfResource::default()),
+            scope: Ok(Vec::new()),
+            metric: Err(Refused::MetricName(String::new())),
+            times: None,
+            info_left: INFO_SAMPLES_MAX,
+        }
+    }
+
+    /// Hands over what is left to say. To be called also where reading ended with an error and what
+    /// came before it is kept.
+    pub fn finish(mut self) {
+        self.end_resource();
+    }
+
+    fn end_resource(&mut self) {
+        let (Some((first, last)), Ok(resource)) = (self.times.take(), &self.resource) else {
+            return;
+        };
+        if resource.info.is_empty() {
+            return;
+        }
+        let labels: Vec<_> = resource
+            .info
+            .iter()
+            .map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str())))
+            .collect();
+        let between = (last - first + INFO_EVERY_MS - 1) / INFO_EVERY_MS;
+        let between = if between < self.info_left { between } else { 0 };
+        self.info_left -= between + 1;
+        for n in 0..between {
+            let t_ms = first + n * INFO_EVERY_MS;
+            // Beyond the bound there is no point to refuse for it.
+            let _too_large = self.out.sample(&labels, "target_info", None, t_ms, 1.0);
+        }
+        let _too_large = self.out.sample(&labels, "target_info", None, last, 1.0);
+    }
+
+    fn take(&mut self, point: &Point<'_>) -> Result<(), Refused> {
+        let (name, sent) = self.metric.as_ref().map_err(Clone::clone)?;
+        let resource = self.resource.as_ref().map_err(Clone::clone)?;
+        let scope = self.scope.as_ref().map_err(Clone::clone)?;
+        let attributes = point.attributes.map_err(Refused::Attributes)?;
+        let labels = LabelSet::of_point(self.options, resource, scope, attributes)?;
+        let t_ms = i64::try_from(point.time_ns / 1_000_000).unwrap_or(i64::MAX);
+        let out = &mut self.out;
+        let value = |value: f64| if point.ended { stale_nan() } else { value };
+        match point.measure {
+            Measure::Absent if !point.ended => {
+                return Err(Refused::Absent { metric: sent.clone() });
+            }
+            Measure::Absent => out.sample(&labels, name, None, t_ms, stale_nan())?,
+            Measure::Integer(number) => {
+                out.sample(&labels, name, None, t_ms, value(number as f64))?;
+            }
+            Measure::Double(number) => out.sample(&labels, name, None, t_ms, value(number))?,
+            Measure::Histogram(histogram) if self.options.convert_histograms_to_nhcb => {
+                let native = if point.ended { Histogram::stale() } else { histogram.custom() };
+                out.histogram(&labels, name, t_ms, native)?;
+            }
+            Measure::Histogram(histogram) => out.explicit(&labels, name, t_ms, histogram, value)?,
+            Measure::Exponential(histogram) => {
+                let native = if point.ended { Histogram::stale() } else { histogram.native()? };
+                out.histogram(&labels, name, t_ms, native)?;
+            }
+            Measure::Summary(summary) => out.summary(&labels, name, t_ms, summary, value)?,
+        }
+        let (first, last) = self.times.unwrap_or((t_ms, t_ms));
+        self.times = Some((first.min(t_ms), last.max(t_ms)));
+        Ok(())
+    }
+}
+
+impl Visitor for Translator<'_> {
+    fn resource(&mut self, resource: &Resource<'_>) {
+        self.end_resource();
+        self.resource = OfResource::new(self.options, resource.attributes);
+    }
+
+    fn scope(&mut self, scope: &Scope<'_>) {
+        self.scope = of_scope(self.options, scope);
+    }
+
+    fn metric(&mut self, metric: &Metric<'_>) {
+        let strategy = self.options.translation_strategy;
+        let kind = match metric.kind {
+            Kind::Gauge => MetricKind::Gauge,
+            Kind::Sum if metric.monotonic => MetricKind::Counter,
+            Kind::Sum => MetricKind::Gauge,
+            Kind::Histogram | Kind::ExponentialHistogram => MetricKind::Histogram,
+            Kind::Summary => MetricKind::Summary,
+        };
+        let counts = !matches!(metric.kind, Kind::Gauge | Kind::Summary);
+        self.metric = if counts && metric.temporality != Temporality::Cumulative {
+            Err(Refused::NotCumulative { metric: metric.name.to_owned() })
+        } else if let Some(name) = strategy.metric_name(metric) {
+            let unit = strategy.unit_name(metric.unit);
+            self.out.sink.metadata(&name, kind, metric.description, &unit);
+            Ok((name, metric.name.to_owned()))
+        } else {
+            Err(Refused::MetricName(metric.name.to_owned()))
+        };
+    }
+
+    fn point(&mut self, point: &Point<'_>) {
+        if point.exemplars > 0 {
+            self.out.sink.exemplars(point.exemplars);
+        }
+        if let Err(why) = self.take(point) {
+            self.out.sink.refused(&why);
+        }
+    }
+}

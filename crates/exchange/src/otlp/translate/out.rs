@@ -1,0 +1,114 @@
+//! What becomes of each kind of point.
+
+use stoa_model::histogram::Histogram;
+use stoa_model::{METRIC_NAME, TimestampMs};
+
+use super::{Refused, Sink};
+use crate::otlp::labels::Pair;
+use crate::otlp::{Explicit, Summary};
+
+type Labels<'a> = [Pair<'a>];
+
+/// The sink, and what it may still be handed.
+pub(super) struct Out<'s> {
+    pub(super) sink: &'s mut dyn Sink,
+    pub(super) bytes_left: usize,
+}
+
+impl Out<'_> {
+    pub(super) fn sample(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        extra: Option<(&str, &str)>,
+        t_ms: TimestampMs,
+        value: f64,
+    ) -> Result<(), Refused> {
+        let labels = self.whole(labels, name, extra)?;
+        self.sink.sample(&labels, t_ms, value);
+        Ok(())
+    }
+
+    pub(super) fn histogram(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        t_ms: TimestampMs,
+        histogram: Histogram,
+    ) -> Result<(), Refused> {
+        let labels = self.whole(labels, name, None)?;
+        self.sink.histogram(&labels, t_ms, histogram);
+        Ok(())
+    }
+
+    /// The labels with the metric's name and one more, which stand over others of their names.
+    fn whole<'a>(
+        &mut self,
+        labels: &'a Labels<'_>,
+        name: &'a str,
+        extra: Option<(&'a str, &'a str)>,
+    ) -> Result<Vec<(&'a str, &'a str)>, Refused> {
+        let added = [Some((METRIC_NAME, name)), extra].into_iter().flatten();
+        let is_added =
+            |name: &str| name == METRIC_NAME || extra.is_some_and(|(added, _)| added == name);
+        let own = labels.iter().filter(|(name, _)| !is_added(name));
+        let mut whole: Vec<_> = own.map(|(name, value)| (&**name, &**value)).chain(added).collect();
+        whole.sort_unstable();
+        let bytes = whole.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Refused::TooLarge)?;
+        Ok(whole)
+    }
+
+    /// Buckets become cumulative. The last one is the count, whatever the buckets say.
+    pub(super) fn explicit(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        t_ms: TimestampMs,
+        histogram: Explicit<'_>,
+        value: impl Fn(f64) -> f64,
+    ) -> Result<(), Refused> {
+        let Explicit { count, sum, bounds, counts } = histogram;
+        if let Some(sum) = sum {
+            self.sample(labels, &format!("{name}_sum"), None, t_ms, value(sum))?;
+        }
+        let all = value(count as f64);
+        self.sample(labels, &format!("{name}_count"), None, t_ms, all)?;
+        let name = format!("{name}_bucket");
+        let mut below = 0_u64;
+        for (bound, count) in bounds.iter().zip(counts) {
+            below = below.saturating_add(*count);
+            if *bound != f64::INFINITY {
+                let le = ("le", &*plain(*bound));
+                self.sample(labels, &name, Some(le), t_ms, value(below as f64))?;
+            }
+        }
+        self.sample(labels, &name, Some(("le", "+Inf")), t_ms, all)
+    }
+
+    pub(super) fn summary(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        t_ms: TimestampMs,
+        summary: Summary<'_>,
+        value: impl Fn(f64) -> f64,
+    ) -> Result<(), Refused> {
+        let Summary { count, sum, quantiles } = summary;
+        self.sample(labels, &format!("{name}_sum"), None, t_ms, value(sum))?;
+        self.sample(labels, &format!("{name}_count"), None, t_ms, value(count as f64))?;
+        for (quantile, of) in quantiles {
+            let quantile = ("quantile", &*plain(*quantile));
+            self.sample(labels, name, Some(quantile), t_ms, value(*of))?;
+        }
+        Ok(())
+    }
+}
+
+/// All digits and no exponent, as Prometheus writes bounds that came by OTLP.
+fn plain(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    value.to_string()
+}

@@ -1,0 +1,313 @@
+//! Messages of OTLP against the samples they become.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Write as _;
+
+use stoa_exchange::otlp::{
+    Form, INFO_SAMPLES_MAX, Options, Refused, SampleLabels, Sink, Strategy, Translator, read,
+};
+use stoa_model::histogram::Histogram;
+use stoa_model::{MetricKind, TimestampMs, is_stale};
+
+/// What a message becomes, a line each.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn labels(&mut self, labels: SampleLabels<'_>) {
+        assert!(labels.is_sorted_by(|(a, _), (b, _)| a < b), "{labels:?}");
+        for (name, value) in labels {
+            assert!(!value.is_empty());
+            write!(self.0, "{name}={value} ").unwrap();
+        }
+    }
+}
+
+impl Sink for Lines {
+    fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64) {
+        self.labels(labels);
+        if is_stale(value) {
+            writeln!(self.0, "stale@{t_ms}").unwrap();
+        } else {
+            writeln!(self.0, "{value}@{t_ms}").unwrap();
+        }
+    }
+
+    fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, histogram: Histogram) {
+        self.labels(labels);
+        histogram.validate().unwrap();
+        if histogram.is_stale() {
+            writeln!(self.0, "stale histogram@{t_ms}").unwrap();
+            return;
+        }
+        let Histogram { schema, sum, positive_spans, custom_values, .. } = histogram;
+        writeln!(self.0, "{schema} {sum} {} {custom_values:?}@{t_ms}", positive_spans.len())
+            .unwrap();
+    }
+
+    fn metadata(&mut self, name: &str, kind: MetricKind, help: &str, unit: &str) {
+        writeln!(self.0, "# {name} {} {unit} {help}", kind.as_str()).unwrap();
+    }
+
+    fn exemplars(&mut self, count: u64) {
+        writeln!(self.0, "{count} exemplars").unwrap();
+    }
+
+    fn refused(&mut self, why: &Refused) {
+        writeln!(self.0, "! {why}").unwrap();
+    }
+}
+
+fn lines(options: &Options, message: &str) -> String {
+    let mut lines = Lines::default();
+    let mut translator = Translator::new(options, &mut lines);
+    read(Form::Json, message.as_bytes(), &mut translator).unwrap();
+    translator.finish();
+    lines.0
+}
+
+/// `key=value` pairs as attributes.
+fn attributes(pairs: &str) -> String {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap();
+        format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
+    };
+    pairs.split_whitespace().map(pair).collect::<Vec<_>>().join(",")
+}
+
+/// A message of one resource with metrics of one scope.
+fn message(resource: &str, metrics: &str) -> String {
+    let (resource, scope) = (attributes(resource), attributes("a.b=1 name=n"));
+    format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{resource}]}},"scopeMetrics":[{{
+        "scope":{{"name":"lib","version":"2","attributes":[{scope}]}},"metrics":[{metrics}]}}]}}]}}"#
+    )
+}
+
+fn gauge(pairs: &str) -> String {
+    let attributes = attributes(pairs);
+    format!(
+        r#"{{"name":"g","gauge":{{"dataPoints":[{{"timeUnixNano":2000999999,"asInt":1,"attributes":[{attributes}]}}]}}}}"#
+    )
+}
+
+/// The labels of a gauge's sample.
+fn gauge_labels(options: &Options, resource: &str, pairs: &str) -> String {
+    let lines = lines(options, &message(resource, &gauge(pairs)));
+    let line = lines.lines().nth(1).unwrap();
+    line.strip_suffix(" 1@2000").unwrap_or(line).to_owned()
+}
+
+#[test]
+fn all_kinds_become_what_prometheus_makes_of_them() {
+    let metrics = r#"
+{"name":"load","unit":"1","description":"Load.","gauge":{"dataPoints":[
+  {"timeUnixNano":"1000000000","asDouble":0.5},{"timeUnixNano":"2000000000","flags":1},
+  {"timeUnixNano":"3000000000"}]}},
+{"name":"io","unit":"By","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[
+  {"timeUnixNano":"1000000000","asInt":"7","exemplars":[{},{}]}]}},
+{"name":"queue","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_CUMULATIVE","dataPoints":[
+  {"timeUnixNano":"1000000000","asInt":-7}]}},
+{"name":"delta","sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[{"asInt":"7"},{}]}},
+{"name":"unsaid","histogram":{"dataPoints":[{}]}},
+{"name":"h","unit":"s","histogram":{"aggregationTemporality":2,"dataPoints":[
+  {"timeUnixNano":"1000000000","count":"6","sum":7.5,"bucketCounts":["1","2","3"],"explicitBounds":[0.00001,2500000]},
+  {"timeUnixNano":"2000000000","count":"6","bucketCounts":["6","0"],"explicitBounds":["Infinity"]},
+  {"timeUnixNano":"3000000000","count":"6","bucketCounts":["6","0"],"explicitBounds":[1],"flags":1}]}},
+{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[
+  {"timeUnixNano":"1000000000","count":"6","sum":7.5,"scale":3,"positive":{"offset":1,"bucketCounts":["6"]}},
+  {"timeUnixNano":"2000000000","flags":1},
+  {"timeUnixNano":"3000000000","scale":-5}]}},
+{"name":"q","summary":{"dataPoints":[
+  {"timeUnixNano":"1000000000","count":"2","sum":3,"quantileValues":[{"quantile":0.99,"value":1.5}]}]}},
+{"name":"!","gauge":{"dataPoints":[{"asInt":"1"}]}}"#;
+    let expected = "# load_ratio gauge  Load.
+__name__=load_ratio job=shop 0.5@1000
+__name__=load_ratio job=shop stale@2000
+! a point of \"load\" has no value
+# io_bytes_total counter bytes \n2 exemplars
+__name__=io_bytes_total job=shop 7@1000
+# queue gauge  \n__name__=queue job=shop -7@1000
+! the temporality of \"delta\" is not cumulative
+! the temporality of \"delta\" is not cumulative
+! the temporality of \"unsaid\" is not cumulative
+# h_seconds histogram seconds \n__name__=h_seconds_sum job=shop 7.5@1000
+__name__=h_seconds_count job=shop 6@1000
+__name__=h_seconds_bucket job=shop le=0.00001 1@1000
+__name__=h_seconds_bucket job=shop le=2500000 3@1000
+__name__=h_seconds_bucket job=shop le=+Inf 6@1000
+__name__=h_seconds_count job=shop 6@2000
+__name__=h_seconds_bucket job=shop le=+Inf 6@2000
+__name__=h_seconds_count job=shop stale@3000
+__name__=h_seconds_bucket job=shop le=1 stale@3000
+__name__=h_seconds_bucket job=shop le=+Inf stale@3000
+# e histogram  \n__name__=e job=shop 3 7.5 1 []@1000
+__name__=e job=shop stale histogram@2000
+! an exponential histogram of scale -5: the coarsest is -4
+# q summary  \n__name__=q_sum job=shop 3@1000
+__name__=q_count job=shop 2@1000
+__name__=q job=shop quantile=0.99 1.5@1000
+! \"!\" is no name of a metric
+";
+    let message = message("service.name=shop", metrics);
+    assert_eq!(lines(&Options::default(), &message), expected);
+    let options = Options { convert_histograms_to_nhcb: true, ..Options::default() };
+    let custom = lines(&options, &message.replace("\"Infinity\"", "1"));
+    let custom: Vec<&str> = custom.lines().filter(|line| line.contains("h_seconds ")).collect();
+    assert_eq!(
+        custom,
+        [
+            "# h_seconds histogram seconds ",
+            "__name__=h_seconds job=shop -53 7.5 1 [1e-5, 2500000.0]@1000",
+            "__name__=h_seconds job=shop -53 0 1 [1.0]@2000",
+            "__name__=h_seconds job=shop stale histogram@3000",
+        ]
+    );
+}
+
+#[test]
+fn labels_come_from_attributes_resource_and_scope() {
+    let default = Options::default();
+    let utf8 = Options { translation_strategy: Strategy::NoTranslation, ..Options::default() };
+    let names = ["b.c".to_owned(), "cluster".to_owned()];
+    let promoting = Options { promote_resource_attributes: names.to_vec(), ..Options::default() };
+    let all = Options {
+        promote_all_resource_attributes: true,
+        ignore_resource_attributes: names.to_vec(),
+        ..Options::default()
+    };
+    let scoped = Options { promote_scope_metadata: true, ..Options::default() };
+    for (options, resource, point, expected) in [
+        (&default, "", "", "__name__=g"),
+        (&default, "", "b.c=2 a=1 empty=", "__name__=g a=1 b_c=2"),
+        // Names that become the same: in order of what they were, whatever came first.
+        (&default, "", "b_c=3 b.c=1 b-c=", "__name__=g b_c=1;3"),
+        (&default, "", "Z=1 __name__=x", "Z=1 __name__=g"),
+        (&default, "", "ü=1", "! \"ü\" is no name of a label"),
+        (&utf8, "", "b_c=3 b.c=1 ü=2", "__name__=g b.c=1 b_c=3 ü=2"),
+        (
+            &default,
+            "service.name=shop service.namespace=eu service.instance.id=i",
+            "job=x instance=y",
+            "__name__=g instance=i job=eu/shop",
+        ),
+        (&default, "service.namespace=eu", "job=x", "__name__=g job=x"),
+        (&default, "b.c=1 cluster=2", "", "__name__=g"),
+        (&promoting, "b.c=1 cluster=2 other=3", "", "__name__=g b_c=1 cluster=2"),
+        // A point's own attribute stands over one of its resource.
+        (&promoting, "b.c=1 cluster=2", "b.c=9 cluster=", "__name__=g b_c=9 cluster=2"),
+        (
+            &all,
+            "b.c=1 cluster=2 other=3 service.name=s",
+            "",
+            "__name__=g job=s other=3 service_name=s",
+        ),
+        (&promoting, "ü=1", "", "__name__=g"),
+        (&all, "ü=1", "", "! \"ü\" is no name of a label"),
+        (
+            &scoped,
+            "",
+            "otel_scope_version=x",
+            "__name__=g otel_scope_a_b=1 otel_scope_name=lib otel_scope_version=2",
+        ),
+    ] {
+        assert_eq!(gauge_labels(options, resource, point), expected, "{resource} {point}");
+    }
+    let plain = Options {
+        label_name_underscore_sanitization: false,
+        label_name_preserve_multiple_underscores: false,
+        ..Options::default()
+    };
+    assert_eq!(gauge_labels(&default, "", "_a=1 b..c=2"), "__name__=g b__c=2 key_a=1");
+    assert_eq!(gauge_labels(&plain, "", "_a=1 b..c=2"), "__name__=g _a=1 b_c=2");
+}
+
+#[test]
+fn attributes_beyond_their_bounds_cost_the_points_that_have_them() {
+    let many: Vec<String> = (0..129).map(|i| format!("a{i}=1")).collect();
+    let many = many.join(" ");
+    let two = format!("{},{}", gauge("a=1"), gauge(&many));
+    let got = lines(&Options::default(), &message("", &two));
+    let fault = "! more than 128 attributes\n";
+    let one = "# g gauge  \n__name__=g a=1 1@2000\n# g gauge  \n";
+    assert_eq!(got, format!("{one}{fault}"));
+    let got = lines(&Options::default(), &message(&many, &gauge("a=1")));
+    assert_eq!(got, format!("# g gauge  \n{fault}"));
+}
+
+#[test]
+fn target_info_stands_from_the_first_point_to_the_last() {
+    let points = |times: &[i64]| {
+        let point = |ms: &i64| format!(r#"{{"timeUnixNano":"{ms}000000","asInt":1}}"#);
+        let points: Vec<String> = times.iter().map(point).collect();
+        format!(r#"{{"name":"g","gauge":{{"dataPoints":[{}]}}}}"#, points.join(","))
+    };
+    let info = |options: &Options, resource: &str, times: &[i64]| -> String {
+        let all = lines(options, &message(resource, &points(times)));
+        let lines = all.lines().filter(|line| line.contains("target_info"));
+        lines.map(|line| line.replace("__name__=target_info ", "")).collect::<Vec<_>>().join(", ")
+    };
+    let default = Options::default();
+    let keep = Options { keep_identifying_resource_attributes: true, ..Options::default() };
+    let promoting = Options { promote_all_resource_attributes: true, ..Options::default() };
+    for (options, resource, times, expected) in [
+        (&default, "service.name=s os=x", &[5000][..], "job=s os=x 1@5000"),
+        (&default, "service.instance.id=i os.type=x ü=1", &[5000], "instance=i os_type=x 1@5000"),
+        (&keep, "service.name=s os=x", &[5000], "job=s os=x service_name=s 1@5000"),
+        (&promoting, "service.name=s os=x", &[5000], "job=s os=x 1@5000"),
+        // Every 2.5 minutes, and at the last; points in any order.
+        (
+            &default,
+            "service.name=s a=b",
+            &[301_000, 1000, 200_000],
+            "job=s a=b 1@1000, job=s a=b 1@151000, job=s a=b 1@301000",
+        ),
+        // Nothing to say, nothing to know it by, no point.
+        (&default, "service.name=s", &[5000], ""),
+        (&keep, "service.name=s", &[5000], ""),
+        (&default, "os=x", &[5000], ""),
+        (&default, "service.name=s os=x", &[], ""),
+        // A time that was not set does not fill the store.
+        (&default, "service.name=s a=b", &[0, 1_700_000_000_000], "job=s a=b 1@1700000000000"),
+    ] {
+        let expected = match resource {
+            "service.name=s a=b" => expected.replace("job=s a=b", "a=b job=s"),
+            _ => expected.to_owned(),
+        };
+        assert_eq!(info(options, resource, times), expected, "{resource} {times:?}");
+    }
+    let times = [0, INFO_SAMPLES_MAX * 150_000 - 150_000];
+    let all = info(&default, "service.name=s os=x", &times);
+    assert_eq!(all.matches("job=s").count() as i64, INFO_SAMPLES_MAX);
+}
+
+/// A small message with many buckets of a series with long labels.
+#[test]
+fn labels_that_multiply_are_bounded() {
+    let counts = vec!["1"; 60_000].join(",");
+    let metrics = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"count":60000,
+        "bucketCounts":[{counts}],"explicitBounds":[{counts}],"attributes":[{}]}}]}}}}"#,
+        attributes(&format!("a={}", "x".repeat(60_000)))
+    );
+    struct Count(usize, usize);
+    impl Sink for Count {
+        fn sample(&mut self, labels: SampleLabels<'_>, _t_ms: TimestampMs, _value: f64) {
+            self.0 += labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        }
+        fn histogram(&mut self, _: SampleLabels<'_>, _: TimestampMs, _: Histogram) {}
+        fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
+        fn exemplars(&mut self, _: u64) {}
+        fn refused(&mut self, why: &Refused) {
+            assert_eq!(*why, Refused::TooLarge);
+            self.1 += 1;
+        }
+    }
+    let (mut count, options) = (Count(0, 0), Options::default());
+    let mut translator = Translator::new(&options, &mut count);
+    read(Form::Json, message("", &metrics).as_bytes(), &mut translator).unwrap();
+    translator.finish();
+    assert_eq!(count.1, 1);
+    assert!((1 << 29..=1 << 30).contains(&count.0), "{}", count.0);
+}
