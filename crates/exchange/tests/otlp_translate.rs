@@ -4,8 +4,17 @@
 
 use std::fmt::Write as _;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Histogram as OtlpHistogram, HistogramDataPoint, Metric, ResourceMetrics, ScopeMetrics,
+};
+use prost::Message as _;
 use stoa_exchange::otlp::{
-    Form, INFO_SAMPLES_MAX, Options, Refused, SampleLabels, Sink, Strategy, Translator, read,
+    Form, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels, Sink,
+    Strategy, Translator, read,
 };
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs, is_stale};
@@ -282,32 +291,63 @@ fn target_info_stands_from_the_first_point_to_the_last() {
     assert_eq!(all.matches("job=s").count() as i64, INFO_SAMPLES_MAX);
 }
 
-/// A small message with many buckets of a series with long labels.
-#[test]
-fn labels_that_multiply_are_bounded() {
-    let counts = vec!["1"; 60_000].join(",");
-    let metrics = format!(
-        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"count":60000,
-        "bucketCounts":[{counts}],"explicitBounds":[{counts}],"attributes":[{}]}}]}}}}"#,
-        attributes(&format!("a={}", "x".repeat(60_000)))
-    );
-    struct Count(usize, usize);
-    impl Sink for Count {
-        fn sample(&mut self, labels: SampleLabels<'_>, _t_ms: TimestampMs, _value: f64) {
-            self.0 += labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        }
-        fn histogram(&mut self, _: SampleLabels<'_>, _: TimestampMs, _: Histogram) {}
-        fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
-        fn exemplars(&mut self, _: u64) {}
-        fn refused(&mut self, why: &Refused) {
-            assert_eq!(*why, Refused::TooLarge);
-            self.1 += 1;
-        }
+/// Samples and bytes of labels, and points that were too large.
+#[derive(Default)]
+struct Count {
+    samples: usize,
+    bytes: usize,
+    refused: usize,
+}
+
+impl Sink for Count {
+    fn sample(&mut self, labels: SampleLabels<'_>, _t_ms: TimestampMs, _value: f64) {
+        self.samples += 1;
+        self.bytes += labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     }
-    let (mut count, options) = (Count(0, 0), Options::default());
+    fn histogram(&mut self, _: SampleLabels<'_>, _: TimestampMs, _: Histogram) {}
+    fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
+    fn exemplars(&mut self, _: u64) {}
+    fn refused(&mut self, why: &Refused) {
+        assert_eq!(*why, Refused::TooLarge);
+        self.refused += 1;
+    }
+}
+
+/// What is made of a message with a histogram of so many buckets, whose label has so many bytes.
+fn counted(buckets: usize, bytes: usize) -> Count {
+    let point = HistogramDataPoint {
+        bucket_counts: vec![1; buckets],
+        explicit_bounds: vec![1.0; buckets],
+        attributes: vec![KeyValue {
+            key: "a".to_owned(),
+            value: Some(AnyValue { value: Some(StringValue("x".repeat(bytes))) }),
+            ..KeyValue::default()
+        }],
+        ..HistogramDataPoint::default()
+    };
+    let data =
+        Data::Histogram(OtlpHistogram { data_points: vec![point], aggregation_temporality: 2 });
+    let metric = Metric { name: "h".to_owned(), data: Some(data), ..Metric::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+    let message = ExportMetricsServiceRequest { resource_metrics }.encode_to_vec();
+    let (mut count, options) = (Count::default(), Options::default());
     let mut translator = Translator::new(&options, &mut count);
-    read(Form::Json, message("", &metrics).as_bytes(), &mut translator).unwrap();
+    read(Form::Protobuf, &message, &mut translator).unwrap();
     translator.finish();
-    assert_eq!(count.1, 1);
-    assert!((1 << 29..=1 << 30).contains(&count.0), "{}", count.0);
+    count
+}
+
+#[test]
+fn what_a_small_message_multiplies_to_is_bounded() {
+    // The count and the bucket without bound are two samples more.
+    let all = counted(10, 60_000);
+    assert_eq!((all.samples, all.refused), (12, 0));
+    let labels = counted(60_000, 60_000);
+    assert_eq!(labels.refused, 1);
+    let most = LABEL_BYTES_MAX - 61_000..=LABEL_BYTES_MAX;
+    assert!(most.contains(&labels.bytes), "{}", labels.bytes);
+    let samples = counted(SAMPLES_MAX - 1, 1);
+    assert_eq!((samples.samples, samples.refused), (SAMPLES_MAX, 1));
+    assert_eq!(counted(SAMPLES_MAX - 2, 1).refused, 0);
 }

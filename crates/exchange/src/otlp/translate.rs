@@ -13,7 +13,7 @@
 //!   Start times are not kept.
 //!
 //! [`Translator`] is a [`Visitor`] of [`super::read`]; a [`Sink`] takes what it makes, one sample at a
-//! time. Bounds beside those of the message: [`LABEL_BYTES_MAX`], [`INFO_SAMPLES_MAX`].
+//! time. Bounds beside those of the message: [`SAMPLES_MAX`], [`LABEL_BYTES_MAX`], [`INFO_SAMPLES_MAX`].
 
 mod out;
 
@@ -28,6 +28,9 @@ use super::{
     AttributesFault, Kind, Measure, Metric, Point, Resource, ScaleError, Scope, Strategy,
     Temporality, Visitor,
 };
+
+/// Most samples handed over for one message; points with many buckets or quantiles are many samples.
+pub const SAMPLES_MAX: usize = 1 << 20;
 
 /// Most bytes of labels handed over for one message: a histogram's labels stand with each of its
 /// buckets, so that a small message can say very much.
@@ -122,8 +125,11 @@ pub enum Refused {
         /// The metric's name, as sent.
         metric: String,
     },
-    /// The message says more than [`LABEL_BYTES_MAX`].
-    #[error("more than {LABEL_BYTES_MAX} bytes of labels: send less at a time")]
+    /// The message says more than [`SAMPLES_MAX`] or [`LABEL_BYTES_MAX`]; some of the point's samples
+    /// may have been handed over.
+    #[error(
+        "more than {SAMPLES_MAX} samples, or {LABEL_BYTES_MAX} bytes of labels: send less at a time"
+    )]
     TooLarge,
 }
 
@@ -152,7 +158,7 @@ impl<'s> Translator<'s> {
     pub fn new(options: &'s Options, sink: &'s mut dyn Sink) -> Self {
         Self {
             options,
-            out: Out { sink, bytes_left: LABEL_BYTES_MAX },
+            out: Out { sink, samples_left: SAMPLES_MAX, bytes_left: LABEL_BYTES_MAX },
             resource: Ok(OfResource::default()),
             scope: Ok(Vec::new()),
             metric: Err(Refused::MetricName(String::new())),

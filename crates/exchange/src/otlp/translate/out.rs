@@ -12,6 +12,8 @@ type Labels<'a> = [Pair<'a>];
 /// The sink, and what it may still be handed.
 pub(super) struct Out<'s> {
     pub(super) sink: &'s mut dyn Sink,
+    pub(super) samples_left: usize,
+    /// Of labels.
     pub(super) bytes_left: usize,
 }
 
@@ -55,6 +57,7 @@ impl Out<'_> {
         let mut whole: Vec<_> = own.map(|(name, value)| (&**name, &**value)).chain(added).collect();
         whole.sort_unstable();
         let bytes = whole.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.samples_left = self.samples_left.checked_sub(1).ok_or(Refused::TooLarge)?;
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Refused::TooLarge)?;
         Ok(whole)
     }
