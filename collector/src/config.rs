@@ -11,10 +11,13 @@ use stoa_daemon::{Bytes, ConfigError, Span};
 use crate::http::Scope;
 use crate::http::access::AddressBlock;
 
+mod otlp;
 mod relabel;
 mod remote;
 mod shown;
 
+pub use otlp::OtlpConfig;
+use otlp::WrittenOtlp;
 pub use relabel::{RelabelAction, RelabelRule};
 pub use remote::{
     Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When,
@@ -41,6 +44,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// Where people and Grafana connect.
     pub http: HttpConfig,
+    /// Where OTLP is taken, and what comes of it.
+    pub otlp: OtlpConfig,
     /// How long and how much is stored.
     pub storage: StorageConfig,
     /// Where all that is stored is passed on to.
@@ -133,6 +138,7 @@ struct Written {
     remote_write: Vec<WrittenRemoteWrite>,
     agents: WrittenAgents,
     http: WrittenHttp,
+    otlp: WrittenOtlp,
     storage: WrittenStorage,
     query: WrittenQuery,
     log: LogSection,
@@ -145,6 +151,7 @@ impl Default for Written {
             remote_write: Vec::new(),
             agents: WrittenAgents::default(),
             http: WrittenHttp::default(),
+            otlp: WrittenOtlp::default(),
             storage: WrittenStorage::default(),
             query: WrittenQuery::default(),
             log: LogSection::default(),
@@ -281,7 +288,7 @@ impl Config {
         let wrong = |key, message: String| {
             Err(ConfigError::Meaning { path: path.to_path_buf(), key, message })
         };
-        let Written { data_dir, remote_write, agents, http, storage, query, log } = written;
+        let Written { data_dir, remote_write, agents, http, otlp, storage, query, log } = written;
         let remote_write = match RemoteWriteConfig::mean(remote_write) {
             Ok(targets) => targets,
             Err(message) => return wrong("remote_write", message),
@@ -331,6 +338,10 @@ impl Config {
         if agents.listen == http.listen && http.listen.port() != 0 {
             return wrong("http.listen", format!("{} is where agents connect", http.listen));
         }
+        let otlp = match OtlpConfig::mean(otlp, &[agents.listen, http.listen]) {
+            Ok(otlp) => otlp,
+            Err((key, message)) => return wrong(key, message),
+        };
         if let Some(block) = http.trusted_proxies.iter().find(|block| block.is_everything()) {
             let message = format!("{block} would let anyone name himself a user");
             return wrong("http.trusted_proxies", message);
@@ -363,6 +374,7 @@ impl Config {
                 proxy_scope: http.proxy_scope,
                 proxy_admins: http.proxy_admins,
             },
+            otlp,
             storage: StorageConfig {
                 retention,
                 retention_1m,

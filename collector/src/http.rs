@@ -21,7 +21,12 @@ pub mod metrics;
 
 pub mod handoff;
 
+pub mod pushed;
+
 pub mod remote_write;
+
+mod grpc;
+pub mod otlp;
 
 pub mod prometheus;
 

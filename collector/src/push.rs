@@ -18,6 +18,7 @@ use stoa_tsdb::{AppendError, Batch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::intake::{Intake, Source, Taken};
+pub(crate) use self::senders::Place;
 use self::senders::Senders;
 pub(crate) use self::tally::Tally;
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ pub type ClockDoubt = Arc<dyn Fn() -> bool + Send + Sync>;
 pub(crate) enum Way {
     /// Prometheus remote write.
     RemoteWrite,
+    /// OpenTelemetry's protocol, over HTTP or gRPC.
+    Otlp,
 }
 
 impl Way {
@@ -54,6 +57,7 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::RemoteWrite => "remote write",
+            Self::Otlp => "otlp",
         }
     }
 }
@@ -205,7 +209,6 @@ mod tests {
     use stoa_tsdb::{GroupId, SeriesRef};
     use stoa_wal::disk::SimDisk;
 
-    use super::senders::Place;
     use super::*;
     use crate::config::StorageConfig;
 

@@ -4,6 +4,7 @@
 //! that count. docs/metrics.md lists every name.
 
 mod handoff;
+mod otlp;
 
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
@@ -13,7 +14,7 @@ use stoa_tsdb::{Stats, TierStats};
 use crate::http::access::Refusals;
 use crate::http::import::ImportFigures;
 use crate::http::prometheus::GateFigures;
-use crate::http::remote_write::RemoteWriteFigures;
+use crate::http::pushed::PushFigures;
 use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
 use crate::members::MemberCounts;
@@ -46,7 +47,9 @@ pub struct Figures {
     /// Queries.
     pub queries: GateFigures,
     /// What came by remote write.
-    pub remote_write: RemoteWriteFigures,
+    pub remote_write: PushFigures,
+    /// What came by OTLP.
+    pub otlp: PushFigures,
     /// Imports.
     pub imports: ImportFigures,
     /// What was passed on to other engines, by target.
@@ -75,6 +78,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     );
     page.listener(&figures.listener);
     page.remote_write(&figures.remote_write);
+    page.otlp(&figures.otlp);
     page.people(figures);
     page.imports(&figures.imports);
     page.handoff(&figures.handoff);
@@ -439,7 +443,7 @@ impl Page {
         self.0.push(family);
     }
 
-    fn remote_write(&mut self, remote: &RemoteWriteFigures) {
+    fn remote_write(&mut self, remote: &PushFigures) {
         self.add(
             MetricKind::Counter,
             "stoa_collector_remote_write_requests_total",

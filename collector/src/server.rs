@@ -6,44 +6,47 @@
 //!
 //! This module only orders things; every decision is a part's own.
 
+mod port;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stoa_daemon::{DataDir, DataDirError};
-use stoa_model::{HostId, TimestampMs};
+use stoa_model::HostId;
 use stoa_transport::{ListenError, Listener, ResetKeys, ResetKeysError};
 use stoa_wal::Disk;
 use stoa_wal::disk::RealDisk;
-use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::port::Port;
 use crate::agents_port;
 use crate::ca::CaError;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::enroll;
 use crate::hosts::Standing;
-use crate::http::access::{Access, AccessConfig};
+use crate::http::Routes;
+use crate::http::access::Access;
 use crate::http::admin::{self, Admin};
 use crate::http::front::{self, FrontFacts};
 use crate::http::handoff;
 use crate::http::health::{self, Ready, Trouble};
 use crate::http::import::{self, Importer};
 use crate::http::metrics;
+use crate::http::otlp::{self, Otlp};
 use crate::http::prometheus::{self, Prometheus};
 use crate::http::remote_write::{self, RemoteWrite};
 use crate::http::serve::{Limits, Places};
 use crate::http::storage::{self, StorageAdmin};
-use crate::http::tls::{self, CertSource, HttpTls, HttpTlsError};
-use crate::http::{Routes, serve};
+use crate::http::tls::HttpTlsError;
 use crate::ingest::{Ingest, clocks};
 use crate::members::{Members, MembersError};
 use crate::methods::MethodGate;
 use crate::presence::Presence;
-use crate::push::SERIES_PER_SENDER_MAX;
+use crate::push::{Pusher, SERIES_PER_SENDER_MAX};
 use crate::remote::{ClientError, Elsewhere, Target, TargetFigures};
 use crate::selfstats::{self, Figures};
 use crate::store::{Store, StoreError, StoreState};
@@ -77,11 +80,10 @@ pub enum StartError {
     #[error("listen for agents; `agents.listen`, or `stoa up --agents`, says where")]
     Agents(#[from] ListenError),
     /// The port for people.
-    #[error(
-        "listen for HTTP on {addr}; is another collector running? `http.listen`, or `stoa up --http`, \
-         says where"
-    )]
+    #[error("listen for HTTP on {addr}; is another collector running? {key} says where")]
     Http {
+        /// What says where.
+        key: &'static str,
         /// Where.
         addr: SocketAddr,
         /// What the system said.
@@ -114,6 +116,7 @@ pub enum StartError {
 /// acknowledged, but cuts callers off.
 pub struct Server {
     http: SocketAddr,
+    otlp: Vec<SocketAddr>,
     url: String,
     parts: Parts,
     listener: Arc<Listener>,
@@ -161,10 +164,11 @@ pub struct Parts {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) presence: Arc<Mutex<Presence>>,
     listener: Arc<Listener>,
-    access: Arc<Access>,
+    access: Arc<[Arc<Access>]>,
     places: Arc<Places>,
     prometheus: Prometheus,
     remote_write: RemoteWrite,
+    otlp: Otlp,
     importer: Importer,
     targets: Arc<[Target]>,
     clock: Clock,
@@ -184,10 +188,11 @@ impl Parts {
             listener: self.listener.stats(),
             members: self.members.counts(),
             hosts: self.presence.lock().unwrap_or_else(PoisonError::into_inner).counts(),
-            refusals: self.access.refusals(),
+            refusals: self.access.iter().map(|access| access.refusals()).sum(),
             http: self.places.figures(),
             queries: self.prometheus.figures(),
             remote_write: self.remote_write.figures(),
+            otlp: self.otlp.figures(),
             imports: self.importer.figures(),
             handoff: self.handoff(),
             elsewhere: self.prometheus.elsewhere(),
@@ -277,26 +282,31 @@ impl Server {
             }
         });
 
-        let access_config = AccessConfig::from_config(&config.http);
-        let needs_tls = access_config.needs_tls();
-        let access = Access::new(access_config, {
-            let (members, clock) = (Arc::clone(&members), Arc::clone(&clock));
-            Box::new(move |text| members.principal(text, clock()))
-        });
-        let http_listener = TcpListener::bind(config.http.listen)
-            .await
-            .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
-        let http = http_listener
-            .local_addr()
-            .map_err(|source| StartError::Http { addr: config.http.listen, source })?;
+        let people = "`http.listen`, or `stoa up --http`,";
+        let people = Port::bind(people, config.http.listen, &config.http, &members, &clock).await?;
+        let mut otlp_ports = Vec::new();
+        for (key, listen) in [
+            ("`otlp.http_listen`", config.otlp.http_listen),
+            ("`otlp.grpc_listen`", config.otlp.grpc_listen),
+        ] {
+            if let Some(listen) = listen {
+                let port = Port::bind(key, listen, &config.http, &members, &clock).await?;
+                otlp_ports.push(port);
+            }
+        }
+        let (http, is_tls) = (people.addr, people.tls.is_some());
+        let access: Vec<Arc<Access>> =
+            [&people].into_iter().chain(&otlp_ports).map(|port| Arc::clone(&port.access)).collect();
         let prometheus =
             Prometheus::with(store.clone(), &config.query, Arc::clone(&clock), elsewhere);
-        let remote_write = {
+        let pusher = {
             let ingest = Arc::clone(&ingest);
             let doubt = move || ingest.clock_standing() == clocks::Standing::Behind;
             let (store, clock) = (store.clone(), Arc::clone(&clock));
-            RemoteWrite::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
+            Pusher::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
         };
+        let remote_write = RemoteWrite::over(pusher.clone());
+        let otlp = Otlp::new(pusher, config.otlp.options.clone());
         let exempt = config.http.trusted_proxies.clone();
         let places = Places::new(Limits { exempt, ..Limits::default() });
         let importer = Importer::new(store.clone(), Arc::clone(&clock));
@@ -306,24 +316,22 @@ impl Server {
             ingest,
             presence,
             listener: Arc::clone(&listener),
-            access: Arc::clone(&access),
+            access: Arc::from(access),
             places: Arc::clone(&places),
             prometheus,
             remote_write,
+            otlp,
             importer,
             targets: Arc::from(targets),
             clock: Arc::clone(&clock),
             watch: Arc::default(),
         };
-        let scheme = if needs_tls { "https" } else { "http" };
+        let scheme = if is_tls { "https" } else { "http" };
         let url = format!("{scheme}://{http}");
-        let router = routes(&parts, &ready, &url, &clock)
-            .merge(prometheus::settings_routes(&config))
-            .into_router((), access);
-        let tls = if needs_tls { Some(http_tls(&config, &members, clock())?) } else { None };
+        let table =
+            routes(&parts, &ready, &url, &clock).merge(prometheus::settings_routes(&config));
 
         let mut tasks = vec![
-            tokio::spawn(serve(http_listener, router, tls.clone(), places, stop.clone())),
             tokio::spawn(agents_port::keep(
                 Arc::clone(&listener),
                 Arc::clone(&members),
@@ -335,12 +343,15 @@ impl Server {
         for target in parts.targets.iter().cloned() {
             tasks.push(tokio::spawn(target.keep(parts.store.clone(), stop.clone())));
         }
-        if let Some(tls) = tls {
-            tasks.push(tokio::spawn(tls::keep(tls, members, clock, stop.clone())));
+        let otlp_addrs = otlp_ports.iter().map(|port| port.addr).collect();
+        let ports = otlp_ports.into_iter().map(|port| (port, otlp::routes(parts.otlp.clone())));
+        for (port, table) in [(people, table)].into_iter().chain(ports) {
+            port.serve(table, &places, (&members, &clock), &stop, &mut tasks);
         }
         ready.set(true);
         Ok(Self {
             http,
+            otlp: otlp_addrs,
             url,
             parts,
             listener,
@@ -357,6 +368,12 @@ impl Server {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where else OTLP is taken: at `otlp.http_listen`, then at `otlp.grpc_listen`, if they are set.
+    #[must_use]
+    pub fn otlp_addrs(&self) -> &[SocketAddr] {
+        &self.otlp
     }
 
     /// The address to open, as `http://127.0.0.1:7480`.
@@ -488,6 +505,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(front::routes(facts))
         .merge(prometheus::routes(parts.prometheus.clone()))
         .merge(remote_write::routes(parts.remote_write.clone()))
+        .merge(otlp::routes(parts.otlp.clone()))
         .merge(metrics::routes(metrics))
         .merge(import::routes(parts.importer.clone()))
         .merge(storage::routes(StorageAdmin::new(parts.store.clone(), Arc::clone(clock))))
@@ -504,18 +522,6 @@ fn trouble(store: Store) -> Trouble {
         StoreState::Failed(_) => Some("The store has failed; the log says why. Restart Stoa.\n"),
         StoreState::Closed => Some("Stoa is stopping.\n"),
     })
-}
-
-fn http_tls(
-    config: &Config,
-    members: &Members,
-    now_ms: TimestampMs,
-) -> Result<Arc<HttpTls>, HttpTlsError> {
-    let source = match &config.http.tls {
-        Some(files) => CertSource::Files { cert: files.cert.clone(), key: files.key.clone() },
-        None => CertSource::own(config.http.listen.ip(), &config.http.host_names),
-    };
-    HttpTls::new(source, members.ca(), now_ms).map(Arc::new)
 }
 
 #[cfg(test)]

@@ -22,11 +22,13 @@ use stoa_collector::http::handoff;
 use stoa_collector::http::health::{self, Ready};
 use stoa_collector::http::import::{self, Importer};
 use stoa_collector::http::metrics;
+use stoa_collector::http::otlp::{self, Otlp};
 use stoa_collector::http::prometheus::{self, Prometheus};
 use stoa_collector::http::remote_write::{self, RemoteWrite};
 use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
 use stoa_collector::members::Members;
+use stoa_collector::push::Pusher;
 use stoa_collector::store::Store;
 use stoa_wal::disk::SimDisk;
 use tower::ServiceExt as _;
@@ -51,6 +53,7 @@ GET /api/v1/label/{name}/values read: in; 401 in in in in
 GET /api/v1/labels read: in; 401 in in in in
 POST /api/v1/labels read: in; 401 in in in in
 GET /api/v1/metadata read: in; 401 in in in in
+POST /api/v1/otlp/v1/metrics write: in; 401 403 in in 403
 GET /api/v1/query read: in; 401 in in in in
 POST /api/v1/query read: in; 401 in in in in
 GET /api/v1/query_exemplars read: in; 401 in in in in
@@ -71,6 +74,10 @@ GET /api/v1/targets read: in; 401 in in in in
 POST /api/v1/write write: in; 401 403 in in 403
 GET /front.css read: in; 401 in in in in
 GET /metrics read: in; 401 in in in in
+POST /opentelemetry.proto.collector.logs.v1.LogsService/Export write: in; 401 403 in in 403
+POST /opentelemetry.proto.collector.metrics.v1.MetricsService/Export write: in; 401 403 in in 403
+POST /opentelemetry.proto.collector.trace.v1.TraceService/Export write: in; 401 403 in in 403
+POST /otlp/v1/logs write: in; 401 403 in in 403
 GET /ready open: in; in in in in in
 GET /stoa/api/v1/handoff read: in; 401 in in in in
 GET /stoa/api/v1/hosts admin: in; 401 403 403 in 403
@@ -80,6 +87,9 @@ GET /stoa/api/v1/summary admin: in; 401 403 403 in 403
 GET /stoa/api/v1/tokens admin: in; 401 403 403 in 403
 POST /stoa/api/v1/tokens admin: in; 401 403 403 in 403
 DELETE /stoa/api/v1/tokens/{id} admin: in; 401 403 403 in 403
+POST /v1/logs write: in; 401 403 in in 403
+POST /v1/metrics write: in; 401 403 in in 403
+POST /v1/traces write: in; 401 403 in in 403
 ";
 
 /// All that the collector serves.
@@ -106,7 +116,9 @@ fn table(members: &Arc<Members>) -> Routes {
         slow_after: Duration::from_secs(10),
     };
     let doubt = Arc::new(|| false);
-    let remote_write = RemoteWrite::new(store.clone(), 10, Arc::clone(&clock), doubt);
+    let pusher = Pusher::new(store.clone(), 10, Arc::clone(&clock), doubt);
+    let remote_write = RemoteWrite::over(pusher.clone());
+    let otlp = Otlp::new(pusher, Config::defaults().unwrap().otlp.options);
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
@@ -115,6 +127,7 @@ fn table(members: &Arc<Members>) -> Routes {
         .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
         .merge(remote_write::routes(remote_write))
+        .merge(otlp::routes(otlp))
         .merge(metrics::routes(Arc::new(Vec::new)))
         .merge(handoff::routes(Arc::new(Vec::new)))
 }

@@ -60,7 +60,7 @@ impl Config {
 impl Written {
     /// The file that would say this; each field is taken apart so that none is forgotten.
     fn of(config: &Config) -> Self {
-        let Config { data_dir, agents, http, storage, remote_write, remote_read, query, log } =
+        let Config { data_dir, agents, http, otlp, storage, remote_write, remote_read, query, log } =
             config.clone();
         let remote_write = remote_write.iter().map(RemoteWriteConfig::shown).collect();
         let AgentsConfig { listen, series_max } = agents;
@@ -87,6 +87,7 @@ impl Written {
             proxy_scope,
             proxy_admins,
         };
+        let otlp = otlp.shown();
         let StorageConfig {
             retention,
             retention_1m,
@@ -117,7 +118,7 @@ impl Written {
         let LogOptions { level, otlp_endpoint, service: _ } = log;
         let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));
         let log = LogSection { level, otlp_endpoint };
-        Self { data_dir, remote_write, agents, http, storage, query, log }
+        Self { data_dir, remote_write, agents, http, otlp, storage, query, log }
     }
 }
 

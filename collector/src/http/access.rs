@@ -14,6 +14,7 @@
 //! to [`Access::new`].
 
 use std::fmt;
+use std::iter::Sum;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,6 +133,17 @@ pub struct Refusals {
     pub credential: u64,
     /// A good credential without the route's scope.
     pub scope: u64,
+}
+
+impl Sum for Refusals {
+    fn sum<I: Iterator<Item = Self>>(refusals: I) -> Self {
+        refusals.fold(Self::default(), |sum, more| Self {
+            host: sum.host + more.host,
+            origin: sum.origin + more.origin,
+            credential: sum.credential + more.credential,
+            scope: sum.scope + more.scope,
+        })
+    }
 }
 
 #[derive(Debug, Default)]

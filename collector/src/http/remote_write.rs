@@ -7,40 +7,28 @@
 //! here, 413 for one too large, 503 with `Retry-After` when nothing is wrong with the request and it
 //! shall come again. Senders repeat after 503 and drop after 4xx.
 //!
-//! Bounds: [`BODY_BYTES_MAX`], [`MESSAGE_BYTES_MAX`], those of [`stoa_exchange::remote_write`] within a
+//! Bounds: those of [bodies](super::pushed) that push, those of [`stoa_exchange::remote_write`] within a
 //! message, and those of the way in.
 
 mod answer;
-mod body;
-mod figures;
+mod form;
 mod message;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use http::{HeaderMap, header};
 use stoa_exchange::remote_write::Version;
 
-use self::answer::{Answer, Refusal};
-use self::body::Form;
-use self::figures::Counters;
-pub use self::figures::{RemoteWriteFigures, SampleFigures};
+use self::answer::Answer;
+use self::form::Form;
 use super::access::Principal;
+use super::pushed::body::{self, BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use super::pushed::{Counters, PushFigures, Refusal};
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::push::{ClockDoubt, Pusher, Source, Tally, Way};
 use crate::store::Store;
-
-/// The largest compressed body, in bytes.
-pub const BODY_BYTES_MAX: usize = 32 << 20;
-
-/// The largest message after decompression, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-
-/// How long a body may take to arrive.
-const BODY_WAIT: Duration = Duration::from_secs(30);
 
 /// The receiver over a store; clones are cheap and all the same.
 #[derive(Clone)]
@@ -61,15 +49,20 @@ impl RemoteWrite {
     /// The receiver; `series_max` bounds the series of one sender.
     #[must_use]
     pub fn new(store: Store, series_max: usize, clock: Clock, doubt: ClockDoubt) -> Self {
-        let pusher = Pusher::new(store, series_max, clock, doubt);
+        Self::over(Pusher::new(store, series_max, clock, doubt))
+    }
+
+    /// The receiver over a way in that it shares.
+    #[must_use]
+    pub fn over(pusher: Pusher) -> Self {
         Self(Arc::new(Shared { pusher, counters: Counters::default() }))
     }
 
     /// What has been received since the start.
     #[must_use]
-    pub fn figures(&self) -> RemoteWriteFigures {
+    pub fn figures(&self) -> PushFigures {
         let (senders, series) = self.0.pusher.counts(Way::RemoteWrite);
-        RemoteWriteFigures { senders, series, ..self.0.counters.read() }
+        PushFigures { senders, series, ..self.0.counters.read() }
     }
 }
 
@@ -96,35 +89,18 @@ async fn write(
         Ok(tally) => Answer::told(form.version, tally),
         Err(refusal) => Answer::refused(form.version, refusal),
     };
-    shared.counters.answered(&answer);
+    shared.counters.answered(&answer.told);
     answer.into()
 }
 
 impl Shared {
     async fn receive(&self, sender: &str, form: Form, request: Request) -> Result<Tally, Refusal> {
-        let _room = self.pusher.room(length(request.headers())?).await?;
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-        let body = match tokio::time::timeout(BODY_WAIT, body).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(_)) => {
-                let text = format!("the body broke off or is over {BODY_BYTES_MAX} bytes");
-                return Err(Refusal::TooLarge(text));
-            }
-            Err(_elapsed) => return Err(Refusal::later("the body took too long to arrive")),
-        };
+        let (body, _room) = body::receive(&self.pusher, request).await?;
         self.counters.received(body.len());
-        let walk =
-            move |source: &Source| message::take(source, form.version, &form.decompress(&body)?);
+        let walk = move |source: &Source| {
+            let message = form.compression.decompress(&body, MESSAGE_BYTES_MAX)?;
+            message::take(source, form.version, &message)
+        };
         self.pusher.push(Way::RemoteWrite, sender, walk).await
     }
-}
-
-/// How long the body is, or may be when the request does not say.
-fn length(headers: &HeaderMap) -> Result<usize, Refusal> {
-    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let bytes = told.and_then(|text| text.parse().ok()).unwrap_or(BODY_BYTES_MAX);
-    if bytes > BODY_BYTES_MAX {
-        return Err(Refusal::TooLarge(format!("{bytes} bytes are over {BODY_BYTES_MAX}")));
-    }
-    Ok(bytes)
 }

@@ -20,6 +20,7 @@ use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tracing::Instrument as _;
 
 use super::access::{self, Access, Gate};
+use super::grpc;
 
 /// The largest request body a route takes unless it says otherwise, in bytes.
 ///
@@ -260,6 +261,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             .fallback(not_found)
             .layer(compression)
             .layer(from_fn_with_state(access, access::guard))
+            .layer(from_fn(grpc::translate))
             .layer(from_fn(traced))
             .with_state(state)
     }

@@ -20,6 +20,10 @@ pub(crate) struct Tally {
     pub(crate) limit: u64,
     /// Native histograms that are none, or too large.
     pub(crate) histograms: u64,
+    /// Points that cannot be kept for what they are.
+    pub(crate) points: u64,
+    /// Points the message held; only OTLP counts them.
+    pub(crate) given: u64,
     /// Of what the store did, native histograms that are in it now.
     pub(crate) histograms_written: u64,
     /// Exemplars; none is kept, which is nobody's fault.
@@ -59,6 +63,19 @@ impl Tally {
         self.stored(done);
     }
 
+    /// A point that cannot be kept for what it is.
+    pub(crate) fn unfit(&mut self, why: impl FnOnce() -> String) {
+        self.points += 1;
+        self.say(why);
+    }
+
+    /// Samples, histograms and points that were refused for good.
+    pub(crate) fn refused(&self) -> u64 {
+        let Stored { conflicting, too_old, .. } = self.done;
+        let before = self.ahead + self.labels + self.limit + self.histograms + self.points;
+        conflicting + too_old + before
+    }
+
     /// Samples and histograms that are in the store now, those that were there before included.
     pub(crate) fn written(&self) -> u64 {
         self.done.stored + self.done.duplicate
@@ -74,6 +91,7 @@ impl Tally {
             (self.labels, "samples with bad labels"),
             (self.limit, "samples of series over a limit"),
             (self.histograms, "native histograms that are not valid or too large"),
+            (self.points, "points that cannot be kept"),
         ];
         let refused: Vec<String> = parts
             .iter()

@@ -4,7 +4,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use stoa_exchange::remote_write::Version;
 
-use crate::push::{Later, Tally};
+use crate::http::pushed::Refusal;
+use crate::push::Tally;
 
 /// How long a sender shall wait before it comes again, in seconds; its own back-off may be longer.
 const RETRY_AFTER_S: &str = "5";
@@ -14,31 +15,6 @@ const HISTOGRAMS: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-histograms-written");
 const EXEMPLARS: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
-
-/// Why nothing of a request was taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// 415: a message or compression not known here.
-    Unknown(String),
-    /// 413.
-    TooLarge(String),
-    /// 400: it cannot be read.
-    Bad(String),
-    /// 503: nothing is wrong with it, it shall come again.
-    Later(String),
-}
-
-impl Refusal {
-    pub(super) fn later(why: impl Into<String>) -> Self {
-        Self::Later(why.into())
-    }
-}
-
-impl From<Later> for Refusal {
-    fn from(Later(why): Later) -> Self {
-        Self::Later(why)
-    }
-}
 
 /// What a sender is told.
 #[derive(Clone, Debug)]

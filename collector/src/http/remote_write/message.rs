@@ -3,7 +3,7 @@
 use stoa_exchange::remote_write::{self, Metadata, Series, Version, Visitor};
 use stoa_model::MetricKind;
 
-use super::answer::Refusal;
+use crate::http::pushed::Refusal;
 use crate::push::{Intake, Source, Taken};
 
 /// Walks a message.

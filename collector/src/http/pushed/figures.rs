@@ -2,17 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::answer::{Answer, Refusal};
+use super::Refusal;
 use crate::push::Tally;
 
 /// What has been received since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RemoteWriteFigures {
+pub struct PushFigures {
     /// Requests of which all was taken.
     pub accepted: u64,
     /// Requests of which something was refused for good and the rest stored.
     pub partial: u64,
-    /// Requests that could not be read: 400, 413, 415.
+    /// Requests that could not be read: 400, 413, 415; by OTLP also logs and traces, which are not taken.
     pub unreadable: u64,
     /// Requests told to come again.
     pub deferred: u64,
@@ -23,6 +23,8 @@ pub struct RemoteWriteFigures {
     pub samples: SampleFigures,
     /// Native histograms refused.
     pub histograms_refused: u64,
+    /// Points refused for what they are, before samples were made of them; only OTLP has such.
+    pub points_refused: u64,
     /// Exemplars not kept.
     pub exemplars_ignored: u64,
     /// Senders known now.
@@ -51,7 +53,7 @@ pub struct SampleFigures {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(in crate::http) struct Counters {
     accepted: AtomicU64,
     partial: AtomicU64,
     unreadable: AtomicU64,
@@ -65,22 +67,23 @@ pub(super) struct Counters {
     labels: AtomicU64,
     limit: AtomicU64,
     histograms: AtomicU64,
+    points: AtomicU64,
     exemplars: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn received(&self, bytes: usize) {
+    pub(in crate::http) fn received(&self, bytes: usize) {
         add(&self.bytes, u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn answered(&self, answer: &Answer) {
-        match &answer.told {
+    pub(in crate::http) fn answered(&self, told: &Result<Tally, Refusal>) {
+        match told {
             Ok(tally) => self.told(tally),
             Err(refusal) => self.refused(refusal),
         }
     }
 
-    pub(super) fn refused(&self, refusal: &Refusal) {
+    pub(in crate::http) fn refused(&self, refusal: &Refusal) {
         match refusal {
             Refusal::Later(_) => add(&self.deferred, 1),
             Refusal::Unknown(_) | Refusal::TooLarge(_) | Refusal::Bad(_) => {
@@ -100,12 +103,13 @@ impl Counters {
         add(&self.labels, tally.labels);
         add(&self.limit, tally.limit);
         add(&self.histograms, tally.histograms);
+        add(&self.points, tally.points);
         add(&self.exemplars, tally.exemplars);
     }
 
     /// The figures, without those that are not counted here (senders and series).
-    pub(super) fn read(&self) -> RemoteWriteFigures {
-        RemoteWriteFigures {
+    pub(in crate::http) fn read(&self) -> PushFigures {
+        PushFigures {
             accepted: get(&self.accepted),
             partial: get(&self.partial),
             unreadable: get(&self.unreadable),
@@ -121,8 +125,9 @@ impl Counters {
                 limit: get(&self.limit),
             },
             histograms_refused: get(&self.histograms),
+            points_refused: get(&self.points),
             exemplars_ignored: get(&self.exemplars),
-            ..RemoteWriteFigures::default()
+            ..PushFigures::default()
         }
     }
 }

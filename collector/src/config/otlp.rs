@@ -1,0 +1,223 @@
+//! OTLP: where it is taken beside `http.listen`, and what its metrics and labels are called. The keys of
+//! the names are Prometheus's (`otlp` in prometheus.yml).
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use stoa_exchange::otlp::{Options, Strategy};
+
+/// Where OTLP is taken, and what comes of it.
+#[derive(Clone, Debug)]
+pub struct OtlpConfig {
+    /// Where OTLP over HTTP is taken beside `http.listen`.
+    pub http_listen: Option<SocketAddr>,
+    /// Where OTLP over gRPC is taken beside `http.listen`.
+    pub grpc_listen: Option<SocketAddr>,
+    /// What metrics and labels are called.
+    pub options: Options,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenOtlp {
+    http_listen: Option<SocketAddr>,
+    grpc_listen: Option<SocketAddr>,
+    translation_strategy: WrittenStrategy,
+    promote_resource_attributes: Vec<String>,
+    promote_all_resource_attributes: bool,
+    ignore_resource_attributes: Vec<String>,
+    keep_identifying_resource_attributes: bool,
+    promote_scope_metadata: bool,
+    convert_histograms_to_nhcb: bool,
+    label_name_underscore_sanitization: bool,
+    label_name_preserve_multiple_underscores: bool,
+}
+
+impl Default for WrittenOtlp {
+    fn default() -> Self {
+        Self {
+            http_listen: None,
+            grpc_listen: None,
+            translation_strategy: WrittenStrategy::UnderscoreEscapingWithSuffixes,
+            promote_resource_attributes: Vec::new(),
+            promote_all_resource_attributes: false,
+            ignore_resource_attributes: Vec::new(),
+            keep_identifying_resource_attributes: false,
+            promote_scope_metadata: false,
+            convert_histograms_to_nhcb: false,
+            label_name_underscore_sanitization: true,
+            label_name_preserve_multiple_underscores: true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+enum WrittenStrategy {
+    UnderscoreEscapingWithSuffixes,
+    UnderscoreEscapingWithoutSuffixes,
+    NoUTF8EscapingWithSuffixes,
+    NoTranslation,
+}
+
+impl WrittenStrategy {
+    fn mean(self) -> Strategy {
+        match self {
+            Self::UnderscoreEscapingWithSuffixes => Strategy::UnderscoreEscapingWithSuffixes,
+            Self::UnderscoreEscapingWithoutSuffixes => Strategy::UnderscoreEscapingWithoutSuffixes,
+            Self::NoUTF8EscapingWithSuffixes => Strategy::NoUTF8EscapingWithSuffixes,
+            Self::NoTranslation => Strategy::NoTranslation,
+        }
+    }
+
+    fn shown(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::UnderscoreEscapingWithSuffixes => Self::UnderscoreEscapingWithSuffixes,
+            Strategy::UnderscoreEscapingWithoutSuffixes => Self::UnderscoreEscapingWithoutSuffixes,
+            Strategy::NoUTF8EscapingWithSuffixes => Self::NoUTF8EscapingWithSuffixes,
+            Strategy::NoTranslation => Self::NoTranslation,
+        }
+    }
+}
+
+impl OtlpConfig {
+    /// `taken` is listened on for something else. An error says of which key it is.
+    pub(super) fn mean(
+        written: WrittenOtlp,
+        taken: &[SocketAddr],
+    ) -> Result<Self, (&'static str, String)> {
+        let mut taken = taken.to_vec();
+        for (key, listen) in
+            [("otlp.http_listen", written.http_listen), ("otlp.grpc_listen", written.grpc_listen)]
+        {
+            let Some(listen) = listen else { continue };
+            if listen.port() != 0 && taken.contains(&listen) {
+                return Err((key, format!("{listen} is listened on for something else")));
+            }
+            taken.push(listen);
+        }
+        let all = written.promote_all_resource_attributes;
+        for (key, names, is_idle, why) in [
+            (
+                "otlp.promote_resource_attributes",
+                &written.promote_resource_attributes,
+                all,
+                "promote_all_resource_attributes promotes all",
+            ),
+            (
+                "otlp.ignore_resource_attributes",
+                &written.ignore_resource_attributes,
+                !all,
+                "it is for promote_all_resource_attributes",
+            ),
+        ] {
+            if is_idle && !names.is_empty() {
+                return Err((key, why.to_owned()));
+            }
+            if names.iter().any(String::is_empty) {
+                return Err((key, "an empty name is no attribute's".to_owned()));
+            }
+        }
+        Ok(Self {
+            http_listen: written.http_listen,
+            grpc_listen: written.grpc_listen,
+            options: Options {
+                translation_strategy: written.translation_strategy.mean(),
+                promote_resource_attributes: written.promote_resource_attributes,
+                promote_all_resource_attributes: all,
+                ignore_resource_attributes: written.ignore_resource_attributes,
+                keep_identifying_resource_attributes: written.keep_identifying_resource_attributes,
+                promote_scope_metadata: written.promote_scope_metadata,
+                convert_histograms_to_nhcb: written.convert_histograms_to_nhcb,
+                label_name_underscore_sanitization: written.label_name_underscore_sanitization,
+                label_name_preserve_multiple_underscores: written
+                    .label_name_preserve_multiple_underscores,
+            },
+        })
+    }
+
+    pub(super) fn shown(self) -> WrittenOtlp {
+        let Self { http_listen, grpc_listen, options } = self;
+        let Options {
+            translation_strategy,
+            promote_resource_attributes,
+            promote_all_resource_attributes,
+            ignore_resource_attributes,
+            keep_identifying_resource_attributes,
+            promote_scope_metadata,
+            convert_histograms_to_nhcb,
+            label_name_underscore_sanitization,
+            label_name_preserve_multiple_underscores,
+        } = options;
+        WrittenOtlp {
+            http_listen,
+            grpc_listen,
+            translation_strategy: WrittenStrategy::shown(translation_strategy),
+            promote_resource_attributes,
+            promote_all_resource_attributes,
+            ignore_resource_attributes,
+            keep_identifying_resource_attributes,
+            promote_scope_metadata,
+            convert_histograms_to_nhcb,
+            label_name_underscore_sanitization,
+            label_name_preserve_multiple_underscores,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn read(text: &str) -> Result<OtlpConfig, String> {
+        let config = Config::parse(Path::new("c.toml"), &format!("[otlp]\n{text}"));
+        config.map(|config| config.otlp).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_prometheuss() {
+        let otlp = read("").unwrap();
+        assert_eq!((otlp.http_listen, otlp.grpc_listen), (None, None));
+        assert_eq!(otlp.options, Options::default());
+    }
+
+    #[test]
+    fn what_is_written_is_meant_and_shown() {
+        let text = "http_listen = \"127.0.0.1:4318\"\ntranslation_strategy = \"NoTranslation\"\n\
+                    promote_all_resource_attributes = true\nignore_resource_attributes = [\"a.b\"]\n";
+        let otlp = read(text).unwrap();
+        assert_eq!(otlp.options.translation_strategy, Strategy::NoTranslation);
+        assert_eq!(otlp.options.ignore_resource_attributes, ["a.b"]);
+        let shown = serde_json::to_value(otlp.shown()).unwrap();
+        assert_eq!(shown["http_listen"], "127.0.0.1:4318");
+        assert_eq!(shown["translation_strategy"], "NoTranslation");
+        assert_eq!(shown["promote_all_resource_attributes"], true);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_key() {
+        for (text, expected) in [
+            ("http_listen = \"127.0.0.1:7480\"", "otlp.http_listen: 127.0.0.1:7480 is listened on"),
+            ("grpc_listen = \"127.0.0.1:7443\"", "otlp.grpc_listen: 127.0.0.1:7443 is listened on"),
+            (
+                "http_listen = \"127.0.0.1:1\"\ngrpc_listen = \"127.0.0.1:1\"",
+                "otlp.grpc_listen: 127.0.0.1:1 is listened on",
+            ),
+            (
+                "promote_all_resource_attributes = true\npromote_resource_attributes = [\"a\"]",
+                "otlp.promote_resource_attributes: promote_all_resource_attributes promotes all",
+            ),
+            (
+                "ignore_resource_attributes = [\"a\"]",
+                "otlp.ignore_resource_attributes: it is for promote_all_resource_attributes",
+            ),
+            ("promote_resource_attributes = [\"\"]", "an empty name is no attribute's"),
+            ("translation_strategy = \"None\"", "otlp.translation_strategy"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(expected), "{error}\nnot: {expected}");
+        }
+    }
+}
