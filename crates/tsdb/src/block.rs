@@ -41,7 +41,7 @@ use crate::head_file::read_twice;
 pub(crate) use self::check::{BlockFault, Loss, check};
 use self::chunks::Span;
 pub(crate) use self::index::{Index, IndexCache};
-pub(crate) use self::merge::{MergeError, merge};
+pub(crate) use self::merge::{DamagedChunk, MergeError, Merged, merge};
 pub(crate) use self::meta::{LEVEL_HEAD, Meta, TierMeta};
 pub(crate) use self::reader::{BlockError, BlockQuery, BlockSeries};
 pub(crate) use self::sink::{Draft, Plan, Sink, leftovers};

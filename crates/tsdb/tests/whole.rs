@@ -157,3 +157,52 @@ fn a_directory_that_never_said_is_whole_since_its_blocks() {
     db.close().unwrap();
     assert_eq!(open(&disk, options(), now).whole_since(), now);
 }
+
+#[test]
+fn what_does_not_open_at_start_moves_it() {
+    for (files, is_said) in [(&["chunks"][..], true), (&["meta", "spare"], false)] {
+        let disk = SimDisk::new(3);
+        let db = open(&disk, options(), START);
+        let now = fill(&db, START, 6);
+        drop(db);
+        let blocks = Path::new(DIR).join("blocks");
+        let block = blocks.join(&disk.list(&blocks).unwrap()[1]);
+        for file in files {
+            disk.remove_file(&block.join(file)).unwrap();
+        }
+        disk.sync_dir(&block).unwrap();
+        let (db, recovery) =
+            Db::open(Arc::new(disk.clone()), Path::new(DIR), options(), now).unwrap();
+        assert_eq!((recovery.blocks_quarantined, recovery.quarantined.len()), (1, 1));
+        assert!(recovery.damage[0].kept.is_some() && !disk.exists(&block).unwrap());
+        let since = db.whole_since();
+        let expected =
+            if is_said { START + MINUTE_MS..START + 3 * MINUTE_MS } else { now..now + 2 };
+        assert!(expected.contains(&since), "{}", since - START);
+        drop(db);
+        // Else it might be back, to be set aside once more.
+        disk.sync_dir(&blocks).unwrap();
+        disk.crash();
+        assert_eq!(open(&disk, options(), now + DAY_MS).whole_since(), since, "it is kept");
+    }
+}
+
+#[test]
+fn what_a_merge_leaves_out_moves_it() {
+    let disk = SimDisk::new(3);
+    let merged = Options { compaction_ms: vec![3 * MINUTE_MS], ..options() };
+    let db = open(&disk, options(), START);
+    let now = fill(&db, START, 9);
+    drop(db);
+    let blocks = Path::new(DIR).join("blocks");
+    let chunks = blocks.join(&disk.list(&blocks).unwrap()[1]).join("chunks");
+    disk.corrupt(&chunks, |bytes| *bytes.last_mut().unwrap() ^= 4).unwrap();
+    let db = open(&disk, merged.clone(), now);
+    assert_eq!(db.whole_since(), START, "nobody has seen it yet");
+    assert_eq!(db.compact(now + DAY_MS).unwrap().chunks_damaged, 1);
+    let since = db.whole_since();
+    assert!((START + MINUTE_MS..START + 3 * MINUTE_MS).contains(&since), "{}", since - START);
+    drop(db);
+    disk.crash();
+    assert_eq!(open(&disk, merged, now).whole_since(), since, "it is kept");
+}

@@ -18,9 +18,9 @@ use stoa_wal::Disk;
 
 use self::histograms::{Histograms, Lanes as HistogramLanes};
 use super::chunks::{CRC_BYTES, Span};
-use super::index::{Index, Lane, SeriesEntry};
+use super::index::{Index, Lane, SeriesEntry, Window};
 use super::reader::offsets;
-use super::sink::{Plan, Sink};
+use super::sink::{Draft, Plan, Sink};
 use super::symbols::SymbolsBuilder;
 use super::tombstones::{Stretch, hides, hides_all};
 use super::{Block, BlockError};
@@ -42,13 +42,15 @@ pub(crate) struct DamagedChunk {
     pub(crate) parent: usize,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
+    /// The first and last sample it had.
+    pub(crate) times: (TimestampMs, TimestampMs),
 }
 
 /// What a merge came to.
 #[derive(Debug)]
 pub(crate) struct Merged {
     /// `None` when nothing is left of the parents.
-    pub(crate) block: Option<Block>,
+    pub(crate) draft: Option<Draft>,
     /// Left out, in order, each once.
     pub(crate) damaged: Vec<DamagedChunk>,
     /// Samples read that are not in the block: hidden by tombstones, or there twice.
@@ -73,7 +75,8 @@ impl From<std::io::Error> for MergeError {
     }
 }
 
-/// Writes one block of all parents, which stand in order of rank; durable when this returns. After an
+/// Writes one block of all parents, which stand in order of rank; durable under its temporary name when
+/// this returns. After an
 /// error the plan's [`leftovers`](super::leftovers) are to be removed.
 pub(crate) fn merge(
     disk: &dyn Disk,
@@ -106,9 +109,9 @@ pub(crate) fn merge(
     let damaged = damaged
         .places
         .into_iter()
-        .map(|((parent, offset), bytes)| DamagedChunk { parent, offset, bytes })
+        .map(|((parent, offset), (bytes, times))| DamagedChunk { parent, offset, bytes, times })
         .collect();
-    Ok(Merged { block: sink.finish()?, damaged, samples_dropped })
+    Ok(Merged { draft: sink.draft()?, damaged, samples_dropped })
 }
 
 fn at_parent(at: usize, error: BlockError) -> MergeError {
@@ -263,8 +266,8 @@ struct Merge<'a> {
 /// Places that are left out.
 #[derive(Default)]
 struct Damaged {
-    /// Their bytes, by parent and offset.
-    places: BTreeMap<(usize, u64), u64>,
+    /// Their bytes, and the first and last sample they had, by parent and offset.
+    places: BTreeMap<(usize, u64), (u64, (TimestampMs, TimestampMs))>,
     /// Places the disk did not give, and all others.
     unread: u64,
     read: u64,
@@ -275,6 +278,7 @@ impl Damaged {
     fn read<T>(
         &mut self,
         (at, offset, bytes): (usize, u64, u64),
+        window: &Window,
         read: Result<T, BlockError>,
     ) -> Result<Option<T>, BlockError> {
         let error = match read {
@@ -284,7 +288,7 @@ impl Damaged {
             }
             Err(error) => error,
         };
-        self.places.insert((at, offset), bytes);
+        self.places.insert((at, offset), (bytes, (window.first_t, window.last_t)));
         if matches!(error, BlockError::Io(_)) {
             self.unread += 1;
             if self.unread > UNREAD_MAX && self.unread > self.read {
@@ -414,7 +418,8 @@ impl Merge<'_> {
                 Some(span) => decode(span),
                 None => block.span(*offset, stored_bytes).and_then(|span| decode(&span)),
             };
-            if damaged.read((at, *offset, stored_bytes), decoded)?.is_none() {
+            let own = lane.window(window)?;
+            if damaged.read((at, *offset, stored_bytes), own, decoded)?.is_none() {
                 *is_whole = false;
                 continue;
             }
@@ -520,7 +525,8 @@ impl Times {
         }
         let (offset, bytes) = lane.place(window)?;
         let read = block.span(offset, bytes).and_then(|span| Ok(lane.decode(&span, window)?));
-        let times = damaged.read((at, offset, bytes), read)?.map(Arc::new);
+        let own = lane.window(window)?;
+        let times = damaged.read((at, offset, bytes), own, read)?.map(Arc::new);
         if self.count > TIMES_MAX {
             *self = Self::default();
         }
@@ -531,9 +537,13 @@ impl Times {
 }
 
 impl Lane {
+    fn window(&self, at: usize) -> Result<&Window, BlockError> {
+        Ok(self.windows.get(at).ok_or(Malformed("no window of that number"))?)
+    }
+
     /// Where a window's timestamps are, their checksum included.
     pub(super) fn place(&self, at: usize) -> Result<(u64, u64), BlockError> {
-        let window = self.windows.get(at).ok_or(Malformed("no window of that number"))?;
+        let window = self.window(at)?;
         let before = self.windows.iter().take(at);
         let before = before.map(|window| CRC_BYTES + u64::from(window.bytes));
         let offset = before.fold(self.offset, u64::saturating_add);

@@ -14,7 +14,9 @@ use stoa_model::TimestampMs;
 
 use super::maintain::{Maintenance, Upkeep};
 use super::{Db, blocks_dir, set_block_aside};
-use crate::block::{self, Block, BlockError, CHUNKS, MergeError, Plan};
+use crate::block::{
+    self, Block, BlockError, CHUNKS, DamagedChunk, Draft, MergeError, Merged, Plan,
+};
 use crate::compact::{Candidate, Job, due};
 use crate::damage::{Cost, Damage};
 use crate::fsck::Repairs;
@@ -223,8 +225,8 @@ impl Db {
         let is_interrupted = || self.interrupted.load(Relaxed);
         let merged =
             block::merge(&*self.disk, &dir, &plan, parents, &is_interrupted).and_then(|merged| {
-                if let Some(block) = &merged.block {
-                    block.check_index()?;
+                if let Some(draft) = &merged.draft {
+                    draft.open(&*self.disk)?.check_index()?;
                 }
                 Ok(merged)
             });
@@ -236,15 +238,29 @@ impl Db {
                 return self.merge_failed(&dir, parents, error);
             }
         };
-        let (samples_dropped, damaged) = (merged.samples_dropped, merged.damaged);
-        let block = merged.block.map(Arc::new);
-        let bytes_out = block.as_ref().map_or(0, |block| block.bytes());
+        let Merged { draft, damaged, samples_dropped } = merged;
         // A block with nothing left still says which part of the log it had: it goes when that is gone.
-        let is_early = block.is_none() && upkeep.checkpoint_due;
-        if is_early || !self.replace_blocks(parents, block) {
+        let is_early = draft.is_none() && upkeep.checkpoint_due;
+        if is_early || !self.has_blocks(parents) || !self.lacks_chunks(&damaged)? {
             self.discard(&mut upkeep, &dir, &plan);
             return Ok(false);
         }
+        let publish = |draft: Draft| {
+            let error = |source| DbError::Block { path: dir.clone(), source };
+            let dir = draft.publish(&*self.disk, &[]).map_err(error)?;
+            let opened = Block::open(&*self.disk, &dir).map(Arc::new);
+            opened.map_err(|what| error(io::Error::other(what)))
+        };
+        let block = match draft.map(publish).transpose() {
+            Ok(block) => block,
+            Err(error) => {
+                self.discard(&mut upkeep, &dir, &plan);
+                self.counters.compactions_failed.fetch_add(1, Relaxed);
+                return Err(error);
+            }
+        };
+        let bytes_out = block.as_ref().map_or(0, |block| block.bytes());
+        self.replace_blocks(parents, block);
         self.counters.compactions.fetch_add(1, Relaxed);
         self.counters.compaction_bytes_in.fetch_add(bytes_in, Relaxed);
         self.counters.compaction_bytes_out.fetch_add(bytes_out, Relaxed);
@@ -274,6 +290,16 @@ impl Db {
         }
         self.settle(&mut upkeep)?;
         Ok(true)
+    }
+
+    /// Takes note that chunks are left out of what takes the place of their blocks; false when that is not
+    /// durable now.
+    fn lacks_chunks(&self, damaged: &[DamagedChunk]) -> Result<bool, DbError> {
+        let Some(last_t) = damaged.iter().map(|chunk| chunk.times.1).max() else { return Ok(true) };
+        for (first, last) in damaged.iter().map(|chunk| chunk.times) {
+            self.seal_samples((first.saturating_sub(1), last))?;
+        }
+        Ok(self.lacks(last_t))
     }
 
     pub(super) fn merge_failed(
@@ -306,13 +332,18 @@ impl Db {
         drop(self.settle(upkeep));
     }
 
+    /// Whether all of these are there still. With `maintenance` held.
+    fn has_blocks(&self, wanted: &[Arc<Block>]) -> bool {
+        has_all(&self.state().blocks, wanted)
+    }
+
     /// Puts a block in the place of others; false, and nothing done, when one of those is gone.
     pub(super) fn replace_blocks(&self, gone: &[Arc<Block>], block: Option<Arc<Block>>) -> bool {
         let mut state = self.state_mut();
-        let is_gone = |held: &Arc<Block>| gone.iter().any(|block| Arc::ptr_eq(block, held));
-        if state.blocks.iter().filter(|held| is_gone(held)).count() != gone.len() {
+        if !has_all(&state.blocks, gone) {
             return false;
         }
+        let is_gone = |held: &Arc<Block>| gone.iter().any(|block| Arc::ptr_eq(block, held));
         let mut blocks: Vec<Arc<Block>> =
             state.blocks.iter().filter(|held| !is_gone(held)).cloned().collect();
         blocks.extend(block);
@@ -320,6 +351,10 @@ impl Db {
         state.blocks = blocks.into();
         true
     }
+}
+
+fn has_all(blocks: &[Arc<Block>], wanted: &[Arc<Block>]) -> bool {
+    wanted.iter().all(|block| blocks.iter().any(|held| Arc::ptr_eq(held, block)))
 }
 
 /// The spans of time whose samples of the log are in blocks, neighbours with the same bound as one.

@@ -449,7 +449,9 @@ impl Db {
         blocks: &[(Arc<Block>, bool)],
         done: &mut Maintenance,
     ) -> Result<(), DbError> {
-        self.lacks(blocks.iter().map(|(block, _)| &**block));
+        if let Some(last_t) = blocks.iter().map(|(block, _)| block.meta.last_t).max() {
+            self.lacks(last_t);
+        }
         for (block, is_rolled_up) in blocks {
             self.seal_tiers(block)?;
             let removed = self.remove_dir(&block.dir);
@@ -483,7 +485,10 @@ impl Db {
         let tiers = self.set_damaged_tiers_aside().map(|count| done.blocks_quarantined += count);
         for block in blocks.iter().filter(|block| block.is_damaged()) {
             self.seal_tiers(block)?;
-            self.lacks([&**block]);
+            if !self.lacks(block.meta.last_t) {
+                // It stays where it is until that can be written down.
+                continue;
+            }
             let kept = set_block_aside(&*self.disk, &self.dir, &block.dir)
                 .map_err(|error| remove_error(&block.dir, error))?;
             self.notes.set_aside(&block.dir, block.cost(), kept, true);

@@ -203,8 +203,13 @@ impl Db {
     fn put_aside(&self, own: Option<Tier>, dir: &Path, cost: Cost) -> Option<PathBuf> {
         if cost != Cost::Nothing {
             let tiers = self.state().tiers.clone();
-            let span = tier::span_of(&*self.disk, dir).unwrap_or(tier::ALWAYS);
-            tier::seal(&*self.disk, &tiers, own, span).ok()?;
+            let span = tier::span_of(&*self.disk, dir);
+            tier::seal(&*self.disk, &tiers, own, span.unwrap_or(tier::ALWAYS)).ok()?;
+            // One that does not say has none newer than any, and none of a time that is yet to come.
+            let newest = self.clock_ms.load(Relaxed).max(self.state().head.max_t());
+            if own.is_none() && !self.lacks(span.map_or(newest, |(_, last_t)| last_t)) {
+                return None;
+            }
         }
         let kind = own.map_or("block".to_owned(), |tier| format!("tier-{}", tier.name()));
         let name = format!("{kind}-{}", name_of(dir));

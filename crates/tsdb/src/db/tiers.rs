@@ -129,7 +129,13 @@ impl Db {
         let unread = self.state().tiers.unread.clone();
         for Unread { tier, dir } in unread {
             let is_there = match TierBlock::open(&*self.disk, tier, &dir) {
-                Ok(held) => self.adopt_tier_block(held, upkeep),
+                Ok(held) => {
+                    let is_in = self.adopt_tier_block(held, upkeep);
+                    if is_in {
+                        self.notes.found(&dir);
+                    }
+                    is_in
+                }
                 Err(BlockError::Malformed(malformed)) => {
                     let cost = Cost::Aggregates { most: None, times: None };
                     self.set_found_aside(Some(tier), &dir, malformed.0, cost)
@@ -138,7 +144,6 @@ impl Db {
             };
             if is_there {
                 self.state_mut().tiers.unread.retain(|unread| unread.dir != dir);
-                self.notes.found(&dir);
             }
         }
         let unread = upkeep.unread.len() + self.state().tiers.unread.len();
@@ -318,9 +323,20 @@ impl Db {
             self.discard(&mut upkeep, &dir, &plan);
             return Ok(false);
         }
+        if made.damaged > 0 && self.seal_replaced(job)? {
+            // They have what could not be read, and are read with what could next time.
+            self.discard(&mut upkeep, &dir, &plan);
+            return Ok(false);
+        }
+        if made.damaged > 0 {
+            // Of what is made of it nobody knows whether it can be made again.
+            self.seal(Some(job.tier), (job.start, job.end))?;
+        }
         // What is made of it, if that is changed by it, is known to be stale before it is changed.
         self.settle_tiers_above(job)?;
-        let marks = now_there.marks_of_new(job);
+        let mut marks = now_there.marks_of_new(job);
+        // What was lost of it is made again of what it was made of, if that is there.
+        marks.is_stale |= made.damaged > 0 && job.source == Source::Tier(job.tier);
         let publish = |draft: Draft| {
             let dir = draft.publish(&*self.disk, &marks.files(sequence)).map_err(error)?;
             let opened = TierBlock::open(&*self.disk, job.tier, &dir);
@@ -360,6 +376,27 @@ impl Db {
         Ok(true)
     }
 
+    /// Seals the blocks that are to be made again of what could not all be read; false when they are
+    /// sealed already, or are all it is made of.
+    fn seal_replaced(&self, job: &Job) -> Result<bool, DbError> {
+        if job.source == Source::Tier(job.tier) {
+            return Ok(false);
+        }
+        let tiers = self.state().tiers.clone();
+        let replaced =
+            tiers.of(job.tier).filter(|held| job.replaces.contains(&held.block.meta.sequence));
+        let mut is_any = false;
+        for held in replaced {
+            let (start, end) = held.span();
+            if !held.gone().has(start, end) {
+                held.seal(&*self.disk, start, end)
+                    .map_err(|source| DbError::Block { path: held.block.dir.clone(), source })?;
+                is_any = true;
+            }
+        }
+        Ok(is_any)
+    }
+
     /// What is made of a block that is made anew is to be made anew, too.
     fn settle_tiers_above(&self, job: &Job) -> Result<(), DbError> {
         if job.source == Source::Tier(job.tier) {
@@ -389,7 +426,6 @@ impl Db {
 
     /// To be called before a block, of samples or of a tier, is removed for good.
     pub(super) fn seal_tiers(&self, block: &Block) -> Result<(), DbError> {
-        let tiers = self.state().tiers.clone();
         let own = Tier::ALL
             .into_iter()
             .find(|tier| block.meta.tier.is_some_and(|meta| meta.window_ms == tier.window_ms()));
@@ -397,6 +433,16 @@ impl Db {
             None => (block.meta.first_t.saturating_sub(1), block.meta.last_t),
             Some(_) => (block.meta.start, block.meta.end),
         };
+        self.seal(own, span)
+    }
+
+    /// The same where only what lies in `start < t ≤ end` goes, of samples.
+    pub(super) fn seal_samples(&self, span: (TimestampMs, TimestampMs)) -> Result<(), DbError> {
+        self.seal(None, span)
+    }
+
+    fn seal(&self, own: Option<Tier>, span: (TimestampMs, TimestampMs)) -> Result<(), DbError> {
+        let tiers = self.state().tiers.clone();
         tier::seal(&*self.disk, &tiers, own, span)
             .map_err(|(path, source)| DbError::Block { path, source })
     }

@@ -1,7 +1,7 @@
 //! Since when all that was appended is here: what is asked about no earlier time needs no other database.
 //!
 //! It begins when the database does and moves on with each block that is deleted for age or size, or set
-//! aside; what was imported, or came late, never moves it back. Kept as a mark, `whole_since`: version 1
+//! aside, and with each chunk that a merge leaves out; what was imported, or came late, never moves it back. Kept as a mark, `whole_since`: version 1
 //! and the time (i64, little endian), 9 bytes. Where there is none, the directory was written before there
 //! was one or [`Db::keep_whole_since`] was not called, and what blocks say they have of the log decides.
 
@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use stoa_model::TimestampMs;
 
 use super::Db;
-use crate::block::Block;
 use crate::recovery::Covered;
 use crate::{AppendError, Mark};
 
@@ -82,15 +81,11 @@ impl Db {
         self.put_mark(&mut writer, mark)
     }
 
-    /// Takes note, durably where the disk lets it, that blocks are about to go.
-    pub(super) fn lacks<'a>(&self, blocks: impl IntoIterator<Item = &'a Block>) {
-        let Some(last_t) = blocks.into_iter().map(|block| block.meta.last_t).max() else { return };
-        let since = last_t.saturating_add(1);
-        let before = self.whole_since.fetch_max(since, Relaxed);
-        // A full disk keeps nobody from making room: maintenance writes it down later then.
-        if before < since && self.keep_whole_since().is_ok() {
-            drop(self.writer().log.sync());
-        }
+    /// Takes note that samples are about to go, of which the last was then; whether that is durable. A full
+    /// disk keeps nobody from making room: maintenance writes it down later then.
+    pub(super) fn lacks(&self, last_t: TimestampMs) -> bool {
+        self.whole_since.fetch_max(last_t.saturating_add(1), Relaxed);
+        self.keep_whole_since().is_ok() && self.writer().log.sync().is_ok()
     }
 }
 

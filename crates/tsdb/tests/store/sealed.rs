@@ -381,3 +381,83 @@ fn long_history_is_made_in_turns_and_waits_for_all_of_them() {
     check(&without_now(rolled_up(&db, Tier::Hour)), &hours, "all of it");
     assert_eq!(db.stats().blocks_not_rolled_up, 0);
 }
+
+/// What there is of `a`, whatever else came.
+fn of_a((mut minutes, mut hours): (Windows, Windows)) -> (Windows, Windows) {
+    minutes.retain(|(key, _), _| key == "a");
+    hours.retain(|(key, _), _| key == "a");
+    (minutes, hours)
+}
+
+#[test]
+fn a_chunk_that_is_left_out_takes_no_window_with_it() {
+    // Met by a merge; by a block of a tier that is made again, where nothing is merged.
+    let half_hours = vec![30 * MINUTE_MS];
+    for (before, compaction_ms) in [(half_hours, tiered().compaction_ms), (vec![], vec![])] {
+        let case = format!("{compaction_ms:?}");
+        let disk = SimDisk::new(4);
+        let options = Options { compaction_ms, out_of_order_ms: 48 * HOUR_MS, ..tiered() };
+        let (db, _) = open_with(&disk, Options { compaction_ms: before, ..tiered() });
+        for t in (hour(0) + 10_000..=hour(11)).step_by(10_000) {
+            append(&db, 1, t, &[(series(&db, 1, "__name__=a"), (t % 7_000_000) as f64)]);
+        }
+        let windows = (expected(&db, Tier::Minute), expected(&db, Tier::Hour));
+        work(&db, hour(13));
+        db.close().unwrap();
+        let names = disk.list(&Path::new(DIR).join("blocks")).unwrap();
+        let chunks = Path::new(DIR).join("blocks").join(&names[4]).join("chunks");
+        disk.corrupt(&chunks, |bytes| *bytes.last_mut().unwrap() ^= 4).unwrap();
+        let (db, _) = open_with(&disk, options.clone());
+        // Beside it, so that all of that time is made again.
+        append(&db, 2, hour(0) + 45 * MINUTE_MS, &[(series(&db, 2, "__name__=b"), 1.0)]);
+        for n in 0..4 {
+            work(&db, hour(70) + n * 20 * MINUTE_MS);
+        }
+        assert!(db.stats().chunks_damaged > 0, "{case}");
+        assert!(blocks(&db).iter().all(|(_, stale)| *stale == 0), "{case}: {:?}", blocks(&db));
+        let read = || of_a((rolled_up(&db, Tier::Minute), rolled_up(&db, Tier::Hour)));
+        let check_a = || {
+            let (minutes, hours) = read();
+            check(&minutes, &windows.0, &case);
+            check(&hours, &windows.1, &case);
+        };
+        check_a();
+        let samples =
+            db.select(&[Matcher::equal("__name__", "a")], 0, i64::MAX, 9, 1 << 30).unwrap();
+        assert!(samples[0].values.len() < 11 * 360, "{case}");
+        let b = finest(&db, "b", 0, hour(12));
+        assert_eq!(b.series.len(), 1, "{case}");
+    }
+}
+
+#[test]
+fn a_full_disk_seals_all_of_a_span_and_takes_nothing_with_it() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open_with(&disk, Options { retention_ms: 5 * HOUR_MS, ..tiered() });
+    fill(&db, SEED, hour(0), hour(3));
+    work(&db, hour(4));
+    append(&db, 7, hour(12), &[(series(&db, 7, "__name__=now"), 1.0)]);
+    db.sync().unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    // It makes room, and takes none for that; what else it is to do may find too little.
+    drop(db.maintain(hour(12)));
+    assert!(db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty());
+    let sealed = files(&disk, &Path::new(DIR).join("tiers/1m"));
+    let sealed = sealed.iter().filter(|path| path.ends_with("sealed"));
+    let sealed: Vec<_> = sealed.map(|path| disk.read(path).unwrap().len()).collect();
+    assert!(sealed.len() > 3 && sealed.contains(&0), "{sealed:?}");
+    check_both(&db, &model(|_| {}), "full");
+    disk.set_capacity(None);
+    drop(db);
+    disk.crash();
+    let (db, recovery) = open_with(&disk, short());
+    assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
+    check_both(&db, &model(|_| {}), "after a start");
+    late(&db);
+    let all = model(late);
+    for n in 0..2 {
+        check_both(&db, &all, "with what came late");
+        work(&db, hour(12) + n * 20 * MINUTE_MS);
+    }
+    check_both(&db, &all, "made again");
+}
