@@ -450,6 +450,45 @@ fn a_checkpoint_that_fails_is_not_tried_again_at_once() {
 }
 
 #[test]
+fn a_deletion_does_not_wait_for_a_checkpoint_that_failed() {
+    let disk = SimDisk::new(7);
+    let image = {
+        let (db, _) = open(&disk);
+        fill(&db, START, 200);
+        db.close().unwrap();
+        disk.snapshot()
+    };
+    let now = START + 3 * MINUTE_MS;
+    let matchers = [stoa_model::Matcher::equal("__name__", "m1")];
+    let mut failed_checkpoints = 0;
+    for step in 0..80 {
+        disk.restore(&image);
+        let (db, _) = open(&disk);
+        disk.fail_at(step, Fault::Eio);
+        let failed = db.maintain(now);
+        disk.clear_faults();
+        if !matches!(failed, Err(DbError::Checkpoint { .. })) {
+            continue;
+        }
+        failed_checkpoints += 1;
+        assert!(!db.maintain(now).unwrap().checkpointed, "{step}: it waits");
+        // At the same time: else what it deleted might come back with the log.
+        assert!(db.delete_series(&matchers, START, now, now).unwrap().series > 0, "{step}");
+        let names = disk.list(Path::new(DIR)).unwrap();
+        let checkpoints = names.iter().filter(|name| name.starts_with("checkpoint-"));
+        assert_eq!(checkpoints.filter(|name| !name.ends_with(".tmp")).count(), 1, "{step}");
+        // It was written, so nothing is due and no failure is remembered.
+        assert!(!db.maintain(now + 6000).unwrap().checkpointed, "{step}");
+        let left = all(&db);
+        drop(db);
+        disk.crash();
+        let (db, _) = open(&disk);
+        assert!(left.len() < 1600 && all(&db) == left, "{step}: {}", left.len());
+    }
+    assert!(failed_checkpoints > 5, "{failed_checkpoints}");
+}
+
+#[test]
 fn a_block_that_cannot_be_removed_counts_until_it_can() {
     let disk = SimDisk::new(9);
     let options = || Options { retention_ms: 5 * MINUTE_MS, ..crate::options() };
