@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use stoa_daemon::Misuse;
 use stoa_promql::script::{self, Report};
+use stoa_promql::{Feature, Features};
 
 use crate::query::print;
 use crate::table::printable;
@@ -27,12 +28,17 @@ enum TestCommand {
 #[command(after_help = "\
 Example:
   stoa test promql promql/promqltest/testdata/*.test
+  stoa test promql --enable-feature promql-duration-expr my.test
 
 Exits with 1 when something did not hold, with 2 when a file cannot be read.")]
 struct PromqlArgs {
     /// The scripts
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Only these of the parts of PromQL that Prometheus has behind switches, by its names; all when
+    /// left out
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    enable_feature: Vec<Feature>,
 }
 
 /// Runs `stoa test`; prints to standard output.
@@ -49,9 +55,13 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
             .map_err(|error| Misuse(format!("cannot read {name}: {error}")))?;
         scripts.push((name, text));
     }
+    let features = match args.enable_feature.as_slice() {
+        [] => Features::all(),
+        only => only.iter().copied().collect(),
+    };
     let (mut total, mut failed) = (0, 0);
     for (name, text) in scripts {
-        let report = script::run(&text);
+        let report = script::run_with(&text, features);
         total += report.total();
         failed += report.failed.len();
         print(&described(&name, &report))?;
@@ -97,7 +107,8 @@ eval instant at 1m sum(up)
 ";
 
     fn args(files: &[PathBuf]) -> TestArgs {
-        TestArgs { command: TestCommand::Promql(PromqlArgs { files: files.to_vec() }) }
+        let args = PromqlArgs { files: files.to_vec(), enable_feature: Vec::new() };
+        TestArgs { command: TestCommand::Promql(args) }
     }
 
     #[test]
@@ -105,6 +116,21 @@ eval instant at 1m sum(up)
         let text = described("a.test", &script::run(SCRIPT));
         assert!(text.starts_with("a.test:7: "), "{text}");
         assert!(text.ends_with("a.test: 1 passed, 1 failed\n"), "{text}");
+    }
+
+    #[test]
+    fn a_script_is_refused_what_is_not_enabled() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("step.test");
+        std::fs::write(&file, "eval instant at 0 step()\n  0\n").unwrap();
+        let with = |enable_feature: &[Feature]| {
+            let enable_feature = enable_feature.to_vec();
+            let args = PromqlArgs { files: vec![file.clone()], enable_feature };
+            run(&TestArgs { command: TestCommand::Promql(args) })
+        };
+        assert!(with(&[]).is_ok());
+        assert!(with(&[Feature::ExperimentalFunctions]).is_ok());
+        assert!(with(&[Feature::FillModifiers]).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
+use stoa_promql::{Feature, Features};
 
 use crate::http::Scope;
 use crate::http::access::AddressBlock;
@@ -129,6 +130,8 @@ pub struct QueryConfig {
     pub concurrency_max: usize,
     /// How long one takes that is logged.
     pub slow_after: Duration,
+    /// The parts of PromQL that Prometheus has behind switches and that are on.
+    pub features: Features,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -240,6 +243,7 @@ struct WrittenQuery {
     series_max: usize,
     concurrency_max: usize,
     slow_after: Span,
+    features: Vec<String>,
 }
 
 impl Default for WrittenQuery {
@@ -250,8 +254,15 @@ impl Default for WrittenQuery {
             series_max: 500_000,
             concurrency_max: 8,
             slow_after: Span(Duration::from_secs(10)),
+            features: names(Features::default()),
         }
     }
+}
+
+/// What Prometheus calls the features that are on.
+fn names(features: Features) -> Vec<String> {
+    let on = Feature::ALL.into_iter().filter(|feature| features.has(*feature));
+    on.map(|feature| feature.name().to_owned()).collect()
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -332,6 +343,12 @@ impl Config {
                 return wrong(key, "0 would refuse everything".into());
             }
         }
+        let features: Result<Features, _> =
+            query.features.iter().map(|name| name.parse()).collect();
+        let features: Features = match features {
+            Ok(features) => features,
+            Err(unknown) => return wrong("query.features", unknown.to_string()),
+        };
         if query.timeout.0.is_zero() {
             return wrong("query.timeout", "0 would refuse everything".into());
         }
@@ -392,6 +409,7 @@ impl Config {
                 series_max: query.series_max,
                 concurrency_max: query.concurrency_max,
                 slow_after: query.slow_after.0,
+                features,
             },
             log: log.options("stoa-collector"),
         })
@@ -490,6 +508,10 @@ mod tests {
         check(
             &proxy("proxy_scope = \"root\""),
             "c.toml:3: http.proxy_scope: unknown variant, expected",
+        );
+        check(
+            "[query]\nfeatures = [\"promql-magic\"]",
+            "query.features: no such feature; there are",
         );
         check("[htttp]", "c.toml:1: unknown field `htttp`");
         check("[storage]\nretention_byte_max = 3", "did you mean \"retention_bytes_max\"?");

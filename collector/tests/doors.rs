@@ -114,6 +114,7 @@ fn table(members: &Arc<Members>) -> Routes {
         series_max: 1000,
         concurrency_max: 2,
         slow_after: Duration::from_secs(10),
+        features: stoa_promql::Features::default(),
     };
     let doubt = Arc::new(|| false);
     let pusher = Pusher::new(store.clone(), 10, Arc::clone(&clock), doubt);

@@ -87,6 +87,7 @@ impl Receiver {
             series_max: 1000,
             concurrency_max: 2,
             slow_after: Duration::from_secs(10),
+            features: stoa_promql::Features::default(),
         };
         let pusher = Pusher::new(store.clone(), 100, Arc::clone(&clock), Arc::new(|| false));
         let otlp = Otlp::new(pusher, Config::defaults().unwrap().otlp.options);

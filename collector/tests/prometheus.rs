@@ -89,6 +89,7 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
         series_max: 1000,
         concurrency_max: 4,
         slow_after: Duration::from_secs(10),
+        features: stoa_promql::Features::default(),
     };
     let prometheus = Prometheus::new(store.clone(), &query, clock);
     let own = Arc::new(|| {

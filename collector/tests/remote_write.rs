@@ -71,6 +71,7 @@ impl Receiver {
             series_max: 1000,
             concurrency_max: 2,
             slow_after: Duration::from_secs(10),
+            features: stoa_promql::Features::default(),
         };
         let doubt = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&doubt);

@@ -91,6 +91,7 @@ impl Asker {
             series_max: 1000,
             concurrency_max: 4,
             slow_after: Duration::from_secs(10),
+            features: stoa_promql::Features::default(),
         };
         let routes = prometheus::routes(Prometheus::new(store, &query, clock));
         Self(routes.into_router((), Access::open()))

@@ -107,13 +107,15 @@ impl Written {
             series_max,
             remote: remote_read.as_ref().map(RemoteReadConfig::shown),
         };
-        let QueryConfig { timeout, samples_max, series_max, concurrency_max, slow_after } = query;
+        let QueryConfig { timeout, samples_max, series_max, concurrency_max, slow_after, features } =
+            query;
         let query = WrittenQuery {
             timeout: Span(timeout),
             samples_max,
             series_max,
             concurrency_max,
             slow_after: Span(slow_after),
+            features: super::names(features),
         };
         let LogOptions { level, otlp_endpoint, service: _ } = log;
         let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));

@@ -91,7 +91,8 @@ impl Prometheus {
             samples_max: query.samples_max,
             series_max: query.series_max,
             ..Limits::default()
-        });
+        })
+        .with_features(query.features);
         Self(Arc::new(Shared {
             store,
             engine,

@@ -7,8 +7,9 @@ use stoa_model::TimestampMs;
 use crate::annotation::Annotations;
 use crate::error::QueryError;
 use crate::eval::{Evaluated, Evaluator, Row, Steps, finish};
+use crate::features::Features;
 use crate::parse::ast::{AggregateOp, Expr, ExprKind, Span, Type};
-use crate::parse::parse;
+use crate::parse::parse_with;
 use crate::storage::Storage;
 use crate::value::{Answer, MatrixSeries, Value, VectorSample};
 
@@ -41,6 +42,7 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Engine {
     limits: Limits,
+    features: Features,
 }
 
 /// The times a query is for.
@@ -56,14 +58,20 @@ impl Engine {
     /// An engine that keeps to `limits`.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits }
+        Self { limits, features: Features::default() }
+    }
+
+    /// With these parts of the language switched on, and no others.
+    #[must_use]
+    pub fn with_features(self, features: Features) -> Self {
+        Self { features, ..self }
     }
 
     /// The same with a lookback of its own, in milliseconds; none or a negative one changes nothing.
     #[must_use]
     pub fn with_lookback(self, lookback_ms: Option<i64>) -> Self {
         let lookback_ms = lookback_ms.filter(|ms| *ms > 0).unwrap_or(self.limits.lookback_ms);
-        Self { limits: Limits { lookback_ms, ..self.limits } }
+        Self { limits: Limits { lookback_ms, ..self.limits }, ..self }
     }
 
     /// The value of `query` at one time. `cancelled` is asked often; the query ends soon after it
@@ -78,7 +86,7 @@ impl Engine {
         time_ms: TimestampMs,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Answer, QueryError> {
-        let expr = parse(query)?;
+        let expr = parse_with(query, self.features)?;
         let times = Times { start: time_ms, end: time_ms, step: 0 };
         self.evaluate(storage, query, &expr, times, cancelled)
     }
@@ -108,7 +116,7 @@ impl Engine {
         if crate::number::index(points) > self.limits.points_per_series_max {
             return Err(QueryError::TooManyPoints { max: self.limits.points_per_series_max });
         }
-        let expr = parse(query)?;
+        let expr = parse_with(query, self.features)?;
         let times = Times { start: start_ms, end: end_ms, step: step_ms };
         self.evaluate(storage, query, &expr, times, cancelled)
     }
@@ -133,6 +141,7 @@ impl Engine {
         let evaluator = Evaluator {
             storage,
             limits: self.limits,
+            features: self.features,
             cancelled,
             times,
             query,

@@ -5,9 +5,10 @@
 //! that slide over them. Sub-expressions that have the same value at every step are evaluated for
 //! one step and repeated.
 //!
-//! Names are dropped late: a row whose name no longer fits is marked, operators carry the mark on,
-//! and [`finish`] removes the names of marked rows at the very end, where rows that then have equal
-//! labels become one unless they have a sample at the same step.
+//! A row whose name no longer fits is marked. [`finish`] removes the names of marked rows, and rows
+//! that then have equal labels become one unless they have a sample at the same step: after each
+//! expression, or with [`Feature::DelayedNameRemoval`] at the very end, operators carrying the mark
+//! on.
 
 mod column;
 mod row;
@@ -30,6 +31,7 @@ use std::cell::{Cell as StdCell, RefCell};
 use crate::annotation::{Annotations, Note};
 use crate::engine::{Limits, Times};
 use crate::error::QueryError;
+use crate::features::{Feature, Features};
 use crate::number::seconds;
 use crate::parse::ast::{Expr, ExprKind, Span};
 use crate::storage::Storage;
@@ -70,6 +72,7 @@ const VISITS: usize = 1 << 17;
 pub(crate) struct Evaluator<'a> {
     pub(crate) storage: &'a dyn Storage,
     pub(crate) limits: Limits,
+    pub(crate) features: Features,
     pub(crate) cancelled: &'a dyn Fn() -> bool,
     /// The query's own times; those of a subquery are in [`Steps`].
     pub(crate) times: Times,
@@ -135,9 +138,22 @@ impl Evaluator<'_> {
     pub(crate) fn eval(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
         self.check_cancelled()?;
         if steps.count > 1 && invariant::is_constant(expr) {
-            return Ok(self.eval_node(expr, &steps.first())?.repeated(steps.count));
+            return Ok(self.eval_named(expr, &steps.first())?.repeated(steps.count));
         }
-        self.eval_node(expr, steps)
+        self.eval_named(expr, steps)
+    }
+
+    /// With the names that no longer fit, unless they go here already.
+    fn eval_named(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
+        match self.eval_node(expr, steps)? {
+            Evaluated::Vector(rows)
+                if !self.features.has(Feature::DelayedNameRemoval)
+                    && rows.iter().any(|row| row.drop_name) =>
+            {
+                Ok(Evaluated::Vector(finish(rows)?))
+            }
+            other => Ok(other),
+        }
     }
 
     fn eval_node(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {

@@ -23,6 +23,7 @@ mod number;
 
 mod annotation;
 mod error;
+mod features;
 pub mod histogram;
 mod parse;
 pub mod storage;
@@ -36,6 +37,7 @@ pub mod script;
 
 pub use engine::{Engine, Limits};
 pub use error::QueryError;
+pub use features::{Feature, Features, UnknownFeature};
 pub use histogram::Histogram;
 pub use parse::{parse_selector, selector_groups};
 pub use storage::{Hints, Select, Series, Storage, StorageError};

@@ -5,12 +5,13 @@
 //! take, operators the operands. Every node carries the span of text it came from, because
 //! annotations name it. What is known here of evaluation is nothing.
 //!
-//! The language is Prometheus 3.14's with its experimental parts switched on: duration expressions,
-//! `anchored` and `smoothed`, `fill`, `info()`, UTF-8 names in quotes, histogram trimming.
+//! The language is Prometheus 3.14's. Its experimental parts are read whatever [`Features`] are on,
+//! and then refused where they are not.
 
 pub(crate) mod ast;
 mod check;
 mod duration;
+mod gate;
 mod grammar;
 mod lexer;
 pub(crate) mod signature;
@@ -19,6 +20,7 @@ mod string;
 use stoa_model::Matcher;
 
 use crate::error::QueryError;
+use crate::features::Features;
 use ast::{Expr, ExprKind, Span};
 
 pub(crate) use lexer::parse_duration_ms;
@@ -54,9 +56,15 @@ impl ParseError {
     }
 }
 
-/// A well typed expression.
+/// A well typed expression, of any part of the language.
 pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
+    parse_with(query, Features::all())
+}
+
+/// A well typed expression of what is switched on.
+pub(crate) fn parse_with(query: &str, features: Features) -> Result<Expr, QueryError> {
     let expr = parsed(query)?;
+    gate::check(&expr, features).map_err(|error| error.located(query))?;
     check::check(&expr).map_err(|error| error.located(query))?;
     Ok(expr)
 }

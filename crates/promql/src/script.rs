@@ -19,8 +19,9 @@ use stoa_model::TimestampMs;
 use crate::engine::{Engine, Limits, Times};
 use crate::error::QueryError;
 use crate::eval::is_timed;
+use crate::features::Features;
 use crate::parse::ast::{At, Expr, ExprKind};
-use crate::parse::parse;
+use crate::parse::parse_with;
 use crate::value::{Answer, Value, VectorSample};
 
 use command::{Command, Eval, EvalTimes};
@@ -52,10 +53,16 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Runs a script.
+/// Runs a script with every part of the language switched on.
 #[must_use]
 pub fn run(text: &str) -> Report {
-    let engine = Engine::new(Limits::default());
+    run_with(text, Features::all())
+}
+
+/// Runs a script with these parts of the language switched on.
+#[must_use]
+pub fn run_with(text: &str, features: Features) -> Report {
+    let engine = Engine::new(Limits::default()).with_features(features);
     let mut report = Report::default();
     let mut memory = Memory::default();
     for (line, command) in command::parse(text) {
@@ -69,7 +76,7 @@ pub fn run(text: &str) -> Report {
                 memory.add(&load);
                 continue;
             }
-            Ok(Command::Eval(eval)) => evaluate(&engine, &memory, &eval),
+            Ok(Command::Eval(eval)) => evaluate(&engine, features, &memory, &eval),
         };
         match outcome {
             Ok(()) => report.passed += 1,
@@ -79,8 +86,13 @@ pub fn run(text: &str) -> Report {
     report
 }
 
-fn evaluate(engine: &Engine, memory: &Memory, eval: &Eval) -> Result<(), String> {
-    let expr = match parse(&eval.query) {
+fn evaluate(
+    engine: &Engine,
+    features: Features,
+    memory: &Memory,
+    eval: &Eval,
+) -> Result<(), String> {
+    let expr = match parse_with(&eval.query, features) {
         Ok(expr) => expr,
         Err(error) => return eval.check_error(&error.to_string()),
     };
