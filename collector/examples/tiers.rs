@@ -128,6 +128,7 @@ fn main() {
         retention_1m: kept,
         retention_1h: kept,
         retention_bytes_max: None,
+        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(86_400),
         free_bytes_min: 0,
         series_max: 1 << 20,

@@ -115,6 +115,8 @@ pub struct StorageConfig {
     pub free_bytes_min: u64,
     /// Most series active over all hosts.
     pub series_max: usize,
+    /// Most bytes of their label names and values, each text once.
+    pub label_bytes_max: u64,
 }
 
 /// What one query may cost.
@@ -217,6 +219,7 @@ struct WrittenStorage {
     out_of_order: Span,
     free_bytes_min: Bytes,
     series_max: usize,
+    label_bytes_max: Bytes,
     remote: Option<WrittenRemoteRead>,
 }
 
@@ -230,6 +233,7 @@ impl Default for WrittenStorage {
             out_of_order: Span(Duration::from_secs(86_400)),
             free_bytes_min: Bytes(FREE_BYTES_MIN),
             series_max: 2_000_000,
+            label_bytes_max: Bytes(1 << 30),
             remote: None,
         }
     }
@@ -335,6 +339,7 @@ impl Config {
         for (key, value) in [
             ("agents.series_max", agents.series_max),
             ("storage.series_max", storage.series_max),
+            ("storage.label_bytes_max", usize::from(storage.label_bytes_max.0 > 0)),
             ("query.samples_max", query.samples_max),
             ("query.series_max", query.series_max),
             ("query.concurrency_max", query.concurrency_max),
@@ -400,6 +405,7 @@ impl Config {
                 out_of_order: storage.out_of_order.0,
                 free_bytes_min: storage.free_bytes_min.0,
                 series_max: storage.series_max,
+                label_bytes_max: storage.label_bytes_max.0,
             },
             remote_write,
             remote_read,
@@ -487,6 +493,10 @@ mod tests {
         check(&storage("retention_1h = \"10d\""), "storage.retention_1h: 864000s is shorter than");
         check(&storage("retention_1h = \"30d\""), "than storage.retention_1m, 7776000s");
         check("[agents]\nseries_max = 0", "agents.series_max: 0 would refuse everything");
+        check(
+            "[storage]\nlabel_bytes_max = 0",
+            "storage.label_bytes_max: 0 would refuse everything",
+        );
         check("[http]\nlisten = \"127.0.0.1:7443\"", "http.listen: 127.0.0.1:7443 is where agents");
         check("[http]\ntls_cert = \"a\"", "http.tls_key: missing beside tls_cert");
         check("[http]\nlisten = \"7480\"", "c.toml:2: http.listen: invalid socket address syntax");

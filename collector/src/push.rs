@@ -219,6 +219,7 @@ mod tests {
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
             retention_bytes_max: None,
+            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min: 0,
             series_max: 10,

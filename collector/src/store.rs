@@ -64,6 +64,9 @@ const BATCH_SAMPLES_MIN: u32 = 256;
 /// Most batches in the queue; follows from the two above, so handing one over never blocks.
 const BATCHES_WAITING_MAX: usize = (SAMPLES_WAITING_MAX / BATCH_SAMPLES_MIN) as usize;
 
+/// Copies of the store, below its directory.
+const SNAPSHOTS: &str = "snapshots";
+
 /// The shortest time between two syncs while less than [`COMMIT_BYTES_MAX`] waits. Shorter than the
 /// pause in which many agents' packets are gathered: what came together is committed together.
 pub const COMMIT_PACE: Duration = Duration::from_millis(40);
@@ -190,11 +193,13 @@ impl Store {
             retention_bytes: config.retention_bytes_max,
             out_of_order_ms: millis(config.out_of_order),
             series_max: config.series_max,
+            label_bytes_max: usize::try_from(config.label_bytes_max).unwrap_or(usize::MAX),
             free_bytes_min: config.free_bytes_min,
             ..Options::default()
         };
-        let (db, recovery) =
+        let (db, mut recovery) =
             Db::open(Arc::clone(&disk), dir, options, clock()).map_err(StoreError::Open)?;
+        recovery.unfinished_removed += remove_unfinished(&*disk, &dir.join(SNAPSHOTS));
         // On a full disk maintenance does it later.
         drop(db.keep_whole_since());
         damage::log_start(dir, &recovery);
@@ -390,7 +395,7 @@ impl Store {
     /// # Errors
     /// As [`Db::snapshot`].
     pub fn snapshot(&self, name: &str) -> Result<(), DbError> {
-        self.0.db.snapshot(&self.0.dir.join("snapshots").join(name))
+        self.0.db.snapshot(&self.0.dir.join(SNAPSHOTS).join(name))
     }
 
     /// The marks whose keys begin with `prefix`, in order of their keys. Waits for the store's locks:
@@ -504,6 +509,14 @@ impl StoreState {
             Self::Open | Self::DiskFull { .. } | Self::Closed => StoreError::Closed,
         }
     }
+}
+
+/// Removes snapshots that a crash cut off: nobody asks for them by their names again. Says how many.
+fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> u64 {
+    // What is not there or cannot be removed is met by the next start.
+    let names = disk.list(dir).unwrap_or_default();
+    let unfinished = names.iter().filter(|name| name.ends_with(".tmp"));
+    unfinished.map(|name| u64::from(disk.remove_dir_all(&dir.join(name)).is_ok())).sum()
 }
 
 fn maintain(

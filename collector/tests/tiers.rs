@@ -35,6 +35,7 @@ fn storage_config() -> StorageConfig {
         retention_1m: Duration::from_secs(5 * 86_400),
         retention_1h: Duration::from_secs(730 * 86_400),
         retention_bytes_max: None,
+        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(6 * 3600),
         free_bytes_min: 0,
         series_max: 1000,

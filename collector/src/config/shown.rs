@@ -96,6 +96,7 @@ impl Written {
             out_of_order,
             free_bytes_min,
             series_max,
+            label_bytes_max,
         } = storage;
         let storage = WrittenStorage {
             retention: Span(retention),
@@ -105,6 +106,7 @@ impl Written {
             out_of_order: Span(out_of_order),
             free_bytes_min: Bytes(free_bytes_min),
             series_max,
+            label_bytes_max: Bytes(label_bytes_max),
             remote: remote_read.as_ref().map(RemoteReadConfig::shown),
         };
         let QueryConfig { timeout, samples_max, series_max, concurrency_max, slow_after, features } =
@@ -163,6 +165,7 @@ mod tests {
             "  trusted_proxies: [\"10.0.0.0/8\"]\n",
             "  retention: \"3d18h\"\n",
             "  free_bytes_min: \"512MiB\"\n",
+            "  label_bytes_max: \"1GiB\"\n",
             "  tls_key: null\n",
             "  proxy_scope: \"read\"\n",
             "  otlp_endpoint: \"https://<secret>@otlp.lan:4317/v1\"\n",

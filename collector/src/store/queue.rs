@@ -3,8 +3,8 @@
 //! Handing over wakes the thread only when it has nothing to wait for, or when much waits: between two
 //! commits two hundred senders would otherwise wake it two hundred times for what it can do at once.
 //!
-//! Bounds: [`super::BATCHES_WAITING_MAX`] jobs; one more is refused. The samples in them are bounded by
-//! who hands over.
+//! Bounds: [`super::BATCHES_WAITING_MAX`] batches; one more is refused. An end finds a place behind them.
+//! The samples in them are bounded by who hands over.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,8 @@ impl Sender {
     /// Hands a job over; never waits. False when nobody takes it any more, or too many wait.
     pub(super) fn send(&self, job: Job) -> bool {
         let mut queue = self.0.lock();
-        if queue.is_closed || queue.jobs.len() > BATCHES_WAITING_MAX {
+        let max = BATCHES_WAITING_MAX + usize::from(matches!(job, Job::Close));
+        if queue.is_closed || queue.jobs.len() >= max {
             return false;
         }
         match &job {
@@ -214,9 +215,11 @@ mod tests {
     #[test]
     fn the_queue_has_a_bound_and_an_end() {
         let (sender, receiver) = queue();
-        let sent = (0..BATCHES_WAITING_MAX + 10).filter(|_| sender.send(Job::Close)).count();
-        assert_eq!(sent, BATCHES_WAITING_MAX + 1);
-        assert_eq!(receiver.close().len(), sent);
+        let sent = (0..BATCHES_WAITING_MAX + 10).filter(|_| sender.send(append())).count();
+        assert_eq!(sent, BATCHES_WAITING_MAX);
+        assert!(sender.send(Job::Close), "an end is never too much");
+        assert!(!sender.send(Job::Close));
+        assert_eq!(receiver.close().len(), sent + 1);
         assert!(!sender.send(Job::Close));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::{Labels, Matcher};
 use stoa_promql::storage::{Select, Storage as _};
 use stoa_tsdb::{Batch, GroupId, Mark, Row, SeriesRef};
+use stoa_wal::Disk as _;
 use stoa_wal::disk::{Fault, SimDisk};
 
 use super::{Store, StoreError, StoreState, Stored};
@@ -18,6 +19,7 @@ fn config(free_bytes_min: u64) -> StorageConfig {
         retention_1m: Duration::ZERO,
         retention_1h: Duration::ZERO,
         retention_bytes_max: None,
+        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(3600),
         free_bytes_min,
         series_max: 3,
@@ -218,4 +220,36 @@ async fn closing_answers_everyone_and_takes_nothing_after() {
     assert_eq!(store.state(), StoreState::Closed);
     disk.crash();
     assert_eq!(stored(&open(&disk), "up").len(), 100);
+}
+
+#[test]
+fn a_snapshot_that_was_cut_off_is_gone_after_a_start() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk);
+    store.snapshot("whole").unwrap();
+    drop(store);
+    let snapshots = Path::new("/data/snapshots");
+    disk.create_dir_all(&snapshots.join("cut.tmp/blocks")).unwrap();
+    disk.replace(&snapshots.join("cut.tmp/blocks/chunks"), &[1; 99]).unwrap();
+    let (_store, recovery) = Store::open(
+        Arc::new(disk.clone()),
+        Path::new("/data"),
+        &config(0),
+        Arc::new(|| 10_000_000),
+    )
+    .unwrap();
+    assert_eq!(recovery.unfinished_removed, 1);
+    assert_eq!(disk.list(snapshots).unwrap(), ["whole"]);
+}
+
+#[test]
+fn labels_take_no_more_than_they_may() {
+    let disk = Arc::new(SimDisk::new(1));
+    let config = StorageConfig { label_bytes_max: 100, ..config(0) };
+    let dir = Path::new("/data");
+    let (store, _) = Store::open(disk, dir, &config, Arc::new(|| 10_000_000)).unwrap();
+    store.resolve(GROUP, &labels("short")).unwrap();
+    let refused = store.resolve(GROUP, &labels(&"x".repeat(200))).unwrap_err();
+    let why = stoa_daemon::error_chain(&refused);
+    assert!(why.contains("label"), "{why}");
 }

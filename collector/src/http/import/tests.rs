@@ -36,6 +36,7 @@ impl Collector {
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
             retention_bytes_max: None,
+            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min,
             series_max: 3,
