@@ -120,6 +120,7 @@ impl Source {
             Db::open(Arc::new(RealDisk), &dir.join("metrics"), Options::default(), unix_ms())?;
         let told = Told::default();
         told.damaged(&recovery.damage);
+        told.warn(recovery.unread);
         Ok(Self::Directory { db: Box::new(db), matchers, _held: held, told })
     }
 
@@ -129,10 +130,10 @@ impl Source {
         told.is_short.load(Relaxed)
     }
 
-    /// The range from where there may be something on; `None` where there is nothing in it.
-    pub(super) async fn begins(&self, start: i64, end: i64) -> anyhow::Result<Option<i64>> {
+    /// From when on there may be something in the range. What is told of missing parts is told.
+    pub(super) async fn begins(&self, start: i64, end: i64) -> anyhow::Result<i64> {
         if !self.has(start, end).await? {
-            return Ok(None);
+            return Ok(end);
         }
         // Nothing lies before the first, something between it and the second.
         let (mut from, mut to) = (start, end);
@@ -143,9 +144,10 @@ impl Source {
                 false => from = middle,
             }
         }
-        Ok(Some(from))
+        Ok(from)
     }
 
+    /// Whether there is something, or may be: what is missing counts.
     async fn has(&self, start: i64, end: i64) -> anyhow::Result<bool> {
         match self {
             Self::Directory { db, matchers, told, .. } => {
@@ -153,12 +155,16 @@ impl Source {
                 told.warn_of_damage(db);
                 Ok(!found.is_empty())
             }
-            Self::Collector { client, selector, .. } => {
+            Self::Collector { client, selector, told } => {
                 let mut form = asking(selector, start, end);
                 form.push(("limit", "1".to_owned()));
                 let answer = client.prometheus("/api/v1/series", &form).await?;
                 let list: List = serde_json::from_str(&answer.text).context("read the answer")?;
-                Ok(!list.data.is_empty())
+                let missing: Vec<_> =
+                    answer.warnings.into_iter().filter(|warning| warning != TRUNCATED).collect();
+                let has_some = !list.data.is_empty() || !missing.is_empty();
+                told.warn(missing);
+                Ok(has_some)
             }
         }
     }
