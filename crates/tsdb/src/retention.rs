@@ -21,6 +21,8 @@ pub(crate) struct Candidate {
     pub(crate) is_rolled_up: bool,
     /// Whether it stays whatever all together take.
     pub(crate) stays: bool,
+    /// Whether something it is made of is there and not rolled up: it would be made again.
+    pub(crate) is_wanted: bool,
 }
 
 /// The room there is.
@@ -83,7 +85,7 @@ impl Waiting {
         let mut expired = Vec::new();
         for one in order {
             let is_over = room.bytes_max.is_some_and(|max| bytes > max) && !one.stays;
-            if !is_over && !one.is_past(newest) {
+            if !is_over && !one.is_past(newest) || one.is_wanted && !room.is_short {
                 continue;
             }
             let has_waited = one.is_rolled_up || {
@@ -128,7 +130,15 @@ mod tests {
                 let (kept, bytes) = rest.split_once(':').unwrap();
                 let (last_t, kept_ms) = (number(last_t), number(kept));
                 let bytes = number(bytes).cast_unsigned();
-                Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, stays: false }
+                Candidate {
+                    last_t,
+                    sequence,
+                    bytes,
+                    kept_ms,
+                    is_rolled_up,
+                    stays: false,
+                    is_wanted: false,
+                }
             })
             .collect();
         candidates.last_mut().unwrap().stays = true;
@@ -173,6 +183,20 @@ mod tests {
         waiting.expired(&one, 9 * DAY, 5, Room::default());
         waiting.expired(&[], 9 * DAY, 7, Room::default());
         assert_eq!(waiting.expired(&one, 20 * DAY, 7, Room::default()), [], "forgotten");
+    }
+
+    #[test]
+    fn what_is_made_of_something_that_is_not_done_waits_for_it() {
+        let mut candidates = candidates("1/10:5 2/10:5 9/10:5");
+        candidates.first_mut().unwrap().is_wanted = true;
+        let gone = |bytes_max, is_short| {
+            let room = Room { bytes_max, other_bytes: 0, is_short };
+            let gone = Waiting::default().expired(&candidates, 14, 0, room);
+            gone.iter().map(|one| one.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(None, false), [1]);
+        assert_eq!(gone(Some(1), false), [1]);
+        assert_eq!(gone(None, true), [0, 1]);
     }
 
     #[test]

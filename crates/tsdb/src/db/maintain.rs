@@ -411,36 +411,45 @@ impl Db {
         let newest = blocks.iter().max_by_key(|block| (block.meta.last_t, block.meta.sequence));
         let is_newest =
             |block: &Block| newest.is_some_and(|one| one.meta.sequence == block.meta.sequence);
-        let first_tier = Tier::ALL.into_iter().find(|tier| kept(*tier).is_some());
-        let samples = blocks.iter().map(|block| {
-            let above = first_tier.map_or(Source::Samples, Source::Tier);
-            let kept_ms = self.options.retention_ms;
-            (block, block.meta.last_t, kept_ms, above, is_newest(block))
-        });
-        let tiers = seen.tiers().blocks.iter().map(|held| {
-            let is_above = |tier: &Tier| *tier > held.tier && kept(*tier).is_some();
-            let above = Tier::ALL.into_iter().find(is_above);
-            let above = above.map_or(Source::Samples, Source::Tier);
+        let above = |own: Option<Tier>| {
+            let is_above = |tier: &Tier| own.is_none_or(|own| *tier > own) && kept(*tier).is_some();
+            Tier::ALL.into_iter().find(is_above).map_or(Source::Samples, Source::Tier)
+        };
+        let of_tiers = seen.tiers().blocks.iter();
+        let all = blocks.iter().map(|block| (block, None));
+        let all = all.chain(of_tiers.clone().map(|held| (&held.block, Some(held.tier))));
+        let not_rolled_up: BTreeSet<u64> = all
+            .filter(|(block, own)| !self.is_kept_in(seen, above(*own), block))
+            .map(|(block, _)| block.meta.sequence)
+            .collect();
+        let is_rolled_up = |block: &Block| !not_rolled_up.contains(&block.meta.sequence);
+        let candidate = |block: &Block, last_t, kept_ms| {
+            let (sequence, bytes) = (block.meta.sequence, block.bytes());
+            let (stays, is_wanted) = (is_newest(block), false);
+            let is_rolled_up = is_rolled_up(block);
+            Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, stays, is_wanted }
+        };
+        let samples = blocks
+            .iter()
+            .map(|block| candidate(block, block.meta.last_t, self.options.retention_ms));
+        let tiers = of_tiers.clone().map(|held| {
             // Of a tier that is not to be any more what there is goes with the samples.
-            let kept = kept(held.tier).unwrap_or(self.options.retention_ms);
+            let kept_ms = kept(held.tier).unwrap_or(self.options.retention_ms);
             // Before what it is made of it does not go: it would be made again.
             let (start, end) = held.span();
-            let is_source = |block: &&Block| block.overlaps(start.saturating_add(1), end);
-            let finer = seen.tiers().blocks.iter().filter(|other| other.tier < held.tier);
-            let finer = finer.map(|other| &*other.block);
-            let sources = blocks.iter().map(|block| &**block).chain(finer).filter(is_source);
-            let (last_t, stays) = sources
-                .fold((held.block.meta.last_t, false), |(last_t, stays), block| {
-                    (last_t.max(block.meta.last_t), stays || is_newest(block))
-                });
-            (&held.block, last_t, kept, above, stays)
+            let finer = of_tiers.clone().filter(|other| other.tier < held.tier);
+            let sources = blocks.iter().chain(finer.map(|other| &other.block));
+            let sources: Vec<_> =
+                sources.filter(|block| block.overlaps(start.saturating_add(1), end)).collect();
+            let last_t = sources.iter().map(|block| block.meta.last_t);
+            let last_t = last_t.fold(held.block.meta.last_t, TimestampMs::max);
+            Candidate {
+                stays: sources.iter().any(|block| is_newest(block)),
+                is_wanted: !sources.iter().all(|block| is_rolled_up(block)),
+                ..candidate(&held.block, last_t, kept_ms)
+            }
         });
-        let candidate = |(block, last_t, kept_ms, above, stays): (&Arc<Block>, _, _, _, _)| {
-            let is_rolled_up = self.is_kept_in(seen, above, block);
-            let (sequence, bytes) = (block.meta.sequence, block.bytes());
-            Candidate { last_t, sequence, bytes, kept_ms, is_rolled_up, stays }
-        };
-        samples.chain(tiers).map(candidate).collect()
+        samples.chain(tiers).collect()
     }
 
     /// Deletes blocks of samples; of each, whether it is rolled up.

@@ -470,6 +470,53 @@ fn history_older_than_samples_are_kept_is_rolled_up_before_it_goes() {
 }
 
 #[test]
+fn what_is_made_of_long_history_stays_until_all_of_it_is_done() {
+    let disk = SimDisk::new(2);
+    let hours = {
+        let options = Options { minute_retention_ms: 0, hour_retention_ms: 0, ..tiered() };
+        let (db, _) = open_with(&disk, Options { retention_ms: 400 * 24 * HOUR_MS, ..options });
+        for t in (hour(0) + 30_000..hour(30)).step_by(90_000) {
+            append(&db, 1, t, &[(series(&db, 1, "__name__=a"), (t % 7_000_000) as f64)]);
+        }
+        let hours = expected(&db, Tier::Hour);
+        append(&db, 7, hour(100), &[(series(&db, 7, "__name__=now"), 1.0)]);
+        work(&db, hour(100));
+        db.close().unwrap();
+        hours
+    };
+    // Minutes have had their time when they are made; maintenance comes between any two turns.
+    let (day_ms, image) = (24 * HOUR_MS, disk.snapshot());
+    for bytes in [None, Some(1)] {
+        disk.restore(&image);
+        let options =
+            Options { retention_ms: 4 * HOUR_MS, minute_retention_ms: day_ms, ..tiered() };
+        let (db, _) = open_with(&disk, Options { retention_bytes: bytes, ..options });
+        let mut turns = 0;
+        loop {
+            db.maintain(hour(100)).unwrap();
+            let made = db.compact(hour(100)).unwrap();
+            turns += 1;
+            assert!(turns < 100, "it is made and goes in turns");
+            if !made.is_partial {
+                break;
+            }
+        }
+        assert!(turns > 2, "one turn is no test");
+        for _ in 0..3 {
+            db.compact(hour(100)).unwrap();
+            db.maintain(hour(100)).unwrap();
+        }
+        assert!(db.select(&[], 0, hour(30), 9, 1 << 30).unwrap().is_empty());
+        assert_eq!(db.stats().blocks_not_rolled_up, 0);
+        if bytes.is_none() {
+            let mut read = rolled_up(&db, Tier::Hour);
+            read.retain(|(key, _), _| !key.contains("now"));
+            check(&read, &hours, "all of it");
+        }
+    }
+}
+
+#[test]
 fn samples_do_not_wait_for_ever_for_a_tier_that_cannot_be_made() {
     let disk = SimDisk::new(2);
     old_image(&disk);
