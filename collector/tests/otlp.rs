@@ -76,6 +76,7 @@ impl Receiver {
             retention_bytes_max: None,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min,
+            label_bytes_max: 1 << 30,
             series_max: 1000,
         };
         let disk = Arc::new(SimDisk::new(1));

@@ -61,8 +61,8 @@ pub use answer::{response, status};
 pub use histogram::ScaleError;
 pub use name::Strategy;
 pub use translate::{
-    INFO_SAMPLES_MAX, LABEL_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels, Sink,
-    Translator,
+    INFO_SAMPLES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels,
+    Sink, Translator,
 };
 
 /// Most points of one message.

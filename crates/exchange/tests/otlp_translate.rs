@@ -286,9 +286,31 @@ fn target_info_stands_from_the_first_point_to_the_last() {
         };
         assert_eq!(info(options, resource, times), expected, "{resource} {times:?}");
     }
+    // What no label can hold is left out, and what is there stands.
+    let long = format!("service.name=s os=x process.command_line={}", "x".repeat(1025));
+    assert_eq!(info(&default, &long, &[5000]), "job=s os=x 1@5000");
+    let many: String = (10..99).map(|n| format!(" a{n}=b")).collect();
+    let many = info(&default, &format!("service.name=s{many}"), &[5000]);
+    assert_eq!(many.matches('=').count(), 61);
     let times = [0, INFO_SAMPLES_MAX * 150_000 - 150_000];
     let all = info(&default, "service.name=s os=x", &times);
     assert_eq!(all.matches("job=s").count() as i64, INFO_SAMPLES_MAX);
+}
+
+#[test]
+fn a_metric_whose_name_would_be_copied_for_each_point_is_refused_shortly() {
+    let name = "é".repeat(1000);
+    let point = r#"{"timeUnixNano":"1000000","asInt":1}"#;
+    for kind in [
+        format!(r#""name":"{name}","gauge":{{"dataPoints":[{point}]}}"#),
+        format!(r#""name":"g","unit":"{name}","gauge":{{"dataPoints":[{point}]}}"#),
+        format!(r#""name":"{name}","sum":{{"dataPoints":[{point}]}}"#),
+        format!(r#""name":"{name}","summary":{{"dataPoints":[{{"timeUnixNano":"1"}}]}}"#),
+    ] {
+        let got = lines(&Options::default(), &message("", &format!("{{{kind}}}")));
+        assert!(got.starts_with("! the name or unit of "), "{got}");
+        assert!(got.len() < 200, "{got}");
+    }
 }
 
 /// Samples and bytes of labels, and points that were too large.

@@ -3,12 +3,18 @@
 use std::borrow::Cow;
 
 use super::name::label_name;
-use super::translate::{Options, Refused};
+use super::translate::{Options, Refused, shown};
 use super::{Attribute, Attributes, Scope};
 
 pub(super) const SERVICE_NAME: &str = "service.name";
 pub(super) const SERVICE_NAMESPACE: &str = "service.namespace";
 pub(super) const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+
+/// Longest name and value in `target_info`, whose series would else be refused: command lines are longer.
+const INFO_BYTES_MAX: usize = 1024;
+
+/// Most attributes in `target_info`; beside them stand its name, `job` and `instance`.
+const INFO_LABELS_MAX: usize = 60;
 
 /// What becomes `job` and `instance`.
 const IDENTIFYING: [&str; 3] = [SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID];
@@ -61,7 +67,11 @@ impl OfResource {
         let mut labels = LabelSet::default();
         // What cannot be a label is left out: it is information, and no part of a point's identity.
         let kept = attributes.iter().filter(|attribute| keep || !identifies(attribute));
-        let kept = kept.filter(|attribute| options.label_name(&attribute.key).is_ok());
+        let kept = kept.filter(|attribute| {
+            attribute.key.len().max(attribute.value.len()) <= INFO_BYTES_MAX
+                && options.label_name(&attribute.key).is_ok()
+        });
+        let kept = kept.take(INFO_LABELS_MAX);
         if labels.attributes(options, kept).is_err() {
             return Pairs::new();
         }
@@ -180,7 +190,7 @@ impl Options {
         let sanitize = self.label_name_underscore_sanitization;
         let multiple = self.label_name_preserve_multiple_underscores;
         label_name(self.translation_strategy, sanitize, multiple, name)
-            .ok_or_else(|| Refused::LabelName(name.to_owned()))
+            .ok_or_else(|| Refused::LabelName(shown(name)))
     }
 
     fn promotes(&self, key: &str) -> bool {

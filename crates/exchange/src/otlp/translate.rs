@@ -39,6 +39,12 @@ pub const LABEL_BYTES_MAX: usize = 1 << 30;
 /// Most samples of `target_info` of one message. Beyond, a resource has one, at its latest point.
 pub const INFO_SAMPLES_MAX: i64 = 1 << 16;
 
+/// Longest name and unit of a metric; each of its points may have a copy.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a name that a refusal shows; each point may have one.
+const SHOWN_BYTES_MAX: usize = 100;
+
 /// Half of what a query looks back.
 const INFO_EVERY_MS: i64 = 150_000;
 
@@ -107,13 +113,16 @@ pub enum Refused {
     /// Its metric has no name, or none of which anything is left.
     #[error("{0:?} is no name of a metric")]
     MetricName(String),
+    /// Its metric's name or unit is longer than [`NAME_BYTES_MAX`].
+    #[error("the name or unit of {0:?} is longer than {NAME_BYTES_MAX} bytes")]
+    LongName(String),
     /// An attribute of it, its resource or its scope has no name, or none of which anything is left.
     #[error("{0:?} is no name of a label")]
     LabelName(String),
     /// It counts from the point before, or does not say from when.
     #[error("the temporality of {metric:?} is not cumulative")]
     NotCumulative {
-        /// The metric's name, as sent.
+        /// The metric's name, as sent, or how it begins.
         metric: String,
     },
     /// A histogram that cannot be a native one.
@@ -131,6 +140,11 @@ pub enum Refused {
         "more than {SAMPLES_MAX} samples, or {LABEL_BYTES_MAX} bytes of labels: send less at a time"
     )]
     TooLarge,
+}
+
+/// How a name begins, where it is long.
+pub(super) fn shown(name: &str) -> String {
+    name.get(..name.floor_char_boundary(SHOWN_BYTES_MAX)).unwrap_or_default().to_owned()
 }
 
 /// Makes samples of the points it is handed.
@@ -251,14 +265,16 @@ impl Visitor for Translator<'_> {
             Kind::Summary => MetricKind::Summary,
         };
         let counts = !matches!(metric.kind, Kind::Gauge | Kind::Summary);
-        self.metric = if counts && metric.temporality != Temporality::Cumulative {
-            Err(Refused::NotCumulative { metric: metric.name.to_owned() })
+        self.metric = if metric.name.len().max(metric.unit.len()) > NAME_BYTES_MAX {
+            Err(Refused::LongName(shown(metric.name)))
+        } else if counts && metric.temporality != Temporality::Cumulative {
+            Err(Refused::NotCumulative { metric: shown(metric.name) })
         } else if let Some(name) = strategy.metric_name(metric) {
             let unit = strategy.unit_name(metric.unit);
             self.out.sink.metadata(&name, kind, metric.description, &unit);
-            Ok((name, metric.name.to_owned()))
+            Ok((name, shown(metric.name)))
         } else {
-            Err(Refused::MetricName(metric.name.to_owned()))
+            Err(Refused::MetricName(shown(metric.name)))
         };
     }
 
