@@ -418,8 +418,15 @@ impl Db {
         let of_tiers = seen.tiers().blocks.iter();
         let all = blocks.iter().map(|block| (block, None));
         let all = all.chain(of_tiers.clone().map(|held| (&held.block, Some(held.tier))));
+        // What came late and is not cut yet is in no tier.
+        let head_from = self.state().head.first_t();
         let not_rolled_up: BTreeSet<u64> = all
-            .filter(|(block, own)| !self.is_kept_in(seen, above(*own), block))
+            .filter(|(block, own)| {
+                let above = above(*own);
+                let is_cut =
+                    above == Source::Samples || head_from.is_none_or(|t| block.meta.last_t < t);
+                !(is_cut && self.is_kept_in(seen, above, block))
+            })
             .map(|(block, _)| block.meta.sequence)
             .collect();
         let is_rolled_up = |block: &Block| !not_rolled_up.contains(&block.meta.sequence);

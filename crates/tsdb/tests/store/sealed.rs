@@ -146,6 +146,9 @@ fn what_is_sent_again_counts_once_and_what_cannot_be_told_is_counted() {
             work(&db, hour(12) + 20 * MINUTE_MS);
         }
     }
+    // What waited for what was in the head.
+    db.maintain(hour(12) + 20 * MINUTE_MS).unwrap();
+    assert!(db.select(&[], 0, hour(3), 99, 1 << 30).unwrap().is_empty());
     check_both(&db, &all, "gone");
     // Between samples that are gone.
     let before = db.stats().tier_samples_left_out;
