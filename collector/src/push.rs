@@ -2,8 +2,8 @@
 //! blocking thread, its series are looked up ([`senders`]), its samples put in rows of their groups
 //! ([`rows`]) and handed to the store; the answer waits until they are durable.
 //!
-//! Bounds, over all protocols together: [`BODIES_BYTES_MAX`], [`DECODING_MAX`], and for each sender
-//! [`SERIES_PER_SENDER_MAX`].
+//! Bounds, over all protocols together: [`BODIES_BYTES_MAX`], [`DECODING_MAX`], [`TAKEN_BYTES_MAX`], and
+//! for each sender [`SERIES_PER_SENDER_MAX`].
 
 mod intake;
 mod places;
@@ -18,6 +18,7 @@ use stoa_tsdb::{AppendError, Batch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::intake::{Intake, Source, Taken};
+use self::rows::Rows;
 pub(crate) use self::senders::Place;
 use self::senders::Senders;
 pub(crate) use self::tally::Tally;
@@ -29,6 +30,10 @@ pub const BODIES_BYTES_MAX: u32 = 128 << 20;
 
 /// What a request counts at least among those bytes.
 const BODY_BYTES_MIN: u32 = 64 << 10;
+
+/// Samples on their way to the store in memory at once, in bytes. Who finds no room keeps its turn to be
+/// walked, so that no more is taken out of messages than the store takes in.
+pub const TAKEN_BYTES_MAX: u32 = 128 << 20;
 
 /// Messages decompressed and walked at once: it is work for the processor, and each may take as much
 /// memory as its protocol allows.
@@ -76,6 +81,7 @@ struct Shared {
     clock: Clock,
     doubt: ClockDoubt,
     bodies: Arc<Semaphore>,
+    taken: Arc<Semaphore>,
     decoding: Arc<Semaphore>,
 }
 
@@ -95,6 +101,7 @@ impl Pusher {
             clock,
             doubt,
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX as usize)),
+            taken: Arc::new(Semaphore::new(TAKEN_BYTES_MAX as usize)),
             decoding: Arc::new(Semaphore::new(DECODING_MAX)),
         }))
     }
@@ -105,14 +112,10 @@ impl Pusher {
     }
 
     /// Room for a body of so many bytes, until the result is dropped.
-    pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Later> {
-        let share = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let share = share.clamp(BODY_BYTES_MIN, BODIES_BYTES_MAX);
-        let turn = Arc::clone(&self.0.bodies).acquire_many_owned(share);
-        match tokio::time::timeout(TURN_WAIT, turn).await {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => Err(Later("too many requests are under way".to_owned())),
-        }
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Later> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(BODY_BYTES_MIN);
+        let permit = share(&self.0.bodies, bytes, BODIES_BYTES_MAX).await?;
+        Ok(Room { bodies: Arc::clone(&self.0.bodies), permit })
     }
 
     /// Stores what `walk` takes out of a message, on a thread that may block; it may be called twice.
@@ -124,7 +127,7 @@ impl Pusher {
     ) -> Result<Tally, E> {
         let walk = Arc::new(walk);
         for _ in 0..2 {
-            let taken = self.walk(way, sender, Arc::clone(&walk)).await?;
+            let (taken, _room) = self.walk(way, sender, Arc::clone(&walk)).await?;
             if let Some(tally) = self.store(taken).await? {
                 return Ok(tally);
             }
@@ -139,11 +142,8 @@ impl Pusher {
         way: Way,
         sender: &str,
         walk: Arc<impl Fn(&Source) -> Result<Taken, E> + Send + Sync + 'static>,
-    ) -> Result<Taken, E> {
-        let turn = Arc::clone(&self.0.decoding).acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(TURN_WAIT, turn).await else {
-            return Err(Later("too many requests are being read".to_owned()).into());
-        };
+    ) -> Result<(Taken, OwnedSemaphorePermit), E> {
+        let turn = share(&self.0.decoding, 1, 1).await?;
         let (shared, name) = (Arc::clone(&self.0), sender.to_owned());
         let walked = tokio::task::spawn_blocking(move || {
             let source = Source {
@@ -152,15 +152,19 @@ impl Pusher {
                 sender: shared.senders.named(way, &name),
                 now_ms: (shared.clock)(),
             };
-            let taken = walk(&source);
-            drop(turn);
-            taken
+            (walk(&source), turn)
         });
-        match walked.await {
-            Ok(taken) => taken,
+        let (taken, turn) = match walked.await {
+            Ok((taken, turn)) => (taken?, turn),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_cancelled) => Err(Later("the collector is stopping".to_owned()).into()),
-        }
+            Err(_cancelled) => {
+                return Err(Later("the collector is stopping".to_owned()).into());
+            }
+        };
+        let bytes = u32::try_from(taken.bytes()).unwrap_or(u32::MAX);
+        let room = share(&self.0.taken, bytes, TAKEN_BYTES_MAX).await?;
+        drop(turn);
+        Ok((taken, room))
     }
 
     /// Stores what was taken. `None` when series it names are no longer known to the store: they have
@@ -172,27 +176,69 @@ impl Pusher {
         }
         let store = &self.0.store;
         let mut pending = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let samples = batch.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
-            pending.push((samples, false, store.submit(batch).await.map_err(unstored)?));
+        for Rows { batch, points } in batches {
+            let submitted = store.submit(batch).await.map_err(unstored)?;
+            pending.push((points, false, submitted));
         }
         for (group, histograms) in histograms {
-            let samples = histograms.len() as u64;
+            let points = rows::histogram_points(&histograms);
             let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
             let submitted = store.submit_with(batch, histograms).await.map_err(unstored)?;
-            pending.push((samples, true, submitted));
+            pending.push((points, true, submitted));
         }
         let mut is_stale = false;
-        for (samples, are_histograms, pending) in pending {
+        for (points, are_histograms, pending) in pending {
             match pending.stored().await {
-                Ok(done) if are_histograms => tally.stored_histograms(done),
-                Ok(done) => tally.stored(done),
+                Ok(done) => {
+                    tally.rejected += points.refused(done);
+                    tally.stored(done);
+                    if are_histograms {
+                        tally.histograms_written += done.stored + done.duplicate;
+                    }
+                }
                 Err(StoreError::Append(AppendError::UnknownSeries { .. })) => is_stale = true,
-                Err(StoreError::Append(error)) => tally.unstorable(samples, &error),
+                Err(StoreError::Append(error)) => {
+                    tally.rejected += points.all();
+                    tally.unstorable(points.samples(), &error);
+                }
                 Err(error) => return Err(unstored(error)),
             }
         }
         Ok((!is_stale).then_some(tally))
+    }
+}
+
+/// Room that a body takes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bodies: Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Makes it room for so many bytes. Where there is none for long, whoever waits longest is told to
+    /// come again, and gives room to the next.
+    pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), Later> {
+        let more = bytes.saturating_sub(self.permit.num_permits());
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        if more > 0 {
+            self.permit.merge(share(&self.bodies, more, BODIES_BYTES_MAX).await?);
+        }
+        Ok(())
+    }
+
+    /// For how many bytes it is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.permit.num_permits()
+    }
+}
+
+/// A share of what all have together, after a wait of at most [`TURN_WAIT`].
+async fn share(of: &Arc<Semaphore>, share: u32, max: u32) -> Result<OwnedSemaphorePermit, Later> {
+    let turn = Arc::clone(of).acquire_many_owned(share.min(max));
+    match tokio::time::timeout(TURN_WAIT, turn).await {
+        Ok(Ok(room)) => Ok(room),
+        Ok(Err(_)) | Err(_) => Err(Later("too many requests are under way".to_owned())),
     }
 }
 

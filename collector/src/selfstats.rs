@@ -5,7 +5,10 @@
 
 mod handoff;
 mod otlp;
+mod pushed;
+mod remote_write;
 
+use stoa_exchange::otlp::DeltaCounts;
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
 use stoa_transport::ListenerStats;
@@ -50,6 +53,8 @@ pub struct Figures {
     pub remote_write: PushFigures,
     /// What came by OTLP.
     pub otlp: PushFigures,
+    /// What became of deltas among it; `None` where they are refused.
+    pub deltas: Option<DeltaCounts>,
     /// Imports.
     pub imports: ImportFigures,
     /// What was passed on to other engines, by target.
@@ -79,6 +84,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.listener(&figures.listener);
     page.remote_write(&figures.remote_write);
     page.otlp(&figures.otlp);
+    page.deltas(&figures.deltas.unwrap_or_default());
     page.people(figures);
     page.imports(&figures.imports);
     page.handoff(&figures.handoff);
@@ -441,64 +447,6 @@ impl Page {
             family.push(labels, *count as f64);
         }
         self.0.push(family);
-    }
-
-    fn remote_write(&mut self, remote: &PushFigures) {
-        self.add(
-            MetricKind::Counter,
-            "stoa_collector_remote_write_requests_total",
-            "Requests of remote write, by how they were answered.",
-            &[
-                (&[("outcome", "accepted")], remote.accepted),
-                (&[("outcome", "partial")], remote.partial),
-                (&[("outcome", "unreadable")], remote.unreadable),
-                (&[("outcome", "deferred")], remote.deferred),
-            ],
-        );
-        let samples = &remote.samples;
-        self.add(
-            MetricKind::Counter,
-            "stoa_collector_remote_write_samples_total",
-            "Samples that came by remote write, by what became of them.",
-            &[
-                (&[("outcome", "stored")], samples.stored),
-                (&[("outcome", "duplicate")], samples.duplicate),
-                (&[("outcome", "conflicting")], samples.conflicting),
-                (&[("outcome", "too_old")], samples.too_old),
-                (&[("outcome", "too_far_ahead")], samples.ahead),
-                (&[("outcome", "bad_labels")], samples.labels),
-                (&[("outcome", "over_limit")], samples.limit),
-            ],
-        );
-        for (name, help, value) in [
-            (
-                "stoa_collector_remote_write_received_bytes_total",
-                "Compressed bytes that came by remote write.",
-                remote.bytes,
-            ),
-            (
-                "stoa_collector_remote_write_histograms_refused_total",
-                "Native histograms that came by remote write and were refused.",
-                remote.histograms_refused,
-            ),
-            (
-                "stoa_collector_remote_write_exemplars_ignored_total",
-                "Exemplars that came by remote write and were not kept.",
-                remote.exemplars_ignored,
-            ),
-        ] {
-            self.counter(name, help, value);
-        }
-        self.gauge(
-            "stoa_collector_remote_write_senders",
-            "Senders of remote write known now.",
-            remote.senders,
-        );
-        self.gauge(
-            "stoa_collector_remote_write_series",
-            "Series of these senders known now.",
-            remote.series,
-        );
     }
 
     fn imports(&mut self, imports: &ImportFigures) {

@@ -9,6 +9,7 @@
 mod port;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +126,16 @@ pub struct Server {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     grpc: JoinHandle<()>,
+    kept: Kept,
     _agents: AgentsRuntime,
     _data_dir: DataDir,
+}
+
+/// What is kept beside samples from a stop to the next start.
+struct Kept {
+    otlp: Otlp,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
 }
 
 /// The runtime that serves agents: one thread, and those that may block. Its tasks end when it is
@@ -193,6 +202,7 @@ impl Parts {
             queries: self.prometheus.figures(),
             remote_write: self.remote_write.figures(),
             otlp: self.otlp.figures(),
+            deltas: self.otlp.deltas(),
             imports: self.importer.figures(),
             handoff: self.handoff(),
             elsewhere: self.prometheus.elsewhere(),
@@ -246,7 +256,7 @@ impl Server {
         let elsewhere = elsewhere.map(|to| Elsewhere::new(to, config.query.concurrency_max));
         let elsewhere = elsewhere.transpose().map_err(StartError::Elsewhere)?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let (store, members, reset_keys) = open(disk, &config, &clock).await?;
+        let (store, members, reset_keys) = open(Arc::clone(&disk), &config, &clock).await?;
         let ready = Ready::default();
         let stop = CancellationToken::new();
 
@@ -306,7 +316,13 @@ impl Server {
             Pusher::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
         };
         let remote_write = RemoteWrite::over(pusher.clone());
-        let otlp = Otlp::new(pusher, config.otlp.options.clone());
+        let otlp = Otlp::new(pusher, &config.otlp);
+        let kept = Kept { otlp: otlp.clone(), disk, dir: config.data_dir.clone() };
+        let kept = tokio::task::spawn_blocking(move || {
+            kept.otlp.restore(&*kept.disk, &kept.dir);
+            kept
+        })
+        .await?;
         let exempt = config.http.trusted_proxies.clone();
         let places = Places::new(Limits { exempt, ..Limits::default() });
         let importer = Importer::new(store.clone(), Arc::clone(&clock));
@@ -359,6 +375,7 @@ impl Server {
             stop,
             tasks,
             grpc,
+            kept,
             _agents: agents,
             _data_dir: data_dir,
         })
@@ -428,7 +445,16 @@ impl Server {
                 tracing::error!(%error, "a part of the collector broke");
             }
         }
-        self.parts.store.close().await
+        let closed = self.parts.store.close().await;
+        if closed.is_ok() {
+            // Otherwise they would count what was not stored.
+            let kept = self.kept;
+            let keeping = move || kept.otlp.keep(&*kept.disk, &kept.dir);
+            if let Err(error) = tokio::task::spawn_blocking(keeping).await {
+                tracing::error!(%error, "a part of the collector broke");
+            }
+        }
+        closed
     }
 }
 

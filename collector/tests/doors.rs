@@ -120,7 +120,7 @@ fn table(members: &Arc<Members>) -> Routes {
     let doubt = Arc::new(|| false);
     let pusher = Pusher::new(store.clone(), 10, Arc::clone(&clock), doubt);
     let remote_write = RemoteWrite::over(pusher.clone());
-    let otlp = Otlp::new(pusher, Config::defaults().unwrap().otlp.options);
+    let otlp = Otlp::new(pusher, &Config::defaults().unwrap().otlp);
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))

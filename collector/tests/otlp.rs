@@ -33,6 +33,7 @@ use stoa_collector::server::Server;
 use stoa_collector::store::Store;
 use stoa_wal::disk::SimDisk;
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tower::ServiceExt as _;
@@ -91,7 +92,7 @@ impl Receiver {
             features: stoa_promql::Features::default(),
         };
         let pusher = Pusher::new(store.clone(), 100, Arc::clone(&clock), Arc::new(|| false));
-        let otlp = Otlp::new(pusher, Config::defaults().unwrap().otlp.options);
+        let otlp = Otlp::new(pusher, &Config::defaults().unwrap().otlp);
         let table = prometheus::routes(Prometheus::new(store.clone(), &query, clock))
             .merge(otlp::routes(otlp.clone()));
         Self { router: table.into_router((), access), store, otlp }
@@ -189,6 +190,7 @@ fn message(gauge: f64, sum: i64, temporality: i32) -> ExportMetricsServiceReques
     ExportMetricsServiceRequest { resource_metrics: vec![resource] }
 }
 
+const UNSAID: i32 = 0;
 const DELTA: i32 = 1;
 const CUMULATIVE: i32 = 2;
 
@@ -280,7 +282,7 @@ async fn what_cannot_be_read_is_refused_in_the_form_it_came_in() {
 #[tokio::test]
 async fn what_is_refused_for_good_is_said_and_does_not_hold_up_the_rest() {
     let receiver = Receiver::new();
-    let body = message(36.5, 7, DELTA);
+    let body = message(36.5, 7, UNSAID);
     let gauges = |names_and_times: &[(&str, u64)]| {
         let gauge = |(name, time_ns): &(&str, u64)| json!({"name": name, "gauge": {"dataPoints": [{"timeUnixNano": time_ns, "asInt": 1}]}});
         let metrics: Vec<Value> = names_and_times.iter().map(gauge).collect();
@@ -297,6 +299,22 @@ async fn what_is_refused_for_good_is_said_and_does_not_hold_up_the_rest() {
     assert_eq!(told["rejectedDataPoints"], "1");
     assert_eq!(told["errorMessage"], "stored 1, refused 1 samples too old");
 
+    // A histogram is one point, of however many samples, and a target_info is none.
+    let points = |ms: u64| {
+        let time_ns = NOW_NS - ms * 1_000_000;
+        let histogram = json!({"timeUnixNano": time_ns, "count": 6, "bucketCounts": [1, 2, 3], "explicitBounds": [1, 2]});
+        json!([{"name": "h", "histogram": {"aggregationTemporality": 2, "dataPoints": [histogram]}}, {"name": "g", "gauge": {"dataPoints": [{"timeUnixNano": time_ns, "asInt": 1}]}}])
+    };
+    let attributes = json!([{"key": "service.name", "value": {"stringValue": "s"}}, {"key": "x", "value": {"stringValue": "y"}}]);
+    for (ms, rejected, refused) in [(0, None, 0), (7_200_000, Some("2"), 7)] {
+        let message = json!({"resourceMetrics": [{"resource": {"attributes": attributes}, "scopeMetrics": [{"metrics": points(ms)}]}]});
+        let message = serde_json::to_vec(&message).unwrap();
+        let told = receiver.post("/v1/metrics", JSON, "", message).await.json();
+        let found = told.pointer("/partialSuccess/rejectedDataPoints").and_then(Value::as_str);
+        assert_eq!(found, rejected, "{told}");
+        assert_eq!(receiver.otlp.figures().samples.too_old, 1 + refused);
+    }
+
     let answer = receiver.post("/v1/metrics", PROTOBUF, "", body.encode_to_vec()).await;
     let text = String::from_utf8_lossy(&answer.body);
     assert_eq!(answer.status, 200);
@@ -305,7 +323,7 @@ async fn what_is_refused_for_good_is_said_and_does_not_hold_up_the_rest() {
     assert!(receiver.query("disk_io_bytes_total").await.is_empty());
     assert_eq!(receiver.query("disk_temperature_celsius").await.len(), 1);
     let figures = receiver.otlp.figures();
-    assert_eq!((figures.partial, figures.points_refused, figures.samples.too_old), (2, 1, 1));
+    assert_eq!((figures.partial, figures.points_refused, figures.samples.too_old), (3, 1, 8));
 }
 
 #[tokio::test]
@@ -333,7 +351,7 @@ async fn a_client_of_grpc_is_served_where_http_is() {
     let mut client = MetricsServiceClient::connect(format!("http://{addr}")).await.unwrap();
     let answer = client.export(message(36.5, 7, CUMULATIVE)).await.unwrap().into_inner();
     assert_eq!(answer.partial_success, None);
-    let answer = client.export(message(36.5, 7, DELTA)).await.unwrap().into_inner();
+    let answer = client.export(message(36.5, 7, UNSAID)).await.unwrap().into_inner();
     let partial = answer.partial_success.unwrap();
     assert_eq!(partial.rejected_data_points, 1);
     assert!(partial.error_message.contains("not cumulative"), "{}", partial.error_message);
@@ -363,6 +381,7 @@ async fn call(receiver: &Receiver, path: &str, encoding: &str, body: &[u8]) -> (
         request = request.header("grpc-encoding", encoding);
     }
     let answer = receiver.ask(request, body.to_vec()).await;
+    assert_eq!(answer.headers["grpc-accept-encoding"], "identity,gzip,zstd");
     let text = |name: &str| answer.headers.get(name).map_or("", |value| value.to_str().unwrap());
     assert_eq!((answer.status, text("content-type")), (200, "application/grpc"));
     (text("grpc-status").to_owned(), text("grpc-message").to_owned())
@@ -383,20 +402,21 @@ async fn a_call_says_how_it_is_packed_and_is_told_in_grpc_what_is_wrong() {
         ("gzip", frame(1, &gzip(&good))),
         ("zstd", frame(1, &zstd)),
         ("gzip", frame(0, &good)),
-        ("identity", frame(1, &good)),
     ] {
         // Success is said in trailers.
         assert_eq!(call(&receiver, EXPORT, encoding, &body).await, (String::new(), String::new()));
     }
-    assert_eq!(receiver.otlp.figures().samples.duplicate, 8);
+    assert_eq!(receiver.otlp.figures().samples.duplicate, 6);
     let zeros = zstd::bulk::compress(&vec![0; (64 << 20) + 1], 1).unwrap();
     let logs = EXPORT.replace("metrics.v1.Metrics", "logs.v1.Logs");
     for (path, encoding, body, status, text) in [
         (EXPORT, "snappy", frame(1, &good), "12", "grpc encoding"),
         (EXPORT, "gzip", frame(1, &good), "3", "gzip: "),
         (EXPORT, "", frame(0, b"\x0a\xff"), "3", "not a message of the protocol"),
-        (EXPORT, "", good.clone(), "3", "a message of"),
-        (EXPORT, "", Vec::new(), "3", "a call without a message"),
+        (EXPORT, "", good.clone(), "13", "a message of"),
+        (EXPORT, "", Vec::new(), "13", "a call without a message"),
+        (EXPORT, "", frame(1, &good), "13", "a compressed message without grpc-encoding"),
+        (EXPORT, "identity", frame(1, &good), "13", "a compressed message without grpc-encoding"),
         (EXPORT, "zstd", frame(1, &zeros), "8", "the message is over"),
         (&logs, "", frame(0, &good), "12", "Stoa takes metrics by OTLP"),
         ("/grpc.health.v1.Health/Check", "", frame(0, &good), "12", "404 page not found"),
@@ -417,9 +437,38 @@ async fn logs_and_traces_are_not_taken() {
             json!({"code": 12, "message": "Stoa takes metrics by OTLP, no logs and no traces"});
         assert_eq!(answer.json(), told, "{path}");
     }
-    let no_call = receiver.post(EXPORT, JSON, "", b"{}".to_vec()).await;
-    assert_eq!(no_call.status, 415);
-    assert_eq!(receiver.otlp.figures().unreadable, 4);
+    // Who speaks no gRPC is not told in gRPC.
+    let mut unreadable = 3;
+    for service in ["metrics.v1.Metrics", "logs.v1.Logs", "trace.v1.Trace"] {
+        let path = EXPORT.replace("metrics.v1.Metrics", service);
+        let no_call = receiver.post(&path, JSON, "", b"{}".to_vec()).await;
+        assert_eq!((no_call.status, no_call.headers.get("grpc-status")), (415, None), "{path}");
+        unreadable += 1;
+    }
+    assert_eq!(receiver.otlp.figures().unreadable, unreadable);
+}
+
+#[tokio::test]
+async fn bodies_that_are_long_in_coming_leave_room_for_others() {
+    let receiver = Receiver::new();
+    let mut slow = Vec::new();
+    for length in [None, Some(32 << 20)].into_iter().cycle().take(40) {
+        let begun = tokio_stream::iter([Ok::<_, std::convert::Infallible>(vec![b'x'; 100_000])]);
+        let body = Body::from_stream(begun.chain(tokio_stream::pending()));
+        let mut request = Request::post("/v1/metrics").header("host", "localhost:7480");
+        if let Some(length) = length {
+            request = request.header("content-length", length.to_string());
+        }
+        let mut request = request.header("content-type", PROTOBUF).body(body).unwrap();
+        request.extensions_mut().insert(PeerAddress(SocketAddr::from(([127, 0, 0, 1], 1))));
+        slow.push(tokio::spawn(receiver.router.clone().oneshot(request)));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let good = message(36.5, 7, CUMULATIVE).encode_to_vec();
+    let answer = receiver.post("/v1/metrics", PROTOBUF, "", good);
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(slow.iter().all(|request| !request.is_finished()));
 }
 
 #[tokio::test]
@@ -465,6 +514,70 @@ async fn a_call_needs_what_a_request_needs() {
     }
     let answer = receiver.post("/v1/metrics", JSON, "", b"{}".to_vec()).await;
     assert_eq!(answer.status, 401);
+}
+
+/// A delta of so much, of so many seconds ago.
+fn delta(value: i64, ago_s: u64) -> Vec<u8> {
+    let mut message = message(36.5, value, DELTA);
+    for metric in &mut message.resource_metrics[0].scope_metrics[0].metrics {
+        let points = match metric.data.as_mut().unwrap() {
+            metric::Data::Gauge(gauge) => &mut gauge.data_points,
+            metric::Data::Sum(sum) => &mut sum.data_points,
+            other => panic!("{other:?}"),
+        };
+        points[0].time_unix_nano = NOW_NS - ago_s * 1_000_000_000;
+    }
+    message.encode_to_vec()
+}
+
+#[tokio::test]
+async fn deltas_are_added_up_and_none_is_added_twice() {
+    let receiver = Receiver::new();
+    for (value, ago_s) in [(3, 20), (4, 10), (5, 0), (5, 0)] {
+        let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(value, ago_s)).await;
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{value} {ago_s}");
+    }
+    let line = format!(r#"{{"__name__":"disk_io_bytes_total",{LABELS}}} 12"#);
+    assert_eq!(receiver.query("disk_io_bytes_total").await, [line]);
+    let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(9, 15)).await;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(text.contains("refused 1 points that cannot be kept (first: a delta of"), "{text}");
+    assert!(text.contains("it is not younger than the point before"), "{text}");
+    let deltas = receiver.otlp.deltas().unwrap();
+    assert_eq!((deltas.streams, deltas.added, deltas.repeated), (1, 3, 1));
+    assert_eq!((deltas.out_of_order, receiver.otlp.figures().points_refused), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deltas_go_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[agents]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+                [storage]\nfree_bytes_min = \"0B\"";
+    // Whichever test is first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::new();
+    // The third finds nothing, as after a crash, and begins anew.
+    for (ago_s, expected) in [(30, "3"), (20, "6"), (10, "3")] {
+        let mut config = Config::parse(Path::new("c.toml"), text).unwrap();
+        config.data_dir = dir.path().to_owned();
+        let kept = dir.path().join("otlp.deltas");
+        let server = Server::start(config, Arc::new(|| NOW)).await.unwrap();
+        assert!(!kept.exists());
+        let url = server.url().to_owned();
+        let request = client.post(format!("{url}/v1/metrics")).header("content-type", PROTOBUF);
+        let answer = request.body(delta(3, ago_s)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap()), (200, String::new()));
+        let at = NOW / 1000 - i64::try_from(ago_s).unwrap();
+        let query = format!("{url}/api/v1/query?query=disk_io_bytes_total&time={at}");
+        let answer = client.get(query).send().await.unwrap().text().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer.pointer("/data/result/0/value/1"), Some(&json!(expected)));
+        server.stop().await.unwrap();
+        assert!(kept.exists());
+        if ago_s == 20 {
+            std::fs::remove_file(kept).unwrap();
+        }
+    }
 }
 
 /// What a node of Proxmox VE 9 sends, as its Perl writes it: numbers of 64 bits as numbers, a guest's

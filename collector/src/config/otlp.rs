@@ -1,10 +1,13 @@
 //! OTLP: where it is taken beside `http.listen`, and what its metrics and labels are called. The keys of
 //! the names are Prometheus's (`otlp` in prometheus.yml).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stoa_exchange::otlp::{Options, Strategy};
+use stoa_daemon::Span;
+use stoa_exchange::otlp::{DeltaLimits, Options, Strategy};
 
 /// Where OTLP is taken, and what comes of it.
 #[derive(Clone, Debug)]
@@ -15,6 +18,10 @@ pub struct OtlpConfig {
     pub grpc_listen: Option<SocketAddr>,
     /// What metrics and labels are called.
     pub options: Options,
+    /// How many series of deltas are added up, and for how long; they are refused when `None`.
+    pub deltas: Option<DeltaLimits>,
+    /// The same as written, where they are refused.
+    deltas_written: DeltaLimits,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -23,31 +30,32 @@ pub(super) struct WrittenOtlp {
     http_listen: Option<SocketAddr>,
     grpc_listen: Option<SocketAddr>,
     translation_strategy: WrittenStrategy,
-    promote_resource_attributes: Vec<String>,
+    promote_resource_attributes: BTreeSet<String>,
     promote_all_resource_attributes: bool,
-    ignore_resource_attributes: Vec<String>,
+    ignore_resource_attributes: BTreeSet<String>,
     keep_identifying_resource_attributes: bool,
     promote_scope_metadata: bool,
     convert_histograms_to_nhcb: bool,
     label_name_underscore_sanitization: bool,
     label_name_preserve_multiple_underscores: bool,
+    delta_to_cumulative: bool,
+    delta_streams_max: usize,
+    delta_max_stale: Span,
 }
+
+/// As many as SDKs of some dozen hosts have.
+const DELTAS: DeltaLimits = DeltaLimits { streams_max: 100_000, stale_ms: 300_000 };
 
 impl Default for WrittenOtlp {
     fn default() -> Self {
-        Self {
+        OtlpConfig {
             http_listen: None,
             grpc_listen: None,
-            translation_strategy: WrittenStrategy::UnderscoreEscapingWithSuffixes,
-            promote_resource_attributes: Vec::new(),
-            promote_all_resource_attributes: false,
-            ignore_resource_attributes: Vec::new(),
-            keep_identifying_resource_attributes: false,
-            promote_scope_metadata: false,
-            convert_histograms_to_nhcb: false,
-            label_name_underscore_sanitization: true,
-            label_name_preserve_multiple_underscores: true,
+            options: Options::default(),
+            deltas: Some(DELTAS),
+            deltas_written: DELTAS,
         }
+        .shown()
     }
 }
 
@@ -117,7 +125,15 @@ impl OtlpConfig {
                 return Err((key, "an empty name is no attribute's".to_owned()));
             }
         }
+        if written.delta_streams_max == 0 {
+            let why = "0 would refuse all deltas; delta_to_cumulative = false does".to_owned();
+            return Err(("otlp.delta_streams_max", why));
+        }
+        let stale_ms = i64::try_from(written.delta_max_stale.0.as_millis()).unwrap_or(i64::MAX);
+        let deltas = DeltaLimits { streams_max: written.delta_streams_max, stale_ms };
         Ok(Self {
+            deltas: written.delta_to_cumulative.then_some(deltas),
+            deltas_written: deltas,
             http_listen: written.http_listen,
             grpc_listen: written.grpc_listen,
             options: Options {
@@ -136,7 +152,8 @@ impl OtlpConfig {
     }
 
     pub(super) fn shown(self) -> WrittenOtlp {
-        let Self { http_listen, grpc_listen, options } = self;
+        let Self { http_listen, grpc_listen, options, deltas, deltas_written } = self;
+        let stale_ms = u64::try_from(deltas_written.stale_ms).unwrap_or(0);
         let Options {
             translation_strategy,
             promote_resource_attributes,
@@ -160,6 +177,9 @@ impl OtlpConfig {
             convert_histograms_to_nhcb,
             label_name_underscore_sanitization,
             label_name_preserve_multiple_underscores,
+            delta_to_cumulative: deltas.is_some(),
+            delta_streams_max: deltas_written.streams_max,
+            delta_max_stale: Span(Duration::from_millis(stale_ms)),
         }
     }
 }
@@ -181,6 +201,17 @@ mod tests {
         let otlp = read("").unwrap();
         assert_eq!((otlp.http_listen, otlp.grpc_listen), (None, None));
         assert_eq!(otlp.options, Options::default());
+        assert_eq!(otlp.deltas, Some(DELTAS));
+    }
+
+    #[test]
+    fn deltas_are_added_up_or_not() {
+        let otlp = read("delta_to_cumulative = false\ndelta_streams_max = 7").unwrap();
+        assert_eq!(otlp.deltas, None);
+        let shown = serde_json::to_value(otlp.shown()).unwrap();
+        assert_eq!((&shown["delta_to_cumulative"], &shown["delta_streams_max"]), (&false.into(), &7.into()));
+        let otlp = read("delta_max_stale = \"1h\"").unwrap();
+        assert_eq!(otlp.deltas.unwrap().stale_ms, 3_600_000);
     }
 
     #[test]
@@ -189,7 +220,7 @@ mod tests {
                     promote_all_resource_attributes = true\nignore_resource_attributes = [\"a.b\"]\n";
         let otlp = read(text).unwrap();
         assert_eq!(otlp.options.translation_strategy, Strategy::NoTranslation);
-        assert_eq!(otlp.options.ignore_resource_attributes, ["a.b"]);
+        assert_eq!(otlp.options.ignore_resource_attributes, BTreeSet::from(["a.b".to_owned()]));
         let shown = serde_json::to_value(otlp.shown()).unwrap();
         assert_eq!(shown["http_listen"], "127.0.0.1:4318");
         assert_eq!(shown["translation_strategy"], "NoTranslation");
@@ -215,6 +246,7 @@ mod tests {
             ),
             ("promote_resource_attributes = [\"\"]", "an empty name is no attribute's"),
             ("translation_strategy = \"None\"", "otlp.translation_strategy"),
+            ("delta_streams_max = 0", "otlp.delta_streams_max: 0 would refuse all deltas"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}\nnot: {expected}");

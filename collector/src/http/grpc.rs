@@ -17,6 +17,10 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// How a call's message is compressed.
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
+/// How a call's message may be compressed, and what says so.
+const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const ACCEPTED_LIST: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
+
 /// The longest reason repeated to a caller, in bytes.
 const WHY_BYTES_MAX: usize = 1000;
 
@@ -58,9 +62,19 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The one message of a call, and whether it is compressed.
-pub(super) fn unframe(body: &[u8]) -> Result<(&[u8], bool), String> {
-    let Some(([compressed, length @ ..], message)) = body.split_first_chunk::<5>() else {
+/// Whether a call's messages are protobuf, as its content type says.
+pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    matches!(media.trim_ascii(), b"application/grpc" | b"application/grpc+proto")
+}
+
+/// What stands before a call's message, in bytes.
+pub(super) const FRAME_BYTES: usize = 5;
+
+/// Whether the one message of a call, which is all after the first [`FRAME_BYTES`], is compressed.
+pub(super) fn unframe(body: &[u8]) -> Result<bool, String> {
+    let Some(([compressed, length @ ..], message)) = body.split_first_chunk::<FRAME_BYTES>() else {
         return Err("a call without a message".to_owned());
     };
     let length = u32::from_be_bytes(*length);
@@ -68,8 +82,8 @@ pub(super) fn unframe(body: &[u8]) -> Result<(&[u8], bool), String> {
         return Err(format!("a message of {length} bytes in a body of {}", message.len()));
     }
     match compressed {
-        0 => Ok((message, false)),
-        1 => Ok((message, true)),
+        0 => Ok(false),
+        1 => Ok(true),
         _ => Err("a message that is neither compressed nor not".to_owned()),
     }
 }
@@ -98,6 +112,7 @@ pub(super) fn refused(code: Code, why: &str) -> Response {
 
 fn speak(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(ACCEPTED, ACCEPTED_LIST);
 }
 
 fn ended(headers: &mut HeaderMap, code: Code, why: &str) {
@@ -154,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_call_has_one_message() {
-        assert_eq!(unframe(&[0, 0, 0, 0, 2, 8, 9]), Ok((&[8, 9][..], false)));
-        assert_eq!(unframe(&[1, 0, 0, 0, 1, 8]), Ok((&[8][..], true)));
-        assert_eq!(unframe(&[0, 0, 0, 0, 0]), Ok((&[][..], false)));
+        assert_eq!(unframe(&[0, 0, 0, 0, 2, 8, 9]), Ok(false));
+        assert_eq!(unframe(&[1, 0, 0, 0, 1, 8]), Ok(true));
+        assert_eq!(unframe(&[0, 0, 0, 0, 0]), Ok(false));
         for (body, why) in [
             (&[][..], "a call without a message"),
             (&[0, 0, 0, 0], "a call without a message"),
@@ -175,5 +190,22 @@ mod tests {
         assert_eq!(refused.headers()[STATUS], "14");
         assert_eq!(refused.headers()[MESSAGE], "100 %25 %E2%80%9Cfull%E2%80%9D%0A");
         assert!(is_grpc(refused.headers()));
+        assert_eq!(refused.headers()[ACCEPTED], "identity,gzip,zstd");
+    }
+
+    #[test]
+    fn a_calls_messages_are_protobuf_unless_it_says_otherwise() {
+        for (content_type, is_call, is_proto) in [
+            ("application/grpc", true, true),
+            ("application/grpc+proto", true, true),
+            ("application/grpc; charset=utf-8", true, true),
+            ("application/grpc+json", true, false),
+            ("application/grpc-web", false, false),
+            ("application/json", false, false),
+        ] {
+            let content_type = HeaderValue::from_static(content_type);
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+            assert_eq!((is_grpc(&headers), is_protobuf(&headers)), (is_call, is_proto));
+        }
     }
 }

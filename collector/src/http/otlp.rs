@@ -7,24 +7,32 @@
 //! read; 503 with `Retry-After`, or `UNAVAILABLE`, when nothing is wrong with the request and it shall
 //! come again. Logs and traces are not taken: 501, `UNIMPLEMENTED`.
 //!
+//! Points that count from the point before are added up ([`deltas`]).
+//!
 //! Bounds: those of [bodies](super::pushed) that push, [`JSON_BYTES_MAX`], those of
 //! [`stoa_exchange::otlp`] within a message, and those of the way in.
 
 mod answer;
+mod deltas;
 mod message;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, header};
-use stoa_exchange::otlp::{Form, Options};
+use stoa_exchange::otlp::{DeltaCounts, Form, Options};
+use stoa_wal::Disk;
 
+use self::deltas::Streams;
 use super::access::Principal;
 use super::grpc;
 use super::pushed::body::{self, BODY_BYTES_MAX, Compression, MESSAGE_BYTES_MAX};
 use super::pushed::{Counters, PushFigures, Refusal};
 use super::routes::{Routes, Scope};
+use crate::config::OtlpConfig;
 use crate::push::{Pusher, Source, Tally, Way};
 
 /// The largest message in JSON after decompression, in bytes: it says less with more.
@@ -41,6 +49,8 @@ pub struct Otlp(Arc<Shared>);
 struct Shared {
     pusher: Pusher,
     options: Arc<Options>,
+    /// Where deltas are added up, if they are.
+    deltas: Option<Arc<Streams>>,
     counters: Counters,
 }
 
@@ -51,11 +61,27 @@ impl std::fmt::Debug for Otlp {
 }
 
 impl Otlp {
-    /// The receiver; `options` say what metrics and labels are called.
+    /// The receiver.
     #[must_use]
-    pub fn new(pusher: Pusher, options: Options) -> Self {
-        let (options, counters) = (Arc::new(options), Counters::default());
-        Self(Arc::new(Shared { pusher, options, counters }))
+    pub fn new(pusher: Pusher, config: &OtlpConfig) -> Self {
+        let (options, counters) = (Arc::new(config.options.clone()), Counters::default());
+        let deltas = config.deltas.map(|limits| Arc::new(Streams::new(limits)));
+        Self(Arc::new(Shared { pusher, options, deltas, counters }))
+    }
+
+    /// Goes on with the deltas that the collector had when it stopped last. Waits for the disk.
+    pub(crate) fn restore(&self, disk: &dyn Disk, dir: &Path) {
+        if let Some(deltas) = &self.0.deltas {
+            deltas.restore(disk, dir);
+        }
+    }
+
+    /// Keeps what deltas have come to for the next start; to be called when nothing comes in any more.
+    /// Waits for the disk.
+    pub(crate) fn keep(&self, disk: &dyn Disk, dir: &Path) {
+        if let Some(deltas) = &self.0.deltas {
+            deltas.keep(disk, dir);
+        }
     }
 
     /// What has been received since the start.
@@ -63,6 +89,12 @@ impl Otlp {
     pub fn figures(&self) -> PushFigures {
         let (senders, series) = self.0.pusher.counts(Way::Otlp);
         PushFigures { senders, series, ..self.0.counters.read() }
+    }
+
+    /// What became of deltas since the start; `None` where they are refused.
+    #[must_use]
+    pub fn deltas(&self) -> Option<DeltaCounts> {
+        self.0.deltas.as_ref().map(|streams| streams.counts())
     }
 }
 
@@ -89,8 +121,6 @@ pub fn routes(otlp: Otlp) -> Routes {
 struct Packed {
     form: Form,
     compression: Compression,
-    /// In the frame of a call of gRPC, which says whether the compression is in use.
-    is_framed: bool,
 }
 
 async fn metrics(
@@ -102,7 +132,7 @@ async fn metrics(
     let told = match form.clone().and_then(|form| {
         let encoding = &header::CONTENT_ENCODING;
         let compression = Compression::of(request.headers(), encoding, &COMPRESSIONS)?;
-        Ok(Packed { form, compression, is_framed: false })
+        Ok(Packed { form, compression })
     }) {
         Ok(packed) => shared.receive(&principal.name, packed, request).await,
         Err(refusal) => Err(refusal),
@@ -118,16 +148,15 @@ async fn export(
 ) -> Response {
     let headers = request.headers();
     if !grpc::is_grpc(headers) {
-        let why = "the content type is not application/grpc".to_owned();
-        let told = Err(Refusal::Unknown(why));
-        shared.counters.answered(&told);
-        return answer::over_http(Form::Protobuf, &told);
+        return shared.no_call();
     }
-    let told = match Compression::of(headers, &grpc::ENCODING, &COMPRESSIONS) {
-        Ok(compression) => {
-            let packed = Packed { form: Form::Protobuf, compression, is_framed: true };
-            shared.receive(&principal.name, packed, request).await
-        }
+    let compression = if grpc::is_protobuf(headers) {
+        Compression::of(headers, &grpc::ENCODING, &COMPRESSIONS)
+    } else {
+        Err(Refusal::Unknown("a call's messages are protobuf".to_owned()))
+    };
+    let told = match compression {
+        Ok(compression) => shared.call(&principal.name, compression, request).await,
         Err(refusal) => Err(refusal),
     };
     shared.counters.answered(&told);
@@ -139,7 +168,10 @@ async fn not_taken(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Res
     answer::not_taken(form(&headers).unwrap_or(Form::Protobuf))
 }
 
-async fn not_exported(State(shared): State<Arc<Shared>>) -> Response {
+async fn not_exported(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    if !grpc::is_grpc(&headers) {
+        return shared.no_call();
+    }
     shared.counters.refused(&Refusal::Unknown(answer::NOT_TAKEN.to_owned()));
     grpc::refused(grpc::Code::Unimplemented, answer::NOT_TAKEN)
 }
@@ -158,6 +190,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
 }
 
 impl Shared {
+    /// A request over HTTP.
     async fn receive(
         &self,
         sender: &str,
@@ -166,22 +199,45 @@ impl Shared {
     ) -> Result<Tally, Refusal> {
         let (body, _room) = body::receive(&self.pusher, request).await?;
         self.counters.received(body.len());
-        let options = Arc::clone(&self.options);
+        self.push(sender, packed, body).await
+    }
+
+    /// A call of gRPC.
+    async fn call(
+        &self,
+        sender: &str,
+        compression: Compression,
+        request: Request,
+    ) -> Result<Tally, Refusal> {
+        let (body, _room) = body::receive(&self.pusher, request).await?;
+        self.counters.received(body.len());
+        let is_packed = grpc::unframe(&body).map_err(Refusal::Unframed)?;
+        if is_packed && compression == Compression::Identity {
+            let why = "a compressed message without grpc-encoding".to_owned();
+            return Err(Refusal::Unframed(why));
+        }
+        let compression = if is_packed { compression } else { Compression::Identity };
+        let packed = Packed { form: Form::Protobuf, compression };
+        self.push(sender, packed, body.slice(grpc::FRAME_BYTES..)).await
+    }
+
+    async fn push(&self, sender: &str, packed: Packed, body: Bytes) -> Result<Tally, Refusal> {
+        let (options, deltas) = (Arc::clone(&self.options), self.deltas.clone());
         let walk = move |source: &Source| {
-            let (body, compression) = match packed.is_framed {
-                false => (&*body, packed.compression),
-                true => match grpc::unframe(&body).map_err(Refusal::Bad)? {
-                    (message, true) => (message, packed.compression),
-                    (message, false) => (message, Compression::Identity),
-                },
-            };
             let bytes_max = match packed.form {
                 Form::Protobuf => MESSAGE_BYTES_MAX,
                 Form::Json => JSON_BYTES_MAX,
             };
-            let message = compression.decompress(body, bytes_max)?;
-            message::take(source, packed.form, &message, &options)
+            let message = packed.compression.decompress(&body, bytes_max)?;
+            message::take(source, packed.form, &message, &options, deltas.as_deref())
         };
         self.pusher.push(Way::Otlp, sender, walk).await
+    }
+
+    /// What is told who asks for a method of gRPC by HTTP alone.
+    fn no_call(&self) -> Response {
+        let told = Err(Refusal::Unknown("the content type is not application/grpc".to_owned()));
+        self.counters.answered(&told);
+        answer::over_http(Form::Protobuf, &told)
     }
 }

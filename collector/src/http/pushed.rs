@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     TooLarge(String),
     /// 400: it cannot be read.
     Bad(String),
+    /// 400, and an error of its own by gRPC: its framing is none.
+    Unframed(String),
     /// 503: nothing is wrong with it, it shall come again.
     Later(String),
 }

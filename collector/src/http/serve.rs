@@ -1,7 +1,7 @@
 //! Connections: accepted within bounds, TLS spoken where asked for, each request handed to the
 //! router with the [`PeerAddress`] it came from.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] at once (further ones wait in the kernel's queue), of which an address
+//! Bounds: [`CONNECTIONS_MAX`] at once on all ports (further ones wait in the kernel's queue), of which an address
 //! has its share ([`Places`]), each with a handshake and headers in time, and at a [`Pace`] after that:
 //! who sends a body more slowly is told to come again, who reads an answer more slowly is cut off. At
 //! shutdown no new connection is taken, requests under way are finished, and what is not done within
@@ -28,7 +28,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,13 +75,12 @@ pub async fn serve(
     places: Arc<Places>,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let gone = CancellationToken::new();
     loop {
         let (stream, from, permit) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &permits) => match accepted {
+            accepted = accept(&listener, &places) => match accepted {
                 Some(accepted) => accepted,
                 None => continue,
             },
@@ -118,8 +116,10 @@ pub async fn serve(
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+/// The next connection. It is not taken from the kernel before there is a place for it, which a port
+/// holds while it waits for someone to call.
+async fn accept(listener: &TcpListener, places: &Places) -> Option<Accepted> {
+    let permit = places.free().await?;
     match listener.accept().await {
         Ok((stream, from)) => Some((stream, from, permit)),
         Err(error) => {

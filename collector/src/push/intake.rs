@@ -5,11 +5,11 @@ use std::sync::{Arc, MutexGuard};
 use stoa_exchange::remote_write::RawLabel;
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
-use stoa_tsdb::{Batch, GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample};
+use stoa_tsdb::{GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample};
 
 use super::Way;
 use super::places;
-use super::rows::{self, Flat};
+use super::rows::{self, Flat, Rows};
 use super::senders::{Cache, Place, Sender, Unplaced};
 use super::tally::Tally;
 use crate::ingest::FUTURE_MAX_MS;
@@ -17,9 +17,20 @@ use crate::store::Store;
 
 /// What a message gives.
 pub(crate) struct Taken {
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<Rows>,
     pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
     pub(super) tally: Tally,
+}
+
+impl Taken {
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = self.batches.iter().flat_map(|rows| &rows.batch.rows);
+        let samples: usize =
+            rows.map(|row| size_of_val(row) + size_of_val(row.samples.as_slice())).sum();
+        let histograms = self.histograms.iter().flat_map(|(_, histograms)| histograms);
+        samples + histograms.map(|sample| size_of_val(sample) + sample.bytes()).sum::<usize>()
+    }
 }
 
 /// Who sends a message, and when it came; on a thread that may block.
@@ -31,6 +42,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// The sender's name.
+    pub(crate) fn sender(&self) -> &str {
+        &self.sender.name
+    }
+
+    /// When the message came.
+    pub(crate) fn now_ms(&self) -> TimestampMs {
+        self.now_ms
+    }
+
     /// A message begins. Other messages of the sender wait until the intake is dropped.
     pub(crate) fn begin(&self) -> Intake<'_> {
         let mut cache = self.sender.cache();
@@ -43,6 +64,7 @@ impl Source {
             horizon_ms: self.now_ms.saturating_add(FUTURE_MAX_MS),
             samples: Vec::new(),
             histograms: Vec::new(),
+            point: None,
             tally: Tally::default(),
         }
     }
@@ -58,10 +80,59 @@ pub(crate) struct Intake<'s> {
     horizon_ms: TimestampMs,
     samples: Vec<Flat>,
     histograms: Vec<(GroupId, HistogramSample)>,
+    /// The point that what comes now is of, where samples are made of points.
+    point: Option<Point>,
     pub(crate) tally: Tally,
 }
 
+/// A point so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    /// Nothing of it has a place yet.
+    Begun,
+    /// So many samples stand before its first.
+    Placed(usize),
+    /// Something of it was refused, and so it counts as refused.
+    Refused,
+}
+
 impl Intake<'_> {
+    /// A point begins: what comes next is of it.
+    pub(crate) fn begin_point(&mut self) {
+        self.point = Some(Point::Begun);
+    }
+
+    /// What comes next is of no point.
+    pub(crate) fn end_point(&mut self) {
+        self.point = None;
+    }
+
+    /// The point cannot be kept for what it is.
+    pub(crate) fn unfit(&mut self, why: impl FnOnce() -> String) {
+        self.tally.unfit(why);
+        self.refuse_point();
+    }
+
+    /// A sample too far in the future.
+    pub(crate) fn ahead(&mut self) {
+        self.tally.ahead += 1;
+        self.refuse_point();
+    }
+
+    fn refuse_point(&mut self) {
+        match self.point {
+            None | Some(Point::Refused) => return,
+            Some(Point::Begun) => {}
+            Some(Point::Placed(before)) => {
+                if let Some(first) = self.samples.get_mut(before) {
+                    first.stands = false;
+                }
+            }
+        }
+        self.tally.rejected += 1;
+        self.point = Some(Point::Refused);
+    }
+
     /// Where the series of these labels goes, and whether it came for the first time; `None`, and its
     /// `count` samples counted, when it goes nowhere.
     pub(crate) fn place(&mut self, labels: &[RawLabel<'_>], count: u64) -> Option<(Place, bool)> {
@@ -80,10 +151,12 @@ impl Intake<'_> {
             Ok(place) => Some((place, is_new)),
             Err(Unplaced::Labels(why)) => {
                 self.tally.mislabelled(count, || why);
+                self.refuse_point();
                 None
             }
             Err(Unplaced::Limit(why)) => {
                 self.tally.over_limit(count, || why);
+                self.refuse_point();
                 None
             }
         }
@@ -92,18 +165,20 @@ impl Intake<'_> {
     /// A sample of a series that has a place.
     pub(crate) fn sample(&mut self, place: Place, t_ms: TimestampMs, value: f64) {
         if t_ms > self.horizon_ms {
-            self.tally.ahead += 1;
-            return;
+            return self.ahead();
+        }
+        let stands = self.point == Some(Point::Begun);
+        if stands {
+            self.point = Some(Point::Placed(self.samples.len()));
         }
         let Place { group, series } = place;
-        self.samples.push(Flat { group, t_ms, series, value });
+        self.samples.push(Flat { group, t_ms, series, value, stands });
     }
 
     /// A native histogram of a series that has a place.
     pub(crate) fn histogram(&mut self, place: Place, t_ms: TimestampMs, histogram: Histogram) {
         if t_ms > self.horizon_ms {
-            self.tally.ahead += 1;
-            return;
+            return self.ahead();
         }
         let Place { group, series } = place;
         let sample = HistogramSample { t_ms, series, histogram: Arc::new(histogram) };
@@ -115,6 +190,7 @@ impl Intake<'_> {
                 Err(error) => error.to_string(),
                 Ok(()) => format!("{} buckets, over {HISTOGRAM_NUMBERS_MAX}", sample.numbers()),
             });
+            self.refuse_point();
         }
     }
 
@@ -130,7 +206,8 @@ impl Intake<'_> {
         let Self { samples, histograms, mut tally, cache, .. } = self;
         drop(cache);
         let (batches, same) = rows::batches(samples);
-        tally.stored(same);
+        tally.stored(same.samples);
+        tally.rejected += same.points;
         let histograms = rows::histogram_batches(histograms);
         Taken { batches, histograms, tally }
     }

@@ -22,8 +22,8 @@ pub(crate) struct Tally {
     pub(crate) histograms: u64,
     /// Points that cannot be kept for what they are.
     pub(crate) points: u64,
-    /// Points the message held; only OTLP counts them.
-    pub(crate) given: u64,
+    /// Points of which something was refused; only OTLP has points.
+    pub(crate) rejected: u64,
     /// Of what the store did, native histograms that are in it now.
     pub(crate) histograms_written: u64,
     /// Exemplars; none is kept, which is nobody's fault.
@@ -57,23 +57,10 @@ impl Tally {
         self.say(why);
     }
 
-    /// What the store did with a batch of native histograms.
-    pub(super) fn stored_histograms(&mut self, done: Stored) {
-        self.histograms_written += done.stored + done.duplicate;
-        self.stored(done);
-    }
-
     /// A point that cannot be kept for what it is.
-    pub(crate) fn unfit(&mut self, why: impl FnOnce() -> String) {
+    pub(super) fn unfit(&mut self, why: impl FnOnce() -> String) {
         self.points += 1;
         self.say(why);
-    }
-
-    /// Samples, histograms and points that were refused for good.
-    pub(crate) fn refused(&self) -> u64 {
-        let Stored { conflicting, too_old, .. } = self.done;
-        let before = self.ahead + self.labels + self.limit + self.histograms + self.points;
-        conflicting + too_old + before
     }
 
     /// Samples and histograms that are in the store now, those that were there before included.

@@ -1,5 +1,6 @@
 //! What came by OTLP.
 
+use stoa_exchange::otlp::DeltaCounts;
 use stoa_model::MetricKind;
 
 use super::Page;
@@ -7,31 +8,15 @@ use crate::http::pushed::PushFigures;
 
 impl Page {
     pub(super) fn otlp(&mut self, otlp: &PushFigures) {
-        self.add(
-            MetricKind::Counter,
+        self.requests(
             "stoa_collector_otlp_requests_total",
             "Requests of OTLP, by how they were answered.",
-            &[
-                (&[("outcome", "accepted")], otlp.accepted),
-                (&[("outcome", "partial")], otlp.partial),
-                (&[("outcome", "unreadable")], otlp.unreadable),
-                (&[("outcome", "deferred")], otlp.deferred),
-            ],
+            otlp,
         );
-        let samples = &otlp.samples;
-        self.add(
-            MetricKind::Counter,
+        self.samples(
             "stoa_collector_otlp_samples_total",
             "Samples made of points that came by OTLP, by what became of them.",
-            &[
-                (&[("outcome", "stored")], samples.stored),
-                (&[("outcome", "duplicate")], samples.duplicate),
-                (&[("outcome", "conflicting")], samples.conflicting),
-                (&[("outcome", "too_old")], samples.too_old),
-                (&[("outcome", "too_far_ahead")], samples.ahead),
-                (&[("outcome", "bad_labels")], samples.labels),
-                (&[("outcome", "over_limit")], samples.limit),
-            ],
+            &otlp.samples,
         );
         for (name, help, value) in [
             (
@@ -41,7 +26,7 @@ impl Page {
             ),
             (
                 "stoa_collector_otlp_points_refused_total",
-                "Points that came by OTLP and cannot be kept for what they are, deltas among them.",
+                "Points that came by OTLP and cannot be kept for what they are.",
                 otlp.points_refused,
             ),
             (
@@ -60,5 +45,37 @@ impl Page {
         }
         self.gauge("stoa_collector_otlp_senders", "Senders of OTLP known now.", otlp.senders);
         self.gauge("stoa_collector_otlp_series", "Series of these senders known now.", otlp.series);
+    }
+
+    pub(super) fn deltas(&mut self, deltas: &DeltaCounts) {
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_otlp_deltas_total",
+            "Points that came by OTLP and count from the point before, by what became of them.",
+            &[
+                (&[("outcome", "added")], deltas.added),
+                (&[("outcome", "repeated")], deltas.repeated),
+                (&[("outcome", "out_of_order")], deltas.out_of_order),
+                (&[("outcome", "older_start")], deltas.older_start),
+                (&[("outcome", "too_far_ahead")], deltas.ahead),
+                (&[("outcome", "over_limit")], deltas.over_limit),
+            ],
+        );
+        self.counter(
+            "stoa_collector_otlp_delta_gaps_total",
+            "Deltas that count from after the point before: what lies between did not come.",
+            deltas.gaps,
+        );
+        self.counter(
+            "stoa_collector_otlp_delta_streams_ended_total",
+            "Series of deltas that ended because nothing came for long; they begin anew with their next \
+             point.",
+            deltas.ended,
+        );
+        self.gauge(
+            "stoa_collector_otlp_delta_streams",
+            "Series of deltas that are added up now.",
+            deltas.streams,
+        );
     }
 }

@@ -16,7 +16,8 @@
 //! exponent where it is an integer (`1.7e+18`, as Perl writes it), and a number or boolean may stand
 //! where text is due.
 //!
-//! [`Translator`] is a visitor that makes samples of points, by Prometheus's rules.
+//! [`Translator`] is a visitor that makes samples of points, by Prometheus's rules; [`Deltas`] adds up
+//! those that count from the point before.
 //!
 //! Exemplars are counted, not read; minima, maxima and the metadata of metrics are skipped.
 //!
@@ -46,6 +47,7 @@
 
 mod answer;
 mod attribute;
+mod delta;
 mod histogram;
 mod json;
 mod labels;
@@ -58,11 +60,15 @@ use std::borrow::Cow;
 
 pub use crate::wire::Malformed;
 pub use answer::{response, status};
+pub use delta::{
+    BUCKETS_MAX, DELTA_BYTES_MAX, DeltaCounts, DeltaFault, DeltaLimits, Deltas, STREAM_NUMBERS_MAX,
+    Total,
+};
 pub use histogram::ScaleError;
 pub use name::Strategy;
 pub use translate::{
-    INFO_SAMPLES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels,
-    Sink, Translator,
+    Accumulate, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, Options, Refused, SAMPLES_MAX,
+    SampleLabels, Sink, Translator,
 };
 
 /// Most points of one message.
@@ -132,8 +138,11 @@ pub enum AttributesFault {
 /// A `Resource`: a service, a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resource<'a> {
-    /// What it is known by.
+    /// What it is known by, without `left_out`.
     pub attributes: Attributes<'a>,
+    /// The names of attributes that cannot be kept, and why: most say nothing by which its series are
+    /// told apart.
+    pub left_out: &'a [(Cow<'a, str>, AttributesFault)],
 }
 
 /// An `InstrumentationScope`: the library that measures.

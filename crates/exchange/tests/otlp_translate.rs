@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -179,11 +180,11 @@ __name__=q job=shop quantile=0.99 1.5@1000
 fn labels_come_from_attributes_resource_and_scope() {
     let default = Options::default();
     let utf8 = Options { translation_strategy: Strategy::NoTranslation, ..Options::default() };
-    let names = ["b.c".to_owned(), "cluster".to_owned()];
-    let promoting = Options { promote_resource_attributes: names.to_vec(), ..Options::default() };
+    let names = BTreeSet::from(["b.c".to_owned(), "cluster".to_owned()]);
+    let promoting = Options { promote_resource_attributes: names.clone(), ..Options::default() };
     let all = Options {
         promote_all_resource_attributes: true,
-        ignore_resource_attributes: names.to_vec(),
+        ignore_resource_attributes: names,
         ..Options::default()
     };
     let scoped = Options { promote_scope_metadata: true, ..Options::default() };
@@ -243,6 +244,18 @@ fn attributes_beyond_their_bounds_cost_the_points_that_have_them() {
     assert_eq!(got, format!("{one}{fault}"));
     let got = lines(&Options::default(), &message(&many, &gauge("a=1")));
     assert_eq!(got, format!("# g gauge  \n{fault}"));
+}
+
+#[test]
+fn a_huge_attribute_of_a_resource_costs_its_points_only_what_it_tells_them_apart_by() {
+    let huge = format!("service.name=s b.c={} d=1", "x".repeat(100_000));
+    let message = message(&huge, &gauge("a=1"));
+    let got = lines(&Options::default(), &message);
+    let point = "# g gauge  \n__name__=g a=1 job=s 1@2000\n";
+    assert_eq!(got, format!("{point}__name__=target_info d=1 job=s 1@2000\n"));
+    let promote_resource_attributes = BTreeSet::from(["b.c".to_owned()]);
+    let got = lines(&Options { promote_resource_attributes, ..Options::default() }, &message);
+    assert_eq!(got, "# g gauge  \n! an attribute of more than 65536 bytes\n");
 }
 
 #[test]
@@ -366,10 +379,13 @@ fn what_a_small_message_multiplies_to_is_bounded() {
     let all = counted(10, 60_000);
     assert_eq!((all.samples, all.refused), (12, 0));
     let labels = counted(60_000, 60_000);
-    assert_eq!(labels.refused, 1);
-    let most = LABEL_BYTES_MAX - 61_000..=LABEL_BYTES_MAX;
-    assert!(most.contains(&labels.bytes), "{}", labels.bytes);
+    // All of a histogram or nothing: without its last bucket it would be none.
+    assert_eq!((labels.samples, labels.bytes, labels.refused), (0, 0, 1));
+    let most = counted(LABEL_BYTES_MAX / 60_100 - 3, 60_000);
+    assert_eq!(most.refused, 0);
+    let bytes = LABEL_BYTES_MAX - 3_000_000..=LABEL_BYTES_MAX;
+    assert!(bytes.contains(&most.bytes), "{}", most.bytes);
     let samples = counted(SAMPLES_MAX - 1, 1);
-    assert_eq!((samples.samples, samples.refused), (SAMPLES_MAX, 1));
-    assert_eq!(counted(SAMPLES_MAX - 2, 1).refused, 0);
+    assert_eq!((samples.samples, samples.refused), (0, 1));
+    assert_eq!(counted(SAMPLES_MAX - 3, 1).refused, 0);
 }

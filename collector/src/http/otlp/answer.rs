@@ -25,7 +25,7 @@ pub(super) fn over_http(form: Form, told: &Result<Tally, Refusal>) -> Response {
     let status = match refusal {
         Refusal::Unknown(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::Bad(_) => StatusCode::BAD_REQUEST,
+        Refusal::Bad(_) | Refusal::Unframed(_) => StatusCode::BAD_REQUEST,
         Refusal::Later(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = response(form, status, otlp::status(form, code as u8, why));
@@ -52,11 +52,10 @@ pub(super) fn not_taken(form: Form) -> Response {
     response(form, StatusCode::NOT_IMPLEMENTED, status)
 }
 
-/// Without a complaint full success. What the store refused is counted in samples, of which a point of a
-/// histogram may have many; no more points are said to be refused than there were.
+/// Without a complaint full success. A point counts as refused where anything of it was; where only a
+/// `target_info` was, none is and the complaint is a warning.
 fn taken(form: Form, tally: &Tally) -> Vec<u8> {
-    let rejected = tally.refused().min(tally.given);
-    otlp::response(form, rejected, &tally.complaint().unwrap_or_default())
+    otlp::response(form, tally.rejected, &tally.complaint().unwrap_or_default())
 }
 
 fn code_of(refusal: &Refusal) -> (Code, &str) {
@@ -64,6 +63,7 @@ fn code_of(refusal: &Refusal) -> (Code, &str) {
         Refusal::Unknown(why) => (Code::Unimplemented, why),
         Refusal::TooLarge(why) => (Code::ResourceExhausted, why),
         Refusal::Bad(why) => (Code::InvalidArgument, why),
+        Refusal::Unframed(why) => (Code::Internal, why),
         Refusal::Later(why) => (Code::Unavailable, why),
     }
 }

@@ -1,12 +1,12 @@
 //! A message's points as samples, handed over.
 
 use stoa_exchange::otlp::{
-    self, Form, Metric, Options, Point, Refused, Resource, SampleLabels, Scope, Sink, Translator,
-    Visitor,
+    self, Accumulate, DeltaFault, Form, Options, Refused, SampleLabels, Sink, Translator,
 };
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
 
+use super::deltas::Streams;
 use crate::http::pushed::Refusal;
 use crate::push::{Intake, Place, Source, Taken};
 
@@ -16,39 +16,15 @@ pub(super) fn take(
     form: Form,
     message: &[u8],
     options: &Options,
+    deltas: Option<&Streams>,
 ) -> Result<Taken, Refusal> {
+    let mut deltas = deltas.map(|streams| streams.of(source.sender(), source.now_ms()));
+    let deltas = deltas.as_mut().map(|deltas| -> &mut dyn Accumulate { deltas });
     let mut samples = Samples { intake: source.begin() };
-    let mut points = Points { translator: Translator::new(options, &mut samples), count: 0 };
-    otlp::read(form, message, &mut points).map_err(|error| Refusal::Bad(error.to_string()))?;
-    let Points { translator, count } = points;
+    let mut translator = Translator::new(options, &mut samples).adding(deltas);
+    otlp::read(form, message, &mut translator).map_err(|error| Refusal::Bad(error.to_string()))?;
     translator.finish();
-    samples.intake.tally.given = count;
     Ok(samples.intake.finish())
-}
-
-/// Counts points on their way.
-struct Points<'s> {
-    translator: Translator<'s>,
-    count: u64,
-}
-
-impl Visitor for Points<'_> {
-    fn resource(&mut self, resource: &Resource<'_>) {
-        self.translator.resource(resource);
-    }
-
-    fn scope(&mut self, scope: &Scope<'_>) {
-        self.translator.scope(scope);
-    }
-
-    fn metric(&mut self, metric: &Metric<'_>) {
-        self.translator.metric(metric);
-    }
-
-    fn point(&mut self, point: &Point<'_>) {
-        self.count += 1;
-        self.translator.point(point);
-    }
 }
 
 struct Samples<'s> {
@@ -64,6 +40,14 @@ impl Samples<'_> {
 }
 
 impl Sink for Samples<'_> {
+    fn point(&mut self) {
+        self.intake.begin_point();
+    }
+
+    fn info(&mut self) {
+        self.intake.end_point();
+    }
+
     fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64) {
         if let Some(place) = self.place(labels) {
             self.intake.sample(place, t_ms, value);
@@ -85,6 +69,9 @@ impl Sink for Samples<'_> {
     }
 
     fn refused(&mut self, why: &Refused) {
-        self.intake.tally.unfit(|| why.to_string());
+        if matches!(why, Refused::Delta { why: DeltaFault::Ahead, .. }) {
+            return self.intake.ahead();
+        }
+        self.intake.unfit(|| why.to_string());
     }
 }

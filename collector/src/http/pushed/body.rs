@@ -2,20 +2,21 @@
 //!
 //! Bounds: [`BODY_BYTES_MAX`] as sent, [`MESSAGE_BYTES_MAX`] after decompression (a form of message may
 //! have a smaller one), [`ZSTD_WINDOW_LOG_MAX`], and the room that all of them share
-//! ([`Pusher::room`]).
+//! ([`Pusher::room`]), of which a body has what has come of it, doubled, however long it says it is.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
-use tokio::sync::OwnedSemaphorePermit;
+use http_body_util::BodyExt as _;
 
 use super::Refusal;
-use crate::push::Pusher;
+use crate::push::{Pusher, Room};
 
 /// The largest compressed body, in bytes.
 pub(in crate::http) const BODY_BYTES_MAX: usize = 32 << 20;
@@ -26,6 +27,9 @@ pub(in crate::http) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// The largest window a zstd frame may ask for, as a power of two: 16 MiB, more than any level below
 /// the highest three has.
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
+
+/// The room that a body has before any of it has come, in bytes, where it says that it is so long.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
@@ -150,27 +154,49 @@ pub(in crate::http) fn text<'h>(
 pub(in crate::http) async fn receive(
     pusher: &Pusher,
     request: Request,
-) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-    let room = pusher.room(length(request.headers())?).await?;
-    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-    match tokio::time::timeout(BODY_WAIT, body).await {
-        Ok(Ok(body)) => Ok((body, room)),
-        Ok(Err(_)) => {
-            let text = format!("the body broke off or is over {BODY_BYTES_MAX} bytes");
-            Err(Refusal::TooLarge(text))
-        }
+) -> Result<(Bytes, Room), Refusal> {
+    let length = length(request.headers())?;
+    let mut room = pusher.room(length.unwrap_or(0).min(AHEAD_BYTES_MAX)).await?;
+    let gathering = gather(request.into_body(), length, &mut room);
+    match tokio::time::timeout(BODY_WAIT, gathering).await {
+        Ok(body) => Ok((body?, room)),
         Err(_elapsed) => Err(Refusal::Later("the body took too long to arrive".to_owned())),
     }
 }
 
-/// How long the body is, or may be when the request does not say.
-fn length(headers: &HeaderMap) -> Result<usize, Refusal> {
-    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let bytes = told.and_then(|text| text.parse().ok()).unwrap_or(BODY_BYTES_MAX);
-    if bytes > BODY_BYTES_MAX {
-        return Err(Refusal::TooLarge(format!("{bytes} bytes are over {BODY_BYTES_MAX}")));
+/// The whole of a body. Its room is made before it is: twice as much as has come, but no more than is to
+/// come.
+async fn gather(mut body: Body, length: Option<usize>, room: &mut Room) -> Result<Bytes, Refusal> {
+    let bytes_max = length.unwrap_or(BODY_BYTES_MAX);
+    let mut gathered = BytesMut::with_capacity(room.bytes().min(bytes_max));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_broken| Refusal::Bad("the body broke off".to_owned()))?;
+        // Trailers are no part of it.
+        let Ok(part) = frame.into_data() else { continue };
+        let bytes = gathered.len() + part.len();
+        if bytes > bytes_max {
+            return Err(Refusal::TooLarge(format!("the body is over {bytes_max} bytes")));
+        }
+        if bytes > room.bytes() {
+            let wanted = bytes.saturating_mul(2).min(bytes_max);
+            room.grow(wanted).await?;
+            gathered.reserve(wanted - gathered.len());
+        }
+        gathered.extend_from_slice(&part);
     }
-    Ok(bytes)
+    Ok(gathered.freeze())
+}
+
+/// How long the body is, if the request says it.
+fn length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = told.and_then(|text| text.parse().ok());
+    match length {
+        Some(bytes) if bytes > BODY_BYTES_MAX => {
+            Err(Refusal::TooLarge(format!("{bytes} bytes are over {BODY_BYTES_MAX}")))
+        }
+        length => Ok(length),
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ impl From<Answer> for Response {
             },
             Err(Refusal::Unknown(text)) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, text.clone()),
             Err(Refusal::TooLarge(text)) => (StatusCode::PAYLOAD_TOO_LARGE, text.clone()),
-            Err(Refusal::Bad(text)) => (StatusCode::BAD_REQUEST, text.clone()),
+            Err(Refusal::Bad(text) | Refusal::Unframed(text)) => {
+                (StatusCode::BAD_REQUEST, text.clone())
+            }
             Err(Refusal::Later(text)) => (StatusCode::SERVICE_UNAVAILABLE, text.clone()),
         };
         let mut response = if text.is_empty() {

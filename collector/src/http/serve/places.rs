@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::pace::Pace;
 use crate::http::access::AddressBlock;
 
-/// Connections at once.
+/// Connections at once, of all ports that share the places.
 pub const CONNECTIONS_MAX: usize = 1024;
 
 /// Connections at once from one address.
@@ -30,6 +32,8 @@ pub const IDLE: Duration = Duration::from_secs(120);
 /// The bounds of a listener. [`Limits::default`] is what a collector runs with.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// See [`CONNECTIONS_MAX`].
+    pub connections_max: usize,
     /// Connections at once from one address.
     pub per_address_max: usize,
     /// Addresses for which `per_address_max` does not hold, beside loopback.
@@ -47,6 +51,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections_max: CONNECTIONS_MAX,
             per_address_max: PER_ADDRESS_MAX,
             exempt: Vec::new(),
             loopback_exempt: true,
@@ -75,10 +80,12 @@ pub struct HttpFigures {
     pub idle: u64,
 }
 
-/// The places of a listener: its limits, and who holds how many.
-#[derive(Debug, Default)]
+/// The places of one or more listeners: their limits, and who holds how many.
+#[derive(Debug)]
 pub struct Places {
     limits: Limits,
+    /// Free places.
+    free: Arc<Semaphore>,
     /// Only addresses that hold one; locked to count.
     held: Mutex<HashMap<IpAddr, usize>>,
     open: AtomicUsize,
@@ -101,7 +108,22 @@ impl Places {
     /// Places under these limits, none held.
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, ..Self::default() })
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(limits.connections_max)),
+            limits,
+            held: Mutex::default(),
+            open: AtomicUsize::default(),
+            crowded: AtomicU64::default(),
+            slow: AtomicU64::default(),
+            stalled: AtomicU64::default(),
+            tls: AtomicU64::default(),
+            idle: AtomicU64::default(),
+        })
+    }
+
+    /// Waits until there is one more place.
+    pub(super) async fn free(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
     /// What became of connections so far.

@@ -97,6 +97,15 @@ impl Pulse {
         }
     }
 
+    /// HTTP/2 is spoken: from here on a connection may stand without a request as it may between two.
+    fn greeted(&self) {
+        let mut state = self.state();
+        if state.reading {
+            state.reading = false;
+            state.since = Instant::now();
+        }
+    }
+
     /// Bytes have come.
     fn heard(&self) {
         let mut state = self.state();
@@ -224,6 +233,8 @@ pub(super) struct Watched<S> {
     stream: S,
     pulse: Pulse,
     hears: bool,
+    /// Nothing has come yet.
+    is_silent: bool,
     /// What was written could not be flushed yet.
     is_flushing: bool,
 }
@@ -231,7 +242,7 @@ pub(super) struct Watched<S> {
 impl<S> Watched<S> {
     /// `hears`: bytes that come are a request's; with HTTP/2 they need not be.
     pub(super) fn new(stream: S, pulse: Pulse, hears: bool) -> Self {
-        Self { stream, pulse, hears, is_flushing: false }
+        Self { stream, pulse, hears, is_silent: true, is_flushing: false }
     }
 }
 
@@ -243,8 +254,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.hears && buf.filled().len() > before {
-            self.pulse.heard();
+        if buf.filled().len() > before {
+            if self.hears {
+                self.pulse.heard();
+            } else if self.is_silent {
+                self.pulse.greeted();
+            }
+            self.is_silent = false;
         }
         read
     }

@@ -186,16 +186,75 @@ async fn without_tls_both_versions_are_spoken() {
     }
     let slow = places.figures().slow;
     // Neither a preface nor a first request may take its time.
-    for begin in ["PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "G", ""] {
+    for begin in ["PRI * HT", "G", ""] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(begin.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // A reset is as good an end as a close.
         drop(stream.read_to_end(&mut answer).await);
     }
-    assert_eq!(places.figures().slow, slow + 4);
+    assert_eq!(places.figures().slow, slow + 3);
     server.shutdown.cancel();
     server.done.await.unwrap();
+}
+
+#[tokio::test]
+async fn http2_may_stand_without_a_request_and_is_told_when_it_ends() {
+    const GOAWAY: u8 = 7;
+    let idle = Duration::from_millis(700);
+    let limits = Limits { headers: Duration::from_millis(200), idle, ..Limits::default() };
+    let places = Places::new(limits);
+    let server = start_within(router(), None, Arc::clone(&places)).await;
+    let begun = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&[PREFACE, &settings].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(begun.elapsed() >= idle, "{:?}", begun.elapsed());
+    let (mut frames, mut left) = (Vec::new(), answer.as_slice());
+    while let Some(([a, b, c, kind, ..], more)) = left.split_first_chunk::<9>() {
+        frames.push(*kind);
+        left = &more[u32::from_be_bytes([0, *a, *b, *c]) as usize..];
+    }
+    assert!(frames.contains(&GOAWAY), "{frames:?}");
+    assert_eq!((places.figures().slow, places.figures().idle), (0, 1));
+    server.shutdown.cancel();
+    server.done.await.unwrap();
+}
+
+#[tokio::test]
+async fn all_ports_have_their_connections_together() {
+    let places = Places::new(Limits { connections_max: 4, ..Limits::default() });
+    let one = start_within(router(), None, Arc::clone(&places)).await;
+    let other = start_within(router(), None, Arc::clone(&places)).await;
+    let ask = async |to: SocketAddr| {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(b"GET /from HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut begin = [0; 12];
+        let read = stream.read_exact(&mut begin);
+        let answered = tokio::time::timeout(Duration::from_millis(500), read).await.is_ok();
+        (stream, answered)
+    };
+    let mut held = Vec::new();
+    for to in [one.address, one.address, one.address, other.address] {
+        let (stream, answered) = ask(to).await;
+        assert!(answered);
+        held.push(stream);
+    }
+    let (_waiting, answered) = ask(other.address).await;
+    assert!(!answered, "the fifth of four");
+    // The first place that is free is the first port's, which has waited longer.
+    held.truncate(2);
+    let (_stream, answered) = ask(other.address).await;
+    assert!(!answered, "it is behind the one that waits");
+    held.clear();
+    let (_stream, answered) = ask(other.address).await;
+    assert!(answered);
+    for server in [one, other] {
+        server.shutdown.cancel();
+        server.done.await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -35,28 +35,42 @@ pub(super) enum Any<'a, V> {
 #[derive(Debug, Default)]
 pub(super) struct Gathered<'a> {
     list: Vec<Attribute<'a>>,
-    fault: Option<AttributesFault>,
+    left_out: Vec<(Cow<'a, str>, AttributesFault)>,
+    too_many: bool,
 }
 
 impl<'a> Gathered<'a> {
     pub(super) fn clear(&mut self) {
         self.list.clear();
-        self.fault = None;
+        self.left_out.clear();
+        self.too_many = false;
     }
 
+    /// All of them, or why not: what is left out may tell a series from others.
     pub(super) fn get(&self) -> Attributes<'_> {
-        self.fault.map_or(Ok(&self.list), Err)
+        match self.left_out.first() {
+            Some((_, fault)) => Err(*fault),
+            None => self.kept(),
+        }
     }
 
-    /// Adds one. After the first fault nothing more is kept.
+    /// Those that can be kept, as long as there are not too many.
+    pub(super) fn kept(&self) -> Attributes<'_> {
+        if self.too_many { Err(AttributesFault::TooMany) } else { Ok(&self.list) }
+    }
+
+    /// The names of the others.
+    pub(super) fn left_out(&self) -> &[(Cow<'a, str>, AttributesFault)] {
+        &self.left_out
+    }
+
+    /// Adds one.
     pub(super) fn add<V: AnyValue<'a>>(&mut self, key: Cow<'a, str>, value: Option<V>) -> Step {
-        if self.fault.is_some() {
+        if self.too_many || self.list.len() + self.left_out.len() == ATTRIBUTES_MAX {
+            self.too_many = true;
             return Ok(());
         }
-        if self.list.len() == ATTRIBUTES_MAX {
-            self.fault = Some(AttributesFault::TooMany);
-            return Ok(());
-        }
+        let mut fault = None;
         let value = match value {
             None => Cow::Borrowed(""),
             Some(value) => match value.kind()? {
@@ -65,16 +79,17 @@ impl<'a> Gathered<'a> {
                 any => {
                     let mut text = Text::default();
                     text.value(any, 0)?;
-                    self.fault = text.fault;
+                    fault = text.fault;
                     text.out.into()
                 }
             },
         };
         if key.len().max(value.len()) > TEXT_BYTES_MAX {
-            self.fault = Some(AttributesFault::TooLong);
+            fault = Some(AttributesFault::TooLong);
         }
-        if self.fault.is_none() {
-            self.list.push(Attribute { key, value });
+        match fault {
+            None => self.list.push(Attribute { key, value }),
+            Some(fault) => self.left_out.push((key, fault)),
         }
         Ok(())
     }

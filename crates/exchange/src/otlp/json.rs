@@ -43,7 +43,8 @@ impl<'a> Reading<'a, '_> {
         let [attributes] = resource.pick(["attributes"])?;
         self.said.clear();
         attributes.attributes(&mut self.said)?;
-        self.visitor.resource(&Resource { attributes: self.said.get() });
+        let said = &self.said;
+        self.visitor.resource(&Resource { attributes: said.kept(), left_out: said.left_out() });
         scopes.elements(|scope| self.scope(scope))
     }
 

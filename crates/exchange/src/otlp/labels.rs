@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::name::label_name;
 use super::translate::{Options, Refused, shown};
-use super::{Attribute, Attributes, Scope};
+use super::{Attribute, Resource, Scope};
 
 pub(super) const SERVICE_NAME: &str = "service.name";
 pub(super) const SERVICE_NAMESPACE: &str = "service.namespace";
@@ -35,8 +35,13 @@ pub(super) struct OfResource {
 }
 
 impl OfResource {
-    pub(super) fn new(options: &Options, attributes: Attributes<'_>) -> Result<Self, Refused> {
-        let attributes = attributes.map_err(Refused::Attributes)?;
+    pub(super) fn new(options: &Options, resource: &Resource<'_>) -> Result<Self, Refused> {
+        let attributes = resource.attributes.map_err(Refused::Attributes)?;
+        // Without what tells its series apart they would be one.
+        let tells = |key: &str| IDENTIFYING.contains(&key) || options.promotes(key);
+        if let Some((_, fault)) = resource.left_out.iter().find(|(key, _)| tells(key)) {
+            return Err(Refused::Attributes(*fault));
+        }
         let value = |key: &str| {
             let last = attributes.iter().rev().find(|attribute| attribute.key == key);
             last.map(|attribute| attribute.value.to_string())
@@ -64,19 +69,18 @@ impl OfResource {
             return Pairs::new();
         }
         let keep = options.keep_identifying_resource_attributes;
-        let mut labels = LabelSet::default();
         // What cannot be a label is left out: it is information, and no part of a point's identity.
         let kept = attributes.iter().filter(|attribute| keep || !identifies(attribute));
         let kept = kept.filter(|attribute| {
             attribute.key.len().max(attribute.value.len()) <= INFO_BYTES_MAX
                 && options.label_name(&attribute.key).is_ok()
         });
-        let kept = kept.take(INFO_LABELS_MAX);
-        if labels.attributes(options, kept).is_err() {
+        let mut labels = LabelSet::default();
+        if labels.attributes(options, kept.take(INFO_LABELS_MAX)).is_err() {
             return Pairs::new();
         }
         labels.identity(self);
-        let labels = labels.finish();
+        let labels = labels.finish(options);
         if labels.iter().any(|(name, _)| name == "job" || name == "instance") {
             let owned = |(name, value): Pair<'_>| (name.into_owned(), value.into_owned());
             labels.into_iter().map(owned).collect()
@@ -108,9 +112,19 @@ pub(super) fn of_scope(options: &Options, scope: &Scope<'_>) -> Result<Pairs, Re
 /// A label's name and value.
 pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Labels as they come together.
+/// Who says a label; later ones stand over earlier ones, but for promoted attributes, which stand
+/// where a point says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Point,
+    Resource,
+    Scope,
+    Identity,
+}
+
+/// Labels as they come together: in the order of who says them, names met several times.
 #[derive(Debug, Default)]
-pub(super) struct LabelSet<'a>(Vec<Pair<'a>>);
+pub(super) struct LabelSet<'a>(Vec<(Of, Pair<'a>)>);
 
 impl<'a> LabelSet<'a> {
     /// All labels of a point but its metric's name, sorted by name, without empty ones.
@@ -122,16 +136,10 @@ impl<'a> LabelSet<'a> {
     ) -> Result<Vec<Pair<'a>>, Refused> {
         let mut labels = Self::default();
         labels.attributes(options, attributes.iter())?;
-        for (name, value) in &resource.promoted {
-            if labels.get(name).is_none_or(|value| value.is_empty()) {
-                labels.set(name.into(), value.into());
-            }
-        }
-        for (name, value) in scope {
-            labels.set(name.into(), value.into());
-        }
+        labels.add(Of::Resource, &resource.promoted);
+        labels.add(Of::Scope, scope);
         labels.identity(resource);
-        Ok(labels.finish())
+        Ok(labels.finish(options))
     }
 
     /// Attributes in order of their names, so that values of those whose names become the same stand
@@ -148,40 +156,46 @@ impl<'a> LabelSet<'a> {
             attributes.map(|attribute| attribute as &Attribute<'a>).collect();
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         for Attribute { key, value } in sorted {
-            let name = options.label_name(key)?;
-            match self.get(&name).filter(|there| !there.is_empty()) {
-                Some(there) if options.translation_strategy.escapes() => {
-                    *there = format!("{there};{value}").into();
-                }
-                _ => self.set(name, Cow::Borrowed(value)),
-            }
+            self.0.push((Of::Point, (options.label_name(key)?, Cow::Borrowed(value))));
         }
         Ok(())
+    }
+
+    fn add(&mut self, of: Of, pairs: &'a [(String, String)]) {
+        let pairs = pairs.iter().map(|(name, value)| (of, (name.into(), value.into())));
+        self.0.extend(pairs);
     }
 
     fn identity(&mut self, resource: &'a OfResource) {
         for (name, value) in [("job", &resource.job), ("instance", &resource.instance)] {
             if let Some(value) = value {
-                self.set(name.into(), value.into());
+                self.0.push((Of::Identity, (name.into(), value.into())));
             }
         }
     }
 
-    fn get(&mut self, name: &str) -> Option<&mut Cow<'a, str>> {
-        self.0.iter_mut().find(|(there, _)| there == name).map(|(_, value)| value)
-    }
-
-    fn set(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        match self.get(&name) {
-            Some(there) => *there = value,
-            None => self.0.push((name, value)),
+    fn finish(mut self, options: &Options) -> Vec<Pair<'a>> {
+        let joins = options.translation_strategy.escapes();
+        // Stable: what is said of one name stays in the order of who says it.
+        self.0.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
+        let mut labels: Vec<Pair<'a>> = Vec::with_capacity(self.0.len());
+        for (of, (name, value)) in self.0 {
+            match labels.last_mut().filter(|(there, _)| *there == name) {
+                None => labels.push((name, value)),
+                Some((_, there)) if there.is_empty() => *there = value,
+                Some((_, there)) => match of {
+                    Of::Point if joins => {
+                        let there = there.to_mut();
+                        there.push(';');
+                        there.push_str(&value);
+                    }
+                    Of::Resource => {}
+                    Of::Point | Of::Scope | Of::Identity => *there = value,
+                },
+            }
         }
-    }
-
-    fn finish(mut self) -> Vec<Pair<'a>> {
-        self.0.retain(|(_, value)| !value.is_empty());
-        self.0.sort_unstable();
-        self.0
+        labels.retain(|(_, value)| !value.is_empty());
+        labels
     }
 }
 
@@ -194,11 +208,10 @@ impl Options {
     }
 
     fn promotes(&self, key: &str) -> bool {
-        let named = |names: &[String]| names.iter().any(|name| name == key);
         if self.promote_all_resource_attributes {
-            !named(&self.ignore_resource_attributes)
+            !self.ignore_resource_attributes.contains(key)
         } else {
-            named(&self.promote_resource_attributes)
+            self.promote_resource_attributes.contains(key)
         }
     }
 }

@@ -214,7 +214,8 @@ pub(super) fn label_name(
     name: &str,
 ) -> Option<Cow<'_, str>> {
     if !strategy.escapes() {
-        return (!name.is_empty()).then_some(Cow::Borrowed(name));
+        let says = name.bytes().any(|byte| byte != b'_');
+        return says.then_some(Cow::Borrowed(name));
     }
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut escaped = Cow::Borrowed(name);

@@ -52,7 +52,8 @@ impl<'a> Reading<'a, '_> {
             }),
             _ => Ok(()),
         })?;
-        self.visitor.resource(&Resource { attributes: self.said.get() });
+        let said = &self.said;
+        self.visitor.resource(&Resource { attributes: said.kept(), left_out: said.left_out() });
         each(message, |field, value| match field {
             2 => self.scope(value.bytes(field)?),
             _ => Ok(()),

@@ -9,8 +9,9 @@
 //!   markers.
 //! - What else is known of a resource becomes `target_info`, 1 from its earliest point to its latest,
 //!   every 2.5 minutes, so that a query finds it anywhere between.
-//! - Points that count from the one before are refused, as are those that do not say from when.
-//!   Start times are not kept.
+//! - Points that count from the one before are added up, where that is asked for
+//!   ([`Translator::adding`]), and refused otherwise, as are those that do not say from when. Start
+//!   times are not kept.
 //!
 //! [`Translator`] is a [`Visitor`] of [`super::read`]; a [`Sink`] takes what it makes, one sample at a
 //! time. Bounds beside those of the message: [`SAMPLES_MAX`], [`LABEL_BYTES_MAX`], [`INFO_SAMPLES_MAX`].
@@ -18,15 +19,16 @@
 mod out;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs, stale_nan};
 
 use self::out::Out;
-use super::labels::{LabelSet, OfResource, of_scope};
+use super::labels::{LabelSet, OfResource, Pair, of_scope};
 use super::{
-    AttributesFault, Kind, Measure, Metric, Point, Resource, ScaleError, Scope, Strategy,
-    Temporality, Visitor,
+    AttributesFault, DeltaFault, Kind, Measure, Metric, Point, Resource, ScaleError, Scope,
+    Strategy, Temporality, Total, Visitor,
 };
 
 /// Most samples handed over for one message; points with many buckets or quantiles are many samples.
@@ -54,11 +56,11 @@ pub struct Options {
     /// What becomes of names.
     pub translation_strategy: Strategy,
     /// Attributes of resources that every series of theirs has as labels.
-    pub promote_resource_attributes: Vec<String>,
+    pub promote_resource_attributes: BTreeSet<String>,
     /// All of them do.
     pub promote_all_resource_attributes: bool,
     /// But these.
-    pub ignore_resource_attributes: Vec<String>,
+    pub ignore_resource_attributes: BTreeSet<String>,
     /// `target_info` also has what `job` and `instance` are made of.
     pub keep_identifying_resource_attributes: bool,
     /// Series have their scope's name, version, schema and attributes as labels `otel_scope_…`.
@@ -75,9 +77,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             translation_strategy: Strategy::default(),
-            promote_resource_attributes: Vec::new(),
+            promote_resource_attributes: BTreeSet::new(),
             promote_all_resource_attributes: false,
-            ignore_resource_attributes: Vec::new(),
+            ignore_resource_attributes: BTreeSet::new(),
             keep_identifying_resource_attributes: false,
             promote_scope_metadata: false,
             convert_histograms_to_nhcb: false,
@@ -92,6 +94,10 @@ pub type SampleLabels<'a> = &'a [(&'a str, &'a str)];
 
 /// Takes what points become.
 pub trait Sink {
+    /// A point begins: what is handed over until the next call of this or of [`Sink::info`] is of it.
+    fn point(&mut self) {}
+    /// What is handed over next is `target_info`, and of no point.
+    fn info(&mut self) {}
     /// A sample.
     fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64);
     /// A native histogram; whether it is valid is not checked yet.
@@ -119,7 +125,15 @@ pub enum Refused {
     /// An attribute of it, its resource or its scope has no name, or none of which anything is left.
     #[error("{0:?} is no name of a label")]
     LabelName(String),
-    /// It counts from the point before, or does not say from when.
+    /// It counts from the point before and cannot be added to it.
+    #[error("a delta of {metric:?}: {why}")]
+    Delta {
+        /// The metric's name, as sent, or how it begins.
+        metric: String,
+        /// Why.
+        why: DeltaFault,
+    },
+    /// It does not say from when on it counts, or from the point before and that is not added up.
     #[error("the temporality of {metric:?} is not cumulative")]
     NotCumulative {
         /// The metric's name, as sent, or how it begins.
@@ -134,12 +148,22 @@ pub enum Refused {
         /// The metric's name, as sent.
         metric: String,
     },
-    /// The message says more than [`SAMPLES_MAX`] or [`LABEL_BYTES_MAX`]; some of the point's samples
-    /// may have been handed over.
+    /// The message says more than [`SAMPLES_MAX`] or [`LABEL_BYTES_MAX`]; none of the point's samples
+    /// have been handed over.
     #[error(
         "more than {SAMPLES_MAX} samples, or {LABEL_BYTES_MAX} bytes of labels: send less at a time"
     )]
     TooLarge,
+}
+
+/// Adds up points that count from the point before: see [`super::Deltas::add`], whose streams are told
+/// apart by the name and labels of their series, as bytes.
+pub trait Accumulate {
+    /// What the point's stream has come to with it.
+    ///
+    /// # Errors
+    /// [`DeltaFault`].
+    fn add(&mut self, series: &[u8], point: &Point<'_>) -> Result<Option<Total>, DeltaFault>;
 }
 
 /// How a name begins, where it is long.
@@ -155,6 +179,11 @@ pub struct Translator<'s> {
     scope: Result<Vec<(String, String)>, Refused>,
     /// The metric's name here and as it was sent.
     metric: Result<(String, String), Refused>,
+    deltas: Option<&'s mut dyn Accumulate>,
+    /// The metric's points are to be added up.
+    adds_up: bool,
+    /// The name of a stream.
+    stream: Vec<u8>,
     /// When the first and the last point of the resource are.
     times: Option<(TimestampMs, TimestampMs)>,
     info_left: i64,
@@ -176,9 +205,19 @@ impl<'s> Translator<'s> {
             resource: Ok(OfResource::default()),
             scope: Ok(Vec::new()),
             metric: Err(Refused::MetricName(String::new())),
+            deltas: None,
+            adds_up: false,
+            stream: Vec::new(),
             times: None,
             info_left: INFO_SAMPLES_MAX,
         }
+    }
+
+    /// Points that count from the point before are added up by `deltas`.
+    #[must_use]
+    pub fn adding(mut self, deltas: Option<&'s mut dyn Accumulate>) -> Self {
+        self.deltas = deltas;
+        self
     }
 
     /// Hands over what is left to say. To be called also where reading ended with an error and what
@@ -199,6 +238,7 @@ impl<'s> Translator<'s> {
             .iter()
             .map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str())))
             .collect();
+        self.out.sink.info();
         let between = (last - first + INFO_EVERY_MS - 1) / INFO_EVERY_MS;
         let between = if between < self.info_left { between } else { 0 };
         self.info_left -= between + 1;
@@ -217,9 +257,17 @@ impl<'s> Translator<'s> {
         let attributes = point.attributes.map_err(Refused::Attributes)?;
         let labels = LabelSet::of_point(self.options, resource, scope, attributes)?;
         let t_ms = i64::try_from(point.time_ns / 1_000_000).unwrap_or(i64::MAX);
+        let total = match &mut self.deltas {
+            Some(deltas) if self.adds_up && !point.ended => {
+                name_stream(&mut self.stream, name, &labels);
+                let why = |why| Refused::Delta { metric: sent.clone(), why };
+                deltas.add(&self.stream, point).map_err(why)?
+            }
+            _ => None,
+        };
         let out = &mut self.out;
         let value = |value: f64| if point.ended { stale_nan() } else { value };
-        match point.measure {
+        match total.as_ref().map_or(point.measure, Total::measure) {
             Measure::Absent if !point.ended => {
                 return Err(Refused::Absent { metric: sent.clone() });
             }
@@ -245,10 +293,20 @@ impl<'s> Translator<'s> {
     }
 }
 
+/// The name of a stream of deltas: that of its series, each part after its length.
+fn name_stream(out: &mut Vec<u8>, name: &str, labels: &[Pair<'_>]) {
+    out.clear();
+    let labels = labels.iter().flat_map(|(name, value)| [&**name, &**value]);
+    for text in [name].into_iter().chain(labels) {
+        out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 impl Visitor for Translator<'_> {
     fn resource(&mut self, resource: &Resource<'_>) {
         self.end_resource();
-        self.resource = OfResource::new(self.options, resource.attributes);
+        self.resource = OfResource::new(self.options, resource);
     }
 
     fn scope(&mut self, scope: &Scope<'_>) {
@@ -265,9 +323,13 @@ impl Visitor for Translator<'_> {
             Kind::Summary => MetricKind::Summary,
         };
         let counts = !matches!(metric.kind, Kind::Gauge | Kind::Summary);
+        self.adds_up = counts && metric.temporality == Temporality::Delta;
+        let is_taken = !counts
+            || metric.temporality == Temporality::Cumulative
+            || self.adds_up && self.deltas.is_some();
         self.metric = if metric.name.len().max(metric.unit.len()) > NAME_BYTES_MAX {
             Err(Refused::LongName(shown(metric.name)))
-        } else if counts && metric.temporality != Temporality::Cumulative {
+        } else if !is_taken {
             Err(Refused::NotCumulative { metric: shown(metric.name) })
         } else if let Some(name) = strategy.metric_name(metric) {
             let unit = strategy.unit_name(metric.unit);
@@ -279,6 +341,7 @@ impl Visitor for Translator<'_> {
     }
 
     fn point(&mut self, point: &Point<'_>) {
+        self.out.sink.point();
         if point.exemplars > 0 {
             self.out.sink.exemplars(point.exemplars);
         }

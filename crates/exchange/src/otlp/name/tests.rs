@@ -160,6 +160,7 @@ fn labels_are_named_as_prometheus_names_them() {
             assert_eq!(got, expected, "{name:?} {sanitize} {multiple}");
         }
         let as_it_is = label_name(UTF8, true, true, name).unwrap_or_default();
-        assert_eq!(as_it_is, name);
+        let says = name.bytes().any(|byte| byte != b'_');
+        assert_eq!(as_it_is, if says { name } else { "" });
     }
 }

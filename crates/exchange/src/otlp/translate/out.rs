@@ -7,6 +7,12 @@ use super::{Refused, Sink};
 use crate::otlp::labels::Pair;
 use crate::otlp::{Explicit, Summary};
 
+/// Bytes of the name of a bucket's or quantile's label, and of the largest bound's value.
+const EXTRA_BYTES: usize = "quantile".len() + "+Inf".len();
+
+/// Longest number without an exponent: the smallest has 17 digits after 323 zeroes.
+const NUMBER_BYTES_MAX: usize = 350;
+
 type Labels<'a> = [Pair<'a>];
 
 /// The sink, and what it may still be handed.
@@ -62,6 +68,27 @@ impl Out<'_> {
         Ok(whole)
     }
 
+    /// Whether all samples of a point fit, which are handed over all or none: a histogram without its
+    /// last bucket is none. Each has a name of at most so many bytes; `numbers` are those that become
+    /// labels.
+    fn check(
+        &self,
+        labels: &Labels<'_>,
+        name_bytes: usize,
+        numbers: impl ExactSizeIterator<Item = f64>,
+    ) -> Result<(), Refused> {
+        let own: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let each = own + METRIC_NAME.len() + name_bytes + EXTRA_BYTES;
+        // Sum, count and the last bucket.
+        let samples = numbers.len() + 3;
+        let mut fits = samples <= self.samples_left;
+        if samples.saturating_mul(each + NUMBER_BYTES_MAX) > self.bytes_left {
+            let digits: usize = numbers.map(|number| plain(number).len()).sum();
+            fits &= samples.saturating_mul(each).saturating_add(digits) <= self.bytes_left;
+        }
+        if fits { Ok(()) } else { Err(Refused::TooLarge) }
+    }
+
     /// Buckets become cumulative. The last one is the count, whatever the buckets say.
     pub(super) fn explicit(
         &mut self,
@@ -72,6 +99,8 @@ impl Out<'_> {
         value: impl Fn(f64) -> f64,
     ) -> Result<(), Refused> {
         let Explicit { count, sum, bounds, counts } = histogram;
+        let buckets = bounds.get(..bounds.len().min(counts.len())).unwrap_or_default();
+        self.check(labels, name.len() + "_bucket".len(), buckets.iter().copied())?;
         if let Some(sum) = sum {
             self.sample(labels, &format!("{name}_sum"), None, t_ms, value(sum))?;
         }
@@ -98,6 +127,8 @@ impl Out<'_> {
         value: impl Fn(f64) -> f64,
     ) -> Result<(), Refused> {
         let Summary { count, sum, quantiles } = summary;
+        let said = quantiles.iter().map(|(quantile, _)| *quantile);
+        self.check(labels, name.len() + "_count".len(), said)?;
         self.sample(labels, &format!("{name}_sum"), None, t_ms, value(sum))?;
         self.sample(labels, &format!("{name}_count"), None, t_ms, value(count as f64))?;
         for (quantile, of) in quantiles {

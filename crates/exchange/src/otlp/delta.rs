@@ -1,0 +1,247 @@
+//! Points that count from the point before, added up to points that count from the beginning.
+//!
+//! The rules are those of the OpenTelemetry collector's `deltatocumulative`: a stream begins with its
+//! first point; each further one is added, whatever time lies between; one that is not younger than the
+//! last, or counts from before the stream began, is refused; a sender that begins anew is counted on; a
+//! stream of which nothing comes for [`DeltaLimits::stale_ms`] ends, and begins anew with its next point,
+//! which queries see as a counter's reset. Histograms of other bounds begin anew, exponential ones become
+//! as coarse as [`Total`] says. One thing is more: the last point repeated, as who got no answer sends it,
+//! is answered with what the stream has come to, and not added again.
+//!
+//! Streams are told apart by what the caller says of them. Time comes from outside. Bounds:
+//! [`DeltaLimits::streams_max`], [`DELTA_BYTES_MAX`] and
+//! [`STREAM_NUMBERS_MAX`]; what finds no room is refused and counted.
+//! [`Deltas::write`] and [`Deltas::read`] keep streams over a restart.
+
+mod kept;
+mod total;
+
+use std::collections::HashMap;
+
+use stoa_model::TimestampMs;
+
+use super::Point;
+
+pub use total::{BUCKETS_MAX, Total};
+
+/// Most bytes of all streams together, their names included.
+pub const DELTA_BYTES_MAX: usize = 128 << 20;
+
+/// Most bounds and buckets of a stream's histogram, each of whose points may ask for a copy.
+pub const STREAM_NUMBERS_MAX: usize = 4096;
+
+/// How often streams of which nothing comes are looked for, in milliseconds.
+const SWEEP_MS: i64 = 60_000;
+
+/// What a stream takes beside its name and buckets, in bytes.
+const STREAM_BYTES: usize = 256;
+
+/// Bounds of [`Deltas`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaLimits {
+    /// Most streams.
+    pub streams_max: usize,
+    /// After how long without a point a stream ends, in milliseconds; never when 0.
+    pub stale_ms: i64,
+}
+
+/// Why a point is not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeltaFault {
+    /// Of a time before the last one's, or of the same and not the same point.
+    #[error("it is not younger than the point before")]
+    OutOfOrder,
+    /// It counts from before the stream began.
+    #[error("it counts from before its series began here")]
+    OlderStart,
+    /// Of a time after all that is taken.
+    #[error("it is too far in the future")]
+    Ahead,
+    /// A histogram of more than [`STREAM_NUMBERS_MAX`].
+    #[error("a histogram of deltas with more than {STREAM_NUMBERS_MAX} bounds and buckets")]
+    TooWide,
+    /// There is no room for another stream.
+    #[error("too many series of deltas; otlp.delta_streams_max says how many there may be")]
+    TooMany,
+}
+
+/// What became of points so far, and streams now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeltaCounts {
+    /// Streams now.
+    pub streams: u64,
+    /// Streams that ended because nothing came.
+    pub ended: u64,
+    /// Points added.
+    pub added: u64,
+    /// Points that came again.
+    pub repeated: u64,
+    /// Points refused: [`DeltaFault::OutOfOrder`].
+    pub out_of_order: u64,
+    /// Points refused: [`DeltaFault::OlderStart`].
+    pub older_start: u64,
+    /// Points refused: [`DeltaFault::Ahead`].
+    pub ahead: u64,
+    /// Points refused: [`DeltaFault::TooMany`] and [`DeltaFault::TooWide`].
+    pub over_limit: u64,
+    /// Points before which something is missing: they count from after the point before.
+    pub gaps: u64,
+}
+
+/// All streams.
+#[derive(Debug)]
+pub struct Deltas {
+    limits: DeltaLimits,
+    streams: HashMap<Box<[u8]>, Stream>,
+    bytes: usize,
+    swept_ms: TimestampMs,
+    counts: DeltaCounts,
+}
+
+/// What a stream has come to.
+#[derive(Clone, Debug, PartialEq)]
+struct Stream {
+    /// From when on it counts.
+    begun_ns: u64,
+    /// From when on its last point counts.
+    start_ns: u64,
+    /// Of when its last point is.
+    time_ns: u64,
+    /// When that came.
+    seen_ms: TimestampMs,
+    total: Total,
+}
+
+impl Deltas {
+    /// No streams yet.
+    #[must_use]
+    pub fn new(limits: DeltaLimits) -> Self {
+        let counts = DeltaCounts::default();
+        Self { limits, streams: HashMap::new(), bytes: 0, swept_ms: i64::MIN, counts }
+    }
+
+    /// What became of points so far.
+    #[must_use]
+    pub fn counts(&self) -> DeltaCounts {
+        DeltaCounts { streams: self.streams.len() as u64, ..self.counts }
+    }
+
+    /// Adds a point to its stream, which it begins where there is none: what the stream has come to.
+    /// Points after `horizon_ms` would hold up all that come after them. `None` for what cannot be added
+    /// up: a point without a value, and summaries.
+    ///
+    /// # Errors
+    /// [`DeltaFault`]; the stream is as it was.
+    pub fn add(
+        &mut self,
+        stream: &[u8],
+        point: &Point<'_>,
+        now_ms: TimestampMs,
+        horizon_ms: TimestampMs,
+    ) -> Result<Option<Total>, DeltaFault> {
+        let Some(measured) = Total::of(&point.measure) else { return Ok(None) };
+        self.sweep_if_due(now_ms);
+        let added = self.add_measured(stream, point, measured, (now_ms, horizon_ms));
+        let counts = &mut self.counts;
+        match &added {
+            Ok(_) => {}
+            Err(DeltaFault::OutOfOrder) => counts.out_of_order += 1,
+            Err(DeltaFault::OlderStart) => counts.older_start += 1,
+            Err(DeltaFault::Ahead) => counts.ahead += 1,
+            Err(DeltaFault::TooMany | DeltaFault::TooWide) => counts.over_limit += 1,
+        }
+        added.map(Some)
+    }
+
+    fn add_measured(
+        &mut self,
+        name: &[u8],
+        point: &Point<'_>,
+        measured: Total,
+        (now_ms, horizon_ms): (TimestampMs, TimestampMs),
+    ) -> Result<Total, DeltaFault> {
+        let (start_ns, time_ns) = (point.start_ns, point.time_ns);
+        if i64::try_from(time_ns / 1_000_000).unwrap_or(i64::MAX) > horizon_ms {
+            return Err(DeltaFault::Ahead);
+        }
+        if measured.bytes() > STREAM_NUMBERS_MAX * size_of::<u64>() {
+            return Err(DeltaFault::TooWide);
+        }
+        let is_stale = |stream: &Stream| self.limits.is_stale(stream, now_ms);
+        if self.streams.get(name).is_some_and(is_stale) {
+            self.forget(name);
+        }
+        let Some(stream) = self.streams.get_mut(name) else {
+            let begun_ns = start_ns;
+            let total = measured;
+            let stream = Stream { begun_ns, start_ns, time_ns, seen_ms: now_ms, total };
+            return self.begin(name, stream);
+        };
+        if (start_ns, time_ns) == (stream.start_ns, stream.time_ns) {
+            stream.seen_ms = now_ms;
+            self.counts.repeated += 1;
+            return Ok(stream.total.clone());
+        }
+        // Where it is not said from when on a point counts, nothing can be told by it.
+        if start_ns != 0 && start_ns < stream.begun_ns {
+            return Err(DeltaFault::OlderStart);
+        }
+        if time_ns <= stream.time_ns {
+            return Err(DeltaFault::OutOfOrder);
+        }
+        let before = stream.total.bytes();
+        let mut total = stream.total.clone();
+        total.add(measured);
+        let after = self.bytes - before + total.bytes();
+        if after > DELTA_BYTES_MAX && total.bytes() > before {
+            return Err(DeltaFault::TooMany);
+        }
+        self.bytes = after;
+        self.counts.added += 1;
+        self.counts.gaps += u64::from(start_ns > stream.time_ns);
+        let begun_ns = stream.begun_ns;
+        *stream = Stream { begun_ns, start_ns, time_ns, seen_ms: now_ms, total };
+        Ok(stream.total.clone())
+    }
+
+    fn begin(&mut self, name: &[u8], stream: Stream) -> Result<Total, DeltaFault> {
+        let bytes = self.bytes + STREAM_BYTES + name.len() + stream.total.bytes();
+        if self.streams.len() >= self.limits.streams_max || bytes > DELTA_BYTES_MAX {
+            return Err(DeltaFault::TooMany);
+        }
+        let total = stream.total.clone();
+        self.bytes = bytes;
+        self.streams.insert(name.into(), stream);
+        self.counts.added += 1;
+        Ok(total)
+    }
+
+    fn forget(&mut self, name: &[u8]) {
+        if let Some(stream) = self.streams.remove(name) {
+            self.bytes -= STREAM_BYTES + name.len() + stream.total.bytes();
+            self.counts.ended += 1;
+        }
+    }
+
+    fn sweep_if_due(&mut self, now_ms: TimestampMs) {
+        if now_ms.saturating_sub(self.swept_ms) < SWEEP_MS {
+            return;
+        }
+        self.swept_ms = now_ms;
+        let limits = self.limits;
+        let stale = self.streams.iter().filter(|(_, stream)| limits.is_stale(stream, now_ms));
+        let stale: Vec<Box<[u8]>> = stale.map(|(name, _)| name.clone()).collect();
+        for name in stale {
+            self.forget(&name);
+        }
+    }
+}
+
+impl DeltaLimits {
+    fn is_stale(self, stream: &Stream, now_ms: TimestampMs) -> bool {
+        self.stale_ms > 0 && now_ms.saturating_sub(stream.seen_ms) > self.stale_ms
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::otlp::{Buckets, Explicit, Exponential, Measure};
+
+const LIMITS: DeltaLimits = DeltaLimits { streams_max: 2, stale_ms: 300_000 };
+
+/// A point that counts from one second to another.
+fn point(start_s: u64, time_s: u64, measure: Measure<'_>) -> Point<'_> {
+    let (start_ns, time_ns) = (start_s * 1_000_000_000, time_s * 1_000_000_000);
+    Point { attributes: Ok(&[]), start_ns, time_ns, ended: false, measure, exemplars: 0 }
+}
+
+fn add(deltas: &mut Deltas, name: &str, start_s: u64, time_s: u64, value: i64) -> String {
+    // The clock is that of the senders, but for one.
+    let now_ms = i64::try_from(if time_s > 1_000_000 { 1130 } else { time_s }).unwrap() * 1000;
+    let point = point(start_s, time_s, Measure::Integer(value));
+    match deltas.add(name.as_bytes(), &point, now_ms, 1_000_000_000) {
+        Ok(Some(Total::Integer(total))) => total.to_string(),
+        Ok(total) => format!("{total:?}"),
+        Err(fault) => format!("{fault:?}"),
+    }
+}
+
+#[test]
+fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
+    let mut deltas = Deltas::new(LIMITS);
+    for (name, start_s, time_s, value, expected) in [
+        ("a", 1000, 1010, 3, "3"),
+        ("a", 1010, 1020, 4, "7"),
+        // Sent again, as nothing was answered.
+        ("a", 1010, 1020, 4, "7"),
+        ("a", 1005, 1020, 4, "OutOfOrder"),
+        ("a", 1000, 1010, 3, "OutOfOrder"),
+        // The sender began anew, a while later.
+        ("a", 1100, 1110, 5, "12"),
+        ("a", 900, 1120, 1, "OlderStart"),
+        // Without saying from when on it counts.
+        ("a", 0, 1130, 1, "13"),
+        ("b", 1000, 1010, 1, "1"),
+        ("c", 1000, 1010, 1, "TooMany"),
+        ("a", 1130, 2_000_000, 1, "Ahead"),
+        // After more than five minutes.
+        ("a", 1130, 1431, 2, "2"),
+        ("c", 1400, 1500, 9, "9"),
+    ] {
+        assert_eq!(add(&mut deltas, name, start_s, time_s, value), expected, "{name} {time_s}");
+    }
+    let expected = DeltaCounts {
+        streams: 2,
+        ended: 2,
+        added: 7,
+        repeated: 1,
+        out_of_order: 2,
+        older_start: 1,
+        ahead: 1,
+        over_limit: 1,
+        gaps: 1,
+    };
+    assert_eq!(deltas.counts(), expected);
+    let summary = Measure::Summary(crate::otlp::Summary { count: 1, sum: 1.0, quantiles: &[] });
+    for measure in [Measure::Absent, summary] {
+        assert_eq!(deltas.add(b"d", &point(0, 1, measure), 0, 10_000), Ok(None));
+    }
+}
+
+#[test]
+fn numbers_that_are_not_alike_become_doubles() {
+    let mut total = Total::Integer(i64::MAX);
+    total.add(Total::Integer(1));
+    assert_eq!(total, Total::Double(9_223_372_036_854_775_808.0));
+    total = Total::Integer(1);
+    total.add(Total::Double(0.5));
+    total.add(Total::Integer(1));
+    assert_eq!(total, Total::Double(2.5));
+}
+
+#[test]
+fn histograms_add_up_bucket_by_bucket_and_begin_anew_with_other_bounds() {
+    let explicit = |count, sum, bounds: &[f64], counts: &[u64]| {
+        let histogram = Explicit { count, sum, bounds, counts };
+        Total::of(&Measure::Histogram(histogram)).unwrap()
+    };
+    let mut total = explicit(3, Some(1.5), &[1.0, 2.0], &[1, 2, 0]);
+    total.add(explicit(4, Some(2.0), &[1.0, 2.0], &[0, 1, 3]));
+    assert_eq!(total, explicit(7, Some(3.5), &[1.0, 2.0], &[1, 3, 3]));
+    total.add(explicit(1, None, &[1.0, 2.0], &[1, 0, 0]));
+    assert_eq!(total, explicit(8, None, &[1.0, 2.0], &[2, 3, 3]));
+    let other = explicit(1, Some(9.0), &[5.0], &[0, 1]);
+    total.add(other.clone());
+    assert_eq!(total, other);
+    let mut deltas = Deltas::new(LIMITS);
+    let counts = vec![1; STREAM_NUMBERS_MAX + 1];
+    let wide = Measure::Histogram(Explicit { count: 1, sum: None, bounds: &[], counts: &counts });
+    let refused = deltas.add(b"w", &point(1, 2, wide), 0, 10_000);
+    assert_eq!((refused, deltas.counts().over_limit), (Err(DeltaFault::TooWide), 1));
+}
+
+/// A histogram of these observations.
+fn exponential(scale: i32, observed: &[f64]) -> Total {
+    let fine = f64::from(scale).exp2();
+    let (mut positive, mut zero_count) = (Vec::new(), 0);
+    let index = |value: f64| ((value.log2() * fine).ceil() - 1.0) as i32;
+    let first = observed.iter().filter(|v| **v > 0.0).map(|v| index(*v)).min().unwrap_or(0);
+    for value in observed {
+        if *value == 0.0 {
+            zero_count += 1;
+            continue;
+        }
+        let at = usize::try_from(index(*value) - first).unwrap();
+        positive.resize(positive.len().max(at + 1), 0);
+        positive[at] += 1;
+    }
+    let histogram = Exponential {
+        scale,
+        count: observed.len() as u64,
+        sum: Some(observed.iter().sum()),
+        zero_count,
+        zero_threshold: 0.0,
+        positive: Buckets { offset: first, counts: &positive },
+        negative: Buckets::default(),
+    };
+    Total::of(&Measure::Exponential(histogram)).unwrap()
+}
+
+#[test]
+fn exponential_histograms_take_the_coarser_scale() {
+    let mut total = exponential(2, &[1.1, 5.0, 0.0]);
+    total.add(exponential(0, &[3.0, 100.0]));
+    let mut expected = exponential(0, &[1.1, 5.0, 0.0, 3.0, 100.0]);
+    if let (Total::Exponential(expected), Total::Exponential(total)) = (&mut expected, &total) {
+        expected.sum = total.sum;
+        assert_eq!(total.sum, Some(109.1));
+    }
+    assert_eq!(total, expected);
+}
+
+#[test]
+fn exponential_histograms_become_coarser_rather_than_long() {
+    let mut total = exponential(8, &[1e-300]);
+    total.add(exponential(8, &[1e300]));
+    let Total::Exponential(total) = &total else { panic!("{total:?}") };
+    let width = i64::try_from(total.positive.counts.len()).unwrap();
+    assert!(width <= BUCKETS_MAX && width > BUCKETS_MAX / 2, "{width}");
+    assert_eq!((total.scale, total.positive.counts.iter().sum::<u64>()), (-4, 2));
+}
+
+#[test]
+fn the_wider_zero_bucket_takes_in_what_is_within_it() {
+    let with_zero = |threshold: f64, counts: &[u64]| {
+        let positive = Buckets { offset: -2, counts };
+        let zero_count = 1;
+        let count = counts.iter().sum::<u64>() + zero_count;
+        let (sum, negative) = (None, positive);
+        let histogram = Exponential {
+            scale: 0,
+            count,
+            sum,
+            zero_count,
+            zero_threshold: threshold,
+            positive,
+            negative,
+        };
+        Total::of(&Measure::Exponential(histogram)).unwrap()
+    };
+    // Buckets end at 0.5, 1, 2; 0.75 lies within the second.
+    let mut total = with_zero(0.0, &[1, 2, 4]);
+    total.add(with_zero(0.75, &[0, 0, 0, 8]));
+    let Total::Exponential(total) = &total else { panic!("{total:?}") };
+    assert_eq!((total.zero_threshold, total.zero_count), (1.0, 2 + 2 * 3));
+    assert_eq!((total.positive.offset, &*total.positive.counts), (0, &[4, 8][..]));
+    assert_eq!(total.positive, total.negative);
+}
+
+proptest! {
+    #[test]
+    fn any_histograms_add_up_within_bounds_and_are_read_as_written(
+        histograms in prop::collection::vec(
+            (-20_i32..20, any::<i32>(), prop::collection::vec(any::<u64>(), 0..400), any::<f64>()), 1..6
+        ),
+        numbers in prop::collection::vec((any::<i64>(), any::<f64>(), any::<bool>()), 0..4),
+    ) {
+        let mut deltas = Deltas::new(DeltaLimits { streams_max: 3, stale_ms: 0 });
+        for (n, (scale, offset, counts, zero_threshold)) in histograms.iter().enumerate() {
+            let buckets = Buckets { offset: *offset, counts };
+            let (scale, zero_threshold) = (*scale, *zero_threshold);
+            let histogram = Exponential {
+                scale,
+                count: 1,
+                sum: Some(zero_threshold),
+                zero_count: 0,
+                zero_threshold,
+                positive: buckets,
+                negative: Buckets { offset: offset.wrapping_neg(), counts },
+            };
+            let point = point(n as u64, n as u64 + 1, Measure::Exponential(histogram));
+            let total = deltas.add(b"e", &point, 0, i64::MAX).unwrap().unwrap();
+            let Total::Exponential(total) = &total else { panic!("{total:?}") };
+            for side in [&total.positive, &total.negative] {
+                prop_assert!(i64::try_from(side.counts.len()).unwrap() <= BUCKETS_MAX);
+            }
+        }
+        for (n, (integer, double, is_integer)) in numbers.iter().enumerate() {
+            let measure = if *is_integer { Measure::Integer(*integer) } else { Measure::Double(*double) };
+            deltas.add(b"n", &point(n as u64, n as u64 + 1, measure), 0, i64::MAX).unwrap();
+        }
+        let bounds = [1.0, 2.5];
+        let explicit = Explicit { count: 6, sum: None, bounds: &bounds, counts: &[1, 2, 3] };
+        deltas.add(b"h", &point(1, 2, Measure::Histogram(explicit)), -5, i64::MAX).unwrap();
+        let mut read = Deltas::new(deltas.limits);
+        prop_assert_eq!(read.read(&deltas.write()), Ok(0));
+        prop_assert_eq!(read.bytes, deltas.bytes);
+        let texts = |deltas: &Deltas| {
+            let mut texts: Vec<String> = deltas.streams.iter().map(|s| format!("{s:?}")).collect();
+            texts.sort();
+            texts
+        };
+        prop_assert_eq!(texts(&read), texts(&deltas));
+        let mut small = Deltas::new(DeltaLimits { streams_max: 1, stale_ms: 0 });
+        prop_assert_eq!(small.read(&deltas.write()), Ok(deltas.streams.len() as u64 - 1));
+    }
+}
