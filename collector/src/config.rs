@@ -21,7 +21,7 @@ pub use otlp::OtlpConfig;
 use otlp::WrittenOtlp;
 pub use relabel::{RelabelAction, RelabelRule};
 pub use remote::{
-    Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When,
+    Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When, Wire,
 };
 use remote::{WrittenRemoteRead, WrittenRemoteWrite};
 
@@ -364,6 +364,11 @@ impl Config {
             Ok(otlp) => otlp,
             Err((key, message)) => return wrong(key, message),
         };
+        let is_taken = |name: &str| remote_write.iter().any(|target| target.name == name);
+        if let Some(export) = otlp.exports.iter().find(|export| is_taken(&export.name)) {
+            let message = format!("a remote_write is named {:?}; give it a name", export.name);
+            return wrong("otlp.export", message);
+        }
         if let Some(block) = http.trusted_proxies.iter().find(|block| block.is_everything()) {
             let message = format!("{block} would let anyone name himself a user");
             return wrong("http.trusted_proxies", message);

@@ -1,5 +1,5 @@
-//! Other engines: everything that is stored is passed on to them by Prometheus's remote write, and
-//! what is not kept here is asked of one of them, so that a user who outgrows one machine runs
+//! Other engines: everything that is stored is passed on to them by Prometheus's remote write or by OTLP
+//! ([`wire`] knows which), and what is not kept here is asked of one of them, so that a user who outgrows one machine runs
 //! VictoriaMetrics, Mimir or Thanos behind the same collector.
 //!
 //! There is no queue: each target follows the store's log ([`stoa_tsdb::Follower`]) and holds no more than
@@ -11,8 +11,10 @@ mod client;
 mod elsewhere;
 mod figures;
 mod message;
+mod points;
 mod relabel;
 mod sender;
+mod wire;
 
 pub use client::{Client, ClientError};
 pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Failure, Question};

@@ -26,7 +26,7 @@ use self::port::Port;
 use crate::agents_port;
 use crate::ca::CaError;
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{Config, RemoteWriteConfig};
 use crate::enroll;
 use crate::hosts::Standing;
 use crate::http::Routes;
@@ -97,8 +97,8 @@ pub enum StartError {
     /// No thread for agents.
     #[error("start the thread that serves agents")]
     AgentsThread(#[source] std::io::Error),
-    /// A target of remote write cannot be spoken to.
-    #[error("pass on to `remote_write` {name}")]
+    /// A target of remote write or OTLP cannot be spoken to.
+    #[error("pass on to {name}, of `remote_write` or `otlp.export`")]
     Target {
         /// Its name.
         name: String,
@@ -476,7 +476,7 @@ async fn open(
         let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
         let dir = config.data_dir.join("metrics");
         let (store, _told) = Store::open(disk, &dir, &config.storage, clock)?;
-        let names: Vec<&str> = config.remote_write.iter().map(|to| to.name.as_str()).collect();
+        let names: Vec<&str> = passed_on_to(&config).map(|to| to.name.as_str()).collect();
         if let Err(error) = store.follow_only(&names) {
             // The next start tries again; until then the log is kept for them, within its bounds.
             let error = stoa_daemon::error_chain(&error);
@@ -491,8 +491,13 @@ async fn open(
     .await?
 }
 
+/// Where what is stored is passed on to.
+fn passed_on_to(config: &Config) -> impl Iterator<Item = &RemoteWriteConfig> {
+    config.remote_write.iter().chain(&config.otlp.exports)
+}
+
 fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
-    let targets = config.remote_write.iter().cloned();
+    let targets = passed_on_to(config).cloned();
     let targets = targets.map(|config| {
         let name = config.name.clone();
         Target::new(config).map_err(|source| StartError::Target { name, source })

@@ -1,5 +1,6 @@
-//! OTLP: where it is taken beside `http.listen`, and what its metrics and labels are called. The keys of
-//! the names are Prometheus's (`otlp` in prometheus.yml).
+//! OTLP: where it is taken beside `http.listen`, what its metrics and labels are called, and where it is
+//! sent. The keys of the names are Prometheus's (`otlp` in prometheus.yml), and so are those of targets,
+//! which are remote write's.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stoa_daemon::Span;
 use stoa_exchange::otlp::{DeltaLimits, Options, Strategy};
+
+use super::remote::{RemoteWriteConfig, WrittenRemoteWrite};
 
 /// Where OTLP is taken, and what comes of it.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct OtlpConfig {
     pub deltas: Option<DeltaLimits>,
     /// The same as written, where they are refused.
     deltas_written: DeltaLimits,
+    /// Where what is stored is sent by OTLP.
+    pub exports: Vec<RemoteWriteConfig>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -41,6 +46,7 @@ pub(super) struct WrittenOtlp {
     delta_to_cumulative: bool,
     delta_streams_max: usize,
     delta_max_stale: Span,
+    export: Vec<WrittenRemoteWrite>,
 }
 
 /// As many as SDKs of some dozen hosts have.
@@ -54,6 +60,7 @@ impl Default for WrittenOtlp {
             options: Options::default(),
             deltas: Some(DELTAS),
             deltas_written: DELTAS,
+            exports: Vec::new(),
         }
         .shown()
     }
@@ -134,6 +141,8 @@ impl OtlpConfig {
         Ok(Self {
             deltas: written.delta_to_cumulative.then_some(deltas),
             deltas_written: deltas,
+            exports: RemoteWriteConfig::mean_otlp(written.export)
+                .map_err(|message| ("otlp.export", message))?,
             http_listen: written.http_listen,
             grpc_listen: written.grpc_listen,
             options: Options {
@@ -152,7 +161,7 @@ impl OtlpConfig {
     }
 
     pub(super) fn shown(self) -> WrittenOtlp {
-        let Self { http_listen, grpc_listen, options, deltas, deltas_written } = self;
+        let Self { http_listen, grpc_listen, options, deltas, deltas_written, exports } = self;
         let stale_ms = u64::try_from(deltas_written.stale_ms).unwrap_or(0);
         let Options {
             translation_strategy,
@@ -180,6 +189,7 @@ impl OtlpConfig {
             delta_to_cumulative: deltas.is_some(),
             delta_streams_max: deltas_written.streams_max,
             delta_max_stale: Span(Duration::from_millis(stale_ms)),
+            export: exports.iter().map(RemoteWriteConfig::shown).collect(),
         }
     }
 }
@@ -189,7 +199,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Wire};
 
     fn read(text: &str) -> Result<OtlpConfig, String> {
         let config = Config::parse(Path::new("c.toml"), &format!("[otlp]\n{text}"));
@@ -209,7 +219,10 @@ mod tests {
         let otlp = read("delta_to_cumulative = false\ndelta_streams_max = 7").unwrap();
         assert_eq!(otlp.deltas, None);
         let shown = serde_json::to_value(otlp.shown()).unwrap();
-        assert_eq!((&shown["delta_to_cumulative"], &shown["delta_streams_max"]), (&false.into(), &7.into()));
+        assert_eq!(
+            (&shown["delta_to_cumulative"], &shown["delta_streams_max"]),
+            (&false.into(), &7.into())
+        );
         let otlp = read("delta_max_stale = \"1h\"").unwrap();
         assert_eq!(otlp.deltas.unwrap().stale_ms, 3_600_000);
     }
@@ -225,6 +238,19 @@ mod tests {
         assert_eq!(shown["http_listen"], "127.0.0.1:4318");
         assert_eq!(shown["translation_strategy"], "NoTranslation");
         assert_eq!(shown["promote_all_resource_attributes"], true);
+    }
+
+    #[test]
+    fn a_target_is_written_as_one_of_remote_write_and_shown_without_secrets() {
+        let text = "[[otlp.export]]\nurl = \"https://otel.lan:4318/v1/metrics\"\n\
+                    authorization = { credentials = \"hunter2\" }\n\
+                    write_relabel_configs = [{ source_labels = [\"__name__\"], regex = \"stoa_.*\", action = \"keep\" }]";
+        let otlp = read(text).unwrap();
+        let [target] = &*otlp.exports else { panic!("{:?}", otlp.exports) };
+        assert_eq!((target.wire, target.relabel.len()), (Wire::Otlp, 1));
+        let shown = serde_json::to_value(otlp.shown()).unwrap();
+        assert_eq!(shown["export"][0]["url"], "https://otel.lan:4318/v1/metrics");
+        assert!(!shown.to_string().contains("hunter2"), "{shown}");
     }
 
     #[test]
@@ -246,6 +272,18 @@ mod tests {
             ),
             ("promote_resource_attributes = [\"\"]", "an empty name is no attribute's"),
             ("translation_strategy = \"None\"", "otlp.translation_strategy"),
+            (
+                "export = [{ url = \"http://h/\", protobuf_message = \"prometheus.WriteRequest\" }]",
+                "otlp.export: protobuf_message is for remote_write",
+            ),
+            (
+                "export = [{ url = \"http://h/\" }, { url = \"http://h/\" }]",
+                "otlp.export: two targets are named",
+            ),
+            (
+                "export = [{ url = \"http://h/\" }]\n[[remote_write]]\nurl = \"http://h/\"",
+                "otlp.export: a remote_write is named",
+            ),
             ("delta_streams_max = 0", "otlp.delta_streams_max: 0 would refuse all deltas"),
         ] {
             let error = read(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! Other engines: those all samples are passed on to (`remote_write`), and the one that is asked for what
+//! Other engines: those all samples are passed on to (`remote_write`, `otlp.export`), and the one that is asked for what
 //! is not kept here (`storage.remote`). The keys are Prometheus's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,15 +112,24 @@ pub struct EndpointTls {
     pub insecure_skip_verify: bool,
 }
 
-/// A target of remote write.
+/// What a target is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Prometheus's remote write.
+    RemoteWrite(Version),
+    /// OTLP over HTTP.
+    Otlp,
+}
+
+/// A target of remote write, or of OTLP (`otlp.export`).
 #[derive(Clone, Debug)]
 pub struct RemoteWriteConfig {
     /// What its cursor is kept under: another name begins anew.
     pub name: String,
     /// Where.
     pub endpoint: Endpoint,
-    /// Which message it is sent.
-    pub version: Version,
+    /// What it is spoken to in.
+    pub wire: Wire,
     /// Most samples of one request.
     pub samples_max: usize,
     /// How long samples wait for more of them.
@@ -172,8 +181,8 @@ pub(super) struct WrittenRemoteWrite {
     authorization: Option<WrittenAuthorization>,
     #[serde(default)]
     tls_config: WrittenTls,
-    #[serde(default)]
-    protobuf_message: Message,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    protobuf_message: Option<Message>,
     #[serde(default)]
     queue_config: WrittenQueue,
     #[serde(default)]
@@ -206,6 +215,15 @@ enum Message {
     One,
     #[serde(rename = "io.prometheus.write.v2.Request")]
     Two,
+}
+
+impl Message {
+    fn version(self) -> Version {
+        match self {
+            Self::One => Version::One,
+            Self::Two => Version::Two,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -264,10 +282,26 @@ fn bearer() -> String {
 
 impl RemoteWriteConfig {
     pub(super) fn mean(written: Vec<WrittenRemoteWrite>) -> Result<Vec<Self>, String> {
+        let targets = written.into_iter().map(|mut written| {
+            let message = *written.protobuf_message.get_or_insert_default();
+            Self::mean_one(written, Wire::RemoteWrite(message.version()))
+        });
+        Self::named_apart(targets.collect::<Result<_, _>>()?)
+    }
+
+    /// Targets of OTLP, written with the same keys.
+    pub(super) fn mean_otlp(written: Vec<WrittenRemoteWrite>) -> Result<Vec<Self>, String> {
+        let targets = written.into_iter().map(|written| match written.protobuf_message {
+            Some(_) => Err("protobuf_message is for remote_write".to_owned()),
+            None => Self::mean_one(written, Wire::Otlp),
+        });
+        Self::named_apart(targets.collect::<Result<_, _>>()?)
+    }
+
+    fn named_apart(given: Vec<Self>) -> Result<Vec<Self>, String> {
         let mut names = BTreeSet::new();
         let mut targets = Vec::new();
-        for written in written {
-            let target = Self::mean_one(written)?;
+        for target in given {
             if !names.insert(target.name.clone()) {
                 return Err(format!("two targets are named {:?}; give them a name", target.name));
             }
@@ -276,7 +310,7 @@ impl RemoteWriteConfig {
         Ok(targets)
     }
 
-    fn mean_one(written: WrittenRemoteWrite) -> Result<Self, String> {
+    fn mean_one(written: WrittenRemoteWrite, wire: Wire) -> Result<Self, String> {
         let mut shown = written.clone();
         shown.url = without_secrets(&written.url);
         hide(&mut shown.headers, &mut shown.basic_auth, &mut shown.authorization);
@@ -302,10 +336,7 @@ impl RemoteWriteConfig {
         Ok(Self {
             name,
             endpoint,
-            version: match written.protobuf_message {
-                Message::One => Version::One,
-                Message::Two => Version::Two,
-            },
+            wire,
             samples_max: max_samples_per_send,
             deadline: batch_send_deadline.0,
             backoff_min: min_backoff.0,
@@ -460,9 +491,10 @@ mod tests {
         .unwrap();
         let [one, two] = &config.remote_write[..] else { panic!("{config:?}") };
         assert_eq!(one.name, "https://vm.lan:8428/api/v1/write?<secret>");
-        assert_eq!((one.version, one.samples_max), (Version::One, 2000));
+        assert_eq!((one.wire, one.samples_max), (Wire::RemoteWrite(Version::One), 2000));
         assert_eq!(one.deadline, Duration::from_secs(1));
-        assert_eq!((two.name.as_str(), two.version, two.samples_max), ("two", Version::Two, 500));
+        assert_eq!((two.name.as_str(), two.samples_max), ("two", 500));
+        assert_eq!(two.wire, Wire::RemoteWrite(Version::Two));
         assert_eq!(two.endpoint.timeout, Duration::from_secs(5));
         let read = config.remote_read.as_ref().unwrap();
         assert_eq!((read.when, read.endpoint.url.path()), (When::Always, "/select"));

@@ -204,7 +204,8 @@ mod tests {
     fn a_large_group_makes_several_batches() {
         let count = u32::try_from(BATCH_SAMPLES_MAX).unwrap() + 1;
         let (batches, _) = batches((0..count).map(|series| flat(1, 10, series, 0.0)).collect());
-        let sizes: Vec<usize> = batches.iter().map(|rows| rows.batch.rows[0].samples.len()).collect();
+        let sizes: Vec<usize> =
+            batches.iter().map(|rows| rows.batch.rows[0].samples.len()).collect();
         assert_eq!(sizes, [BATCH_SAMPLES_MAX, 1]);
     }
 

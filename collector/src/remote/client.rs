@@ -148,15 +148,21 @@ async fn reveal(secret: &Secret) -> Result<String, ClientError> {
 }
 
 /// The first line of what an engine says about a request it did not take.
-pub(super) async fn complaint(mut response: Response) -> String {
+pub(super) async fn complaint(response: Response) -> String {
+    let body = start_of(response, COMPLAINT_BYTES_MAX).await;
+    let text = String::from_utf8_lossy(&body);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    line.chars().filter(|c| !c.is_control()).take(COMPLAINT_CHARS_MAX).collect()
+}
+
+/// How an answer begins: so many bytes, or a part more.
+pub(super) async fn start_of(mut response: Response, bytes_max: usize) -> Vec<u8> {
     let mut body = Vec::new();
-    while body.len() < COMPLAINT_BYTES_MAX {
+    while body.len() < bytes_max {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) | Err(_) => break,
         }
     }
-    let text = String::from_utf8_lossy(&body);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-    line.chars().take(COMPLAINT_CHARS_MAX).collect()
+    body
 }

@@ -22,6 +22,8 @@ pub struct TargetFigures {
     pub samples_rejected: u64,
     /// Samples that `write_relabel_configs` leaves out.
     pub samples_filtered: u64,
+    /// Samples that its protocol has no form for.
+    pub samples_unfit: u64,
     /// Samples dropped from the log before their turn came.
     pub samples_lost: u64,
     /// Samples whose series the store no longer knew; left out.
@@ -56,6 +58,7 @@ pub(super) struct Counters {
     pub(super) samples_sent: AtomicU64,
     pub(super) samples_rejected: AtomicU64,
     pub(super) samples_filtered: AtomicU64,
+    pub(super) samples_unfit: AtomicU64,
     pub(super) samples_orphaned: AtomicU64,
     pub(super) samples_retried: AtomicU64,
     pub(super) requests_accepted: AtomicU64,
@@ -75,6 +78,7 @@ impl Default for Counters {
             samples_sent: AtomicU64::default(),
             samples_rejected: AtomicU64::default(),
             samples_filtered: AtomicU64::default(),
+            samples_unfit: AtomicU64::default(),
             samples_orphaned: AtomicU64::default(),
             samples_retried: AtomicU64::default(),
             requests_accepted: AtomicU64::default(),
@@ -117,6 +121,7 @@ impl Counters {
             samples_rejected: self.samples_rejected.load(Relaxed),
             samples_lost: follower.as_ref().map_or(0, |follower| follower.samples_lost),
             samples_filtered: self.samples_filtered.load(Relaxed),
+            samples_unfit: self.samples_unfit.load(Relaxed),
             samples_orphaned: self.samples_orphaned.load(Relaxed),
             samples_retried: self.samples_retried.load(Relaxed),
             requests_accepted: self.requests_accepted.load(Relaxed),

@@ -21,6 +21,8 @@ pub(super) struct Message {
     /// Compressed.
     pub(super) body: Bytes,
     pub(super) samples: u64,
+    /// Of OTLP, how many points.
+    pub(super) points: u64,
 }
 
 /// The samples in their order, at most `samples_max` in a message.
@@ -129,7 +131,7 @@ fn finish(writer: Writer, samples: usize) -> Message {
     let message = writer.finish();
     // Fails only beyond 4 GiB, which no message comes near.
     let body = snap::raw::Encoder::new().compress_vec(&message).unwrap_or_default();
-    Message { body: body.into(), samples: samples as u64 }
+    Message { body: body.into(), samples: samples as u64, points: 0 }
 }
 
 #[cfg(test)]

@@ -1,16 +1,7 @@
 //! One target: its log read on, its requests sent in order, its failures waited out.
 //!
 //! One request is under way at a time, so a series' samples arrive in their order; the next batch is
-//! read and compressed meanwhile. What becomes of a request:
-//!
-//! | answer | |
-//! |---|---|
-//! | 2xx | it is taken; of version 2 as far as the answer says |
-//! | 5xx, 429, 408, 425, no answer | sent again, after `Retry-After` or a wait that doubles |
-//! | 3xx, 401, 403, 404, 405, 407 | sent again: the setting is wrong, not the samples |
-//! | 415, or 2xx without word of samples, to version 2 | it knows version 1 only, which it is sent from then on |
-//! | 413 | sent again in two halves, each of which is dropped when that is too much still |
-//! | any other 4xx | dropped, counted, the first line of the answer logged |
+//! read and compressed meanwhile. What becomes of a request is the [protocol's](super::wire) to say.
 //!
 //! When the collector stops, what is prepared is sent on for [`STOP_WAIT`], as long as nothing fails.
 
@@ -18,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::Method;
 use rand::RngExt as _;
 use stoa_daemon::error_chain;
 use stoa_exchange::remote_write::Version;
@@ -28,11 +19,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, ClientError, complaint};
+use super::client::{Client, ClientError};
 use super::figures::{Counters, TargetFigures, add};
-use super::message::{Message, descriptions, halves, messages};
+use super::message::{Message, descriptions};
 use super::relabel::relabelled;
-use crate::config::RemoteWriteConfig;
+use super::wire::Attempt;
+use crate::config::{RemoteWriteConfig, Wire};
 use crate::store::Store;
 
 /// Requests of one batch read from the log: what is held in memory beside the one that is sent.
@@ -43,9 +35,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often version 1 is told what is known about metrics, as Prometheus does.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(60);
-
-/// The longest wait a target can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// How long requests may still take, all of them together, when the collector stops.
 const STOP_WAIT: Duration = Duration::from_secs(2);
@@ -60,13 +49,7 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(5);
 const BROKEN_WAIT_MIN: Duration = Duration::from_secs(1);
 const BROKEN_WAIT_MAX: Duration = Duration::from_secs(60);
 
-const SAMPLES_WRITTEN: HeaderName =
-    HeaderName::from_static("x-prometheus-remote-write-samples-written");
-const HISTOGRAMS_WRITTEN: HeaderName =
-    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
-const PROTOCOL: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
-
-/// A target of remote write; clones are the same.
+/// A target of remote write or OTLP; clones are the same.
 #[derive(Clone, Debug)]
 pub struct Target {
     config: Arc<RemoteWriteConfig>,
@@ -111,7 +94,7 @@ impl Target {
                 target: self.clone(),
                 store: store.clone(),
                 stop: stop.clone(),
-                version: self.config.version,
+                wire: self.config.wire,
                 wait: self.config.backoff_min,
                 saved: Instant::now(),
                 described: None,
@@ -182,19 +165,6 @@ enum Delivery {
     Stopped,
 }
 
-/// What became of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Attempt {
-    /// Taken; how many samples, if that was said.
-    Taken(Option<u64>),
-    /// Not to be sent again; how many samples were taken all the same.
-    Refused { why: String, taken: u64, is_too_large: bool },
-    /// To be sent again, after a while if one was named.
-    Later { why: String, after: Option<Duration> },
-    /// The message is of a version the target does not know.
-    OtherVersion,
-}
-
 /// A batch of the log as requests.
 struct Prepared {
     messages: Vec<Message>,
@@ -209,7 +179,7 @@ struct Sending {
     target: Target,
     store: Store,
     stop: CancellationToken,
-    version: Version,
+    wire: Wire,
     /// Before the next attempt after a failure.
     wait: Duration,
     saved: Instant,
@@ -250,7 +220,7 @@ impl Sending {
                             target,
                             "it does not take version 2 of remote write; it is sent version 1 from now on"
                         );
-                        self.version = Version::One;
+                        self.wire = Wire::RemoteWrite(Version::One);
                         return Ended::Again;
                     }
                 }
@@ -300,15 +270,17 @@ impl Sending {
 
     /// Reads on and makes requests, on a thread that may wait for the disk.
     fn read(&self, mut follower: Follower) -> Reading {
-        let (store, target, version) = (self.store.clone(), self.target.clone(), self.version);
+        let (store, target, wire) = (self.store.clone(), self.target.clone(), self.wire);
         tokio::task::spawn_blocking(move || {
             let samples_max = target.config.samples_max;
             let most = samples_max.saturating_mul(REQUESTS_PER_READ);
             let followed = store.read_on(&mut follower, most);
             let (series, left_out) = relabelled(&target.config.relabel, followed.series);
             add(&target.counters.samples_filtered, left_out);
+            let (messages, unfit) = wire.messages(&series, samples_max, store.metadata());
+            add(&target.counters.samples_unfit, unfit);
             let prepared = Prepared {
-                messages: messages(version, &series, samples_max, store.metadata()),
+                messages,
                 cursor: followed.cursor,
                 is_all: followed.is_all,
                 newest_ms: followed.max_t,
@@ -326,9 +298,9 @@ impl Sending {
         if delivery != Delivery::TooLarge {
             return delivery;
         }
-        let (store, whole, version) = (self.store.clone(), message.clone(), self.version);
+        let (store, whole, wire) = (self.store.clone(), message.clone(), self.wire);
         let split =
-            tokio::task::spawn_blocking(move || halves(version, &whole, store.metadata())).await;
+            tokio::task::spawn_blocking(move || wire.halves(&whole, store.metadata())).await;
         let split = split.ok().flatten().unwrap_or_else(|| vec![message.clone()]);
         for half in &split {
             let delivery = self.deliver_as_is(half, false).await;
@@ -349,6 +321,16 @@ impl Sending {
                     add(&counters.samples_sent, taken);
                     add(&counters.samples_rejected, message.samples - taken);
                     add(&counters.sent_bytes, message.body.len() as u64);
+                    self.works();
+                    return Delivery::Done;
+                }
+                Attempt::Partly { why, taken } => {
+                    let taken = taken.min(message.samples);
+                    add(&counters.requests_accepted, 1);
+                    add(&counters.samples_sent, taken);
+                    add(&counters.samples_rejected, message.samples - taken);
+                    add(&counters.sent_bytes, message.body.len() as u64);
+                    self.say_refused(message.samples - taken, &why);
                     self.works();
                     return Delivery::Done;
                 }
@@ -395,37 +377,11 @@ impl Sending {
             Ok(request) => request,
             Err(error) => return later(error_chain(&error)),
         };
-        let (content, protocol) = match self.version {
-            Version::One => ("application/x-protobuf", "0.1.0"),
-            Version::Two => {
-                ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0")
-            }
-        };
-        let request = request
-            .header(header::CONTENT_ENCODING, "snappy")
-            .header(header::CONTENT_TYPE, content)
-            .header(PROTOCOL, HeaderValue::from_static(protocol))
-            .body(message.body.clone());
-        let response = match request.send().await {
-            Ok(response) => response,
+        let request = self.wire.headers(request).body(message.body.clone());
+        match request.send().await {
+            Ok(response) => self.wire.judge(response, message).await,
             // The address may hold a secret.
-            Err(error) => return later(error_chain(&error.without_url())),
-        };
-        let status = response.status();
-        let said = written(response.headers());
-        let after = retry_after(response.headers());
-        match verdict(self.version, status, said) {
-            Verdict::Taken => Attempt::Taken(said),
-            Verdict::OtherVersion => Attempt::OtherVersion,
-            Verdict::Later => {
-                let why = format!("{status}: {}", complaint(response).await);
-                Attempt::Later { why, after }
-            }
-            Verdict::Refused => {
-                let why = format!("{status}: {}", complaint(response).await);
-                let is_too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
-                Attempt::Refused { why, taken: said.unwrap_or(0), is_too_large }
-            }
+            Err(error) => later(error_chain(&error.without_url())),
         }
     }
 
@@ -451,7 +407,7 @@ impl Sending {
     async fn describe_if_due(&mut self) -> Delivery {
         let now = Instant::now();
         let is_due = self.described.is_none_or(|at| now.duration_since(at) >= DESCRIBE_EVERY);
-        if self.version != Version::One || !is_due {
+        if self.wire != Wire::RemoteWrite(Version::One) || !is_due {
             return Delivery::Done;
         }
         for message in descriptions(self.store.metadata()) {
@@ -499,67 +455,9 @@ impl Sending {
     }
 }
 
-/// What an answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Taken,
-    Refused,
-    Later,
-    OtherVersion,
-}
-
-fn verdict(version: Version, status: StatusCode, written: Option<u64>) -> Verdict {
-    match status.as_u16() {
-        // A receiver of version 1 finds nothing it knows in a message of version 2, and is content.
-        200..=299 if version == Version::Two && written.is_none() => Verdict::OtherVersion,
-        200..=299 => Verdict::Taken,
-        415 if version == Version::Two => Verdict::OtherVersion,
-        401 | 403..=405 | 407 | 408 | 425 | 429 => Verdict::Later,
-        400..=499 => Verdict::Refused,
-        _ => Verdict::Later,
-    }
-}
-
-/// How many samples and histograms an answer of version 2 says were taken.
-fn written(headers: &HeaderMap) -> Option<u64> {
-    let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
-    let samples = number(SAMPLES_WRITTEN)?;
-    Some(samples.saturating_add(number(HISTOGRAMS_WRITTEN).unwrap_or(0)))
-}
-
-/// The wait an answer asks for, when it does so in seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_mean_what_the_table_says() {
-        let check = |version, status: u16, written, expected| {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(verdict(version, status, written), expected, "{status}");
-        };
-        use Version::{One, Two};
-        for status in [200, 204] {
-            check(One, status, None, Verdict::Taken);
-            check(Two, status, Some(3), Verdict::Taken);
-            check(Two, status, None, Verdict::OtherVersion);
-        }
-        for status in [301, 307, 401, 403, 404, 408, 429, 500, 502, 503, 504] {
-            check(One, status, None, Verdict::Later);
-            check(Two, status, Some(0), Verdict::Later);
-        }
-        for status in [400, 409, 413, 422] {
-            check(One, status, None, Verdict::Refused);
-            check(Two, status, Some(0), Verdict::Refused);
-        }
-        check(One, 415, None, Verdict::Refused);
-        check(Two, 415, None, Verdict::OtherVersion);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_breaks_is_begun_again_after_a_wait_and_counted() {
@@ -605,18 +503,5 @@ mod tests {
         let kept = again_when_broken("a", &counters, &stop, never);
         assert!(tokio::time::timeout(Duration::from_secs(1), kept).await.is_err());
         assert!(gone.await.is_err());
-    }
-
-    #[test]
-    fn a_wait_is_read_in_seconds_and_bounded() {
-        let check = |text: &str, expected: Option<u64>| {
-            let value = HeaderValue::from_str(text).unwrap();
-            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
-            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{text}");
-        };
-        check("7", Some(7));
-        check("99999", Some(300));
-        check("Wed, 21 Oct 2015 07:28:00 GMT", None);
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -17,7 +17,7 @@ impl Page {
         self.of_targets(
             counter,
             "stoa_collector_handoff_samples_total",
-            "Samples for a target of remote write, by what became of them.",
+            "Samples for a target of remote write or OTLP, by what became of them.",
             targets,
             |target| {
                 vec![
@@ -26,13 +26,14 @@ impl Page {
                     (Some(("outcome", "lost")), target.samples_lost as f64),
                     (Some(("outcome", "orphaned")), target.samples_orphaned as f64),
                     (Some(("outcome", "filtered")), target.samples_filtered as f64),
+                    (Some(("outcome", "unfit")), target.samples_unfit as f64),
                 ]
             },
         );
         self.of_targets(
             counter,
             "stoa_collector_handoff_requests_total",
-            "Requests to a target of remote write, by how they were answered.",
+            "Requests to a target of remote write or OTLP, by how they were answered.",
             targets,
             |target| {
                 vec![

@@ -17,7 +17,7 @@
 //! where text is due.
 //!
 //! [`Translator`] is a visitor that makes samples of points, by Prometheus's rules; [`Deltas`] adds up
-//! those that count from the point before.
+//! those that count from the point before. [`Writer`] is one that writes what it is handed as protobuf.
 //!
 //! Exemplars are counted, not read; minima, maxima and the metadata of metrics are skipped.
 //!
@@ -54,22 +54,25 @@ mod labels;
 mod name;
 mod point;
 mod protobuf;
+mod total;
 mod translate;
+mod write;
 
 use std::borrow::Cow;
 
 pub use crate::wire::Malformed;
-pub use answer::{response, status};
+pub use answer::{partial_success, response, status};
 pub use delta::{
-    BUCKETS_MAX, DELTA_BYTES_MAX, DeltaCounts, DeltaFault, DeltaLimits, Deltas, STREAM_NUMBERS_MAX,
-    Total,
+    DELTA_BYTES_MAX, DeltaCounts, DeltaFault, DeltaLimits, Deltas, STREAM_NUMBERS_MAX,
 };
 pub use histogram::ScaleError;
 pub use name::Strategy;
+pub use total::{BUCKETS_MAX, ExplicitTotal, ExponentialTotal, Total};
 pub use translate::{
     Accumulate, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, Options, Refused, SAMPLES_MAX,
     SampleLabels, Sink, Translator,
 };
+pub use write::Writer;
 
 /// Most points of one message.
 pub const POINTS_MAX: usize = 1 << 19;

@@ -180,6 +180,12 @@ pub(crate) fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
     out.extend_from_slice(&v.to_le_bytes());
 }
 
+/// A `fixed64`.
+pub(crate) fn put_fixed(out: &mut Vec<u8>, field: u64, number: u64) {
+    put_varint(out, field << 3 | 1);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
 pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use stoa_exchange::otlp::{
     self, ATTRIBUTES_MAX, Attributes, Form, Measure, NUMBERS_MAX, POINTS_MAX, Point, ReadError,
-    TEXT_BYTES_MAX, read, response, status,
+    TEXT_BYTES_MAX, Writer, partial_success, read, response, status,
 };
 
 /// What a message says, a line each.
@@ -46,6 +46,9 @@ impl otlp::Visitor for Lines {
     fn resource(&mut self, resource: &otlp::Resource<'_>) {
         self.0.push_str("resource");
         self.attributes(resource.attributes);
+        for (_, fault) in resource.left_out {
+            write!(self.0, " ! {fault}").unwrap();
+        }
     }
 
     fn scope(&mut self, scope: &otlp::Scope<'_>) {
@@ -575,4 +578,38 @@ proptest! {
             drop(lines(form, &message));
         }
     }
+}
+
+#[test]
+fn what_is_written_is_read_as_it_was() {
+    let mut kinds = all_kinds();
+    kinds.retain(|metric| metric.name != "empty");
+    let mut request = request(vec![text("service.name", "shop")], kinds);
+    // Written numbers of one resource and of another, the second without points.
+    request.resource_metrics.push(request.resource_metrics[0].clone());
+    for metric in &mut request.resource_metrics[1].scope_metrics[0].metrics {
+        metric.data = None;
+    }
+    let message = request.encode_to_vec();
+    let mut writer = Writer::default();
+    read(Form::Protobuf, &message, &mut writer).unwrap();
+    assert_eq!(writer.points(), 6);
+    let written = writer.finish();
+    let decoded = ExportMetricsServiceRequest::decode(&*written).unwrap();
+    assert_eq!(decoded.resource_metrics[0].scope_metrics[0].metrics.len(), 5);
+    let without = |message: &[u8]| {
+        let lines = lines(Form::Protobuf, message).unwrap();
+        lines.replace(" 2 exemplars", "")
+    };
+    assert_eq!(without(&written), without(&message));
+    assert_eq!(Writer::default().finish(), b"");
+}
+
+#[test]
+fn an_answer_is_read_as_it_was_written() {
+    for (rejected, why) in [(0, ""), (0, "careful"), (u64::from(u32::MAX), "refused")] {
+        let answer = response(Form::Protobuf, rejected, why);
+        assert_eq!(partial_success(&answer), Ok((rejected, why.to_owned())));
+    }
+    assert!(partial_success(b"\x0a\xff").is_err());
 }

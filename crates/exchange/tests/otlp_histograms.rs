@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use proptest::prelude::*;
-use stoa_exchange::otlp::{Buckets, Explicit, Exponential, ScaleError};
+use stoa_exchange::otlp::{Buckets, Explicit, Exponential, Measure, ScaleError, Total};
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, Span};
 
 fn exponential(scale: i32, offset: i32, counts: &[u64]) -> Exponential<'_> {
@@ -144,4 +144,34 @@ proptest! {
         }
         prop_assert_eq!(buckets(&histogram), expected.into_iter().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn native_histograms_are_sent_as_they_came() {
+    let given = Exponential {
+        zero_count: 3,
+        zero_threshold: 0.5,
+        count: 10,
+        negative: Buckets { offset: 2, counts: &[5] },
+        ..exponential(1, -7, &[1, 0, 0, 0, 1])
+    };
+    let total = Total::of_native(&given.native().unwrap()).unwrap();
+    assert_eq!(total.measure(), Measure::Exponential(given));
+    let given = Explicit { count: 6, sum: Some(7.5), bounds: &[0.5, 1.0], counts: &[1, 2, 3] };
+    let total = Total::of_native(&given.custom()).unwrap();
+    assert_eq!(total.measure(), Measure::Histogram(given));
+    // One that would be long is made coarser.
+    let mut wide = exponential(8, 0, &[1]).native().unwrap();
+    wide.positive_spans =
+        vec![Span { offset: -200_000, length: 1 }, Span { offset: 400_000, length: 1 }];
+    if let Counts::Integer(counts) = &mut wide.counts {
+        counts.positive = vec![1, 2];
+    }
+    let total = Total::of_native(&wide).unwrap();
+    let Measure::Exponential(sent) = total.measure() else { panic!() };
+    assert!(sent.positive.counts.len() <= 4096 && sent.scale == 1, "{sent:?}");
+    assert_eq!(sent.positive.counts.iter().sum::<u64>(), 3);
+    let counts = BucketCounts { count: 0.5, ..BucketCounts::default() };
+    let floats = Histogram { counts: Counts::Float(counts), ..Histogram::stale() };
+    assert_eq!(Total::of_native(&floats), None);
 }

@@ -86,10 +86,9 @@ impl Counters {
     pub(in crate::http) fn refused(&self, refusal: &Refusal) {
         match refusal {
             Refusal::Later(_) => add(&self.deferred, 1),
-            Refusal::Unknown(_)
-            | Refusal::TooLarge(_)
-            | Refusal::Bad(_)
-            | Refusal::Unframed(_) => add(&self.unreadable, 1),
+            Refusal::Unknown(_) | Refusal::TooLarge(_) | Refusal::Bad(_) | Refusal::Unframed(_) => {
+                add(&self.unreadable, 1)
+            }
         }
     }
 

@@ -1,9 +1,9 @@
-//! What a sender is told: `ExportMetricsServiceResponse` and `google.rpc.Status`.
+//! What a sender is told, and a receiver says: `ExportMetricsServiceResponse` and `google.rpc.Status`.
 
 use serde::Serialize;
 
 use super::Form;
-use crate::wire::{put_bytes, put_number};
+use crate::wire::{Fields, Malformed, put_bytes, put_number};
 
 /// The answer to a message that was taken: how many of its points were refused, and why. Nothing
 /// refused and nothing to say is the empty response, which is full success.
@@ -27,6 +27,30 @@ pub fn response(form: Form, rejected_points: u64, why: &str) -> Vec<u8> {
         }
         Form::Json => json(&Response { partial_success: partial }),
     }
+}
+
+/// How many points an answer in protobuf says were refused, and why; 0 where it is full success.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn partial_success(answer: &[u8]) -> Result<(u64, String), Malformed> {
+    let (mut rejected, mut why) = (0, String::new());
+    let mut fields = Fields(answer);
+    while let Some((field, value)) = fields.next()? {
+        if field != 1 {
+            continue;
+        }
+        let mut said = Fields(value.bytes(field)?);
+        while let Some((field, value)) = said.next()? {
+            match field {
+                // An int64; a negative one says nothing.
+                1 => rejected = value.number(field)?.min(i64::MAX.cast_unsigned()),
+                2 => why = String::from_utf8_lossy(value.bytes(field)?).into_owned(),
+                _ => {}
+            }
+        }
+    }
+    Ok((rejected, why))
 }
 
 /// The answer to a message that was not taken: a code of gRPC and why.

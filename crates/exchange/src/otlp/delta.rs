@@ -14,15 +14,12 @@
 //! [`Deltas::write`] and [`Deltas::read`] keep streams over a restart.
 
 mod kept;
-mod total;
 
 use std::collections::HashMap;
 
 use stoa_model::TimestampMs;
 
-use super::Point;
-
-pub use total::{BUCKETS_MAX, Total};
+use super::{Point, Total};
 
 /// Most bytes of all streams together, their names included.
 pub const DELTA_BYTES_MAX: usize = 128 << 20;

@@ -1,8 +1,8 @@
 //! Streams as bytes, to be kept over a restart: protobuf, a stream a field, so that what a later version
 //! adds is skipped by an earlier one. Whether the bytes are whole is for the caller to know.
 
-use super::total::{ExplicitTotal, ExponentialTotal, Side, Total};
 use super::{DELTA_BYTES_MAX, Deltas, STREAM_BYTES, Stream};
+use crate::otlp::total::{ExplicitTotal, ExponentialTotal, Side, Total};
 use crate::wire::{
     Fields, Malformed, Value, put_bytes, put_double, put_number, put_varint, unzigzag, zigzag,
 };
@@ -59,7 +59,10 @@ fn each<'a>(message: &'a [u8], mut take: impl FnMut(u64, Value<'a>) -> Done) -> 
     Ok(())
 }
 
-fn stream(message: &[u8]) -> Result<Option<(Box<[u8]>, Stream)>, Malformed> {
+/// A stream and its name; `None` where one of them is missing.
+type Named = Option<(Box<[u8]>, Stream)>;
+
+fn stream(message: &[u8]) -> Result<Named, Malformed> {
     let (mut name, mut total) = (None, None);
     let (mut begun_ns, mut start_ns, mut time_ns, mut seen_ms) = (0, 0, 0, 0);
     each(message, |field, value| {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::otlp::{Buckets, Explicit, Exponential, Measure};
+use crate::otlp::{BUCKETS_MAX, Buckets, Explicit, Exponential, Measure};
 
 const LIMITS: DeltaLimits = DeltaLimits { streams_max: 2, stale_ms: 300_000 };
 

@@ -1,14 +1,20 @@
-//! What a stream of deltas has come to.
+//! Points that are kept: what a stream of deltas has come to, and native histograms as OTLP has them.
 //!
 //! Numbers are added; integers stay such as long as they fit. Histograms with listed bounds are added
 //! bucket by bucket; one of other bounds is no sum of both and begins anew. Exponential ones take the
 //! coarser of both scales, and a still coarser one where more than [`BUCKETS_MAX`] buckets on one side
 //! would be needed; the zero bucket takes the wider of both thresholds, and what lies within it.
 
-use crate::otlp::{Buckets, Explicit, Exponential, Measure};
+use stoa_model::histogram::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, Span};
+
+use super::{Buckets, Explicit, Exponential, Measure};
 
 /// Most buckets of one side of an exponential histogram, as SDKs have it.
 pub const BUCKETS_MAX: i64 = 160;
+
+/// Most buckets of one side of a native histogram that are written out, empty ones between them included;
+/// one with more is made coarser.
+const DENSE_BUCKETS_MAX: i64 = 1 << 12;
 
 /// What a stream has come to.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,34 +32,34 @@ pub enum Total {
 /// A histogram with listed bounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExplicitTotal {
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
-    pub(super) bounds: Vec<f64>,
-    pub(super) counts: Vec<u64>,
+    pub(in crate::otlp) count: u64,
+    pub(in crate::otlp) sum: Option<f64>,
+    pub(in crate::otlp) bounds: Vec<f64>,
+    pub(in crate::otlp) counts: Vec<u64>,
 }
 
 /// An exponential histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExponentialTotal {
-    pub(super) scale: i32,
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
-    pub(super) zero_count: u64,
-    pub(super) zero_threshold: f64,
-    pub(super) positive: Side,
-    pub(super) negative: Side,
+    pub(in crate::otlp) scale: i32,
+    pub(in crate::otlp) count: u64,
+    pub(in crate::otlp) sum: Option<f64>,
+    pub(in crate::otlp) zero_count: u64,
+    pub(in crate::otlp) zero_threshold: f64,
+    pub(in crate::otlp) positive: Side,
+    pub(in crate::otlp) negative: Side,
 }
 
 /// Buckets from the first that is not empty to the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Side {
-    pub(super) offset: i32,
-    pub(super) counts: Vec<u64>,
+pub(in crate::otlp) struct Side {
+    pub(in crate::otlp) offset: i32,
+    pub(in crate::otlp) counts: Vec<u64>,
 }
 
 impl Total {
     /// Of one point. `None` where there is nothing to add up.
-    pub(super) fn of(measure: &Measure<'_>) -> Option<Self> {
+    pub(in crate::otlp) fn of(measure: &Measure<'_>) -> Option<Self> {
         match measure {
             Measure::Absent | Measure::Summary(_) => None,
             Measure::Integer(value) => Some(Self::Integer(*value)),
@@ -71,8 +77,46 @@ impl Total {
         }
     }
 
+    /// A native histogram as OTLP has it: with listed bounds where it has custom buckets, exponential
+    /// otherwise. `None` where it counts in floats, which OTLP does not.
+    #[must_use]
+    pub fn of_native(histogram: &Histogram) -> Option<Self> {
+        let Counts::Integer(counts) = &histogram.counts else { return None };
+        let BucketCounts { count, zero_count, positive, negative } = counts;
+        // Stale markers are for the caller to tell; a sum that is not known is none.
+        let sum = (!histogram.sum.is_nan()).then_some(histogram.sum);
+        if histogram.schema == CUSTOM_BUCKETS_SCHEMA {
+            let bounds = histogram.custom_values.clone();
+            let mut counts = vec![0; bounds.len() + 1];
+            for (index, count) in placed(&histogram.positive_spans, positive) {
+                let at = usize::try_from(index).unwrap_or(usize::MAX);
+                *counts.get_mut(at)? = count;
+            }
+            return Some(Self::Explicit(ExplicitTotal { count: *count, sum, bounds, counts }));
+        }
+        // Bucket i here is bucket i - 1 there.
+        let side = |spans: &[Span], counts: &[u64]| -> Vec<(i64, u64)> {
+            placed(spans, counts).map(|(index, count)| (index - 1, count)).collect()
+        };
+        let positive = side(&histogram.positive_spans, positive);
+        let negative = side(&histogram.negative_spans, negative);
+        let mut coarser = 0;
+        while width(&positive, coarser).max(width(&negative, coarser)) > DENSE_BUCKETS_MAX {
+            coarser += 1;
+        }
+        Some(Self::Exponential(ExponentialTotal {
+            scale: histogram.schema.saturating_sub_unsigned(coarser),
+            count: *count,
+            sum,
+            zero_count: *zero_count,
+            zero_threshold: histogram.zero_threshold,
+            positive: dense(&positive, coarser),
+            negative: dense(&negative, coarser),
+        }))
+    }
+
     /// Adds another; what is of another kind begins anew.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(in crate::otlp) fn add(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Integer(a), Self::Integer(b)) => {
                 *self = match a.checked_add(b) {
@@ -111,7 +155,7 @@ impl Total {
     }
 
     /// What its buckets take.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::otlp) fn bytes(&self) -> usize {
         let numbers = match self {
             Self::Integer(_) | Self::Double(_) => 0,
             Self::Explicit(total) => total.bounds.len() + total.counts.len(),
@@ -286,4 +330,33 @@ impl Side {
 /// An index as OTLP has it; beyond its 32 bits there are no numbers to count.
 fn clamped(index: i64) -> i32 {
     i32::try_from(index).unwrap_or(if index < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// Buckets that are not empty, by their index.
+fn placed(spans: &[Span], counts: &[u64]) -> impl Iterator<Item = (i64, u64)> {
+    let mut next = 0_i64;
+    let indexes = spans.iter().flat_map(move |span| {
+        let first = next.saturating_add(span.offset.into());
+        next = first.saturating_add(span.length.into());
+        first..next
+    });
+    indexes.zip(counts.iter().copied()).filter(|(_, count)| *count > 0)
+}
+
+fn width(buckets: &[(i64, u64)], coarser: u32) -> i64 {
+    let ends = buckets.first().zip(buckets.last());
+    ends.map_or(0, |((first, _), (last, _))| (last >> coarser) - (first >> coarser) + 1)
+}
+
+fn dense(buckets: &[(i64, u64)], coarser: u32) -> Side {
+    let Some((first, _)) = buckets.first() else { return Side::default() };
+    let first = first >> coarser;
+    let mut counts = vec![0_u64; usize::try_from(width(buckets, coarser)).unwrap_or(0)];
+    for (index, count) in buckets {
+        let at = usize::try_from((index >> coarser) - first).unwrap_or(usize::MAX);
+        if let Some(sum) = counts.get_mut(at) {
+            *sum = sum.saturating_add(*count);
+        }
+    }
+    Side { offset: clamped(first), counts }
 }
