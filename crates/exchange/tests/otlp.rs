@@ -45,10 +45,8 @@ impl Lines {
 impl otlp::Visitor for Lines {
     fn resource(&mut self, resource: &otlp::Resource<'_>) {
         self.0.push_str("resource");
-        self.attributes(resource.attributes);
-        for (_, fault) in resource.left_out {
-            write!(self.0, " ! {fault}").unwrap();
-        }
+        let fault = resource.left_out.first().map(|(_, fault)| Err(*fault));
+        self.attributes(fault.unwrap_or(resource.attributes));
     }
 
     fn scope(&mut self, scope: &otlp::Scope<'_>) {

@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_truncation, reason = "a test")]
+
 use proptest::prelude::*;
 
 use super::*;
