@@ -1,11 +1,9 @@
 //! A condition on one label.
 
 use std::fmt;
+use std::sync::Arc;
 
-use regex::Regex;
-
-/// The largest compiled regular expression accepted, in bytes; larger ones are refused.
-const REGEX_BYTES_MAX: usize = 4 << 20;
+use crate::pattern::{Pattern, PatternBudget, PatternError};
 
 /// How a [`Matcher`] compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +37,7 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    regex: Option<Regex>,
+    pattern: Option<Arc<Pattern>>,
 }
 
 /// Why a matcher could not be made.
@@ -48,41 +46,50 @@ pub struct Matcher {
 pub struct MatcherError {
     /// The pattern as given.
     pub pattern: String,
-    /// What the compiler said.
+    /// What is wrong with it.
     #[source]
-    pub source: Box<regex::Error>,
+    pub source: PatternError,
 }
 
 impl Matcher {
-    /// A matcher; a pattern is compiled anchored, with `.` matching newlines, as Prometheus does.
+    /// A matcher; a pattern must match whole values, with `.` matching newlines, as in Prometheus.
     ///
     /// # Errors
-    /// [`MatcherError`] when a pattern does not compile or compiles to over 4 MiB.
+    /// [`MatcherError`] when a pattern is none or too large.
     pub fn new(
         name: impl Into<String>,
         op: MatchOp,
         value: impl Into<String>,
     ) -> Result<Self, MatcherError> {
+        Self::within(name, op, value, &mut PatternBudget::default())
+    }
+
+    /// The same, its pattern on a budget for many.
+    ///
+    /// # Errors
+    /// [`MatcherError`] when a pattern is none or more than the budget allows.
+    pub fn within(
+        name: impl Into<String>,
+        op: MatchOp,
+        value: impl Into<String>,
+        budget: &mut PatternBudget,
+    ) -> Result<Self, MatcherError> {
         let value = value.into();
-        let regex = match op {
+        let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(
-                regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                    .size_limit(REGEX_BYTES_MAX)
-                    .build()
-                    .map_err(|source| MatcherError {
-                        pattern: value.clone(),
-                        source: Box::new(source),
-                    })?,
-            ),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let pattern = Pattern::within(&value, budget)
+                    .map_err(|source| MatcherError { pattern: value.clone(), source })?;
+                Some(Arc::new(pattern))
+            }
         };
-        Ok(Self { name: name.into(), op, value, regex })
+        Ok(Self { name: name.into(), op, value, pattern })
     }
 
     /// `name="value"`.
     #[must_use]
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), regex: None }
+        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
     }
 
     /// The label's name.
@@ -106,11 +113,12 @@ impl Matcher {
     /// Whether a label value satisfies the condition; pass `""` for an absent label.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
-        match (self.op, &self.regex) {
-            (MatchOp::Equal, _) => self.value == value,
-            (MatchOp::NotEqual, _) => self.value != value,
-            (MatchOp::Regex, regex) => regex.as_ref().is_some_and(|re| re.is_match(value)),
-            (MatchOp::NotRegex, regex) => regex.as_ref().is_some_and(|re| !re.is_match(value)),
+        let pattern = self.pattern.as_ref();
+        match self.op {
+            MatchOp::Equal => self.value == value,
+            MatchOp::NotEqual => self.value != value,
+            MatchOp::Regex => pattern.is_some_and(|pattern| pattern.is_match(value)),
+            MatchOp::NotRegex => pattern.is_some_and(|pattern| !pattern.is_match(value)),
         }
     }
 
