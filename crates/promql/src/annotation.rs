@@ -35,6 +35,7 @@ pub(crate) enum Note<'a> {
     QuantileNanSkew { metric: &'a str },
     FractionNans { metric: &'a str },
     BoundsReconciled(Operation),
+    OverlappingStarts { metric: &'a str },
     ForcedMonotonicity { metric: &'a str, at: TimestampMs, fix: MonotonicFix },
     RolledUp { metric: &'a str, coarser: Coarser, samples_kept_ms: i64 },
 }
@@ -230,6 +231,13 @@ impl Note<'_> {
             Self::ResetCollision(operation) => (
                 false,
                 format!("conflicting counter resets during histogram {}", operation.as_str()),
+            ),
+            Self::OverlappingStarts { metric } => (
+                false,
+                format!(
+                    "overlapping start timestamps encountered for metric name {}",
+                    quote(metric)
+                ),
             ),
             Self::PossibleNonCounter { metric } => (
                 true,

@@ -67,6 +67,12 @@ impl Engine {
         Self { features, ..self }
     }
 
+    /// The parts of the language that are switched on.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
     /// The same with a lookback of its own, in milliseconds; none or a negative one changes nothing.
     #[must_use]
     pub fn with_lookback(self, lookback_ms: Option<i64>) -> Self {

@@ -16,6 +16,7 @@ mod steps;
 
 mod rollup;
 mod selector;
+mod smoothed;
 mod window;
 
 mod aggregate;

@@ -13,16 +13,19 @@ pub enum Feature {
     FillModifiers,
     /// Names that no longer fit go at the end of a query, not where they cease to fit.
     DelayedNameRemoval,
+    /// `rate`, `increase`, `irate`, `resets` know when counters began, where samples say so.
+    StartTimestamps,
 }
 
 impl Feature {
     /// All there are.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ExperimentalFunctions,
         Self::DurationExpressions,
         Self::ExtendedRangeSelectors,
         Self::FillModifiers,
         Self::DelayedNameRemoval,
+        Self::StartTimestamps,
     ];
 
     /// What Prometheus calls it after `--enable-feature=`.
@@ -34,6 +37,7 @@ impl Feature {
             Self::ExtendedRangeSelectors => "promql-extended-range-selectors",
             Self::FillModifiers => "promql-binop-fill-modifiers",
             Self::DelayedNameRemoval => "promql-delayed-name-removal",
+            Self::StartTimestamps => "use-start-timestamps",
         }
     }
 
@@ -44,6 +48,7 @@ impl Feature {
             Self::ExtendedRangeSelectors => 4,
             Self::FillModifiers => 8,
             Self::DelayedNameRemoval => 16,
+            Self::StartTimestamps => 32,
         }
     }
 }
@@ -93,11 +98,13 @@ impl Features {
     }
 }
 
-/// All that only add to the language. Delayed removal of names changes what queries answer, so it is
-/// off, as in Prometheus.
+/// All that only add to the language. Delayed removal of names and start timestamps change what queries
+/// answer, so they are off, as in Prometheus.
 impl Default for Features {
     fn default() -> Self {
-        let adds = |feature: &Feature| *feature != Feature::DelayedNameRemoval;
+        let adds = |feature: &Feature| {
+            !matches!(feature, Feature::DelayedNameRemoval | Feature::StartTimestamps)
+        };
         Feature::ALL.into_iter().filter(adds).collect()
     }
 }

@@ -39,6 +39,6 @@ pub use engine::{Engine, Limits};
 pub use error::QueryError;
 pub use features::{Feature, Features, UnknownFeature};
 pub use histogram::Histogram;
-pub use parse::{parse_selector, selector_groups};
+pub use parse::{format_query, parse_selector, query_tree, selector_groups};
 pub use storage::{Hints, Select, Series, Storage, StorageError};
 pub use value::{Answer, MatrixSeries, Value, VectorSample};

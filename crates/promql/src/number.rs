@@ -31,6 +31,12 @@ pub(crate) fn format_general(v: f64) -> String {
     format!("{v}")
 }
 
+/// `v` as Go's `%v` prints it: shortest digits, an exponent below 1e-4 and from 1e+21 on.
+#[must_use]
+pub(crate) fn format_any(v: f64) -> String {
+    if v.abs() >= 1e6 && v.abs() < 1e21 { format_float(v) } else { format_general(v) }
+}
+
 /// `s` as Go's `%q` prints it.
 #[must_use]
 pub(crate) fn quote(s: &str) -> String {
@@ -127,10 +133,15 @@ pub(crate) fn count(n: usize) -> f64 {
     n as f64
 }
 
-/// Milliseconds as seconds.
+/// Milliseconds as a number.
 #[expect(clippy::cast_precision_loss, reason = "timestamps stay far below 2^53")]
+pub(crate) fn real(ms: i64) -> f64 {
+    ms as f64
+}
+
+/// Milliseconds as seconds.
 pub(crate) fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
+    real(ms) / 1000.0
 }
 
 /// A count of steps or samples from a difference of timestamps; negative is 0.

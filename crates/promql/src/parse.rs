@@ -14,8 +14,10 @@ mod duration;
 mod gate;
 mod grammar;
 mod lexer;
+mod printer;
 pub(crate) mod signature;
 mod string;
+mod tree;
 
 use stoa_model::Matcher;
 
@@ -75,6 +77,40 @@ fn parsed(query: &str) -> Result<Expr, QueryError> {
         return Err(QueryError::Parse(format!("query is longer than {QUERY_BYTES_MAX} bytes")));
     }
     grammar::parse_expression(query).map_err(|error| error.located(query))
+}
+
+/// Longest query that is shown laid out or as a tree, in bytes: it takes many times its length.
+const SHOWN_BYTES_MAX: usize = 64 << 10;
+
+/// A query as Prometheus lays it out: what takes more than 100 characters on several lines.
+///
+/// # Errors
+/// [`QueryError::Parse`] when the text is not PromQL, or too long.
+pub fn format_query(query: &str, features: Features) -> Result<String, QueryError> {
+    let expr = for_showing(query, features)?;
+    let mut text = String::new();
+    let written = printer::Printer { query }.pretty(&mut text, &expr, 0);
+    debug_assert!(written.is_ok(), "BUG: a write to memory failed");
+    Ok(text)
+}
+
+fn for_showing(query: &str, features: Features) -> Result<Expr, QueryError> {
+    if query.len() > SHOWN_BYTES_MAX {
+        let message = format!("query is longer than {SHOWN_BYTES_MAX} bytes");
+        return Err(QueryError::Parse(message));
+    }
+    parse_with(query, features)
+}
+
+/// A query as a tree in JSON, one object per node, as Prometheus's `parse_query` shows it.
+///
+/// # Errors
+/// [`QueryError::Parse`] when the text is not PromQL, or too long.
+pub fn query_tree(query: &str, features: Features) -> Result<String, QueryError> {
+    let expr = for_showing(query, features)?;
+    let mut text = String::new();
+    tree::node(&mut text, &expr);
+    Ok(text)
 }
 
 /// The matchers of a series selector, as `match[]` parameters carry them.

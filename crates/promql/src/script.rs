@@ -13,6 +13,7 @@ mod check;
 mod command;
 mod memory;
 mod series;
+mod starts;
 
 use stoa_model::TimestampMs;
 

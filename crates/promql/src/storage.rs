@@ -47,6 +47,17 @@ pub struct HistogramSeries {
     pub samples: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
+/// When the counting of one stored series began, for the samples of the range asked for that say so:
+/// pairs of a sample's time and its start timestamp, in order of the samples' times. Samples left out do
+/// not know.
+#[derive(Clone, Debug)]
+pub struct StartSeries {
+    /// The series' labels.
+    pub labels: Labels,
+    /// When a sample was taken, and since when it has been counted.
+    pub starts: Vec<(TimestampMs, TimestampMs)>,
+}
+
 /// Series as rollups of some windows, or as samples where they are there and as rollups elsewhere.
 #[derive(Clone, Debug)]
 pub struct RolledUp {
@@ -120,6 +131,16 @@ pub trait Storage: Sync {
     /// # Errors
     /// [`StorageError`] when a limit is passed or reading fails.
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
+        let _none = select;
+        Ok(Vec::new())
+    }
+
+    /// The start timestamps of samples of the same series, be they floats or histograms. A storage that
+    /// keeps none leaves this as it is.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a limit is passed or reading fails.
+    fn select_starts(&self, select: &Select<'_>) -> Result<Vec<StartSeries>, StorageError> {
         let _none = select;
         Ok(Vec::new())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::sample::select;
 use stoa_promql::script::Memory;
-use stoa_promql::{Answer, Engine, Limits, QueryError, Value};
+use stoa_promql::{Answer, Engine, Features, Limits, QueryError, Value, format_query};
 
 const START_MS: i64 = 60_000;
 const STEP_MS: i64 = 45_000;
@@ -259,6 +259,21 @@ proptest::proptest! {
     #[test]
     fn a_range_is_its_instants(query in query()) {
         check(&query);
+    }
+
+    /// Laid out, a query is what it was, and is laid out already.
+    #[test]
+    fn laid_out_it_means_the_same(query in query()) {
+        let of = |query: &str| format_query(query, Features::all());
+        if let Ok(text) = of(&query) {
+            let again = of(&text).unwrap_or_else(|error| panic!("{query}: {text}: {error}"));
+            assert_eq!(again, text, "{query}");
+            let at = |query: &str| Engine::default().instant(&memory(), query, START_MS, &|| false);
+            match (at(&query), at(&text)) {
+                (Ok(was), Ok(is)) => assert_eq!(snapshot(&is), snapshot(&was), "{query}: {text}"),
+                (was, is) => assert!(was.is_err() && is.is_err(), "{query}: {text}: {is:?}"),
+            }
+        }
     }
 
     /// Another parser of the same language judges ours; it knows no `</` and `>/`.

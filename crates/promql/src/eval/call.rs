@@ -12,6 +12,7 @@ use super::{
 };
 use crate::annotation::Note;
 use crate::error::QueryError;
+use crate::features::Feature;
 use crate::function::date::{self, Date};
 use crate::function::extrapolate::Extrapolation;
 use crate::function::quantile::{Places, fractions, gather, label_value, quantiles};
@@ -56,6 +57,7 @@ impl Evaluator<'_> {
             }
             "vector" => vec![Row::of_scalar(self.scalar_argument(call, 0, steps)?)],
             "timestamp" => self.timestamp(call, steps)?,
+            "start_timestamp" => self.start_timestamp(call, steps)?,
             "absent" => {
                 let rows = self.vector_argument(call, 0, steps)?;
                 let mut seen = Bits::new(steps.count);
@@ -212,6 +214,25 @@ impl Evaluator<'_> {
         }
         let rows = self.eval_vector(arg, steps)?;
         Ok(map_rows(rows, |step, _| Some(seconds(steps.time(step)))))
+    }
+
+    /// Of a selector only: nothing else has start timestamps.
+    fn start_timestamp(&self, call: &Call, steps: &Steps) -> Result<Vec<Row>, QueryError> {
+        let arg = self.argument(call, 0)?.unwrapped();
+        let mut rows = match &arg.kind {
+            ExprKind::Selector(selector) if self.features.has(Feature::StartTimestamps) => {
+                self.place.set(arg.span);
+                self.select_start_times(selector, steps)?
+            }
+            _ => {
+                self.eval_vector(arg, steps)?;
+                Vec::new()
+            }
+        };
+        for row in &mut rows {
+            row.drop_name = true;
+        }
+        Ok(rows)
     }
 
     fn label_call(&self, call: &Call, steps: &Steps) -> Result<Vec<Row>, QueryError> {
@@ -415,6 +436,7 @@ impl Evaluator<'_> {
             let mut floats = false;
             if let Some(extrapolation) = extrapolation
                 && series.histograms.is_empty()
+                && series.starts.is_empty()
             {
                 let frames = shared.of(&series.times, || vector.frames(&series.times, steps));
                 extrapolation.fill(

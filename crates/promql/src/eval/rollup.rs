@@ -14,6 +14,7 @@ use super::selector::hints;
 use super::{Column, Evaluator, Row, Steps};
 use crate::annotation::Note;
 use crate::error::QueryError;
+use crate::features::Feature;
 use crate::function::extrapolate::Stretch;
 use crate::number::{index, seconds};
 use crate::parse::ast::{Call, ExprKind, Type};
@@ -159,8 +160,10 @@ impl Evaluator<'_> {
         let Some(rolled_up) = self.storage.select_rollups(&select, &hints)? else {
             return Ok(None);
         };
-        if !self.storage.select_histograms(&select)?.is_empty() {
-            // Rollups know nothing of these.
+        // Rollups know nothing of histograms, nor of when a counter began.
+        let knows_starts = self.features.has(Feature::StartTimestamps)
+            && !self.storage.select_starts(&select)?.is_empty();
+        if knows_starts || !self.storage.select_histograms(&select)?.is_empty() {
             return Ok(None);
         }
         self.place.set(arg.span);

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use stoa_model::{Labels, Matcher, TimestampMs, is_stale};
 
 use super::column::Point;
-use super::window::{RangeSeries, Shared, interpolated};
+use super::window::{RangeSeries, Shared};
 use super::{Column, Evaluator, Row, Steps, Wanted};
 use crate::error::QueryError;
+use crate::features::Feature;
+use crate::function::start::Starts;
 use crate::histogram::Histogram;
 use crate::histogram::reset::detect_resets;
 use crate::parse::ParseError;
@@ -39,11 +41,12 @@ pub(super) fn hints(made: Use, shifted: Shifted, steps: &Steps) -> Hints {
 }
 
 /// Series as loaded, stale markers among the samples.
-struct Loaded {
-    labels: Labels,
+pub(super) struct Loaded {
+    pub(super) labels: Labels,
     times: Arc<[TimestampMs]>,
     values: Vec<f64>,
     histograms: Vec<(TimestampMs, Arc<Histogram>)>,
+    starts: Starts,
 }
 
 impl Evaluator<'_> {
@@ -88,7 +91,7 @@ impl Evaluator<'_> {
         }
     }
 
-    fn load(
+    pub(super) fn load(
         &self,
         matchers: &[Matcher],
         start_ms: TimestampMs,
@@ -108,6 +111,7 @@ impl Evaluator<'_> {
                 times: series.timestamps,
                 values: series.values,
                 histograms: Vec::new(),
+                starts: Starts::default(),
             })
             .collect();
         let with_histograms = self.storage.select_histograms(&select)?;
@@ -124,9 +128,13 @@ impl Evaluator<'_> {
                         times: Arc::default(),
                         values: Vec::new(),
                         histograms: series.samples,
+                        starts: Starts::default(),
                     }),
                 }
             }
+        }
+        if self.features.has(Feature::StartTimestamps) {
+            self.load_starts(&select, &mut loaded)?;
         }
         if self.wanted.get() == Wanted::Statistics {
             for series in &mut loaded {
@@ -149,6 +157,20 @@ impl Evaluator<'_> {
         Ok(loaded)
     }
 
+    /// Adds what is known of when counters began.
+    fn load_starts(&self, select: &Select<'_>, loaded: &mut [Loaded]) -> Result<(), QueryError> {
+        let starts = self.storage.select_starts(select)?;
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let mut of: HashMap<Labels, Starts> =
+            starts.into_iter().map(|one| (one.labels, Starts::new(one.starts))).collect();
+        for series in loaded {
+            series.starts = of.remove(&series.labels).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// The newest sample of each series at each step.
     pub(crate) fn select_instant(
         &self,
@@ -158,7 +180,7 @@ impl Evaluator<'_> {
         if selector.extension == Some(Extension::Smoothed) {
             return self.select_smoothed(selector, steps);
         }
-        self.select_newest(selector, steps, |_, point| point)
+        self.select_newest(selector, steps, |_, _, point| point)
     }
 
     /// The time of the newest sample of each series at each step, in seconds.
@@ -167,15 +189,27 @@ impl Evaluator<'_> {
         selector: &Selector,
         steps: &Steps,
     ) -> Result<Vec<Row>, QueryError> {
-        self.select_newest(selector, steps, |t, _| Point::Float(crate::number::seconds(t)))
+        self.select_newest(selector, steps, |_, t, _| Point::Float(crate::number::seconds(t)))
     }
 
-    /// The same, in milliseconds, for telling the newer of two.
+    /// The start timestamp of the newest sample of each series at each step, in seconds; 0 where none is
+    /// known.
+    pub(crate) fn select_start_times(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+    ) -> Result<Vec<Row>, QueryError> {
+        self.select_newest(selector, steps, |starts, t, _| {
+            Point::Float(crate::number::seconds(starts.taken(t).start))
+        })
+    }
+
+    /// What `make` makes of the newest sample of each series at each step.
     pub(crate) fn select_newest(
         &self,
         selector: &Selector,
         steps: &Steps,
-        make: impl Fn(TimestampMs, Point) -> Point,
+        make: impl Fn(&Starts, TimestampMs, Point) -> Point,
     ) -> Result<Vec<Row>, QueryError> {
         let shifted = self.resolve(&selector.shift)?;
         let lookback = self.limits.lookback_ms;
@@ -195,7 +229,7 @@ impl Evaluator<'_> {
                     if let (Some(t), Some(v)) = (series.times.get(*at), series.values.get(*at))
                         && !is_stale(*v)
                     {
-                        column.set(step, make(*t, Point::Float(*v)));
+                        column.set(step, make(&series.starts, *t, Point::Float(*v)));
                     }
                 }
                 if !column.is_empty() {
@@ -214,49 +248,8 @@ impl Evaluator<'_> {
                 if let Some((at, point)) = series.newest(floats, histograms)
                     && at > t.saturating_sub(lookback)
                 {
-                    column.set(step, make(at, point));
+                    column.set(step, make(&series.starts, at, point));
                 }
-            }
-            if !column.is_empty() {
-                rows.push(Row::new(series.labels, column));
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Values between samples, on the line between the two around.
-    fn select_smoothed(&self, selector: &Selector, steps: &Steps) -> Result<Vec<Row>, QueryError> {
-        let shifted = self.resolve(&selector.shift)?;
-        let lookback = self.limits.lookback_ms;
-        let from = shifted.apply(steps.start).saturating_sub(lookback).saturating_add(1);
-        let to = shifted.apply(steps.last()).saturating_add(lookback);
-        let hints = hints(Use::Samples, shifted, steps);
-        let loaded = self.load(&selector.matchers, from, to, &hints)?;
-        self.check_size(loaded.len(), steps)?;
-        let mut rows = Vec::with_capacity(loaded.len());
-        for series in loaded {
-            if !series.histograms.is_empty() {
-                return Err(super::window::no_histograms());
-            }
-            let series = series.without_stale();
-            let mut column = Column::empty(steps.count);
-            for (step, t) in steps.times().enumerate() {
-                let t = shifted.apply(t);
-                let next = series.times.partition_point(|at| *at < t);
-                let sample = |at: usize| {
-                    let time = *series.times.get(at)?;
-                    let near =
-                        time > t.saturating_sub(lookback) && time <= t.saturating_add(lookback);
-                    Some((time, *series.values.get(at)?)).filter(|_| near)
-                };
-                let before = next.checked_sub(1).and_then(sample);
-                let value = match (before, sample(next)) {
-                    (_, Some((time, v))) if time == t => v,
-                    (Some(before), Some(after)) => interpolated(before, after, t, false),
-                    (Some((_, v)), None) => v,
-                    (None, _) => continue,
-                };
-                column.set_float(step, value);
             }
             if !column.is_empty() {
                 rows.push(Row::new(series.labels, column));
@@ -299,7 +292,7 @@ impl Loaded {
         .map(|(t, v)| (t, Point::Float(v)))
     }
 
-    fn without_stale(mut self) -> RangeSeries {
+    pub(super) fn without_stale(mut self) -> RangeSeries {
         if any_stale(&self.values) {
             let kept: Vec<bool> = self.values.iter().map(|v| !is_stale(*v)).collect();
             let times = self.times.iter().zip(&kept);
@@ -315,6 +308,7 @@ impl Loaded {
             values: self.values,
             histogram_times,
             histograms,
+            starts: self.starts,
         }
     }
 }

@@ -10,7 +10,9 @@ use stoa_model::{Labels, TimestampMs};
 use super::selector::{Shifted, advance};
 use super::{Evaluator, Steps, Wanted};
 use crate::error::QueryError;
+use crate::function::extended::interpolated;
 use crate::function::extrapolate::{Frame, Stretch};
+use crate::function::start::Starts;
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Expr, ExprKind, Extension, Matrix, Subquery};
 use crate::value::MatrixSeries;
@@ -38,6 +40,7 @@ pub(crate) struct RangeSeries {
     pub(crate) values: Vec<f64>,
     pub(crate) histogram_times: Vec<TimestampMs>,
     pub(crate) histograms: Vec<Arc<Histogram>>,
+    pub(crate) starts: Starts,
 }
 
 /// The samples a range function sees at one step.
@@ -47,6 +50,8 @@ pub(crate) struct Window<'a> {
     pub(crate) values: &'a [f64],
     pub(crate) histogram_times: &'a [TimestampMs],
     pub(crate) histograms: &'a [Arc<Histogram>],
+    /// The start timestamps of the whole series.
+    pub(crate) starts: &'a Starts,
     /// Whether a float is smaller than the one before it.
     pub(crate) falls: bool,
     /// Start of the range, exclusive.
@@ -161,6 +166,7 @@ impl RangeVector {
             values: series.values.get(floats).unwrap_or(&[]),
             histogram_times: series.histogram_times.get(histograms.clone()).unwrap_or(&[]),
             histograms: series.histograms.get(histograms).unwrap_or(&[]),
+            starts: &series.starts,
             falls,
             start,
             end,
@@ -243,6 +249,7 @@ impl Evaluator<'_> {
                     values,
                     histogram_times,
                     histograms,
+                    starts: Starts::default(),
                 }
             })
             .collect();
@@ -301,27 +308,10 @@ fn without_hint(histogram: Arc<Histogram>) -> Arc<Histogram> {
     }
 }
 
-pub(super) fn no_histograms() -> QueryError {
-    QueryError::execution("smoothed and anchored modifiers do not work with native histograms")
-}
-
-/// The value at `t` on the line through two samples; a counter that was reset between them starts
-/// at 0.
-pub(crate) fn interpolated(
-    before: (TimestampMs, f64),
-    after: (TimestampMs, f64),
-    t: TimestampMs,
-    counter: bool,
-) -> f64 {
-    let from = if counter && after.1 < before.1 { 0.0 } else { before.1 };
-    let share = crate::number::seconds(t - before.0) / crate::number::seconds(after.0 - before.0);
-    from + (after.1 - from) * share
-}
-
 impl Window<'_> {
     /// The samples within the range with one at each of its ends: the nearest one before
     /// (`anchored`) or the value on the line between those around (`smoothed`). None when no sample
-    /// lies within or after.
+    /// lies within or, smoothed, before.
     pub(crate) fn extended(
         &self,
         extension: Extension,
@@ -333,10 +323,10 @@ impl Window<'_> {
         let first = inner.partition_point(|t| *t <= self.start).saturating_sub(1);
         let last = if smoothed { inner.partition_point(|t| *t < self.end) } else { last_index };
         let (last_time, last_value) = self.float(last)?;
-        if last_time <= self.start {
+        let (first_time, first_value) = self.float(first)?;
+        if last_time <= self.start || (smoothed && first_time > self.end) {
             return None;
         }
-        let (first_time, first_value) = self.float(first)?;
         let left = match self.float(first + 1) {
             Some(next) if smoothed && first_time < self.start => {
                 interpolated((first_time, first_value), next, self.start, counter)

@@ -4,12 +4,12 @@
 use stoa_model::TimestampMs;
 
 use super::range::Seen;
+use super::start::Taken;
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
 use crate::eval::{Column, Point};
-use crate::histogram::{Histogram, Incompatible, ResetHint};
+use crate::histogram::{Combined, Histogram, Incompatible, ResetHint};
 use crate::number::{count, seconds};
-use crate::parse::ast::Extension;
 
 type Result = std::result::Result<Option<Point>, QueryError>;
 
@@ -31,30 +31,71 @@ pub(crate) fn delta(seen: &Seen<'_>) -> Result {
 fn change(seen: &Seen<'_>, counter: bool, per_second: bool) -> Result {
     let window = seen.window;
     if let Some(extension) = seen.extension {
-        return extended(seen, extension, counter, per_second);
+        return super::extended::change(seen, extension, counter, per_second);
     }
     if seen.is_mixed() {
         return Ok(None);
     }
-    let (times, change, first_count, histogram) = if window.histograms.len() > 1 {
-        let Some(histogram) = histogram_change(seen, counter) else { return Ok(None) };
-        let first = window.histograms.first().map_or(0.0, |histogram| histogram.count);
-        (window.histogram_times, histogram.count, first, Some(histogram))
-    } else if window.values.len() > 1 {
-        let first = window.values.first().copied().unwrap_or(0.0);
-        (window.times, float_change(window.values, counter && window.falls), first, None)
-    } else {
+    let is_float = window.histograms.is_empty();
+    let times = if is_float { window.times } else { window.histogram_times };
+    let Some((first, last)) = times.first().zip(times.last()) else { return Ok(None) };
+    // A counter that began within the range was zero then, so one sample is enough.
+    let began = window.starts.taken(*first).start_after(window.start).filter(|_| counter);
+    if times.len() < 2 && began.is_none() {
         return Ok(None);
-    };
-    let Some(stretch) = Stretch::of(times, window.start, window.end) else { return Ok(None) };
-    let mut factor = stretch.factor(counter && change > 0.0, first_count, change);
-    if per_second {
-        factor /= seen.range_seconds;
     }
-    Ok(Some(match histogram {
-        Some(histogram) => Point::Histogram(histogram.times(factor).into()),
-        None => Point::Float(change * factor),
-    }))
+    let stretch = match began {
+        Some(began) => Stretch::since(began, (*first, *last), times.len(), window.end),
+        None => Stretch::between((*first, *last), times.len(), window.start, window.end),
+    };
+    let divisor = if per_second { seen.range_seconds } else { 1.0 };
+    if is_float {
+        let first = window.values.first().copied().unwrap_or(0.0);
+        let change = float_window_change(seen, counter);
+        return Ok(Some(Point::Float(match began {
+            Some(_) => (change + first) * (stretch.factor(false, first, change) / divisor),
+            None => change * (stretch.factor(counter && change > 0.0, first, change) / divisor),
+        })));
+    }
+    let Some(first) = window.histograms.first() else { return Ok(None) };
+    let change = if times.len() < 2 { None } else { histogram_change(seen, counter) };
+    let (change, factor) = match (change, began) {
+        (None, _) if times.len() > 1 => return Ok(None),
+        (None, None) => return Ok(None),
+        (None, Some(_)) => (Histogram::clone(first), stretch.factor(false, 0.0, 0.0)),
+        (Some(change), Some(_)) => {
+            let Some(change) = combined(seen, change.plus(first), Operation::Addition) else {
+                return Ok(None);
+            };
+            (change, stretch.factor(false, 0.0, 0.0))
+        }
+        (Some(change), None) => {
+            let grows = counter && change.count > 0.0;
+            let factor = stretch.factor(grows, first.count, change.count);
+            (change, factor)
+        }
+    };
+    Ok(Some(Point::Histogram(change.times(factor / divisor).into())))
+}
+
+/// What came of two histograms; none, with a note, when they do not go together.
+fn combined(
+    seen: &Seen<'_>,
+    result: std::result::Result<(Histogram, Combined), Incompatible>,
+    operation: Operation,
+) -> Option<Histogram> {
+    match result {
+        Ok((histogram, combined)) => {
+            if combined.bounds_reconciled {
+                (seen.note)(Note::BoundsReconciled(operation));
+            }
+            Some(histogram)
+        }
+        Err(Incompatible) => {
+            (seen.note)(Note::MixedExponentialCustom { metric: seen.metric });
+            None
+        }
+    }
 }
 
 /// How far the samples of a window reach, in seconds.
@@ -87,6 +128,21 @@ impl Stretch {
         let carried = |distance: f64| if distance >= near { interval / 2.0 } else { distance };
         let to_start = carried(seconds(first - start));
         Self { sampled, to_start, to_end: carried(seconds(end - last)) }
+    }
+
+    /// Of samples of a counter that began with zero within the range.
+    fn since(
+        began: TimestampMs,
+        (first, last): (TimestampMs, TimestampMs),
+        samples: usize,
+        end: TimestampMs,
+    ) -> Self {
+        // How far to carry a single sample on is not known.
+        let to_end = match samples {
+            0 | 1 => 0.0,
+            _ => Self::between((first, last), samples, first, end).to_end,
+        };
+        Self { sampled: seconds(last - began), to_start: 0.0, to_end }
     }
 
     /// By how much a change is more when it is carried on to the window's ends. One that `grows`
@@ -170,7 +226,7 @@ fn falls(values: &[f64]) -> bool {
 }
 
 /// Last less first, and all that was lost in resets.
-fn float_change(values: &[f64], counter: bool) -> f64 {
+pub(super) fn float_change(values: &[f64], counter: bool) -> f64 {
     let (Some(first), Some(last)) = (values.first(), values.last()) else { return 0.0 };
     let mut change = last - first;
     if counter {
@@ -185,19 +241,30 @@ fn float_change(values: &[f64], counter: bool) -> f64 {
     change
 }
 
-fn extended(seen: &Seen<'_>, extension: Extension, counter: bool, per_second: bool) -> Result {
-    if !seen.window.histograms.is_empty() {
-        return Err(QueryError::execution(
-            "smoothed and anchored modifiers do not work with native histograms",
-        ));
+/// The same of a window, where start timestamps tell of resets too.
+fn float_window_change(seen: &Seen<'_>, counter: bool) -> f64 {
+    let window = seen.window;
+    if !counter || window.starts.is_empty() {
+        return float_change(window.values, counter && window.falls);
     }
-    let Some(samples) = seen.window.extended(extension, counter) else { return Ok(None) };
-    let values: Vec<f64> = samples.into_iter().map(|(_, v)| v).collect();
-    let mut change = float_change(&values, counter);
-    if per_second {
-        change /= seen.range_seconds;
+    let (Some(first), Some(last)) = (window.values.first(), window.values.last()) else {
+        return 0.0;
+    };
+    let mut change = last - first;
+    let mut overlaps = false;
+    let samples: Vec<(Taken, f64)> =
+        window.floats().map(|(t, v)| (window.starts.taken(t), v)).collect();
+    for pair in samples.windows(2) {
+        let [(before, lost), (now, v)] = pair else { continue };
+        overlaps |= now.overlaps(*before);
+        if v < lost || now.is_reset_after(*before) {
+            change += lost;
+        }
     }
-    Ok(Some(Point::Float(change)))
+    if overlaps {
+        (seen.note)(Note::OverlappingStarts { metric: seen.metric });
+    }
+    change
 }
 
 /// The same for histograms; none, with a note, when they do not go together.
@@ -205,6 +272,10 @@ fn histogram_change(seen: &Seen<'_>, counter: bool) -> Option<Histogram> {
     let all = seen.window.histograms;
     let incompatible = || {
         (seen.note)(Note::MixedExponentialCustom { metric: seen.metric });
+    };
+    let taken = |at: usize| {
+        let t = seen.window.histogram_times.get(at).copied().unwrap_or_default();
+        seen.window.starts.taken(t)
     };
     let (first, last) = (all.first()?, all.last()?);
     let is_gauge = |h: &Histogram| h.reset_hint == ResetHint::Gauge;
@@ -214,7 +285,7 @@ fn histogram_change(seen: &Seen<'_>, counter: bool) -> Option<Histogram> {
     let mut base = Histogram::clone(first);
     if counter
         && let Some(second) = all.get(1)
-        && second.is_reset_after(first)
+        && (taken(1).is_reset_after(taken(0)) || second.is_reset_after(first))
     {
         // The first sample belongs to a counter that is gone, whatever its layout.
         base = Histogram {
@@ -240,28 +311,21 @@ fn histogram_change(seen: &Seen<'_>, counter: bool) -> Option<Histogram> {
             }
         }
     }
-    let combine = |result: std::result::Result<_, Incompatible>, operation| match result {
-        Ok((histogram, combined)) => {
-            let combined: crate::histogram::Combined = combined;
-            if combined.bounds_reconciled {
-                (seen.note)(Note::BoundsReconciled(operation));
-            }
-            Some(histogram)
-        }
-        Err(Incompatible) => {
-            incompatible();
-            None
-        }
-    };
     let start = Histogram::clone(last).at_schema(schema);
-    let mut change: Histogram = combine(start.minus(&base), Operation::Subtraction)?;
+    let mut change = combined(seen, start.minus(&base), Operation::Subtraction)?;
     if counter {
+        let mut overlaps = false;
         let mut previous = &base;
-        for histogram in all.get(1..).unwrap_or(&[]) {
-            if histogram.is_reset_after(previous) {
-                change = combine(change.plus(previous), Operation::Addition)?;
+        for (at, histogram) in all.iter().enumerate().skip(1) {
+            let (before, now) = (taken(at - 1), taken(at));
+            overlaps |= now.overlaps(before);
+            if now.is_reset_after(before) || histogram.is_reset_after(previous) {
+                change = combined(seen, change.plus(previous), Operation::Addition)?;
             }
             previous = histogram;
+        }
+        if overlaps {
+            (seen.note)(Note::OverlappingStarts { metric: seen.metric });
         }
     } else if !is_gauge(first) || !is_gauge(last) {
         (seen.note)(Note::NotGauge { metric: seen.metric });

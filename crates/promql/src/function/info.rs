@@ -35,8 +35,8 @@ pub(crate) fn enrich(
     let infos = match matchers {
         None => Vec::new(),
         Some(matchers) => {
-            let selector = Selector { matchers, shift, extension: None };
-            evaluator.select_newest(&selector, steps, |t, point| match point {
+            let selector = Selector { name: None, matchers, shift, extension: None };
+            evaluator.select_newest(&selector, steps, |_, t, point| match point {
                 Point::Float(_) => Point::Float(crate::number::seconds(t) * 1000.0),
                 histogram @ Point::Histogram(_) => histogram,
             })?

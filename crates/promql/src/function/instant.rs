@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stoa_model::TimestampMs;
 
 use super::range::Seen;
+use super::start::Taken;
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
 use crate::eval::Point;
@@ -58,13 +59,15 @@ fn last_change(seen: &Seen<'_>, counter: bool) -> Result {
     if interval == 0 {
         return Ok(None);
     }
+    let taken = |t| window.starts.taken(t);
+    let restarted = counter && taken(last_time).is_reset_after(taken(before_time));
     match (before, last) {
         (Point::Float(before), Point::Float(last)) => {
-            let change = if counter && last < before { last } else { last - before };
+            let change = if counter && (restarted || last < before) { last } else { last - before };
             Ok(Some(Point::Float(if counter { change / seconds(interval) } else { change })))
         }
         (Point::Histogram(before), Point::Histogram(last)) => {
-            let Some(change) = histogram_change(seen, &before, &last, counter) else {
+            let Some(change) = histogram_change(seen, &before, &last, counter, restarted) else {
                 return Ok(None);
             };
             let change = if counter { change.divided_by(seconds(interval)) } else { change };
@@ -82,6 +85,7 @@ fn histogram_change(
     before: &Histogram,
     last: &Histogram,
     counter: bool,
+    restarted: bool,
 ) -> Option<Histogram> {
     let gauges = [before, last].map(|histogram| histogram.reset_hint == ResetHint::Gauge);
     if counter && gauges.contains(&true) {
@@ -91,7 +95,7 @@ fn histogram_change(
         (seen.note)(Note::NotGauge { metric: seen.metric });
     }
     let mut change = last.clone();
-    if !counter || !last.is_reset_after(before) {
+    if !counter || !(restarted || last.is_reset_after(before)) {
         match last.minus(before) {
             Ok((difference, combined)) => {
                 if combined.bounds_reconciled {
@@ -109,45 +113,67 @@ fn histogram_change(
     Some(change.compact())
 }
 
+/// Where counting begins: `anchored` leaves out what lies before the newest sample that is not in the
+/// range. None when none is in the range.
+fn from(
+    seen: &Seen<'_>,
+    times: impl Fn(usize) -> Option<TimestampMs>,
+    count: usize,
+) -> Option<usize> {
+    if seen.extension != Some(Extension::Anchored) {
+        return Some(0);
+    }
+    let is_before = |at: &usize| times(*at).is_some_and(|t| t <= seen.window.start);
+    let before = (0..count).take_while(is_before).count();
+    (before < count).then(|| before.saturating_sub(1))
+}
+
 /// How many neighbours in a window satisfy a condition.
 fn count_pairs(
     seen: &Seen<'_>,
-    floats: fn(f64, f64) -> bool,
-    histograms: fn(&Histogram, &Histogram) -> bool,
+    floats: impl Fn((Taken, f64), (Taken, f64)) -> bool,
+    histograms: impl Fn((Taken, &Histogram), (Taken, &Histogram)) -> bool,
 ) -> Option<Point> {
     let window = seen.window;
-    if window.histograms.is_empty() {
-        let mut values = window.values;
-        if seen.extension == Some(Extension::Anchored) {
-            let last = window.times.len().checked_sub(1)?;
-            if window.times.get(last).is_some_and(|t| *t <= window.start) {
-                return None;
-            }
-            let inner = window.times.get(..last)?;
-            let first = inner.partition_point(|t| *t <= window.start).saturating_sub(1);
-            values = values.get(first..)?;
-        }
-        let pairs = values.windows(2).filter(|pair| match pair {
-            [before, after] => floats(*before, *after),
+    let taken = |t| window.starts.taken(t);
+    let pairs = if window.histograms.is_empty() {
+        let first = from(seen, |at| window.times.get(at).copied(), window.times.len())?;
+        let (times, values) = (window.times.get(first..)?, window.values.get(first..)?);
+        let holds = |pair: &(&[TimestampMs], &[f64])| match *pair {
+            ([s, t], [before, after]) => floats((taken(*s), *before), (taken(*t), *after)),
             _ => false,
-        });
-        return (!values.is_empty()).then(|| Point::Float(count(pairs.count())));
-    }
-    let all = samples(seen);
-    let pairs = all.windows(2).filter(|pair| match pair {
-        [(_, Point::Float(before)), (_, Point::Float(after))] => floats(*before, *after),
-        [(_, Point::Histogram(before)), (_, Point::Histogram(after))] => histograms(before, after),
-        _ => true,
-    });
-    Some(Point::Float(count(pairs.count())))
+        };
+        (!values.is_empty())
+            .then(|| times.windows(2).zip(values.windows(2)).filter(holds).count())?
+    } else {
+        let all = samples(seen);
+        let first = from(seen, |at| all.get(at).map(|(t, _)| *t), all.len())?;
+        let holds = |pair: &&[(TimestampMs, Point)]| match *pair {
+            [(s, Point::Float(before)), (t, Point::Float(after))] => {
+                floats((taken(*s), *before), (taken(*t), *after))
+            }
+            [(s, Point::Histogram(before)), (t, Point::Histogram(after))] => {
+                histograms((taken(*s), before), (taken(*t), after))
+            }
+            _ => true,
+        };
+        all.get(first..)?.windows(2).filter(holds).count()
+    };
+    Some(Point::Float(count(pairs)))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "range functions may fail, this one does not")]
 pub(crate) fn resets(seen: &Seen<'_>) -> Result {
     Ok(count_pairs(
         seen,
-        |before, after| after < before,
-        |before, after| after.changed_flavor_since(before) || after.is_reset_after(before),
+        |(before_taken, before), (taken, after)| {
+            after < before || taken.is_reset_after(before_taken)
+        },
+        |(before_taken, before), (taken, after)| {
+            taken.is_reset_after(before_taken)
+                || after.changed_flavor_since(before)
+                || after.is_reset_after(before)
+        },
     ))
 }
 
@@ -159,7 +185,7 @@ pub(crate) fn resets(seen: &Seen<'_>) -> Result {
 pub(crate) fn changes(seen: &Seen<'_>) -> Result {
     Ok(count_pairs(
         seen,
-        |before, after| after != before && !(after.is_nan() && before.is_nan()),
-        |before, after| !after.same_as(before),
+        |(_, before), (_, after)| after != before && !(after.is_nan() && before.is_nan()),
+        |(_, before), (_, after)| !after.same_as(before),
     ))
 }

@@ -1,7 +1,7 @@
 //! `label_replace`, `label_join`: other labels, same values.
 
-use regex::Regex;
 use stoa_model::METRIC_NAME;
+use stoa_model::pattern::anchored;
 
 use crate::error::QueryError;
 use crate::eval::Row;
@@ -26,7 +26,7 @@ pub(crate) fn replace(
     source: &Text,
     pattern: &Text,
 ) -> Result<Vec<Row>, QueryError> {
-    let regex = Regex::new(&format!("^(?s:{})$", pattern.value)).map_err(|_reason| {
+    let regex = anchored(&pattern.value).map_err(|_reason| {
         QueryError::Execution(format!(
             "invalid regular expression in label_replace(): {}",
             pattern.value

@@ -17,8 +17,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) extension: Option<Extension>,
     pub(crate) metric: &'a str,
     /// Adds an annotation about the range vector.
-    pub(crate) note: &'a dyn Fn(Note<'_>),
+    pub(crate) note: Noted<'a>,
 }
+
+/// Adds an annotation.
+pub(crate) type Noted<'a> = &'a dyn Fn(Note<'_>);
 
 impl Seen<'_> {
     pub(crate) fn scalar(&self, at: usize) -> f64 {

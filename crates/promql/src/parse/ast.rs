@@ -179,8 +179,6 @@ pub(crate) struct Matching {
     /// `on`: only `labels` count; otherwise all but `labels` do.
     pub(crate) on: bool,
     pub(crate) labels: Vec<String>,
-    /// Whether `on` or `ignoring` was written.
-    pub(crate) explicit: bool,
     /// Labels `group_left` or `group_right` copies from the one side.
     pub(crate) include: Vec<String>,
     /// The value of a missing left partner.
@@ -287,6 +285,8 @@ pub(crate) struct Call {
 /// An instant vector selector.
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
+    /// The name, if it is written before the braces; it is among the matchers too.
+    pub(crate) name: Option<String>,
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) shift: Shift,
     pub(crate) extension: Option<Extension>,
@@ -348,6 +348,8 @@ pub(crate) enum DurationKind {
     Step,
     Range,
     Negate(Box<Duration>),
+    /// More than a literal in parentheses.
+    Paren(Box<Duration>),
     Binary(BinaryOp, Box<Duration>, Box<Duration>),
     Least(Box<Duration>, Box<Duration>),
     Greatest(Box<Duration>, Box<Duration>),
@@ -379,6 +381,17 @@ impl Expr {
             ExprKind::Aggregate(_) | ExprKind::Selector(_) => Type::Vector,
             ExprKind::Call(call) => call.function.returns,
             ExprKind::Matrix(_) | ExprKind::Subquery(_) => Type::Matrix,
+        }
+    }
+
+    /// Whether it is an operation on two vectors, the series of which are matched.
+    pub(crate) fn matches_vectors(&self) -> bool {
+        match &self.kind {
+            ExprKind::Binary(binary) => {
+                binary.left.value_type() == Type::Vector
+                    && binary.right.value_type() == Type::Vector
+            }
+            _ => false,
         }
     }
 

@@ -79,7 +79,12 @@ impl Parser<'_> {
                 self.advance();
                 let inner = self.duration_expression(0, context)?;
                 self.expect(&TokenKind::RightParen, "duration expression", "\")\"")?;
-                Ok(Duration { kind: inner.kind, span: start.to(self.last_span()) })
+                let span = start.to(self.last_span());
+                let kind = match inner.kind {
+                    kind @ (DurationKind::Seconds(_) | DurationKind::Paren(_)) => kind,
+                    _ => DurationKind::Paren(Box::new(inner)),
+                };
+                Ok(Duration { kind, span })
             }
             TokenKind::Identifier(name) => {
                 let name = name.to_ascii_lowercase();
@@ -142,6 +147,7 @@ impl Duration {
             DurationKind::Step => crate::number::seconds(step_ms),
             DurationKind::Range => crate::number::seconds(range_ms),
             DurationKind::Negate(inner) => -inner.seconds(step_ms, range_ms)?,
+            DurationKind::Paren(inner) => inner.seconds(step_ms, range_ms)?,
             DurationKind::Least(a, b) => {
                 a.seconds(step_ms, range_ms)?.min(b.seconds(step_ms, range_ms)?)
             }

@@ -5,7 +5,7 @@ use super::ast::{AggregateOp, Duration, DurationKind, Expr, ExprKind, Extension,
 use crate::features::{Feature, Features};
 use crate::number::quote;
 
-const EXPERIMENTAL_FUNCTIONS: [&str; 18] = [
+const EXPERIMENTAL_FUNCTIONS: [&str; 19] = [
     "double_exponential_smoothing",
     "end",
     "first_over_time",
@@ -18,6 +18,7 @@ const EXPERIMENTAL_FUNCTIONS: [&str; 18] = [
     "sort_by_label",
     "sort_by_label_desc",
     "start",
+    "start_timestamp",
     "step",
     "timeseries_gen",
     "ts_of_first_over_time",

@@ -1,6 +1,6 @@
 //! Tokens to a tree: precedence climbing over recursive descent.
 
-use stoa_model::{METRIC_NAME, MatchOp, Matcher};
+use stoa_model::{METRIC_NAME, MatchOp, Matcher, PatternBudget};
 
 use super::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Extension,
@@ -15,7 +15,14 @@ pub(super) type Parsed<T> = Result<T, ParseError>;
 
 /// The tree of a whole query.
 pub(super) fn parse_expression(query: &str) -> Parsed<Expr> {
-    let mut parser = Parser { query, tokens: tokenize(query)?, at: 0, depth: 0, height: 0 };
+    let mut parser = Parser {
+        query,
+        tokens: tokenize(query)?,
+        at: 0,
+        depth: 0,
+        height: 0,
+        patterns: PatternBudget::default(),
+    };
     if parser.peek() == &TokenKind::End {
         return Err(ParseError::new(Span::default(), "no expression found in input"));
     }
@@ -30,6 +37,8 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// How many nodes deep the tree is that was parsed last, or the deepest of those side by side.
     pub(super) height: usize,
+    /// What is left for regular expressions.
+    patterns: PatternBudget,
 }
 
 impl Parser<'_> {
@@ -191,7 +200,6 @@ impl Parser<'_> {
             cardinality: if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
             on: false,
             labels: Vec::new(),
-            explicit: false,
             include: Vec::new(),
             fill_left: None,
             fill_right: None,
@@ -199,7 +207,6 @@ impl Parser<'_> {
         let on = self.eat_word("on");
         if on || self.eat_word("ignoring") {
             matching.on = on;
-            matching.explicit = true;
             matching.labels = self.label_list()?;
             let left = self.eat_word("group_left");
             if left || self.word().as_deref() == Some("group_right") {
@@ -463,7 +470,7 @@ impl Parser<'_> {
     fn selector(&mut self, name: Option<String>) -> Parsed<Expr> {
         let start = if name.is_some() { self.last_span() } else { self.span() };
         let mut matchers = Vec::new();
-        let mut metric = name;
+        let mut metric = name.clone();
         if self.eat(&TokenKind::LeftBrace) {
             while !self.eat(&TokenKind::RightBrace) {
                 self.matcher(&mut metric, &mut matchers)?;
@@ -488,7 +495,8 @@ impl Parser<'_> {
             }
             matchers.push(Matcher::equal(METRIC_NAME, metric));
         }
-        let selector = Selector { matchers, shift: Shift::default(), extension: None };
+        let shift = Shift::default();
+        let selector = Selector { name, matchers, shift, extension: None };
         let span = start.to(self.last_span());
         Ok(Expr { kind: ExprKind::Selector(Box::new(selector)), span })
     }
@@ -537,12 +545,8 @@ impl Parser<'_> {
             return Err(self.unexpected("label matching", "string"));
         };
         self.advance();
-        let matcher = Matcher::new(name, op, value.value).map_err(|error| {
-            let reason = error.source.to_string();
-            let last = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            let message = format!("error parsing regexp {}: {last}", quote(&error.pattern));
-            ParseError::new(place, message)
-        })?;
+        let matcher = Matcher::within(name, op, value.value, &mut self.patterns)
+            .map_err(|error| ParseError::new(place, error.source.to_string()))?;
         matchers.push(matcher);
         Ok(())
     }

@@ -42,7 +42,7 @@ const fn of_time(name: &'static str) -> Signature {
 }
 
 /// All functions, by name.
-static SIGNATURES: [Signature; 89] = [
+static SIGNATURES: [Signature; 90] = [
     of_vector("abs"),
     of_vector("absent"),
     of_matrix("absent_over_time"),
@@ -148,6 +148,7 @@ static SIGNATURES: [Signature; 89] = [
     of_vector("sort_desc"),
     of_vector("sqrt"),
     fixed("start", &[], Scalar),
+    of_vector("start_timestamp"),
     of_matrix("stddev_over_time"),
     of_matrix("stdvar_over_time"),
     fixed("step", &[], Scalar),

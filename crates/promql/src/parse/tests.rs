@@ -83,7 +83,7 @@ fn errors_say_where_and_what() {
         ("rate()", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 0"),
         ("1 == 1", "1:1: parse error: comparisons between scalars must use BOOL modifier"),
         ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
-        ("a{b=~\"(\"}", "1:3: parse error: error parsing regexp \"(\": unclosed group"),
+        ("a{b=~\"(\"}", "1:3: parse error: error parsing regexp: missing closing ): `(`"),
         ("a\n  + )", "2:5: parse error: unexpected \")\""),
         ("a offset 5m offset 5m", "1:1: parse error: offset may not be set multiple times"),
         ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
@@ -146,4 +146,19 @@ proptest::proptest! {
         ]), 0..20)) {
         let _outcome = parse(&words.join(" "));
     }
+}
+
+#[test]
+fn regular_expressions_have_a_budget_in_common() {
+    let many =
+        |pattern: &str, count: usize| vec![format!("a{{b=~\"{pattern}\"}}"); count].join(" + ");
+    assert!(parse(&many("x+", 256)).is_ok());
+    let error = parse(&many("x+", 257)).unwrap_err().to_string();
+    assert!(
+        error.ends_with("parse error: more than 256 regular expressions: use fewer"),
+        "{error}"
+    );
+    assert!(parse(&many("x|y", 300)).is_ok());
+    let error = parse(&many("(\\\\p{L}{20}){20}", 20)).unwrap_err().to_string();
+    assert!(error.contains("regular expressions compile to more than"), "{error}");
 }

@@ -4,6 +4,7 @@ use regex::Regex;
 use stoa_model::{Labels, TimestampMs};
 
 use super::series::{Sequence, parse_series};
+use super::starts::{Announced, Offsets};
 use crate::number::parse_number;
 use crate::parse::{parse_duration_ms, unquote};
 
@@ -19,7 +20,15 @@ pub(super) struct Load {
     pub(super) step_ms: i64,
     /// Also as native histograms with custom bounds.
     pub(super) with_nhcb: bool,
-    pub(super) series: Vec<(Labels, Sequence)>,
+    pub(super) series: Vec<Loaded>,
+}
+
+/// One series of a load.
+pub(super) struct Loaded {
+    pub(super) labels: Labels,
+    pub(super) items: Sequence,
+    /// As many as items, or fewer; those left out are not known.
+    pub(super) starts: Offsets,
 }
 
 /// A query and what is expected of it.
@@ -115,7 +124,17 @@ pub(super) fn parse_load(line: &str, body: &[&str]) -> Result<Load, String> {
         _ => return Err("invalid load command".into()),
     };
     let step_ms = duration(words.next().ok_or("load needs a step")?)?;
-    let series = body.iter().map(|line| parse_series(line)).collect::<Result<_, _>>()?;
+    let mut announced = Announced::default();
+    let mut series = Vec::new();
+    for line in body {
+        if announced.take(line)? {
+            continue;
+        }
+        let (labels, items) = parse_series(line)?;
+        let starts = announced.of(&labels, &items)?;
+        series.push(Loaded { labels, items, starts });
+    }
+    announced.finish()?;
     Ok(Load { step_ms, with_nhcb, series })
 }
 

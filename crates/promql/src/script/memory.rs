@@ -9,12 +9,13 @@ use super::command::{Load, parse_load};
 use super::series::{Item, Sequence};
 use crate::histogram::{CUSTOM_SCHEMA, Histogram};
 use crate::number::index;
-use crate::storage::{HistogramSeries, Select, Series, Storage, StorageError};
+use crate::storage::{HistogramSeries, Select, Series, StartSeries, Storage, StorageError};
 
 /// Series in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     series: BTreeMap<Labels, BTreeMap<TimestampMs, Sample>>,
+    starts: BTreeMap<Labels, BTreeMap<TimestampMs, TimestampMs>>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +47,8 @@ impl Memory {
     pub(super) fn add(&mut self, load: &Load) {
         // A series that stands twice in one command is the later one.
         let latest: BTreeMap<&Labels, &Sequence> =
-            load.series.iter().map(|(labels, items)| (labels, items)).collect();
+            load.series.iter().map(|series| (&series.labels, &series.items)).collect();
+        self.add_starts(load);
         for (labels, items) in &latest {
             let samples = self.series.entry(Labels::clone(labels)).or_default();
             for (at, item) in (0..).zip(items.iter()) {
@@ -66,6 +68,29 @@ impl Memory {
                     samples.insert(load.step_ms * at, Sample::Histogram(Arc::new(histogram)));
                 }
                 store_hints(samples);
+            }
+        }
+    }
+
+    fn add_starts(&mut self, load: &Load) {
+        for series in &load.series {
+            let known = series.starts.iter().any(Option::is_some);
+            if !known && !self.starts.contains_key(&series.labels) {
+                continue;
+            }
+            let starts = self.starts.entry(series.labels.clone()).or_default();
+            for (at, item) in (0..).zip(&series.items) {
+                let (t, offset) =
+                    (load.step_ms * at, series.starts.get(index(at)).copied().flatten());
+                match (item, offset) {
+                    (Item::Gap, _) => {}
+                    (_, Some(offset)) => {
+                        starts.insert(t, t.saturating_add(offset));
+                    }
+                    (_, None) => {
+                        starts.remove(&t);
+                    }
+                }
             }
         }
     }
@@ -125,6 +150,19 @@ impl Storage for Memory {
                 .collect();
             if !samples.is_empty() {
                 all.push(HistogramSeries { labels: labels.clone(), samples });
+            }
+        }
+        Ok(all)
+    }
+
+    fn select_starts(&self, select: &Select<'_>) -> Result<Vec<StartSeries>, StorageError> {
+        let mut all = Vec::new();
+        for (labels, _) in self.selected(select) {
+            let Some(starts) = self.starts.get(labels) else { continue };
+            let range = starts.range(select.start_ms..=select.end_ms);
+            let starts: Vec<_> = range.map(|(t, start)| (*t, *start)).collect();
+            if !starts.is_empty() {
+                all.push(StartSeries { labels: labels.clone(), starts });
             }
         }
         Ok(all)

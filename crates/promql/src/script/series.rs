@@ -27,7 +27,7 @@ pub(super) struct HistogramItem {
 pub(super) type Sequence = Vec<Item>;
 
 /// Longest sequence a line may stand for.
-const ITEMS_MAX: usize = 1_000_000;
+pub(super) const ITEMS_MAX: usize = 1_000_000;
 
 /// The series and its values.
 pub(super) fn parse_series(line: &str) -> Result<(Labels, Sequence), String> {
