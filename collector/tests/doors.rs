@@ -48,12 +48,16 @@ PUT /api/v1/admin/tsdb/delete_series admin: in; 401 403 403 in 403
 POST /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
 PUT /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
 GET /api/v1/alerts read: in; 401 in in in in
+GET /api/v1/format_query read: in; 401 in in in in
+POST /api/v1/format_query read: in; 401 in in in in
 POST /api/v1/import/prometheus write: in; 401 403 in in 403
 GET /api/v1/label/{name}/values read: in; 401 in in in in
 GET /api/v1/labels read: in; 401 in in in in
 POST /api/v1/labels read: in; 401 in in in in
 GET /api/v1/metadata read: in; 401 in in in in
 POST /api/v1/otlp/v1/metrics write: in; 401 403 in in 403
+GET /api/v1/parse_query read: in; 401 in in in in
+POST /api/v1/parse_query read: in; 401 in in in in
 GET /api/v1/query read: in; 401 in in in in
 POST /api/v1/query read: in; 401 in in in in
 GET /api/v1/query_exemplars read: in; 401 in in in in

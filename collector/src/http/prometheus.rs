@@ -13,6 +13,7 @@ mod active;
 mod beyond;
 mod gate;
 mod json;
+mod layout;
 mod params;
 mod query;
 mod reply;
@@ -131,6 +132,8 @@ pub fn routes(prometheus: Prometheus) -> Routes {
         .any_of(&asked, "/api/v1/query", Scope::Read, beyond::query)
         .any_of(&asked, "/api/v1/query_range", Scope::Read, beyond::query_range)
         .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, query::query_exemplars)
+        .any_of(&asked, "/api/v1/format_query", Scope::Read, layout::format_query)
+        .any_of(&asked, "/api/v1/parse_query", Scope::Read, layout::parse_query)
         .any_of(&asked, "/api/v1/series", Scope::Read, beyond::series)
         .any_of(&asked, "/api/v1/labels", Scope::Read, beyond::labels)
         .get("/api/v1/label/{name}/values", Scope::Read, beyond::label_values)
