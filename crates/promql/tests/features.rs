@@ -138,6 +138,90 @@ fn names_go_where_they_cease_to_fit_or_at_the_end() {
     }
 }
 
+/// Series that differ by their names only, and what is made of them while names go where they cease to fit.
+const EARLY: &str = r#"
+load 1m
+  a_total{l="x"} 0 60 120 180
+  b_total{l="x"} 0 6 12 18
+  old{l="x"} 1 2 stale _
+  new{l="x"} _ _ 3 4
+  c_bucket{le="1"} 3x3
+  c_bucket{le="2"} 2x3
+  c_bucket{le="+Inf"} 3x3
+
+# Nothing is lost while names stay.
+eval instant at 3m {__name__=~"._total"} > 0
+  a_total{l="x"} 180
+  b_total{l="x"} 18
+
+eval instant at 3m sum({__name__=~"._total"})
+  {} 198
+
+eval instant at 3m last_over_time({__name__=~"._total"}[5m])
+  a_total{l="x"} 180
+  b_total{l="x"} 18
+
+eval instant at 3m max by (__name__) ({__name__=~"._total"})
+  a_total 180
+  b_total 18
+
+eval instant at 3m a_total / ignoring () b_total
+  {l="x"} 10
+
+eval instant at 3m rate(a_total[3m]) or rate(b_total[3m])
+  {l="x"} 1
+
+eval instant at 3m sum by (__name__) (rate(a_total[3m]))
+  {} 1
+
+# One name after the other.
+eval range from 0 to 3m step 1m -{__name__=~"old|new"}
+  {l="x"} -1 -2 -3 -4
+
+eval range from 0 to 3m step 1m abs({__name__=~"old|new"})
+  {l="x"} 1 2 3 4
+
+eval range from 0 to 3m step 1m {__name__=~"old|new"} + 1
+  {l="x"} 2 3 4 5
+
+# A note about what has no name any more names nothing.
+eval instant at 3m histogram_quantile(0.5, c_bucket)
+  expect info regex: /#histogram_quantile\), from buckets 2 to 2, with a max diff of 1, over 1 samples from .* \(1:25\)
+  {} 0.5
+"#;
+
+/// Where names would go, though two series still differ by them.
+const COLLIDING: [&str; 17] = [
+    "rate(%[3m])",
+    "-%",
+    "sum(-%)",
+    "sum(rate(%[3m]))",
+    "count(abs(%))",
+    "% + 0",
+    "% * on (l, __name__) %",
+    "% > bool 0",
+    "timestamp(%)",
+    "scalar(-%)",
+    "absent(clamp_max(%, 1))",
+    "topk(1, increase(%[3m]))",
+    "max_over_time(%[3m:1m])",
+    "last_over_time((% * 2)[3m:1m])",
+    "sum(hour(%))",
+    r#"label_replace(round(%), "n", "$1", "__name__", "(.*)")"#,
+    r#"sort(label_join(%, "__name__", "", "l"))"#,
+];
+
+#[test]
+fn names_that_go_early_collide_where_they_go() {
+    let report = run_with(EARLY, Features::default());
+    assert!(report.failed.is_empty() && report.passed > 10, "{report:?}");
+    for query in COLLIDING {
+        let query = query.replace('%', r#"{__name__=~"._total"}"#);
+        let refused = ask(&query, Features::default()).unwrap_err().to_string();
+        assert_eq!(refused, "vector cannot contain metrics with the same labelset", "{query}");
+    }
+}
+
 #[test]
 fn names_are_prometheus_s() {
     for feature in Feature::ALL {

@@ -8,6 +8,7 @@ use stoa_model::Labels;
 use super::classic::{self, Cumulative};
 use crate::annotation::Note;
 use crate::eval::{Cell, Column, Evaluator, Row, Steps};
+use crate::features::Feature;
 use crate::histogram::Histogram;
 use crate::number::{format_float, format_general};
 use crate::parse::ast::Span;
@@ -77,6 +78,11 @@ impl Gathered<'_> {
         self.labels.metric_name().unwrap_or("")
     }
 
+    /// What notes about the result call it: nothing once its name is gone.
+    fn shown(&self, evaluator: &Evaluator<'_>) -> &str {
+        if evaluator.features.has(Feature::DelayedNameRemoval) { self.metric() } else { "" }
+    }
+
     /// The histogram at a step. Both kinds at one step are none, which is noted.
     fn at(&self, evaluator: &Evaluator<'_>, step: usize, span: Span) -> Option<Found<'_>> {
         let buckets: Vec<Cumulative> = self
@@ -122,7 +128,7 @@ pub(crate) fn quantiles(
 ) -> Vec<Row> {
     each(evaluator, all, steps, places, |gathered, step, found| {
         let q = q.get(step).copied().unwrap_or(f64::NAN);
-        let metric = gathered.metric();
+        let metric = gathered.shown(evaluator);
         match found {
             Found::Classic(buckets) => {
                 let (value, fix) = classic::quantile(q, buckets);
@@ -164,7 +170,8 @@ pub(crate) fn fractions(
             Found::Classic(buckets) => classic::fraction(lower, upper, buckets),
             Found::Native(histogram) => {
                 if has_nan_observations(histogram) {
-                    evaluator.note(&Note::FractionNans { metric: gathered.metric() }, places.first);
+                    let metric = gathered.shown(evaluator);
+                    evaluator.note(&Note::FractionNans { metric }, places.first);
                 }
                 histogram.fraction(lower, upper)
             }
