@@ -116,10 +116,12 @@ impl Cost {
     }
 
     /// The same where only the end is known: what is there now.
-    fn times_until(self, now_ms: TimestampMs) -> Option<(TimestampMs, TimestampMs)> {
+    fn times_until(self, end: End) -> Option<(TimestampMs, TimestampMs)> {
         match self {
-            Self::Records { after } => Some((after.unwrap_or(TimestampMs::MIN), now_ms)),
-            Self::Block => Some((TimestampMs::MIN, now_ms)),
+            Self::Records { after } => Some((after.unwrap_or(TimestampMs::MIN), end.now_ms)),
+            Self::Block => Some((TimestampMs::MIN, end.now_ms)),
+            // Of what came later there are samples to make them of.
+            Self::Aggregates { times: None, .. } => Some((TimestampMs::MIN, end.whole_since_ms)),
             cost => cost.times(),
         }
     }
@@ -224,6 +226,15 @@ pub struct Missing {
     pub times: (TimestampMs, TimestampMs),
 }
 
+/// How far what is lost may go that does not say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    /// For samples: what the clock says.
+    pub(crate) now_ms: TimestampMs,
+    /// For aggregates: since when all samples are there.
+    pub(crate) whole_since_ms: TimestampMs,
+}
+
 /// Damage met since the database was opened: to be told once, and to be remembered by queries. Each list
 /// is bounded by [`LISTED_MAX`].
 #[derive(Debug, Default)]
@@ -243,11 +254,11 @@ struct Noted {
 
 impl Notes {
     /// What the start met, which is told by the start.
-    pub(crate) fn of_start(found: &[Damage], now_ms: TimestampMs) -> Self {
+    pub(crate) fn of_start(found: &[Damage], end: End) -> Self {
         let notes = Self::default();
         let mut noted = notes.noted();
         for damage in found {
-            noted.miss(&damage.path, &damage.what, damage.cost.times_until(now_ms));
+            noted.miss(&damage.path, &damage.what, damage.cost.times_until(end));
         }
         drop(noted);
         notes
@@ -262,10 +273,10 @@ impl Notes {
 
     /// Something that could not be read until now is damaged: to be told, and missing from then on of the
     /// time it may have been of.
-    pub(crate) fn found_damaged(&self, damage: Damage, now_ms: TimestampMs) {
+    pub(crate) fn found_damaged(&self, damage: Damage, end: End) {
         let mut noted = self.noted();
         noted.missing.remove(&damage.path);
-        noted.miss(&damage.path, &damage.what, damage.cost.times_until(now_ms));
+        noted.miss(&damage.path, &damage.what, damage.cost.times_until(end));
         noted.tell(damage);
     }
 

@@ -241,7 +241,8 @@ impl Db {
         let Merged { draft, damaged, samples_dropped } = merged;
         // A block with nothing left still says which part of the log it had: it goes when that is gone.
         let is_early = draft.is_none() && upkeep.checkpoint_due;
-        if is_early || !self.has_blocks(parents) || !self.lacks_chunks(&damaged)? {
+        let has_parents = has_all(&self.state().blocks, parents);
+        if is_early || !has_parents || !self.lacks_chunks(&damaged)? {
             self.discard(&mut upkeep, &dir, &plan);
             return Ok(false);
         }
@@ -297,7 +298,7 @@ impl Db {
     fn lacks_chunks(&self, damaged: &[DamagedChunk]) -> Result<bool, DbError> {
         let Some(last_t) = damaged.iter().map(|chunk| chunk.times.1).max() else { return Ok(true) };
         for (first, last) in damaged.iter().map(|chunk| chunk.times) {
-            self.seal_samples((first.saturating_sub(1), last))?;
+            self.seal(None, (first.saturating_sub(1), last))?;
         }
         Ok(self.lacks(last_t))
     }
@@ -330,11 +331,6 @@ impl Db {
         upkeep.unsettled.extend(block::leftovers(dir, plan));
         // Tried again before it matters.
         drop(self.settle(upkeep));
-    }
-
-    /// Whether all of these are there still. With `maintenance` held.
-    fn has_blocks(&self, wanted: &[Arc<Block>]) -> bool {
-        has_all(&self.state().blocks, wanted)
     }
 
     /// Puts a block in the place of others; false, and nothing done, when one of those is gone.

@@ -494,25 +494,34 @@ impl Db {
         done.deleted.push(Deleted::new(block, tier));
     }
 
-    /// Moves blocks that turned out to be damaged to `quarantine/`.
+    /// Moves blocks that turned out to be damaged to `quarantine/`; one that cannot be moved keeps no other
+    /// where it is. The first error.
     pub(super) fn set_damaged_aside(&self, done: &mut Maintenance) -> Result<(), DbError> {
         let blocks = Arc::clone(&self.state().blocks);
-        // One that cannot be set aside keeps no other where it is.
-        let tiers = self.set_damaged_tiers_aside().map(|count| done.blocks_quarantined += count);
+        let mut all = self.set_damaged_tiers_aside(&mut done.blocks_quarantined);
         for block in blocks.iter().filter(|block| block.is_damaged()) {
-            self.seal_tiers(block)?;
-            if !self.lacks(block.meta.last_t) {
-                // It stays where it is until that can be written down.
-                continue;
-            }
-            let kept = set_block_aside(&*self.disk, &self.dir, &block.dir)
-                .map_err(|error| remove_error(&block.dir, error))?;
-            self.notes.set_aside(&block.dir, block.cost(), kept, true);
-            self.forget_block(block);
-            self.counters.blocks_quarantined.fetch_add(1, Relaxed);
-            done.blocks_quarantined += 1;
+            all = all.and(self.set_damaged_block_aside(block, done));
         }
-        tiers
+        all
+    }
+
+    fn set_damaged_block_aside(
+        &self,
+        block: &Block,
+        done: &mut Maintenance,
+    ) -> Result<(), DbError> {
+        self.seal_tiers(block)?;
+        if !self.lacks(block.meta.last_t) {
+            // It stays where it is until that can be written down.
+            return Ok(());
+        }
+        let kept = set_block_aside(&*self.disk, &self.dir, &block.dir)
+            .map_err(|error| remove_error(&block.dir, error))?;
+        self.notes.set_aside(&block.dir, block.cost(), kept, true);
+        self.forget_block(block);
+        self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+        done.blocks_quarantined += 1;
+        Ok(())
     }
 
     fn forget_block(&self, block: &Block) {

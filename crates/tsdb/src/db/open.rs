@@ -15,7 +15,7 @@ use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_block_aside, whole};
 use crate::block::{Block, BlockError, INDEX, IndexCache, Meta, TOMBSTONES, TombstonesState};
 use crate::checkpoint::segment_of_name;
-use crate::damage::{Cost, Damage, Notes};
+use crate::damage::{Cost, Damage, End, Notes};
 use crate::follow::Followers;
 use crate::head_file::HeadFiles;
 use crate::log::{Log, LogError};
@@ -106,7 +106,7 @@ impl Db {
         let unread = unread.filter_map(|dir| Meta::sequence_of_name(&name_of(dir)));
         let sequences = blocks.iter().map(|block| block.meta.sequence).chain(unread);
         let sequence = sequences.max().unwrap_or(0).max(tier_sequence);
-        let notes = Notes::of_start(&recovery.damage, now_ms);
+        let notes = Notes::of_start(&recovery.damage, End { now_ms, whole_since_ms: whole_since });
         let tiers_unread = tiers.unread.iter().map(|unread| &unread.dir);
         for dir in found.unread.iter().chain(tiers_unread) {
             notes.unread(dir, "the block cannot be read now");
@@ -161,13 +161,7 @@ impl Db {
     pub(super) fn open_unread(&self, upkeep: &mut Upkeep) {
         for dir in std::mem::take(&mut upkeep.unread) {
             let is_settled = match Block::open(&*self.disk, &dir) {
-                Ok(block) => {
-                    let is_in = self.adopt(Arc::new(block), upkeep);
-                    if is_in {
-                        self.notes.found(&dir);
-                    }
-                    is_in
-                }
+                Ok(block) => self.adopt(Arc::new(block), upkeep),
                 Err(BlockError::Malformed(malformed)) => {
                     self.set_found_aside(None, &dir, malformed.0, Cost::Block)
                 }
@@ -193,7 +187,11 @@ impl Db {
         let is_aside = kept.is_some();
         if is_aside {
             let damage = Damage::new(dir, what, cost).kept(kept);
-            self.notes.found_damaged(damage, self.clock_ms.load(Relaxed));
+            let end = End {
+                now_ms: self.clock_ms.load(Relaxed),
+                whole_since_ms: self.whole_since.load(Relaxed),
+            };
+            self.notes.found_damaged(damage, end);
         }
         is_aside
     }
@@ -218,8 +216,8 @@ impl Db {
         Some(kept)
     }
 
-    /// Lets a block count that was found late, as the start would have; false when its index cannot
-    /// be read now.
+    /// Lets a block count that was found late, as the start would have, or sets it aside; false when
+    /// its index cannot be read now.
     fn adopt(&self, block: Arc<Block>, upkeep: &mut Upkeep) -> bool {
         let blocks = Arc::clone(&self.state().blocks);
         let sequence = block.meta.sequence;
@@ -228,6 +226,7 @@ impl Db {
             return self.set_found_aside(None, &block.dir, what, Cost::Nothing);
         }
         if blocks.iter().any(|known| known.meta.parents.contains(&sequence)) {
+            self.notes.found(&block.dir);
             upkeep.unsettled.push(block.dir.clone());
             return true;
         }
@@ -245,8 +244,10 @@ impl Db {
                 Err(BlockError::Io(_)) => return false,
             }
         }
+        let dir = block.dir.clone();
         let is_in = self.replace_blocks(&parents, Some(block));
         if is_in {
+            self.notes.found(&dir);
             for parent in parents {
                 self.indexes.forget(parent.meta.sequence);
                 upkeep.unsettled.push(parent.dir.clone());

@@ -17,7 +17,7 @@ use super::compact::{Compaction, Retries};
 use super::maintain::Upkeep;
 use super::{Db, Deletion};
 use crate::DbError;
-use crate::block::{Block, BlockError, BlockQuery, Draft, Plan, TierMeta};
+use crate::block::{Block, BlockError, BlockQuery, Draft, Plan, TierMeta, TombstonesState};
 use crate::bytes::Malformed;
 use crate::damage::Cost;
 use crate::tier::{
@@ -129,13 +129,7 @@ impl Db {
         let unread = self.state().tiers.unread.clone();
         for Unread { tier, dir } in unread {
             let is_there = match TierBlock::open(&*self.disk, tier, &dir) {
-                Ok(held) => {
-                    let is_in = self.adopt_tier_block(held, upkeep);
-                    if is_in {
-                        self.notes.found(&dir);
-                    }
-                    is_in
-                }
+                Ok(held) => self.adopt_tier_block(held, upkeep),
                 Err(BlockError::Malformed(malformed)) => {
                     let cost = Cost::Aggregates { most: None, times: None };
                     self.set_found_aside(Some(tier), &dir, malformed.0, cost)
@@ -150,8 +144,8 @@ impl Db {
         self.counters.blocks_unread.store(unread as u64, Relaxed);
     }
 
-    /// Lets a block count that was found late, as the start would have; false when its index cannot be
-    /// read now.
+    /// Lets a block count that was found late, as the start would have, or sets it aside; false when its
+    /// index cannot be read now.
     fn adopt_tier_block(&self, held: TierBlock, upkeep: &mut Upkeep) -> bool {
         let (tier, block) = (held.tier, Arc::clone(&held.block));
         let tiers = self.state().tiers.clone();
@@ -164,6 +158,7 @@ impl Db {
             known.block.meta.parents.contains(&block.meta.sequence) && !known.block.is_damaged()
         };
         if known().any(stands_for_it) {
+            self.notes.found(&block.dir);
             upkeep.unsettled.push(block.dir.clone());
             return true;
         }
@@ -182,6 +177,7 @@ impl Db {
             }
         }
         let replaced: Vec<u64> = parents.iter().map(|known| known.block.meta.sequence).collect();
+        self.notes.found(&block.dir);
         self.state_mut().tiers.replace(&replaced, Some(Arc::new(held)));
         for parent in parents {
             self.indexes.forget(parent.block.meta.sequence);
@@ -204,7 +200,8 @@ impl Db {
                 continue;
             }
             let source = tier::source(held.tier, &self.options);
-            self.make_tier(now_ms, &remake(held.tier, source, held), done)?;
+            let is_clean = self.make_tier(now_ms, &remake(held.tier, source, held), done)?;
+            done.skipped += u64::from(!is_clean);
         }
         Ok(())
     }
@@ -239,7 +236,7 @@ impl Db {
                 self.make_tier(now_ms, &job, &mut Compaction::default())?;
             }
         }
-        self.set_damaged_tiers_aside().map(drop)
+        self.set_damaged_tiers_aside(&mut 0)
     }
 
     fn tier_sources(&self, job: &Job) -> Sources {
@@ -436,12 +433,12 @@ impl Db {
         self.seal(own, span)
     }
 
-    /// The same where only what lies in `start < t ≤ end` goes, of samples.
-    pub(super) fn seal_samples(&self, span: (TimestampMs, TimestampMs)) -> Result<(), DbError> {
-        self.seal(None, span)
-    }
-
-    fn seal(&self, own: Option<Tier>, span: (TimestampMs, TimestampMs)) -> Result<(), DbError> {
+    /// The same where only what lies in `start < t ≤ end` goes, of samples or of a tier.
+    pub(super) fn seal(
+        &self,
+        own: Option<Tier>,
+        span: (TimestampMs, TimestampMs),
+    ) -> Result<(), DbError> {
         let tiers = self.state().tiers.clone();
         tier::seal(&*self.disk, &tiers, own, span)
             .map_err(|(path, source)| DbError::Block { path, source })
@@ -499,6 +496,10 @@ impl Db {
             }
             // The rest of the windows at the ends comes back when it is made again.
             self.set_stale(held)?;
+            if block.tombstones_state == TombstonesState::Lossy {
+                // It is stale for those it lost, which is not known any more once they are written.
+                held.keep_stale(&*self.disk).map_err(error)?;
+            }
             let generation = block.tombstones_generation.saturating_add(1);
             let written =
                 tombstones.write(&*self.disk, &block.dir, block.meta.sequence, generation);
@@ -516,28 +517,39 @@ impl Db {
     /// Removes a block of a tier because of its age.
     pub(super) fn delete_tier_block(&self, held: &TierBlock) -> Result<(), DbError> {
         self.seal_tiers(&held.block)?;
-        self.forget_tier_block(held.block.meta.sequence);
-        self.remove_dir(&held.block.dir)
+        let removed = self.remove_dir(&held.block.dir);
+        // As of samples: until it is gone it counts.
+        if removed.is_ok() || !self.disk.exists(&held.block.dir).unwrap_or(true) {
+            self.forget_tier_block(held.block.meta.sequence);
+        }
+        removed
     }
 
-    /// Moves blocks of tiers that turned out to be damaged to `quarantine/`; says how many.
-    pub(super) fn set_damaged_tiers_aside(&self) -> Result<u64, DbError> {
+    /// Moves blocks of tiers that turned out to be damaged to `quarantine/`, and counts them; one that
+    /// cannot be moved keeps no other where it is. The first error.
+    pub(super) fn set_damaged_tiers_aside(&self, count: &mut u64) -> Result<(), DbError> {
         let tiers = self.state().tiers.clone();
-        let mut count = 0;
+        let mut all = Ok(());
         for held in tiers.blocks.iter().filter(|held| held.block.is_damaged()) {
-            // What was made of it is not to be made again without it.
-            self.seal_tiers(&held.block)?;
-            let dir = &held.block.dir;
-            let kept = super::set_block_aside(&*self.disk, &self.dir, dir)
-                .map_err(|source| DbError::Remove { path: dir.clone(), source })?;
-            let (first, last) = held.span();
-            let is_missed = held.is_sealed_in(first, last);
-            self.notes.set_aside(dir, held.block.cost(), kept, is_missed);
-            self.forget_tier_block(held.block.meta.sequence);
-            self.counters.blocks_quarantined.fetch_add(1, Relaxed);
-            count += 1;
+            let aside = self.set_tier_block_aside(held);
+            *count += u64::from(aside.is_ok());
+            all = all.and(aside);
         }
-        Ok(count)
+        all
+    }
+
+    fn set_tier_block_aside(&self, held: &TierBlock) -> Result<(), DbError> {
+        // What was made of it is not to be made again without it.
+        self.seal_tiers(&held.block)?;
+        let dir = &held.block.dir;
+        let kept = super::set_block_aside(&*self.disk, &self.dir, dir)
+            .map_err(|source| DbError::Remove { path: dir.clone(), source })?;
+        let (first, last) = held.span();
+        let is_missed = held.is_sealed_in(first, last);
+        self.notes.set_aside(dir, held.block.cost(), kept, is_missed);
+        self.forget_tier_block(held.block.meta.sequence);
+        self.counters.blocks_quarantined.fetch_add(1, Relaxed);
+        Ok(())
     }
 }
 

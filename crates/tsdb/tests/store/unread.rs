@@ -1,6 +1,6 @@
 //! Blocks of tiers that cannot be read today.
 
-use stoa_tsdb::{Options, Tier};
+use stoa_tsdb::{Db, Options, Tier};
 use stoa_wal::Disk as _;
 
 use crate::sealed::{SEED, check_both, late, late_series, model, short};
@@ -161,4 +161,34 @@ fn a_merged_block_and_what_it_was_made_of_count_once_whichever_is_found_first() 
     let (db, recovery) = disk.open_db(tiered());
     assert_eq!(recovery.damaged, 0, "{:?}", recovery.damage);
     check_all(&db, &minutes, &hours, "half gone");
+}
+
+#[test]
+fn a_block_found_damaged_once_it_can_be_read_is_missing_from_then_on() {
+    let disk = BadDisk::new();
+    let (db, _) = disk.open_db(tiered());
+    fill(&db, SEED, hour(0), hour(3));
+    work(&db, hour(4));
+    db.close().unwrap();
+    disk.close("/tiers/1h/");
+    let (db, _) = disk.open_db(tiered());
+    let told = |db: &Db| -> Vec<_> {
+        db.missing(hour(-900), hour(-800)).into_iter().map(|missing| missing.what).collect()
+    };
+    let is_unread = |what: &String| what == "the block cannot be read now";
+    assert!(!told(&db).is_empty() && told(&db).iter().all(is_unread), "{:?}", told(&db));
+    let hours: Vec<_> =
+        disk.names("tiers/1h").into_iter().filter(|path| !path.ends_with("chunks")).collect();
+    for path in &hours {
+        disk.disk.corrupt(path, |bytes| bytes.fill(7)).unwrap();
+    }
+    disk.heal();
+    db.maintain(hour(4) + MINUTE_MS).unwrap();
+    assert_eq!((db.stats().blocks_unread, disk.names("quarantine").is_empty()), (0, false));
+    let what = told(&db);
+    assert!(!what.is_empty() && !what.iter().any(is_unread), "{what:?}");
+    // Of what there are samples of they are made again.
+    let since = db.whole_since();
+    assert_eq!(db.missing(since + 1, i64::MAX), []);
+    check_all(&db, &expected(&db, Tier::Minute), &expected(&db, Tier::Hour), "then");
 }
