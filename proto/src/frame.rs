@@ -34,9 +34,13 @@ pub const LABELS_MAX: usize = 64;
 /// Labels defined by one payload, at most: bounds what a small payload can unfold into.
 const LABELS_TOTAL_MAX: usize = 1 << 19;
 
-/// How far back a payload refers, as a power of two: sets what each end keeps per call, four times
-/// this and more. Ticks resemble the last few, so that a longer window gains nothing.
-const WINDOW_LOG: u32 = 14;
+/// How far back a payload of a call refers, as a power of two: sets what each end keeps for as long as the
+/// call lasts, four times this and more. Ticks resemble the last few: with 16 KiB 550 series take as many
+/// bytes, 5,000 3 % fewer.
+const WINDOW_LOG: u32 = 12;
+
+/// The same of a spool's record, which brings its dictionary and is read once.
+const WINDOW_LOG_SPOOL: u32 = 14;
 
 /// The farthest a payload may refer back: agents up to version 0.1 do so by 128 KiB.
 const WINDOW_LOG_MAX: u32 = 17;

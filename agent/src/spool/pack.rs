@@ -23,7 +23,7 @@ pub(super) struct Pack {
 impl Pack {
     pub(super) fn new(seq_first: u64, t: TimestampMs) -> Result<Self, FrameError> {
         Ok(Self {
-            encoder: Encoder::new()?,
+            encoder: Encoder::for_spool()?,
             payload: Vec::new(),
             seq_first,
             ticks: 0,

@@ -12,6 +12,7 @@ use super::slots::{Clock, FLAG_DEFINE, FLAG_RESET, Op, SLOTS_MAX, put_bits, put_
 use super::varint::{put_i64, put_text, put_u64};
 use super::{
     FrameError, LEVEL, PAYLOAD_BYTES_MAX, RAW_BYTES_MAX, SAMPLES_MAX, TICKS_MAX, WINDOW_LOG,
+    WINDOW_LOG_SPOOL,
 };
 use crate::convert::kind_code;
 use crate::tick::{FamilyInfo, Series, Tick};
@@ -37,14 +38,26 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// A fresh codec; its first payload is a key frame.
+    /// A fresh codec for a call; its first payload is a key frame.
     ///
     /// # Errors
     /// [`FrameError::Compress`] when the compressor cannot be had.
     pub fn new() -> Result<Self, FrameError> {
+        Self::with_window(WINDOW_LOG)
+    }
+
+    /// One for a record of the spool, which is a key frame.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_spool() -> Result<Self, FrameError> {
+        Self::with_window(WINDOW_LOG_SPOOL)
+    }
+
+    fn with_window(window_log: u32) -> Result<Self, FrameError> {
         let mut zstd = raw::Encoder::new(LEVEL).map_err(FrameError::Compress)?;
         for parameter in [
-            CParameter::WindowLog(WINDOW_LOG),
+            CParameter::WindowLog(window_log),
             CParameter::ChecksumFlag(false),
             CParameter::ContentSizeFlag(false),
         ] {
