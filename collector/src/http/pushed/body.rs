@@ -29,7 +29,7 @@ pub(in crate::http) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
 
 /// The room that a body has before any of it has come, in bytes, where it says that it is so long.
-const AHEAD_BYTES_MAX: usize = 1 << 20;
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
