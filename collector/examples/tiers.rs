@@ -176,7 +176,7 @@ fn main() {
                 let answer =
                     engine.range(storage, query, month.0, month.1, 3_600_000, &|| false).unwrap();
                 fastest = fastest.min(begun.elapsed().as_secs_f64() * 1000.0);
-                loaded = answer.samples_loaded;
+                loaded = answer.samples.loaded;
             }
             (fastest, loaded)
         };

@@ -124,8 +124,10 @@ pub struct StorageConfig {
 pub struct QueryConfig {
     /// How long it may run.
     pub timeout: Duration,
-    /// Samples it may load.
+    /// Samples it may hold at a time, as Prometheus counts them.
     pub samples_max: usize,
+    /// Bytes it may hold at a time: of samples as they were read, and of results.
+    pub bytes_max: u64,
     /// Series it may select.
     pub series_max: usize,
     /// Queries that run at once; more wait.
@@ -244,6 +246,7 @@ impl Default for WrittenStorage {
 struct WrittenQuery {
     timeout: Span,
     samples_max: usize,
+    bytes_max: Bytes,
     series_max: usize,
     concurrency_max: usize,
     slow_after: Span,
@@ -255,6 +258,7 @@ impl Default for WrittenQuery {
         Self {
             timeout: Span(Duration::from_secs(120)),
             samples_max: 50_000_000,
+            bytes_max: Bytes(1 << 30),
             series_max: 500_000,
             concurrency_max: 8,
             slow_after: Span(Duration::from_secs(10)),
@@ -417,6 +421,7 @@ impl Config {
             query: QueryConfig {
                 timeout: query.timeout.0,
                 samples_max: query.samples_max,
+                bytes_max: query.bytes_max.0,
                 series_max: query.series_max,
                 concurrency_max: query.concurrency_max,
                 slow_after: query.slow_after.0,

@@ -17,6 +17,6 @@ mod sender;
 mod wire;
 
 pub use client::{Client, ClientError};
-pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Failure, Question};
+pub use elsewhere::{ANSWERED_BY, Elsewhere, ElsewhereFigures, Ends, Failure, Question};
 pub use figures::TargetFigures;
 pub use sender::Target;

@@ -70,6 +70,7 @@ impl Asker {
         let query = QueryConfig {
             timeout: Duration::from_secs(60),
             samples_max: 100_000,
+            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 4,
             slow_after: Duration::from_secs(10),

@@ -116,6 +116,7 @@ fn table(members: &Arc<Members>) -> Routes {
     let query = QueryConfig {
         timeout: Duration::from_secs(30),
         samples_max: 1000,
+        bytes_max: 1 << 30,
         series_max: 1000,
         concurrency_max: 2,
         slow_after: Duration::from_secs(10),

@@ -87,6 +87,7 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
     let query = QueryConfig {
         timeout: Duration::from_secs(30),
         samples_max: 399,
+        bytes_max: 1 << 30,
         series_max: 1000,
         concurrency_max: 4,
         slow_after: Duration::from_secs(10),

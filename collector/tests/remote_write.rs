@@ -69,6 +69,7 @@ impl Receiver {
         let query = QueryConfig {
             timeout: Duration::from_secs(30),
             samples_max: 10_000,
+            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 2,
             slow_after: Duration::from_secs(10),

@@ -109,11 +109,19 @@ impl Written {
             label_bytes_max: Bytes(label_bytes_max),
             remote: remote_read.as_ref().map(RemoteReadConfig::shown),
         };
-        let QueryConfig { timeout, samples_max, series_max, concurrency_max, slow_after, features } =
-            query;
+        let QueryConfig {
+            timeout,
+            samples_max,
+            bytes_max,
+            series_max,
+            concurrency_max,
+            slow_after,
+            features,
+        } = query;
         let query = WrittenQuery {
             timeout: Span(timeout),
             samples_max,
+            bytes_max: Bytes(bytes_max),
             series_max,
             concurrency_max,
             slow_after: Span(slow_after),

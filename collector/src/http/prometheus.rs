@@ -19,6 +19,7 @@ mod query;
 mod reply;
 mod series;
 mod settings;
+mod stats;
 mod status;
 mod targets;
 mod value;
@@ -90,6 +91,7 @@ impl Prometheus {
     ) -> Self {
         let engine = Engine::new(Limits {
             samples_max: query.samples_max,
+            bytes_max: usize::try_from(query.bytes_max).unwrap_or(usize::MAX),
             series_max: query.series_max,
             ..Limits::default()
         })

@@ -145,16 +145,18 @@ impl Elsewhere {
     /// # Errors
     /// When it cannot be reached, takes too long, answers 3xx, 5xx or a 4xx that is not about the
     /// question, or too many wait.
-    pub async fn ask(
+    pub async fn ask<E: Ends>(
         &self,
         question: &Question,
         params: &[(String, String)],
         deadline: Instant,
+        listed: E,
     ) -> Result<Response, Failure> {
         let begun = timeout_at(deadline, self.begin(question, params)).await;
         match begun.unwrap_or_else(|_elapsed| Err((Failure::Slow, String::new()))) {
-            Ok((response, turn)) => Ok(self.passed_on(response, turn, deadline)),
+            Ok((response, turn)) => Ok(self.passed_on(response, (turn, listed), deadline)),
             Err((failure, detail)) => {
+                listed.end("not answered elsewhere");
                 self.0.failed.fetch_add(1, Relaxed);
                 let host = self.host();
                 tracing::warn!(host, %failure, detail, "the remote engine did not answer");
@@ -196,10 +198,10 @@ impl Elsewhere {
         places.acquire_owned().await.map_err(|_closed| Failure::Stopping)
     }
 
-    fn passed_on(
+    fn passed_on<E: Ends>(
         &self,
         response: reqwest::Response,
-        turn: OwnedSemaphorePermit,
+        (turn, listed): (OwnedSemaphorePermit, E),
         deadline: Instant,
     ) -> Response {
         let json = HeaderValue::from_static("application/json");
@@ -208,8 +210,8 @@ impl Elsewhere {
         let status = response.status();
         let elsewhere = self.clone();
         tokio::spawn(async move {
-            elsewhere.pass_on(response, pieces, deadline).await;
-            drop(turn);
+            elsewhere.pass_on(response, pieces, deadline, &listed).await;
+            drop((turn, listed));
         });
         let mut answer = Response::new(Body::from_stream(Passing { pieces: passing, over: false }));
         *answer.status_mut() = status;
@@ -221,7 +223,13 @@ impl Elsewhere {
     }
 
     /// Passes an answer on, and counts what became of the question.
-    async fn pass_on(&self, response: reqwest::Response, pieces: Pieces, deadline: Instant) {
+    async fn pass_on(
+        &self,
+        response: reqwest::Response,
+        pieces: Pieces,
+        deadline: Instant,
+        listed: &impl Ends,
+    ) {
         let outcome = pass(response, &pieces, deadline).await;
         // Counted before the end is told: who has the answer finds it counted.
         let counter = if outcome.is_ok() { &self.0.answered } else { &self.0.failed };
@@ -229,15 +237,23 @@ impl Elsewhere {
         match outcome {
             Ok(Passed::All) => {
                 // An error is that nobody reads any more.
+                listed.end("answered elsewhere");
                 let _told = timeout_at(deadline, pieces.send(None)).await;
             }
             Ok(Passed::NotTaken) => {}
             Err(why) => {
+                listed.end("broken off elsewhere");
                 let host = self.host();
                 tracing::warn!(host, why, "an answer of the remote engine is broken off");
             }
         }
     }
+}
+
+/// Who is told how a question ended.
+pub trait Ends: Send + Sync + 'static {
+    /// It has ended, in this way.
+    fn end(&self, outcome: &str);
 }
 
 /// The pieces of an answer; `None` after the last, without which it is not whole.

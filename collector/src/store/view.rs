@@ -1,6 +1,8 @@
 //! The store as queries see it.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stoa_model::{Labels, Matcher, TimestampMs};
@@ -22,11 +24,23 @@ pub struct StoreView {
     db: Arc<Db>,
     dir: PathBuf,
     asked: Mutex<Vec<(TimestampMs, TimestampMs)>>,
+    /// Says that nobody wants what is read any more.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl StoreView {
     pub(super) fn new(db: Arc<Db>, dir: PathBuf) -> Self {
-        Self { db, dir, asked: Mutex::default() }
+        Self { db, dir, asked: Mutex::default(), stop: None }
+    }
+
+    /// The same, and what is read is given up once this is set.
+    #[must_use]
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed))
     }
 
     /// Why what was read through this view may be incomplete: damage met up to now, in the times that
@@ -113,6 +127,7 @@ fn refused(error: SelectError) -> StorageError {
     match error {
         SelectError::TooManySeries { max } => StorageError::TooManySeries { max },
         SelectError::TooManySamples { max } => StorageError::TooManySamples { max },
+        SelectError::Stopped => StorageError::Stopped,
     }
 }
 
@@ -121,12 +136,13 @@ impl Storage for StoreView {
         self.note(select.start_ms, select.end_ms);
         let found = self
             .db
-            .select(
+            .select_until(
                 select.matchers,
                 select.start_ms,
                 select.end_ms,
                 select.series_max,
                 select.samples_max,
+                &|| self.is_stopped(),
             )
             .map_err(refused)?;
         let series = found.into_iter().map(|data| Series {
@@ -140,9 +156,10 @@ impl Storage for StoreView {
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
         self.note(start_ms, end_ms);
+        let stop = || self.is_stopped();
         let found = self
             .db
-            .select_histograms(matchers, start_ms, end_ms, series_max, samples_max)
+            .select_histograms_until(matchers, start_ms, end_ms, series_max, samples_max, &stop)
             .map_err(refused)?;
         let series = found.into_iter().map(|data| HistogramSeries {
             labels: data.labels,
@@ -161,9 +178,14 @@ impl Storage for StoreView {
         let resolution = tier.map_or(Resolution::Finest, Resolution::Window);
         let range = (select.start_ms, select.end_ms);
         self.note(select.start_ms, select.end_ms);
-        let (series_max, samples_max) = (select.series_max, select.samples_max);
-        let found =
-            self.db.select_rollups(select.matchers, range, resolution, series_max, samples_max);
+        let found = self.db.select_rollups_until(
+            select.matchers,
+            range,
+            resolution,
+            select.series_max,
+            select.samples_max,
+            &|| self.is_stopped(),
+        );
         let Some(found) = found.map_err(refused)? else { return Ok(None) };
         let window_ms = window_ms.unwrap_or(1);
         let coarser = found.stretches.iter().map(|stretch| Coarser {

@@ -6,18 +6,21 @@ use stoa_model::TimestampMs;
 
 use crate::annotation::Annotations;
 use crate::error::QueryError;
-use crate::eval::{Evaluated, Evaluator, Row, Steps, finish};
+use crate::eval::{Counts, Evaluated, Evaluator, Reads, Row, Steps, Tally, finish};
 use crate::features::Features;
 use crate::parse::ast::{AggregateOp, Expr, ExprKind, Span, Type};
 use crate::parse::parse_with;
 use crate::storage::Storage;
-use crate::value::{Answer, MatrixSeries, Value, VectorSample};
+use crate::value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};
 
 /// What one query may cost. Each is refused before the work it would cause is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most samples all selectors of a query may load, and most a single operator may produce.
+    /// Most samples a query may hold at a time, as Prometheus counts them: of operands, results and
+    /// the window at hand.
     pub samples_max: usize,
+    /// Most bytes it may hold at a time: of samples as they were read, and of results.
+    pub bytes_max: usize,
     /// Most series one selector may match.
     pub series_max: usize,
     /// Most steps of a range query.
@@ -27,14 +30,37 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Prometheus's: 50 million samples, 11,000 points, five minutes.
+    /// Prometheus's: 50 million samples, 11,000 points, five minutes; and a GiB.
     fn default() -> Self {
         Self {
             samples_max: 50_000_000,
+            bytes_max: 1 << 30,
             series_max: 1_000_000,
             points_per_series_max: 11_000,
             lookback_ms: 300_000,
         }
+    }
+}
+
+/// Who asks: when to stop, and what more than the answer is wanted. A function that says when to stop is
+/// one.
+pub trait Caller {
+    /// Whether nobody wants the answer any more. It is asked often, and the query ends soon after it says
+    /// yes.
+    fn is_gone(&self) -> bool;
+
+    /// Whether samples are to be counted for each step too.
+    fn wants_steps(&self) -> bool {
+        false
+    }
+
+    /// All is evaluated; now it is put in order.
+    fn sorts(&self) {}
+}
+
+impl<F: Fn() -> bool> Caller for F {
+    fn is_gone(&self) -> bool {
+        self()
     }
 }
 
@@ -80,8 +106,7 @@ impl Engine {
         Self { limits: Limits { lookback_ms, ..self.limits }, ..self }
     }
 
-    /// The value of `query` at one time. `cancelled` is asked often; the query ends soon after it
-    /// says yes.
+    /// The value of `query` at one time.
     ///
     /// # Errors
     /// [`QueryError`], each variant of which says what to tell the person who asked.
@@ -90,11 +115,11 @@ impl Engine {
         storage: &dyn Storage,
         query: &str,
         time_ms: TimestampMs,
-        cancelled: &dyn Fn() -> bool,
+        caller: &dyn Caller,
     ) -> Result<Answer, QueryError> {
         let expr = parse_with(query, self.features)?;
         let times = Times { start: time_ms, end: time_ms, step: 0 };
-        self.evaluate(storage, query, &expr, times, cancelled)
+        self.evaluate(storage, query, &expr, times, caller)
     }
 
     /// The values of `query` at `start_ms` and every `step_ms` up to `end_ms`, as a matrix.
@@ -108,7 +133,7 @@ impl Engine {
         start_ms: TimestampMs,
         end_ms: TimestampMs,
         step_ms: i64,
-        cancelled: &dyn Fn() -> bool,
+        caller: &dyn Caller,
     ) -> Result<Answer, QueryError> {
         if step_ms <= 0 {
             return Err(QueryError::Parse(
@@ -124,7 +149,7 @@ impl Engine {
         }
         let expr = parse_with(query, self.features)?;
         let times = Times { start: start_ms, end: end_ms, step: step_ms };
-        self.evaluate(storage, query, &expr, times, cancelled)
+        self.evaluate(storage, query, &expr, times, caller)
     }
 
     /// The value of a parsed query; `query` is the text annotations refer to.
@@ -134,7 +159,7 @@ impl Engine {
         query: &str,
         expr: &Expr,
         times: Times,
-        cancelled: &dyn Fn() -> bool,
+        caller: &dyn Caller,
     ) -> Result<Answer, QueryError> {
         let is_range = times.step > 0;
         let value_type = expr.value_type();
@@ -144,29 +169,37 @@ impl Engine {
                 crate::number::quote(value_type.name())
             )));
         }
-        let evaluator = Evaluator {
+        let steps = Steps::new(times.start, times.end, times.step.max(1));
+        let mut evaluator = Evaluator {
             storage,
             limits: self.limits,
             features: self.features,
-            cancelled,
+            caller,
             times,
             query,
             ordered: if is_range { None } else { shown_order(expr) },
             notes: RefCell::new(Annotations::default()),
-            samples: Cell::new(0),
+            tally: Tally::new(&self.limits, steps.count, caller.wants_steps()),
+            reads: Reads::default(),
             visited: Cell::new(0),
             wanted: Cell::default(),
             place: Cell::new(expr.span),
         };
-        let steps = Steps::new(times.start, times.end, times.step.max(1));
+        evaluator.reads = evaluator.plan_reads(expr, &steps)?;
         let value = if is_range {
             Value::Matrix(evaluator.matrix(expr, &steps)?)
         } else {
             evaluator.value(expr, &steps)?
         };
         let (warnings, infos) = evaluator.notes.borrow().texts(query);
-        let samples_loaded = u64::try_from(evaluator.samples.get()).unwrap_or(u64::MAX);
-        Ok(Answer { value, warnings, infos, samples_loaded })
+        let (counts, peak, loaded) = evaluator.tally.finish();
+        let Counts { queryable, read, by_step } = counts;
+        let by_step = by_step.map(|all| {
+            let step = |(t, (queryable, read))| StepSamples { t, queryable, read };
+            steps.times().zip(all).map(step).collect()
+        });
+        let samples = SampleStats { queryable, read, peak, loaded, by_step };
+        Ok(Answer { value, warnings, infos, samples })
     }
 }
 
@@ -183,6 +216,8 @@ impl Evaluator<'_> {
             Evaluated::Text(s) => Value::String { t, s },
             Evaluated::Vector(rows) => {
                 let mut rows = finish(rows)?;
+                self.check_cancelled()?;
+                self.caller.sorts();
                 if self.ordered.is_none() {
                     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
                 }
@@ -197,14 +232,16 @@ impl Evaluator<'_> {
             Evaluated::Vector(rows) => finish(rows)?,
             Evaluated::Text(_) => Vec::new(),
         };
-        let mut series: Vec<MatrixSeries> = rows
-            .into_iter()
-            .map(|row| {
-                let (points, histograms) = row.column.into_samples(steps);
-                MatrixSeries { labels: row.labels, points, histograms }
-            })
-            .filter(|series| !series.points.is_empty() || !series.histograms.is_empty())
-            .collect();
+        let mut series: Vec<MatrixSeries> = Vec::with_capacity(rows.len());
+        for row in rows {
+            self.visit(steps.count)?;
+            let (points, histograms) = row.column.into_samples(steps);
+            if !points.is_empty() || !histograms.is_empty() {
+                series.push(MatrixSeries { labels: row.labels, points, histograms });
+            }
+        }
+        self.check_cancelled()?;
+        self.caller.sorts();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(series)
     }

@@ -1,6 +1,6 @@
 //! Why a query has no answer.
 
-use crate::storage::StorageError;
+use crate::storage::{SAMPLE_BYTES, StorageError};
 
 /// Why a query has no answer, cut by what the caller tells the person who asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,13 @@ pub enum QueryError {
     /// The query would hold more samples than allowed (`execution`, 422).
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples {
+        /// The limit.
+        max: usize,
+    },
+    /// The query would hold more bytes than allowed: samples as they were read, and results
+    /// (`execution`, 422).
+    #[error("query processing would load too many bytes into memory in query execution")]
+    TooManyBytes {
         /// The limit.
         max: usize,
     },
@@ -54,7 +61,10 @@ impl From<StorageError> for QueryError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::TooManySeries { max } => Self::TooManySeries { max },
-            StorageError::TooManySamples { max } => Self::TooManySamples { max },
+            StorageError::TooManySamples { max } => {
+                Self::TooManyBytes { max: max.saturating_mul(SAMPLE_BYTES) }
+            }
+            StorageError::Stopped => Self::Cancelled,
             other => Self::Storage(other),
         }
     }

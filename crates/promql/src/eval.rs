@@ -13,7 +13,9 @@
 mod column;
 mod row;
 mod steps;
+mod tally;
 
+mod reads;
 mod rollup;
 mod selector;
 mod smoothed;
@@ -30,7 +32,7 @@ mod pick;
 use std::cell::{Cell as StdCell, RefCell};
 
 use crate::annotation::{Annotations, Note};
-use crate::engine::{Limits, Times};
+use crate::engine::{Caller, Limits, Times};
 use crate::error::QueryError;
 use crate::features::{Feature, Features};
 use crate::number::seconds;
@@ -41,8 +43,10 @@ pub(crate) use aggregate::quantile;
 pub(crate) use column::{Cell, Column, Point};
 pub(crate) use invariant::is_timed;
 pub(crate) use matching::labels_text;
+pub(crate) use reads::Reads;
 pub(crate) use row::{Row, TYPE_LABEL, finish, merge, metadata_label};
 pub(crate) use steps::Steps;
+pub(crate) use tally::{Counts, Tally};
 pub(crate) use window::{RangeVector, Window};
 
 /// The value of an expression at all steps.
@@ -74,7 +78,7 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) storage: &'a dyn Storage,
     pub(crate) limits: Limits,
     pub(crate) features: Features,
-    pub(crate) cancelled: &'a dyn Fn() -> bool,
+    pub(crate) caller: &'a dyn Caller,
     /// The query's own times; those of a subquery are in [`Steps`].
     pub(crate) times: Times,
     pub(crate) query: &'a str,
@@ -82,8 +86,8 @@ pub(crate) struct Evaluator<'a> {
     /// they come, so that sums are the same at one step as at many.
     pub(crate) ordered: Option<Span>,
     pub(crate) notes: RefCell<Annotations>,
-    /// Samples loaded so far.
-    pub(crate) samples: StdCell<usize>,
+    pub(crate) tally: Tally,
+    pub(crate) reads: Reads,
     /// Samples looked at since the caller was asked last.
     pub(crate) visited: StdCell<usize>,
     /// What the expression around wants of histograms.
@@ -99,7 +103,7 @@ impl Evaluator<'_> {
 
     /// Fails once the caller wants the query to end.
     pub(crate) fn check_cancelled(&self) -> Result<(), QueryError> {
-        if (self.cancelled)() { Err(QueryError::Cancelled) } else { Ok(()) }
+        if self.caller.is_gone() { Err(QueryError::Cancelled) } else { Ok(()) }
     }
 
     /// Counts samples looked at; asks [`Self::check_cancelled`] now and then, so that windows that
@@ -128,18 +132,23 @@ impl Evaluator<'_> {
 
     /// Refuses a result of that many rows before it is made.
     pub(crate) fn check_size(&self, rows: usize, steps: &Steps) -> Result<(), QueryError> {
-        let max = self.limits.samples_max;
-        if rows.saturating_mul(steps.count) > max {
-            return Err(QueryError::TooManySamples { max });
-        }
-        Ok(())
+        self.tally.peek_bytes(rows.saturating_mul(Column::bytes_of(steps.count)))
     }
 
     /// The value of any expression but a range vector.
     pub(crate) fn eval(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
         self.check_cancelled()?;
         if steps.count > 1 && invariant::is_constant(expr) {
-            return Ok(self.eval_named(expr, &steps.first())?.repeated(steps.count));
+            let mark = self.tally.mark();
+            let (value, counts) = self.tally.apart(|| self.eval_named(expr, &steps.first()));
+            let value = value?;
+            self.tally.count_at_each(steps.count, &counts);
+            self.tally.release(mark);
+            self.check_size(value.series(), steps)?;
+            self.tally.peek(value.samples().saturating_mul(steps.count))?;
+            let value = value.repeated(steps.count);
+            self.tally.settle(mark, value.samples(), value.bytes())?;
+            return Ok(value);
         }
         self.eval_named(expr, steps)
     }
@@ -157,15 +166,41 @@ impl Evaluator<'_> {
         }
     }
 
+    /// What is held while an expression is evaluated is its operands and its result, afterwards the
+    /// result.
     fn eval_node(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
         self.place.set(expr.span);
         match &expr.kind {
-            ExprKind::Number(v) => Ok(Evaluated::Scalar(vec![*v; steps.count])),
-            ExprKind::Text(text) => Ok(Evaluated::Text(text.value.clone())),
-            ExprKind::Paren(inner) => self.eval(inner, steps),
+            ExprKind::Paren(inner) => return self.eval(inner, steps),
             ExprKind::Unary { negate, operand } => {
                 let value = self.eval(operand, steps)?;
-                Ok(if *negate { value.negated() } else { value })
+                return Ok(if *negate { value.negated() } else { value });
+            }
+            _ => {}
+        }
+        let mark = self.tally.mark();
+        let siblings = self.tally.take_operands();
+        let value = self.eval_operator(expr, steps)?;
+        let operands = self.tally.take_operands();
+        if matches!(expr.kind, ExprKind::Binary(_) | ExprKind::Call(_)) {
+            // An operator is handed its operands step by step, and each step's are a copy.
+            self.tally.peek(operands.saturating_add(value.samples()))?;
+        }
+        self.tally.set_operands(siblings.saturating_add(value.series()));
+        self.tally.settle(mark, value.samples(), value.bytes())?;
+        Ok(value)
+    }
+
+    fn eval_operator(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
+        match &expr.kind {
+            ExprKind::Number(v) => {
+                self.tally.peek(steps.count)?;
+                self.check_size(1, steps)?;
+                Ok(Evaluated::Scalar(vec![*v; steps.count]))
+            }
+            ExprKind::Text(text) => Ok(Evaluated::Text(text.value.clone())),
+            ExprKind::Paren(inner) | ExprKind::Unary { operand: inner, .. } => {
+                self.eval(inner, steps)
             }
             ExprKind::Binary(binary) => self.binary(expr.span, binary, steps),
             ExprKind::Aggregate(aggregate) => self.aggregate(expr.span, aggregate, steps),
@@ -205,6 +240,33 @@ impl Evaluator<'_> {
 }
 
 impl Evaluated {
+    /// How many series it is of.
+    fn series(&self) -> usize {
+        match self {
+            Self::Scalar(_) => 1,
+            Self::Vector(rows) => rows.len(),
+            Self::Text(_) => 0,
+        }
+    }
+
+    /// How many samples it holds.
+    fn samples(&self) -> usize {
+        match self {
+            Self::Scalar(values) => values.len(),
+            Self::Vector(rows) => rows.iter().map(|row| row.column.samples()).sum(),
+            Self::Text(_) => 0,
+        }
+    }
+
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Scalar(values) => values.len() * 8,
+            Self::Vector(rows) => rows.iter().map(|row| row.column.bytes()).sum(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
     fn negated(self) -> Self {
         match self {
             Self::Scalar(values) => Self::Scalar(values.into_iter().map(|v| -v).collect()),

@@ -35,10 +35,10 @@ mod function;
 mod engine;
 pub mod script;
 
-pub use engine::{Engine, Limits};
+pub use engine::{Caller, Engine, Limits};
 pub use error::QueryError;
 pub use features::{Feature, Features, UnknownFeature};
 pub use histogram::Histogram;
 pub use parse::{format_query, parse_selector, query_tree, selector_groups};
-pub use storage::{Hints, Select, Series, Storage, StorageError};
-pub use value::{Answer, MatrixSeries, Value, VectorSample};
+pub use storage::{Hints, SAMPLE_BYTES, Select, Series, Storage, StorageError};
+pub use value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};

@@ -21,9 +21,13 @@ pub struct Select<'a> {
     pub end_ms: TimestampMs,
     /// Most series the caller will take; storage refuses rather than cuts.
     pub series_max: usize,
-    /// Most samples the caller will take over all series; storage refuses rather than cuts.
+    /// Most samples of [`SAMPLE_BYTES`] the caller will take over all series; storage refuses rather
+    /// than cuts.
     pub samples_max: usize,
 }
+
+/// What a sample takes at most: a time and a value. Series that were read at the same times share these.
+pub const SAMPLE_BYTES: usize = 16;
 
 /// One stored series within the range asked for. Both columns have one length; timestamps ascend
 /// strictly. Stale markers are among the values.
@@ -113,6 +117,9 @@ pub enum StorageError {
         /// The limit.
         max: usize,
     },
+    /// Nobody wants the answer any more.
+    #[error("the query was cancelled while it read")]
+    Stopped,
     /// Reading failed.
     #[error("read from storage")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),

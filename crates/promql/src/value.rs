@@ -16,8 +16,34 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What is worth knowing about the result, each with its place in the query; without order.
     pub infos: Vec<String>,
-    /// Samples storage handed over.
-    pub samples_loaded: u64,
+    /// What it cost.
+    pub samples: SampleStats,
+}
+
+/// How many samples a query was about, counted as Prometheus counts them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleStats {
+    /// What selectors gave their expressions, at each step once.
+    pub queryable: u64,
+    /// The same, but where windows overlap each sample once.
+    pub read: u64,
+    /// The most that were held at a time.
+    pub peak: u64,
+    /// What storage handed over: samples are read for all steps at once, and some are between these.
+    pub loaded: u64,
+    /// The first two for each step, if they were asked for.
+    pub by_step: Option<Vec<StepSamples>>,
+}
+
+/// How many samples one step was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSamples {
+    /// Which step.
+    pub t: TimestampMs,
+    /// What selectors gave.
+    pub queryable: u64,
+    /// Those of them that the step before did not have.
+    pub read: u64,
 }
 
 /// A result by its type. A range query answers with a matrix, whatever its expression is.

@@ -176,4 +176,7 @@ pub enum SelectError {
         /// The caller's limit.
         max: usize,
     },
+    /// The caller does not want it any more.
+    #[error("the reading was stopped")]
+    Stopped,
 }

@@ -1,14 +1,18 @@
 //! Which questions are being answered, and which took long.
 //!
 //! A question is in the table from when it came until it is answered or given up: as many as the gate
-//! admits, their texts cut to [`TEXT_BYTES_MAX`].
+//! admits and those that are answered elsewhere, their texts cut to [`TEXT_BYTES_MAX`]. One that took long
+//! is logged once: when it is answered, or else when it leaves the table, given up or passed on.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stoa_model::TimestampMs;
 use tokio::time::Instant;
+
+use crate::remote::Ends;
 
 /// Bytes kept of a question's text.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -67,16 +71,20 @@ struct Entries {
 pub(super) struct Listed {
     table: Arc<Table>,
     number: u64,
+    slow: Duration,
+    /// It has been said how it ended.
+    ended: AtomicBool,
 }
 
 impl Table {
-    pub(super) fn enter(self: &Arc<Self>, asked: Asked) -> Listed {
+    /// Enters a question; if it takes as long as `slow` or longer that is logged.
+    pub(super) fn enter(self: &Arc<Self>, asked: Asked, slow: Duration) -> Listed {
         let mut entries = self.entries();
         let number = entries.next;
         entries.next += 1;
         let entry = Entry { asked: Arc::new(asked), since: Instant::now(), is_running: false };
         entries.by_number.insert(number, entry);
-        Listed { table: Arc::clone(self), number }
+        Listed { table: Arc::clone(self), number, slow, ended: AtomicBool::new(false) }
     }
 
     /// What is in it, the oldest first.
@@ -103,22 +111,34 @@ impl Listed {
         }
     }
 
-    /// Says in the log that it took longer than `slow`, if it did.
-    pub(super) fn log_if_slow(&self, slow: Duration, outcome: &str) {
+    /// It has ended, in this way; only the first time counts. Says in the log that it took long, if it
+    /// did.
+    pub(super) fn end(&self, outcome: &str) {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let entries = self.table.entries();
         let Some(entry) = entries.by_number.get(&self.number) else { return };
         let elapsed = entry.since.elapsed();
-        if elapsed >= slow {
-            let (path, query) = (entry.asked.path, entry.asked.text.clone());
+        if elapsed >= self.slow {
+            let asked = Arc::clone(&entry.asked);
             drop(entries);
+            let (path, query) = (asked.path, asked.text.as_str());
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(path, query, elapsed_ms, outcome, "a query was slow");
         }
     }
 }
 
+impl Ends for Listed {
+    fn end(&self, outcome: &str) {
+        Self::end(self, outcome);
+    }
+}
+
 impl Drop for Listed {
     fn drop(&mut self) {
+        self.end("given up");
         self.table.entries().by_number.remove(&self.number);
     }
 }
@@ -130,8 +150,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn questions_are_listed_while_they_are_answered() {
         let table = Arc::new(Table::default());
-        let first = table.enter(Asked::new("/a", "up".to_owned(), 7));
-        let second = table.enter(Asked::new("/b", "ä".repeat(3000), 8));
+        let first = table.enter(Asked::new("/a", "up".to_owned(), 7), Duration::MAX);
+        let second = table.enter(Asked::new("/b", "ä".repeat(3000), 8), Duration::MAX);
         second.runs();
         tokio::time::advance(Duration::from_secs(3)).await;
         let found = table.list();

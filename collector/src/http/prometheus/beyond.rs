@@ -85,7 +85,8 @@ async fn answer(
     {
         return Ok(answer.into_response());
     }
-    let failure = match elsewhere.ask(&question, params.pairs(), deadline).await {
+    let listed = shared.gate.list(asked(shared, &question, &params));
+    let failure = match elsewhere.ask(&question, params.pairs(), deadline, listed).await {
         Ok(answer) => return Ok(answer),
         Err(failure) => failure,
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::active::{Active, Asked, Table};
+use super::active::{Active, Asked, Listed, Table};
 use super::reply::{ApiError, ErrorKind};
 
 /// Most queries that wait for their turn: a dashboard of a few hundred panels, opened twice. More
@@ -54,20 +54,39 @@ pub struct GateFigures {
     pub running: u64,
 }
 
-/// Says whether to go on.
-#[derive(Clone, Debug)]
-pub struct Stop(Arc<AtomicBool>);
+/// Says whether to go on, and how long it was waited for.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    waited: Duration,
+}
 
 impl Stop {
     #[cfg(test)]
     pub(super) fn said(asked: bool) -> Self {
-        Self(Arc::new(AtomicBool::new(asked)))
+        Self { asked: Arc::new(AtomicBool::new(asked)), waited: Duration::ZERO }
     }
 
     /// Whether nobody wants the answer any more.
     #[must_use]
     pub fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// What is set then.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+
+    /// From when the question came until it was its turn.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    fn say(&self) {
+        self.asked.store(true, Ordering::Relaxed);
     }
 }
 
@@ -81,7 +100,7 @@ struct StopOnDrop {
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if !self.answered {
-            self.stop.0.store(true, Ordering::Relaxed);
+            self.stop.say();
             self.counters.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -125,6 +144,13 @@ impl Gate {
         Self { slow, ..self }
     }
 
+    /// Lists a question that is answered elsewhere, until what is returned is dropped.
+    pub(super) fn list(&self, asked: Asked) -> Listed {
+        let listed = self.active.enter(asked, self.slow);
+        listed.runs();
+        listed
+    }
+
     /// What is asked now, the oldest first.
     pub(super) fn active(&self) -> Vec<Active> {
         self.active.list()
@@ -165,9 +191,10 @@ impl Gate {
             let message = format!("more than {WAITING_MAX} queries are waiting");
             return Err(ApiError::new(ErrorKind::Unavailable, message));
         };
-        let listed = Arc::new(self.active.enter(asked));
-        let deadline = Instant::now() + timeout.min(self.timeout_max);
-        let stop = Stop(Arc::new(AtomicBool::new(false)));
+        let listed = Arc::new(self.active.enter(asked, self.slow));
+        let came = Instant::now();
+        let deadline = came + timeout.min(self.timeout_max);
+        let stop = Stop::default();
         let mut guard = StopOnDrop {
             stop: stop.clone(),
             counters: Arc::clone(&self.counters),
@@ -183,6 +210,7 @@ impl Gate {
             of_work.runs();
             let span = tracing::debug_span!("evaluate");
             let task = tokio::task::spawn_blocking(move || {
+                let stop = Stop { waited: came.elapsed(), ..stop };
                 let result = span.in_scope(|| work(&stop));
                 drop((running, turn, admitted, of_work));
                 result
@@ -192,15 +220,12 @@ impl Gate {
         .await;
         guard.answered = true;
         let outcome = outcome.unwrap_or_else(|_elapsed| {
-            guard.stop.0.store(true, Ordering::Relaxed);
+            guard.stop.say();
             self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
             let phase = if has_run.into_inner() { "expression evaluation" } else { "query queue" };
             Err(ApiError::new(ErrorKind::Timeout, format!("query timed out in {phase}")))
         });
-        listed.log_if_slow(
-            self.slow,
-            outcome.as_ref().err().map_or("answered", |e| e.kind().as_str()),
-        );
+        listed.end(outcome.as_ref().err().map_or("answered", |e| e.kind().as_str()));
         outcome
     }
 }

@@ -87,10 +87,9 @@ pub(crate) fn sample(out: &mut Vec<u8>, t: TimestampMs, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
-/// Writes samples as a list of `[timestamp,"value"]`.
+/// Writes samples as `[timestamp,"value"]`, with commas between them.
 pub(crate) fn samples(out: &mut Vec<u8>, samples: &[(TimestampMs, f64)]) {
     out.reserve(samples.len() * SAMPLE_BYTES);
-    out.push(b'[');
     // Most values are the ones before them: their text is copied.
     let (mut last_bits, mut last_text) = (None, 0..0);
     for (i, (t, value)) in samples.iter().enumerate() {
@@ -107,7 +106,6 @@ pub(crate) fn samples(out: &mut Vec<u8>, samples: &[(TimestampMs, f64)]) {
         last_text = begin..out.len();
         out.extend_from_slice(b"\"]");
     }
-    out.push(b']');
 }
 
 /// About what a sample takes.
@@ -253,14 +251,12 @@ mod tests {
             let values: Vec<(i64, f64)> =
                 (0i64..).zip(values).map(|(t, v)| (t * 500, f64::from(v) / 4.0)).collect();
             let mut want = Vec::new();
-            want.push(b'[');
             for (i, (t, v)) in values.iter().enumerate() {
                 if i > 0 {
                     want.push(b',');
                 }
                 sample(&mut want, *t, *v);
             }
-            want.push(b']');
             proptest::prop_assert_eq!(
                 written(|out| samples(out, &values)),
                 String::from_utf8(want).unwrap_or_default()

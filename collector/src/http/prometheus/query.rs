@@ -7,7 +7,8 @@ use stoa_promql::{Answer, Engine, QueryError, Value, selector_groups};
 
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, duration};
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, Work, json, value};
+use super::stats::{Asking, Stats, Wanted};
+use super::{Shared, Work};
 
 /// `/api/v1/query`: the value at one instant.
 ///
@@ -18,11 +19,13 @@ pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, A
     let engine = engine(prometheus, params)?;
     let at = params.time_or("time", prometheus.now_ms())?;
     let text = params.get("query").unwrap_or("").to_owned();
-    let stats = Stats::of(params);
+    let stats = Wanted::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
-        let view = asked.store.view();
-        let answer = engine.instant(&view, &text, at, &|| stop.asked()).map_err(refused)?;
+        let view = asked.store.view().until(stop.flag());
+        let asking = Asking::new(&view, stop, stats);
+        let answer = engine.instant(&asking, &text, at, &asking).map_err(refused)?;
+        let stats = asking.stats(&answer);
         Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
 }
@@ -36,13 +39,15 @@ pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<W
     let engine = engine(prometheus, params)?;
     let range = Range::of(params)?;
     let text = params.get("query").unwrap_or("").to_owned();
-    let stats = Stats::of(params);
+    let stats = Wanted::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
-        let view = asked.store.view();
+        let view = asked.store.view().until(stop.flag());
+        let asking = Asking::new(&view, stop, stats);
         let answer = engine
-            .range(&view, &text, range.start, range.end, range.step, &|| stop.asked())
+            .range(&asking, &text, range.start, range.end, range.step, &asking)
             .map_err(refused)?;
+        let stats = asking.stats(&answer);
         Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
 }
@@ -88,28 +93,14 @@ impl Range {
     }
 }
 
-/// Whether the sender wants to know what the answer cost.
-#[derive(Clone, Copy, Debug)]
-struct Stats(bool);
-
-impl Stats {
-    fn of(params: &Params) -> Self {
-        Self(params.get("stats").is_some())
-    }
-}
-
-fn printed(answer: Answer, limit: Option<usize>, stats: Stats) -> Success {
+fn printed(answer: Answer, limit: Option<usize>, stats: Option<Stats>) -> Success {
     let mut found = answer.value;
     let cut = limit.is_some_and(|limit| cut(&mut found, limit));
-    Success::data(|out| {
-        out.push(b'{');
-        value::write(out, &found);
-        if stats.0 {
-            out.extend_from_slice(br#","stats":{"samples":{"totalQueryableSamples":"#);
-            json::integer(out, answer.samples_loaded);
-            out.extend_from_slice(b"}}");
+    Success::value(found, |out| {
+        if let Some(stats) = &stats {
+            out.extend_from_slice(br#","stats":"#);
+            stats.write(out);
         }
-        out.push(b'}');
     })
     .warnings(answer.warnings)
     .truncated(cut)
@@ -149,6 +140,7 @@ fn refused(error: QueryError) -> ApiError {
         QueryError::Cancelled => ApiError::new(ErrorKind::Canceled, error.to_string()),
         QueryError::Execution(_)
         | QueryError::TooManySamples { .. }
+        | QueryError::TooManyBytes { .. }
         | QueryError::TooManySeries { .. } => {
             ApiError::new(ErrorKind::Execution, error.to_string())
         }

@@ -1,10 +1,18 @@
 //! What every answer is wrapped in: `{"status":"success","data":…}`, or an error with Prometheus's
 //! code and word for it.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use stoa_promql::Value;
+use tokio_stream::Stream;
 
 use super::json;
+use super::value::Printing;
 
 /// A refusal or failure, by what the caller can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,10 +111,16 @@ impl IntoResponse for ApiError {
 /// What Prometheus says when a `limit` cut the answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
+/// Bytes of an answer that are printed at once. A longer one is sent in such pieces, each printed when the
+/// one before has been taken: on the thread of the connection, which is held for less than a millisecond.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// A successful answer under construction: `data` is written first, notices follow at the end.
 #[derive(Debug)]
 pub struct Success {
     body: Vec<u8>,
+    /// What of `data` is not printed yet, and what comes behind it.
+    rest: Option<(Printing, Vec<u8>)>,
     warnings: Vec<String>,
     infos: Vec<String>,
 }
@@ -118,7 +132,27 @@ impl Success {
         let mut body = Vec::with_capacity(1024);
         body.extend_from_slice(br#"{"status":"success","data":"#);
         write(&mut body);
-        Self { body, warnings: Vec::new(), infos: Vec::new() }
+        Self { body, rest: None, warnings: Vec::new(), infos: Vec::new() }
+    }
+
+    /// Prints the value of a query, and behind it in `data` what `write` writes.
+    pub(super) fn value(value: Value, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut printing = Printing::new(value);
+        let mut is_all = false;
+        let mut success = Self::data(|out| {
+            out.push(b'{');
+            is_all = printing.fill(out, PIECE_BYTES);
+        });
+        if is_all {
+            write(&mut success.body);
+            success.body.push(b'}');
+        } else {
+            let mut behind = Vec::new();
+            write(&mut behind);
+            behind.push(b'}');
+            success.rest = Some((printing, behind));
+        }
+        success
     }
 
     /// Adds warnings: the answer may be wrong or incomplete.
@@ -145,20 +179,53 @@ impl Success {
 impl IntoResponse for Success {
     fn into_response(self) -> Response {
         let mut body = self.body;
+        let mut rest = self.rest;
+        let end = rest.as_mut().map_or(&mut body, |(_, behind)| behind);
         for (key, list) in [(&b"warnings"[..], self.warnings), (b"infos", self.infos)] {
             if !list.is_empty() {
-                body.extend_from_slice(b",\"");
-                body.extend_from_slice(key);
-                body.extend_from_slice(b"\":");
-                json::strings(&mut body, list);
+                end.extend_from_slice(b",\"");
+                end.extend_from_slice(key);
+                end.extend_from_slice(b"\":");
+                json::strings(end, list);
             }
         }
-        body.push(b'}');
-        json_response(StatusCode::OK, body)
+        end.push(b'}');
+        match rest {
+            None => json_response(StatusCode::OK, body),
+            Some((printing, behind)) => {
+                let pieces = Pieces { first: body, rest: Some((printing, behind)) };
+                json_response(StatusCode::OK, Body::from_stream(pieces))
+            }
+        }
     }
 }
 
-fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+/// A long answer, piece by piece.
+struct Pieces {
+    first: Vec<u8>,
+    rest: Option<(Printing, Vec<u8>)>,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let first = std::mem::take(&mut self.first);
+        if !first.is_empty() {
+            return Poll::Ready(Some(Ok(first.into())));
+        }
+        let Some((mut printing, behind)) = self.rest.take() else { return Poll::Ready(None) };
+        let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+        if printing.fill(&mut piece, PIECE_BYTES) {
+            piece.extend_from_slice(&behind);
+        } else {
+            self.rest = Some((printing, behind));
+        }
+        Poll::Ready(Some(Ok(piece.into())))
+    }
+}
+
+fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
     let json = HeaderValue::from_static("application/json");
-    (status, [(header::CONTENT_TYPE, json)], body).into_response()
+    (status, [(header::CONTENT_TYPE, json)], body.into()).into_response()
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use stoa_model::Labels;
 
 use super::column::{Bits, Cell, Point};
-use super::{Column, Evaluated, Evaluator, Row, Steps, metadata_label};
+use super::{Column, Evaluated, Evaluator, Row, Steps, VISITS, metadata_label};
 use crate::annotation::{Note, Operation};
 use crate::error::QueryError;
 use crate::histogram::running::Running;
@@ -20,21 +20,8 @@ pub(super) struct Group {
     pub(super) rows: Vec<usize>,
 }
 
-/// Groups in order of their first row.
-pub(super) fn groups(rows: &[Row], grouping: &[String], without: bool) -> Vec<Group> {
-    let mut at_of: HashMap<Labels, usize> = HashMap::new();
-    let mut groups: Vec<Group> = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        let labels = group_labels(&row.labels, grouping, without);
-        let next = groups.len();
-        let at = *at_of.entry(labels.clone()).or_insert(next);
-        match groups.get_mut(at) {
-            Some(group) => group.rows.push(i),
-            None => groups.push(Group { labels, rows: vec![i] }),
-        }
-    }
-    groups
-}
+/// What grouping a row is beside looking at samples.
+const GROUP_VISITS: usize = 64;
 
 pub(super) fn group_labels(labels: &Labels, grouping: &[String], without: bool) -> Labels {
     labels.retain(|label| {
@@ -44,6 +31,28 @@ pub(super) fn group_labels(labels: &Labels, grouping: &[String], without: bool) 
 }
 
 impl Evaluator<'_> {
+    /// Groups in order of their first row.
+    pub(super) fn groups(
+        &self,
+        rows: &[Row],
+        grouping: &[String],
+        without: bool,
+    ) -> Result<Vec<Group>, QueryError> {
+        let mut at_of: HashMap<Labels, usize> = HashMap::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            self.visit(GROUP_VISITS)?;
+            let labels = group_labels(&row.labels, grouping, without);
+            let next = groups.len();
+            let at = *at_of.entry(labels.clone()).or_insert(next);
+            match groups.get_mut(at) {
+                Some(group) => group.rows.push(i),
+                None => groups.push(Group { labels, rows: vec![i] }),
+            }
+        }
+        Ok(groups)
+    }
+
     pub(super) fn aggregate(
         &self,
         span: Span,
@@ -73,12 +82,12 @@ impl Evaluator<'_> {
             }
         }
         let mut out = Vec::new();
-        for group in groups(&rows, &aggregate.grouping, aggregate.without) {
+        for group in self.groups(&rows, &aggregate.grouping, aggregate.without)? {
             self.check_cancelled()?;
             let members: Vec<&Row> = group.rows.iter().filter_map(|at| rows.get(*at)).collect();
             let column = match aggregate.op {
-                AggregateOp::Quantile => self.quantiles(&members, &parameter, aggregate, steps),
-                op => self.fold(op, &members, aggregate.operand.span, steps),
+                AggregateOp::Quantile => self.quantiles(&members, &parameter, aggregate, steps)?,
+                op => self.fold(op, &members, aggregate.operand.span, steps)?,
             };
             // The name goes at the steps where a series that loses its name is in the group.
             let mut dropping = Bits::new(steps.count);
@@ -105,12 +114,19 @@ impl Evaluator<'_> {
         Ok(out)
     }
 
-    fn fold(&self, op: AggregateOp, rows: &[&Row], span: Span, steps: &Steps) -> Column {
-        if let Some(column) = fold_floats(op, rows, steps) {
-            return column;
+    fn fold(
+        &self,
+        op: AggregateOp,
+        rows: &[&Row],
+        span: Span,
+        steps: &Steps,
+    ) -> Result<Column, QueryError> {
+        if let Some(column) = self.fold_floats(op, rows, steps)? {
+            return Ok(column);
         }
         let mut accumulators = vec![Accumulator::new(op); steps.count];
         for row in rows {
+            self.visit(16 * steps.count)?;
             let metric = row.metric();
             for (step, cell) in row.column.cells() {
                 if let Some(accumulator) = accumulators.get_mut(step) {
@@ -124,7 +140,7 @@ impl Evaluator<'_> {
                 column.set(step, point);
             }
         }
-        column
+        Ok(column)
     }
 
     fn quantiles(
@@ -133,9 +149,10 @@ impl Evaluator<'_> {
         parameter: &[f64],
         aggregate: &Aggregate,
         steps: &Steps,
-    ) -> Column {
+    ) -> Result<Column, QueryError> {
         let mut values: Vec<Vec<f64>> = vec![Vec::new(); steps.count];
         for row in rows {
+            self.visit(steps.count)?;
             for (step, cell) in row.column.cells() {
                 match cell {
                     Cell::Float(v) => {
@@ -152,58 +169,90 @@ impl Evaluator<'_> {
         }
         let mut column = Column::empty(steps.count);
         for (step, mut values) in values.into_iter().enumerate() {
+            self.visit(16 * values.len())?;
             if !values.is_empty() {
                 let q = parameter.get(step).copied().unwrap_or(f64::NAN);
                 column.set_float(step, quantile(q, &mut values));
             }
         }
-        column
+        Ok(column)
+    }
+
+    /// The same as adding every cell to an [`Accumulator`], a whole row at a time: for the operators
+    /// that are asked for most, over rows of floats only.
+    fn fold_floats(
+        &self,
+        op: AggregateOp,
+        rows: &[&Row],
+        steps: &Steps,
+    ) -> Result<Option<Column>, QueryError> {
+        let columns: Option<Vec<(&[f64], &Bits)>> =
+            rows.iter().map(|row| Some((row.column.as_floats()?, row.column.present()))).collect();
+        let Some(columns) = columns else { return Ok(None) };
+        let Some(mut folded) = Folded::new(op, steps.count) else { return Ok(None) };
+        let mut seen = Bits::new(steps.count);
+        for part in columns.chunks((VISITS / steps.count.max(1)).max(1)) {
+            self.check_cancelled()?;
+            folded.add(op, part, &mut seen);
+        }
+        Ok(Some(Column::of_floats(folded.finish(), seen)))
     }
 }
 
-/// The same as adding every cell to an [`Accumulator`], a whole row at a time: for the operators
-/// that are asked for most, over rows of floats only.
-fn fold_floats(op: AggregateOp, rows: &[&Row], steps: &Steps) -> Option<Column> {
-    let columns: Option<Vec<(&[f64], &Bits)>> =
-        rows.iter().map(|row| Some((row.column.as_floats()?, row.column.present()))).collect();
-    let columns = columns?;
-    let mut seen = Bits::new(steps.count);
-    let values = match op {
-        AggregateOp::Sum => {
-            let mut sums = vec![Kahan::default(); steps.count];
-            fold_into(&mut sums, &columns, &mut seen, |sum, v, is_first| {
+/// What is gathered at each step of columns of floats, for the operators that are asked for most.
+enum Folded {
+    Sums(Vec<Kahan>),
+    Means(Vec<Mean>),
+    Values(Vec<f64>),
+}
+
+impl Folded {
+    /// Nothing yet; `None` for another operator.
+    fn new(op: AggregateOp, steps: usize) -> Option<Self> {
+        Some(match op {
+            AggregateOp::Sum => Self::Sums(vec![Kahan::default(); steps]),
+            AggregateOp::Avg => Self::Means(vec![Mean::default(); steps]),
+            AggregateOp::Min | AggregateOp::Max | AggregateOp::Count | AggregateOp::Group => {
+                Self::Values(vec![0.0; steps])
+            }
+            _ => return None,
+        })
+    }
+
+    fn add(&mut self, op: AggregateOp, columns: &[(&[f64], &Bits)], seen: &mut Bits) {
+        match (self, op) {
+            (Self::Sums(sums), _) => fold_into(sums, columns, seen, |sum, v, is_first| {
                 *sum = if is_first { Kahan { sum: v, compensation: 0.0 } } else { sum.add(v) };
-            });
-            sums.into_iter().map(|sum| sum.sum + sum.compensation).collect()
+            }),
+            (Self::Means(means), _) => fold_into(means, columns, seen, |mean, v, _| mean.add(v)),
+            (Self::Values(best), AggregateOp::Min) => {
+                fold_into(best, columns, seen, |best, v, is_first| {
+                    if is_first || *best > v || best.is_nan() {
+                        *best = v;
+                    }
+                });
+            }
+            (Self::Values(best), AggregateOp::Max) => {
+                fold_into(best, columns, seen, |best, v, is_first| {
+                    if is_first || *best < v || best.is_nan() {
+                        *best = v;
+                    }
+                });
+            }
+            (Self::Values(counts), AggregateOp::Count) => {
+                fold_into(counts, columns, seen, |count, _, _| *count += 1.0);
+            }
+            (Self::Values(ones), _) => fold_into(ones, columns, seen, |one, _, _| *one = 1.0),
         }
-        AggregateOp::Avg => {
-            let mut means = vec![Mean::default(); steps.count];
-            fold_into(&mut means, &columns, &mut seen, |mean, v, _| mean.add(v));
-            means.into_iter().map(|mean| mean.mean()).collect()
+    }
+
+    fn finish(self) -> Vec<f64> {
+        match self {
+            Self::Sums(sums) => sums.into_iter().map(|sum| sum.sum + sum.compensation).collect(),
+            Self::Means(means) => means.into_iter().map(|mean| mean.mean()).collect(),
+            Self::Values(values) => values,
         }
-        AggregateOp::Min | AggregateOp::Max => {
-            let is_better = |v: f64, than: f64| match op {
-                AggregateOp::Min => than > v,
-                _ => than < v,
-            };
-            let mut best = vec![0.0f64; steps.count];
-            fold_into(&mut best, &columns, &mut seen, |best, v, is_first| {
-                if is_first || is_better(v, *best) || best.is_nan() {
-                    *best = v;
-                }
-            });
-            best
-        }
-        AggregateOp::Count | AggregateOp::Group => {
-            let mut counts = vec![0.0f64; steps.count];
-            fold_into(&mut counts, &columns, &mut seen, |count, _, _| {
-                *count = if op == AggregateOp::Count { *count + 1.0 } else { 1.0 };
-            });
-            counts
-        }
-        _ => return None,
-    };
-    Some(Column::of_floats(values, seen))
+    }
 }
 
 /// Hands every float to what is gathered at its step, and says whether it is the first one there.

@@ -47,7 +47,7 @@ impl Evaluator<'_> {
                 let left = self.eval_vector(&binary.left, steps)?;
                 let right = self.eval_vector(&binary.right, steps)?;
                 if op.is_set() {
-                    set_operation(binary, left, right, steps)?
+                    self.set_operation(binary, left, right, steps)?
                 } else {
                     self.vectors(span, binary, &left, &right, steps)?
                 }
@@ -130,7 +130,7 @@ impl Evaluator<'_> {
         // From here on "many" is the left side, or the right one with `group_right`.
         let swapped = binary.matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
-        let groups = Groups::new(many, one, &binary.matching);
+        let groups = Groups::new(self, many, one, &binary.matching)?;
         self.check_size(many.len(), steps)?;
         let mut joined = Joined {
             binary,
@@ -149,6 +149,7 @@ impl Evaluator<'_> {
                 continue;
             }
             for step in 0..steps.count {
+                self.visit(16 * (group.left.len() + group.right.len()))?;
                 self.join(&mut joined, group, step)?;
             }
         }
@@ -349,38 +350,42 @@ impl Joined<'_> {
     }
 }
 
-/// `and`, `or`, `unless`: presence only, whole columns at a time.
-fn set_operation(
-    binary: &Binary,
-    mut left: Vec<Row>,
-    mut right: Vec<Row>,
-    steps: &Steps,
-) -> Result<Vec<Row>, QueryError> {
-    let groups = Groups::new(&left, &right, &binary.matching);
-    for group in &groups.groups {
-        let union = |rows: &[Row], indexes: &[usize]| {
-            let mut union = Bits::new(steps.count);
-            for row in indexes.iter().filter_map(|at| rows.get(*at)) {
-                union.or(row.column.present());
-            }
-            union
-        };
-        let (side, indexes, other) = match binary.op {
-            BinaryOp::Or => (&mut right, &group.right, union(&left, &group.left)),
-            _ => (&mut left, &group.left, union(&right, &group.right)),
-        };
-        for at in indexes {
-            if let Some(row) = side.get_mut(*at) {
-                match binary.op {
-                    BinaryOp::And => row.column.keep(&other),
-                    _ => row.column.remove(&other),
+impl Evaluator<'_> {
+    /// `and`, `or`, `unless`: presence only, whole columns at a time.
+    fn set_operation(
+        &self,
+        binary: &Binary,
+        mut left: Vec<Row>,
+        mut right: Vec<Row>,
+        steps: &Steps,
+    ) -> Result<Vec<Row>, QueryError> {
+        let groups = Groups::new(self, &left, &right, &binary.matching)?;
+        for group in &groups.groups {
+            self.visit(steps.count * (group.left.len() + group.right.len()))?;
+            let union = |rows: &[Row], indexes: &[usize]| {
+                let mut union = Bits::new(steps.count);
+                for row in indexes.iter().filter_map(|at| rows.get(*at)) {
+                    union.or(row.column.present());
+                }
+                union
+            };
+            let (side, indexes, other) = match binary.op {
+                BinaryOp::Or => (&mut right, &group.right, union(&left, &group.left)),
+                _ => (&mut left, &group.left, union(&right, &group.right)),
+            };
+            for at in indexes {
+                if let Some(row) = side.get_mut(*at) {
+                    match binary.op {
+                        BinaryOp::And => row.column.keep(&other),
+                        _ => row.column.remove(&other),
+                    }
                 }
             }
         }
+        if binary.op == BinaryOp::Or {
+            left.append(&mut right);
+        }
+        left.retain(|row| !row.column.is_empty());
+        merge(left)
     }
-    if binary.op == BinaryOp::Or {
-        left.append(&mut right);
-    }
-    left.retain(|row| !row.column.is_empty());
-    merge(left)
 }

@@ -21,6 +21,9 @@ use crate::function::{info, label, math, natural, range};
 use crate::number::{seconds, to_i64};
 use crate::parse::ast::{Call, Expr, ExprKind, Extension, Shift, Span, Text, Type};
 
+/// Rows that are sorted without a question whether to go on.
+const SORTED_AT_ONCE: usize = 1 << 15;
+
 impl Evaluator<'_> {
     pub(super) fn call(
         &self,
@@ -158,6 +161,7 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Row>, QueryError> {
         let mut rows = self.vector_argument(call, 0, steps)?;
         for row in &mut rows {
+            self.visit(steps.count)?;
             let mapped = row.column.change_floats(|step, v| {
                 let value = f(step, *v);
                 *v = value.unwrap_or(f64::NAN);
@@ -239,13 +243,13 @@ impl Evaluator<'_> {
         let rows = self.vector_argument(call, 0, steps)?;
         let text = |at| self.text_argument(call, at);
         if call.function.name == "label_replace" {
-            return label::replace(rows, text(1)?, text(2)?, text(3)?, text(4)?);
+            return label::replace(self, rows, text(1)?, text(2)?, text(3)?, text(4)?);
         }
         let mut sources = Vec::new();
         for at in 3..call.args.len() {
             sources.push(text(at)?);
         }
-        label::join(rows, text(1)?, text(2)?, &sources)
+        label::join(self, rows, text(1)?, text(2)?, &sources)
     }
 
     fn histogram_call(&self, call: &Call, steps: &Steps) -> Result<Vec<Row>, QueryError> {
@@ -269,14 +273,14 @@ impl Evaluator<'_> {
         match call.function.name {
             "histogram_quantile" => {
                 let q = quantile_argument(0)?;
-                let all = gather(self, &rows, places.vector);
-                Ok(quantiles(self, &all, &q, steps, places))
+                let all = gather(self, &rows, places.vector)?;
+                quantiles(self, &all, &q, steps, places)
             }
             "histogram_fraction" => {
                 let lower = self.scalar_argument(call, 0, steps)?;
                 let upper = self.scalar_argument(call, 1, steps)?;
-                let all = gather(self, &rows, places.vector);
-                Ok(fractions(self, &all, (&lower, &upper), steps, places))
+                let all = gather(self, &rows, places.vector)?;
+                fractions(self, &all, (&lower, &upper), steps, places)
             }
             _ => {
                 let name = self.text_argument(call, 1)?;
@@ -285,11 +289,12 @@ impl Evaluator<'_> {
                         format!("invalid label name {}", crate::number::quote(&name.value));
                     return Err(QueryError::Execution(message));
                 }
-                let all = gather(self, &rows, places.vector);
+                let all = gather(self, &rows, places.vector)?;
                 let mut out = Vec::new();
                 for at in 2..call.args.len() {
                     let q = quantile_argument(at)?;
-                    for row in quantiles(self, &all, &q, steps, places) {
+                    for row in quantiles(self, &all, &q, steps, places)? {
+                        self.visit(steps.count)?;
                         // Each step has its own quantile, and so its own label.
                         for (step, cell) in row.column.cells() {
                             let value = label_value(q.get(step).copied().unwrap_or(f64::NAN));
@@ -336,12 +341,12 @@ impl Evaluator<'_> {
                 .filter(|row| !row.column.is_empty())
                 .collect();
             if self.ordered == Some(span) {
-                rows.sort_by(|a, b| {
+                self.sorted(&mut rows, |a, b| {
                     let (a, b) = (first_float(a), first_float(b));
                     let order = a.partial_cmp(&b).unwrap_or(Ordering::Equal);
                     let order = if name == "sort" { order } else { order.reverse() };
                     a.is_nan().cmp(&b.is_nan()).then(order)
-                });
+                })?;
             }
             return Ok(rows);
         }
@@ -353,18 +358,36 @@ impl Evaluator<'_> {
             names.push(self.text_argument(call, at)?);
         }
         let mut rows = rows;
-        rows.sort_by(|a, b| {
+        self.sorted(&mut rows, |a, b| {
             let order = names
                 .iter()
                 .map(|name| {
-                    let value = |row: &Row| row.labels.get(&name.value).unwrap_or("").to_owned();
-                    natural::compare(&value(a), &value(b))
+                    let of_a = a.labels.get(&name.value).unwrap_or("");
+                    natural::compare(of_a, b.labels.get(&name.value).unwrap_or(""))
                 })
                 .find(|order| order.is_ne())
                 .unwrap_or_else(|| a.labels.cmp(&b.labels));
             if name == "sort_by_label" { order } else { order.reverse() }
-        });
+        })?;
         Ok(rows)
+    }
+
+    /// Sorts rows, stably, in parts between which it may be ended; that the parts are in order makes what
+    /// is left to do little.
+    fn sorted(
+        &self,
+        rows: &mut [Row],
+        compare: impl Fn(&Row, &Row) -> Ordering,
+    ) -> Result<(), QueryError> {
+        if rows.len() > SORTED_AT_ONCE {
+            for part in rows.chunks_mut(SORTED_AT_ONCE) {
+                self.check_cancelled()?;
+                part.sort_by(&compare);
+            }
+        }
+        self.check_cancelled()?;
+        rows.sort_by(compare);
+        Ok(())
     }
 
     fn range_call(
@@ -429,8 +452,24 @@ impl Evaluator<'_> {
         let mut rows = Vec::with_capacity(vector.series.len());
         let extrapolation = Extrapolation::of(name).filter(|_| vector.extension.is_none());
         let mut shared = Shared::default();
+        let (mut counts, by_step) = (Shared::default(), self.tally.is_by_step());
+        let mut made = 0usize;
         for series in &vector.series {
             self.check_cancelled()?;
+            let mut windows = (0, 0);
+            if !series.times.is_empty() {
+                let count = |from, to| to - from;
+                let counts = counts
+                    .of(&series.times, || vector.counts(&series.times, count, steps, by_step));
+                self.tally.count_windows(counts);
+                windows = (counts.most(), counts.last());
+            }
+            if !series.histograms.is_empty() {
+                let counts = vector.histogram_counts(series, steps, by_step);
+                self.tally.count_windows(&counts);
+                windows = (windows.0 + counts.most(), windows.1 + counts.last());
+            }
+            self.tally.peek(windows.0.saturating_add(made))?;
             let metric = series.labels.metric_name().unwrap_or("");
             let mut column = Column::empty(steps.count);
             let mut floats = false;
@@ -473,6 +512,8 @@ impl Evaluator<'_> {
             {
                 note(doubt);
             }
+            made += column.samples();
+            self.tally.peek(windows.1.saturating_add(made))?;
             if !column.is_empty() {
                 let drop_name = series.drop_name || !keeps_name;
                 rows.push(Row { labels: series.labels.clone(), drop_name, column });

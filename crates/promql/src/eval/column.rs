@@ -91,6 +91,27 @@ impl Column {
         true
     }
 
+    /// How many samples it has; a histogram is as many as it is large.
+    pub(crate) fn samples(&self) -> usize {
+        let of_histograms = self.histograms.iter().zip(0..).filter_map(|(histogram, step)| {
+            let histogram = histogram.as_ref().filter(|_| self.present.get(step))?;
+            Some(histogram.samples().saturating_sub(1))
+        });
+        self.present.count() + of_histograms.sum::<usize>()
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let histograms = self.histograms.iter().flatten();
+        let of_histograms: usize = histograms.map(|histogram| 16 * histogram.samples()).sum();
+        Self::bytes_of(self.floats.len()) + 8 * self.histograms.len() + of_histograms
+    }
+
+    /// The same of one of so many steps without histograms.
+    pub(crate) fn bytes_of(steps: usize) -> usize {
+        steps.saturating_mul(8).saturating_add(steps / 8)
+    }
+
     pub(crate) fn get(&self, step: usize) -> Option<Cell<'_>> {
         if !self.present.get(step) {
             return None;
@@ -250,7 +271,7 @@ impl Bits {
         self.0.iter().all(|word| *word == 0)
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use stoa_model::Labels;
 
-use super::{Row, metadata_label};
+use super::{Evaluator, Row, metadata_label};
+use crate::error::QueryError;
 use crate::parse::ast::{BinaryOp, Cardinality, Matching};
 
 /// The labels that decide about a match.
@@ -14,6 +15,9 @@ pub(super) fn signature(labels: &Labels, matching: &Matching) -> Labels {
         if matching.on { listed } else { !listed && !metadata_label(&label.name) }
     })
 }
+
+/// What matching a row is beside looking at samples.
+const ROW_VISITS: usize = 64;
 
 /// Rows of both sides by signature.
 pub(super) struct Groups {
@@ -30,7 +34,12 @@ pub(super) struct Group {
 }
 
 impl Groups {
-    pub(super) fn new(left: &[Row], right: &[Row], matching: &Matching) -> Self {
+    pub(super) fn new(
+        evaluator: &Evaluator<'_>,
+        left: &[Row],
+        right: &[Row],
+        matching: &Matching,
+    ) -> Result<Self, QueryError> {
         let mut groups: Vec<Group> = Vec::new();
         let mut at_of: HashMap<Labels, usize> = HashMap::new();
         let mut group_of = |row: &Row, groups: &mut Vec<Group>| -> usize {
@@ -41,18 +50,20 @@ impl Groups {
             })
         };
         for (i, row) in left.iter().enumerate() {
+            evaluator.visit(ROW_VISITS)?;
             let at = group_of(row, &mut groups);
             if let Some(group) = groups.get_mut(at) {
                 group.left.push(i);
             }
         }
         for (i, row) in right.iter().enumerate() {
+            evaluator.visit(ROW_VISITS)?;
             let at = group_of(row, &mut groups);
             if let Some(group) = groups.get_mut(at) {
                 group.right.push(i);
             }
         }
-        Self { groups }
+        Ok(Self { groups })
     }
 }
 

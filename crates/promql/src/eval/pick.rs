@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use stoa_model::Labels;
 
-use super::aggregate::{group_labels, groups};
+use super::aggregate::group_labels;
 use super::column::{Bits, Cell};
 use super::{Column, Evaluator, Row, Steps, merge};
 use crate::annotation::Note;
@@ -34,9 +34,10 @@ impl Evaluator<'_> {
         let mut order: Vec<usize> = Vec::new();
         let mut kept: Vec<Bits> = rows.iter().map(|_| Bits::new(steps.count)).collect();
         let mut candidates: Vec<(usize, f64)> = Vec::new();
-        for group in groups(&rows, &aggregate.grouping, aggregate.without) {
+        for group in self.groups(&rows, &aggregate.grouping, aggregate.without)? {
             self.check_cancelled()?;
             for step in 0..steps.count {
+                self.visit(1 + group.rows.len())?;
                 let parameter = parameter.get(step).copied().unwrap_or(f64::NAN);
                 candidates.clear();
                 for at in &group.rows {
@@ -152,6 +153,7 @@ impl Evaluator<'_> {
         let mut out: Vec<Row> = Vec::new();
         for row in &rows {
             self.check_cancelled()?;
+            self.visit(8 * steps.count)?;
             let mut by_text: HashMap<String, usize> = HashMap::new();
             for (step, cell) in row.column.cells() {
                 let text = match cell {

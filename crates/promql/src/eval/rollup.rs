@@ -18,7 +18,10 @@ use crate::features::Feature;
 use crate::function::extrapolate::Stretch;
 use crate::number::{index, seconds};
 use crate::parse::ast::{Call, ExprKind, Type};
-use crate::storage::{Coarser, Hints, RolledUp, RolledUpSeries, Series, Use};
+use crate::storage::{Coarser, Hints, RolledUp, RolledUpSeries, SAMPLE_BYTES, Series, Use};
+
+/// Positions in a list.
+type Span = std::ops::Range<usize>;
 
 /// Functions of a range that rollups know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,23 +171,35 @@ impl Evaluator<'_> {
         }
         self.place.set(arg.span);
         self.tell(matchers, &rolled_up, &hints);
-        self.count_samples(rolled_up.samples)?;
+        let bytes = |series: &RolledUpSeries| {
+            SAMPLE_BYTES * series.timestamps.len() + size_of::<Rollup>() * series.rollups.len()
+        };
+        self.tally.load(rolled_up.samples);
+        self.tally.hold_bytes(rolled_up.series.iter().map(bytes).sum())?;
         self.check_size(rolled_up.series.len(), steps)?;
         let ranges: Vec<Moved> =
             steps.times().map(|t| rolled_up.moved(shifted.apply(t), range_ms)).collect();
         let keeps_name = matches!(known, Known::First | Known::Last);
         let mut rows = Vec::with_capacity(rolled_up.series.len());
+        let mut made = 0usize;
         for series in &rolled_up.series {
             self.check_cancelled()?;
             let mut column = Column::empty(steps.count);
+            let mut read = 0;
             for (step, range) in ranges.iter().enumerate() {
-                if let Some(value) = series.value_over(known, *range) {
+                let (value, all, up_to) = series.value_over(known, *range);
+                self.visit(1 + all)?;
+                self.tally.peek(all.saturating_add(made))?;
+                self.tally.count_at(step, all, all.min(up_to.saturating_sub(read)));
+                read = read.max(up_to);
+                if let Some(value) = value {
                     column.set_float(step, value);
                 }
             }
             if column.is_empty() {
                 continue;
             }
+            made += column.samples();
             if matches!(known, Known::Rate | Known::Increase)
                 && let Some(doubt) = doubt_of_counter(&series.labels)
             {
@@ -254,25 +269,26 @@ impl Evaluator<'_> {
             }
         }
     }
-
-    fn count_samples(&self, samples: usize) -> Result<(), QueryError> {
-        self.samples.set(self.samples.get().saturating_add(samples));
-        if self.samples.get() > self.limits.samples_max {
-            return Err(QueryError::TooManySamples { max: self.limits.samples_max });
-        }
-        Ok(())
-    }
 }
 
 impl RolledUpSeries {
-    fn value_over(&self, known: Known, range: Moved) -> Option<f64> {
+    /// The value over a range, of how many rollups and samples it is, and how many there are up to its
+    /// end.
+    fn value_over(&self, known: Known, range: Moved) -> (Option<f64>, usize, usize) {
         let from = self.rollups.partition_point(|rollup| rollup.last_t <= range.start);
         let to = self.rollups.partition_point(|rollup| rollup.last_t <= range.end);
-        let rollups = self.rollups.get(from..to)?;
+        let rollups = from..to.max(from);
         let from = self.timestamps.partition_point(|t| *t <= range.start);
         let to = self.timestamps.partition_point(|t| *t <= range.end);
-        let times = self.timestamps.get(from..to)?;
-        let mut samples = times.iter().zip(self.values.get(from..to)?).peekable();
+        let samples = from..to.max(from);
+        let (all, up_to) = (rollups.len() + samples.len(), rollups.end + samples.end);
+        (self.folded(rollups, samples).and_then(|fold| known.value(&fold, range)), all, up_to)
+    }
+
+    fn folded(&self, rollups: Span, samples: Span) -> Option<Rollup> {
+        let rollups = self.rollups.get(rollups)?;
+        let times = self.timestamps.get(samples.clone())?;
+        let mut samples = times.iter().zip(self.values.get(samples)?).peekable();
         let mut fold = RollupFold::default();
         for rollup in rollups {
             while let Some((t, v)) = samples.next_if(|(t, _)| **t < rollup.first_t) {
@@ -281,7 +297,7 @@ impl RolledUpSeries {
             fold.push(rollup);
         }
         samples.for_each(|(t, v)| fold.push(&Rollup::of(*t, *v)));
-        known.value(&fold.finish()?, range)
+        fold.finish()
     }
 }
 

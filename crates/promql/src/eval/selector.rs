@@ -1,6 +1,7 @@
 //! Selectors: what storage is asked for, and one value per step out of it.
 //!
-//! Storage is asked once per selector, for all the time its steps reach.
+//! Storage is asked once per selector, for all the time its steps reach, and once for several that are
+//! equal ([`super::reads`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use stoa_model::{Labels, Matcher, TimestampMs, is_stale};
 
 use super::column::Point;
+use super::reads::Found;
 use super::window::{RangeSeries, Shared};
 use super::{Column, Evaluator, Row, Steps, Wanted};
 use crate::error::QueryError;
@@ -17,7 +19,7 @@ use crate::histogram::Histogram;
 use crate::histogram::reset::detect_resets;
 use crate::parse::ParseError;
 use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
-use crate::storage::{Hints, Select, Use};
+use crate::storage::{Hints, SAMPLE_BYTES, Select, Series, StorageError, Use};
 
 /// `@` and `offset`, resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,14 +42,19 @@ pub(super) fn hints(made: Use, shifted: Shifted, steps: &Steps) -> Hints {
     Hints { made, first_ms, last_ms, step_ms }
 }
 
-/// Series as loaded, stale markers among the samples.
+/// Series as loaded, stale markers among the samples. There may be more of it than was asked for, before
+/// and after.
+#[derive(Clone, Debug)]
 pub(super) struct Loaded {
     pub(super) labels: Labels,
     times: Arc<[TimestampMs]>,
-    values: Vec<f64>,
+    values: Arc<Vec<f64>>,
     histograms: Vec<(TimestampMs, Arc<Histogram>)>,
     starts: Starts,
 }
+
+/// How long a stretch of time is wanted, both ends included.
+pub(super) type Reach = (TimestampMs, TimestampMs);
 
 impl Evaluator<'_> {
     pub(crate) fn resolve(&self, shift: &Shift) -> Result<Shifted, QueryError> {
@@ -87,34 +94,100 @@ impl Evaluator<'_> {
             start_ms,
             end_ms,
             series_max: self.limits.series_max,
-            samples_max: self.limits.samples_max.saturating_sub(self.samples.get()),
+            samples_max: self.tally.bytes_left() / SAMPLE_BYTES,
         }
     }
 
+    /// The stretch of time a selector wants at these steps.
+    pub(super) fn selector_reach(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+    ) -> Result<Reach, QueryError> {
+        let shifted = self.resolve(&selector.shift)?;
+        let lookback = self.limits.lookback_ms;
+        let from = shifted.apply(steps.start).saturating_sub(lookback).saturating_add(1);
+        let to = shifted.apply(steps.last());
+        let is_smoothed = selector.extension == Some(Extension::Smoothed);
+        Ok((from, if is_smoothed { to.saturating_add(lookback) } else { to }))
+    }
+
+    /// The series in a stretch of time, in order of labels.
     pub(super) fn load(
         &self,
         matchers: &[Matcher],
-        start_ms: TimestampMs,
-        end_ms: TimestampMs,
+        (start_ms, end_ms): Reach,
         hints: &Hints,
     ) -> Result<Vec<Loaded>, QueryError> {
         self.check_cancelled()?;
+        let mut shared = None;
+        if self.wanted.get() != Wanted::Statistics {
+            match self.reads.find(matchers, start_ms, end_ms) {
+                Found::Own => {}
+                Found::First { start, end } => shared = Some((start, end)),
+                Found::Read(read) => return Ok(read),
+                Found::Last(read) => {
+                    self.tally.unpin(bytes(&read));
+                    self.tally.hold_bytes(bytes(&read))?;
+                    return Ok(read);
+                }
+            }
+        }
         let select = self.select(matchers, start_ms, end_ms);
-        let floats = match self.storage.select_rollups(&select, hints)? {
-            Some(rolled_up) => self.as_samples(matchers, rolled_up, hints),
-            None => self.storage.select(&select)?,
+        if let Some(rolled_up) = self.storage.select_rollups(&select, hints)? {
+            let floats = self.as_samples(matchers, rolled_up, hints);
+            return self.loaded(floats, &select);
+        }
+        if let Some(reach) = shared
+            && let Some(loaded) = self.load_shared(matchers, reach)?
+        {
+            return Ok(loaded);
+        }
+        let floats = self.storage.select(&select)?;
+        self.loaded(floats, &select)
+    }
+
+    /// Reads for several selectors. `None`: each is to read for itself, as together it is too much, or
+    /// cannot be kept.
+    fn load_shared(
+        &self,
+        matchers: &[Matcher],
+        (start_ms, end_ms): Reach,
+    ) -> Result<Option<Vec<Loaded>>, QueryError> {
+        let mark = self.tally.mark();
+        let select = self.select(matchers, start_ms, end_ms);
+        let floats = match self.storage.select(&select) {
+            Ok(floats) => floats,
+            Err(StorageError::TooManySamples { .. } | StorageError::TooManySeries { .. }) => {
+                self.reads.give_up(matchers, start_ms, end_ms);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
         };
+        let loaded = self.loaded(floats, &select)?;
+        let is_kept = self.reads.keep(matchers, start_ms, end_ms, &loaded);
+        self.tally.release(mark);
+        if is_kept {
+            self.tally.pin(bytes(&loaded))?;
+        } else {
+            self.reads.give_up(matchers, start_ms, end_ms);
+        }
+        Ok(is_kept.then_some(loaded))
+    }
+
+    /// With the histograms of the same selection, counted and put in order.
+    fn loaded(&self, floats: Vec<Series>, select: &Select<'_>) -> Result<Vec<Loaded>, QueryError> {
         let mut loaded: Vec<Loaded> = floats
             .into_iter()
             .map(|series| Loaded {
                 labels: series.labels,
                 times: series.timestamps,
-                values: series.values,
+                values: Arc::new(series.values),
                 histograms: Vec::new(),
                 starts: Starts::default(),
             })
             .collect();
-        let with_histograms = self.storage.select_histograms(&select)?;
+        let with_histograms = self.storage.select_histograms(select)?;
         if !with_histograms.is_empty() {
             let mut at_of: HashMap<Labels, usize> =
                 loaded.iter().enumerate().map(|(at, series)| (series.labels.clone(), at)).collect();
@@ -126,7 +199,7 @@ impl Evaluator<'_> {
                     None => loaded.push(Loaded {
                         labels: series.labels,
                         times: Arc::default(),
-                        values: Vec::new(),
+                        values: Arc::default(),
                         histograms: series.samples,
                         starts: Starts::default(),
                     }),
@@ -134,22 +207,15 @@ impl Evaluator<'_> {
             }
         }
         if self.features.has(Feature::StartTimestamps) {
-            self.load_starts(&select, &mut loaded)?;
+            self.load_starts(select, &mut loaded)?;
         }
         if self.wanted.get() == Wanted::Statistics {
             for series in &mut loaded {
                 detect_resets(&mut series.histograms, &series.times);
             }
         }
-        let of_histograms = |(_, histogram): &(_, Arc<Histogram>)| histogram.samples();
-        let samples = loaded.iter().map(|series| {
-            series.times.len() + series.histograms.iter().map(of_histograms).sum::<usize>()
-        });
-        let samples: usize = samples.sum();
-        self.samples.set(self.samples.get().saturating_add(samples));
-        if self.samples.get() > self.limits.samples_max {
-            return Err(QueryError::TooManySamples { max: self.limits.samples_max });
-        }
+        self.tally.load(loaded.iter().map(Loaded::samples).sum());
+        self.tally.hold_bytes(bytes(&loaded))?;
         if loaded.len() > self.limits.series_max {
             return Err(QueryError::TooManySeries { max: self.limits.series_max });
         }
@@ -213,14 +279,14 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Row>, QueryError> {
         let shifted = self.resolve(&selector.shift)?;
         let lookback = self.limits.lookback_ms;
-        let first = shifted.apply(steps.start);
-        let from = first.saturating_sub(lookback).saturating_add(1);
+        let reach = self.selector_reach(selector, steps)?;
         let hints = hints(Use::Newest, shifted, steps);
-        let loaded = self.load(&selector.matchers, from, hints.last_ms, &hints)?;
+        let loaded = self.load(&selector.matchers, reach, &hints)?;
         self.check_size(loaded.len(), steps)?;
         let mut rows = Vec::with_capacity(loaded.len());
-        let mut shared = Shared::default();
+        let (mut made, mut shared) = (0, Shared::default());
         for series in loaded {
+            self.visit(steps.count)?;
             if series.histograms.is_empty() {
                 let newest = shared
                     .of(&series.times, || newest_within(&series.times, shifted, lookback, steps));
@@ -232,9 +298,7 @@ impl Evaluator<'_> {
                         column.set(step, make(&series.starts, *t, Point::Float(*v)));
                     }
                 }
-                if !column.is_empty() {
-                    rows.push(Row::new(series.labels, column));
-                }
+                made += self.newest_of(series.labels, column, made, &mut rows)?;
                 continue;
             }
             let mut column = Column::empty(steps.count);
@@ -251,27 +315,70 @@ impl Evaluator<'_> {
                     column.set(step, make(&series.starts, at, point));
                 }
             }
-            if !column.is_empty() {
-                rows.push(Row::new(series.labels, column));
-            }
+            made += self.newest_of(series.labels, column, made, &mut rows)?;
         }
         Ok(rows)
     }
 
-    /// All samples from `start_ms` to `end_ms`, stale markers left out.
+    /// Counts what a selector gives of a series after so many samples, if that is anything; says how many
+    /// more these are.
+    pub(super) fn newest_of(
+        &self,
+        labels: Labels,
+        column: Column,
+        made: usize,
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, QueryError> {
+        if column.is_empty() {
+            return Ok(0);
+        }
+        let samples = column.samples();
+        self.tally.peek(made.saturating_add(samples))?;
+        self.tally.count_newest(column.present(), samples);
+        rows.push(Row::new(labels, column));
+        Ok(samples)
+    }
+
+    /// All samples of a stretch, and maybe some around it, stale markers left out.
     pub(super) fn select_samples(
         &self,
         matchers: &[Matcher],
-        start_ms: TimestampMs,
-        end_ms: TimestampMs,
+        reach: Reach,
     ) -> Result<Vec<RangeSeries>, QueryError> {
-        let hints = Hints { made: Use::Samples, first_ms: start_ms, last_ms: end_ms, step_ms: 0 };
-        let loaded = self.load(matchers, start_ms, end_ms, &hints)?;
+        let (first_ms, last_ms) = reach;
+        let hints = Hints { made: Use::Samples, first_ms, last_ms, step_ms: 0 };
+        let loaded = self.load(matchers, reach, &hints)?;
         Ok(loaded.into_iter().map(Loaded::without_stale).collect())
     }
 }
 
+/// About how many bytes series take. Those that share timestamps come one after the other, mostly.
+fn bytes(series: &[Loaded]) -> usize {
+    let mut times: Option<&Arc<[TimestampMs]>> = None;
+    let mut bytes = 0;
+    for one in series {
+        if !times.is_some_and(|known| Arc::ptr_eq(known, &one.times)) {
+            bytes += 8 * one.times.len();
+        }
+        times = Some(&one.times);
+        bytes += 8 * one.values.len() + SAMPLE_BYTES * one.histogram_samples();
+    }
+    bytes
+}
+
 impl Loaded {
+    pub(super) fn has_histograms(&self) -> bool {
+        !self.histograms.is_empty()
+    }
+
+    fn histogram_samples(&self) -> usize {
+        self.histograms.iter().map(|(_, histogram)| histogram.samples()).sum()
+    }
+
+    fn samples(&self) -> usize {
+        self.times.len() + self.histogram_samples()
+    }
+
     /// The newest of the first `floats` floats and `histograms` histograms, unless it ends the
     /// series.
     fn newest(&self, floats: usize, histograms: usize) -> Option<(TimestampMs, Point)> {
@@ -297,7 +404,8 @@ impl Loaded {
             let kept: Vec<bool> = self.values.iter().map(|v| !is_stale(*v)).collect();
             let times = self.times.iter().zip(&kept);
             self.times = times.filter(|(_, keep)| **keep).map(|(t, _)| *t).collect();
-            self.values.retain(|v| !is_stale(*v));
+            let values = self.values.iter().copied().filter(|v| !is_stale(*v));
+            self.values = Arc::new(values.collect());
         }
         self.histograms.retain(|(_, histogram)| !histogram.is_stale());
         let (histogram_times, histograms) = self.histograms.into_iter().unzip();

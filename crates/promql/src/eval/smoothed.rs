@@ -24,14 +24,14 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Row>, QueryError> {
         let place = self.place.get();
         let shifted = self.resolve(&selector.shift)?;
-        let lookback = self.limits.lookback_ms;
-        let from = shifted.apply(steps.start).saturating_sub(lookback).saturating_add(1);
-        let to = shifted.apply(steps.last()).saturating_add(lookback);
+        let reach = self.selector_reach(selector, steps)?;
         let hints = hints(Use::Samples, shifted, steps);
-        let loaded = self.load(&selector.matchers, from, to, &hints)?;
+        let loaded = self.load(&selector.matchers, reach, &hints)?;
         self.check_size(loaded.len(), steps)?;
         let mut rows = Vec::with_capacity(loaded.len());
+        let mut made = 0;
         for series in loaded {
+            self.visit(steps.count)?;
             let series = series.without_stale();
             let mut column = Column::empty(steps.count);
             for (step, t) in steps.times().enumerate() {
@@ -39,9 +39,7 @@ impl Evaluator<'_> {
                     column.set(step, point);
                 }
             }
-            if !column.is_empty() {
-                rows.push(Row::new(series.labels, column));
-            }
+            made += self.newest_of(series.labels, column, made, &mut rows)?;
         }
         Ok(rows)
     }

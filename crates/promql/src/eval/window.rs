@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use stoa_model::{Labels, TimestampMs};
 
-use super::selector::{Shifted, advance};
+use super::selector::{Reach, Shifted, advance};
+use super::tally::{Counts, WindowCounts};
 use super::{Evaluator, Steps, Wanted};
 use crate::error::QueryError;
 use crate::function::extended::interpolated;
@@ -15,6 +16,7 @@ use crate::function::extrapolate::{Frame, Stretch};
 use crate::function::start::Starts;
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Expr, ExprKind, Extension, Matrix, Subquery};
+use crate::storage::SAMPLE_BYTES;
 use crate::value::MatrixSeries;
 
 /// The step of a subquery that names none: Prometheus takes its evaluation interval, a minute
@@ -29,6 +31,8 @@ pub(crate) struct RangeVector {
     pub(crate) extension: Option<Extension>,
     shifted: Shifted,
     lookback_ms: i64,
+    /// What a subquery is of.
+    inner: Counts,
 }
 
 /// The samples of one series, none of them stale markers. Times ascend.
@@ -37,7 +41,7 @@ pub(crate) struct RangeSeries {
     pub(crate) labels: Labels,
     pub(crate) drop_name: bool,
     pub(crate) times: Arc<[TimestampMs]>,
-    pub(crate) values: Vec<f64>,
+    pub(crate) values: Arc<Vec<f64>>,
     pub(crate) histogram_times: Vec<TimestampMs>,
     pub(crate) histograms: Vec<Arc<Histogram>>,
     pub(crate) starts: Starts,
@@ -134,12 +138,45 @@ impl RangeVector {
         steps.times().map(frame).collect()
     }
 
-    fn window<'a>(
+    /// What the windows over these times hold at all steps; `weight` says how many samples are between
+    /// two positions.
+    pub(crate) fn counts(
         &self,
-        series: &'a RangeSeries,
-        slider: &mut Slider,
-        t: TimestampMs,
-    ) -> Window<'a> {
+        times: &[TimestampMs],
+        weight: impl Fn(usize, usize) -> usize,
+        steps: &Steps,
+        by_step: bool,
+    ) -> WindowCounts {
+        let (mut from, mut to) = (0, 0);
+        let window = |t| {
+            let (_, _, low, high) = self.ends(t);
+            from = advance(times, from, low);
+            to = advance(times, to.max(from), high);
+            (from, to)
+        };
+        WindowCounts::of(steps.times().map(window), weight, by_step)
+    }
+
+    /// The same of the histograms of a series.
+    pub(crate) fn histogram_counts(
+        &self,
+        series: &RangeSeries,
+        steps: &Steps,
+        by_step: bool,
+    ) -> WindowCounts {
+        let mut sum = 0;
+        let mut sums = vec![0];
+        sums.extend(series.histograms.iter().map(|histogram| {
+            sum += histogram.samples();
+            sum
+        }));
+        let up_to = |at: usize| sums.get(at).copied().unwrap_or(sum);
+        let weight = |from, to| up_to(to) - up_to(from);
+        self.counts(&series.histogram_times, weight, steps, by_step)
+    }
+
+    /// Where the window at a step begins and ends, and where the samples do that are seen with it.
+    fn ends(&self, t: TimestampMs) -> (TimestampMs, TimestampMs, TimestampMs, TimestampMs) {
         let end = self.shifted.apply(t);
         let start = end.saturating_sub(self.range_ms);
         let (before, after) = match self.extension {
@@ -147,7 +184,16 @@ impl RangeVector {
             Some(Extension::Anchored) => (self.lookback_ms, 0),
             Some(Extension::Smoothed) => (self.lookback_ms, self.lookback_ms),
         };
-        let (low, high) = (start.saturating_sub(before), end.saturating_add(after));
+        (start, end, start.saturating_sub(before), end.saturating_add(after))
+    }
+
+    fn window<'a>(
+        &self,
+        series: &'a RangeSeries,
+        slider: &mut Slider,
+        t: TimestampMs,
+    ) -> Window<'a> {
+        let (start, end, low, high) = self.ends(t);
         slider.from = advance(&series.times, slider.from, low);
         slider.to = advance(&series.times, slider.to.max(slider.from), high);
         slider.histograms_from = advance(&series.histogram_times, slider.histograms_from, low);
@@ -198,7 +244,8 @@ impl Evaluator<'_> {
         }
     }
 
-    fn matrix_selector(&self, matrix: &Matrix, steps: &Steps) -> Result<RangeVector, QueryError> {
+    /// The stretch of time a range selector wants at these steps.
+    pub(super) fn matrix_reach(&self, matrix: &Matrix, steps: &Steps) -> Result<Reach, QueryError> {
         let shifted = self.resolve(&matrix.selector.shift)?;
         let range_ms = self.length(&matrix.range)?;
         let extension = matrix.selector.extension;
@@ -211,11 +258,25 @@ impl Evaluator<'_> {
         if extension == Some(Extension::Smoothed) {
             to = to.saturating_add(lookback_ms);
         }
-        let series = self.select_samples(&matrix.selector.matchers, from, to)?;
-        Ok(RangeVector { series, range_ms, extension, shifted, lookback_ms })
+        Ok((from, to))
     }
 
-    fn subquery(&self, subquery: &Subquery, steps: &Steps) -> Result<RangeVector, QueryError> {
+    fn matrix_selector(&self, matrix: &Matrix, steps: &Steps) -> Result<RangeVector, QueryError> {
+        let shifted = self.resolve(&matrix.selector.shift)?;
+        let range_ms = self.length(&matrix.range)?;
+        let reach = self.matrix_reach(matrix, steps)?;
+        let series = self.select_samples(&matrix.selector.matchers, reach)?;
+        let (extension, lookback_ms) = (matrix.selector.extension, self.limits.lookback_ms);
+        let inner = Counts::default();
+        Ok(RangeVector { series, range_ms, extension, shifted, lookback_ms, inner })
+    }
+
+    /// The steps of a subquery, where it looks from and how far back.
+    pub(super) fn subquery_steps(
+        &self,
+        subquery: &Subquery,
+        steps: &Steps,
+    ) -> Result<(Steps, Shifted, i64), QueryError> {
         let shifted = self.resolve(&subquery.shift)?;
         let range_ms = self.length(&subquery.range)?;
         let step = match &subquery.step {
@@ -228,13 +289,25 @@ impl Evaluator<'_> {
         if start <= low {
             start = start.saturating_add(step);
         }
-        let inner = Steps::new(start, shifted.apply(steps.last()), step);
+        Ok((Steps::new(start, shifted.apply(steps.last()), step), shifted, range_ms))
+    }
+
+    fn subquery(&self, subquery: &Subquery, steps: &Steps) -> Result<RangeVector, QueryError> {
+        let (inner, shifted, range_ms) = self.subquery_steps(subquery, steps)?;
+        // At most steps there is no sample to count, but they are gone through.
+        self.tally.peek(inner.count)?;
         self.check_size(1, &inner)?;
-        let rows = if inner.count == 0 {
-            Vec::new()
-        } else {
-            self.wanting(Wanted::Buckets, || self.eval_vector(&subquery.expr, &inner))?
+        let evaluate = || {
+            if inner.count == 0 {
+                return Ok(Vec::new());
+            }
+            self.wanting(Wanted::Buckets, || self.eval_vector(&subquery.expr, &inner))
         };
+        let (rows, counts) = self.tally.apart(evaluate);
+        let rows = rows?;
+        // The samples are written down once more, with their times.
+        let bytes = |row: &super::Row| SAMPLE_BYTES.saturating_mul(row.column.samples());
+        self.tally.hold_bytes(rows.iter().map(bytes).sum())?;
         let series = rows
             .into_iter()
             .map(|row| {
@@ -246,7 +319,7 @@ impl Evaluator<'_> {
                     labels: row.labels,
                     drop_name: row.drop_name,
                     times: times.into(),
-                    values,
+                    values: Arc::new(values),
                     histogram_times,
                     histograms,
                     starts: Starts::default(),
@@ -254,7 +327,8 @@ impl Evaluator<'_> {
             })
             .collect();
         let lookback_ms = self.limits.lookback_ms;
-        Ok(RangeVector { series, range_ms, extension: None, shifted, lookback_ms })
+        let extension = None;
+        Ok(RangeVector { series, range_ms, extension, shifted, lookback_ms, inner: counts })
     }
 
     /// The samples of an instant query for a range vector.
@@ -264,8 +338,25 @@ impl Evaluator<'_> {
         steps: &Steps,
     ) -> Result<Vec<MatrixSeries>, QueryError> {
         let ranges = self.eval_range(expr, steps)?;
-        let mut out = Vec::new();
+        let (mut out, mut made) = (Vec::new(), 0usize);
+        let is_subquery = matches!(expr.kind, ExprKind::Subquery(_));
+        if is_subquery {
+            self.tally.count_at_each(steps.count, &ranges.inner);
+        }
         for series in &ranges.series {
+            self.check_cancelled()?;
+            if !is_subquery {
+                let count = |from, to| to - from;
+                let by_step = self.tally.is_by_step();
+                for counts in [
+                    ranges.counts(&series.times, count, steps, by_step),
+                    ranges.histogram_counts(series, steps, by_step),
+                ] {
+                    made += counts.most();
+                    self.tally.peek(made)?;
+                    self.tally.count_windows(&counts);
+                }
+            }
             ranges.each_window(series, steps, |_, window| {
                 let points = match ranges.extension {
                     None => window.floats().collect(),

@@ -4,8 +4,11 @@ use stoa_model::METRIC_NAME;
 use stoa_model::pattern::anchored;
 
 use crate::error::QueryError;
-use crate::eval::Row;
+use crate::eval::{Evaluator, Row};
 use crate::parse::ast::Text;
+
+/// What one row is beside looking at samples.
+const ROW_VISITS: usize = 512;
 
 /// The name of a label that is to be written.
 fn valid_name<'a>(name: &'a Text, what: &str, function: &str) -> Result<&'a str, QueryError> {
@@ -20,6 +23,7 @@ fn valid_name<'a>(name: &'a Text, what: &str, function: &str) -> Result<&'a str,
 }
 
 pub(crate) fn replace(
+    evaluator: &Evaluator<'_>,
     rows: Vec<Row>,
     destination: &Text,
     replacement: &Text,
@@ -34,19 +38,20 @@ pub(crate) fn replace(
     })?;
     let destination = valid_name(destination, "destination", "label_replace")?;
     let template = template(&replacement.value);
-    Ok(rows
-        .into_iter()
+    rows.into_iter()
         .map(|row| {
             let value = row.labels.get(&source.value).unwrap_or("");
-            let Some(captures) = regex.captures(value) else { return row };
+            evaluator.visit(ROW_VISITS + value.len())?;
+            let Some(captures) = regex.captures(value) else { return Ok(row) };
             let mut expanded = String::new();
             captures.expand(&template, &mut expanded);
-            relabelled(row, destination, &expanded)
+            Ok(relabelled(row, destination, &expanded))
         })
-        .collect())
+        .collect()
 }
 
 pub(crate) fn join(
+    evaluator: &Evaluator<'_>,
     rows: Vec<Row>,
     destination: &Text,
     separator: &Text,
@@ -57,15 +62,15 @@ pub(crate) fn join(
         names.push(valid_name(source, "source", "label_join")?);
     }
     let destination = valid_name(destination, "destination", "label_join")?;
-    Ok(rows
-        .into_iter()
+    rows.into_iter()
         .map(|row| {
+            evaluator.visit(ROW_VISITS)?;
             let values: Vec<&str> =
                 names.iter().map(|name| row.labels.get(name).unwrap_or("")).collect();
             let joined = values.join(&separator.value);
-            relabelled(row, destination, &joined)
+            Ok(relabelled(row, destination, &joined))
         })
-        .collect())
+        .collect()
 }
 
 fn relabelled(row: Row, name: &str, value: &str) -> Row {

@@ -7,6 +7,7 @@ use stoa_model::Labels;
 
 use super::classic::{self, Cumulative};
 use crate::annotation::Note;
+use crate::error::QueryError;
 use crate::eval::{Cell, Column, Evaluator, Row, Steps};
 use crate::features::Feature;
 use crate::histogram::Histogram;
@@ -15,6 +16,9 @@ use crate::parse::ast::Span;
 
 /// The label that holds a classic bucket's upper bound.
 const BUCKET_LABEL: &str = "le";
+
+/// What one row is beside looking at samples.
+const GATHER_VISITS: usize = 64;
 
 /// One histogram at all steps: the rows of its buckets, or the row it is in.
 pub(crate) struct Gathered<'a> {
@@ -35,7 +39,7 @@ pub(crate) fn gather<'a>(
     evaluator: &Evaluator<'_>,
     rows: &'a [Row],
     span: Span,
-) -> Vec<Gathered<'a>> {
+) -> Result<Vec<Gathered<'a>>, QueryError> {
     let mut at_of: HashMap<Labels, usize> = HashMap::new();
     let mut all: Vec<Gathered<'a>> = Vec::new();
     let mut at = |labels: Labels, all: &mut Vec<Gathered<'a>>| {
@@ -45,13 +49,14 @@ pub(crate) fn gather<'a>(
         })
     };
     for row in rows {
-        let mut kinds = (false, false);
-        for (_, cell) in row.column.cells() {
-            match cell {
-                Cell::Float(_) => kinds.0 = true,
-                Cell::Histogram(_) => kinds.1 = true,
-            }
-        }
+        evaluator.visit(GATHER_VISITS)?;
+        let kinds = match row.column.as_floats() {
+            Some(_) => (!row.column.is_empty(), false),
+            None => row.column.cells().fold((false, false), |kinds, (_, cell)| match cell {
+                Cell::Float(_) => (true, kinds.1),
+                Cell::Histogram(_) => (kinds.0, true),
+            }),
+        };
         if kinds.1 {
             let at = at(row.labels.clone(), &mut all);
             if let Some(gathered) = all.get_mut(at) {
@@ -70,7 +75,7 @@ pub(crate) fn gather<'a>(
             }
         }
     }
-    all
+    Ok(all)
 }
 
 impl Gathered<'_> {
@@ -125,7 +130,7 @@ pub(crate) fn quantiles(
     q: &[f64],
     steps: &Steps,
     places: Places,
-) -> Vec<Row> {
+) -> Result<Vec<Row>, QueryError> {
     each(evaluator, all, steps, places, |gathered, step, found| {
         let q = q.get(step).copied().unwrap_or(f64::NAN);
         let metric = gathered.shown(evaluator);
@@ -162,7 +167,7 @@ pub(crate) fn fractions(
     (lower, upper): (&[f64], &[f64]),
     steps: &Steps,
     places: Places,
-) -> Vec<Row> {
+) -> Result<Vec<Row>, QueryError> {
     each(evaluator, all, steps, places, |gathered, step, found| {
         let bound = |bounds: &[f64]| bounds.get(step).copied().unwrap_or(f64::NAN);
         let (lower, upper) = (bound(lower), bound(upper));
@@ -185,18 +190,19 @@ fn each(
     steps: &Steps,
     places: Places,
     value: impl Fn(&Gathered<'_>, usize, Found<'_>) -> f64,
-) -> Vec<Row> {
+) -> Result<Vec<Row>, QueryError> {
     let mut out = Vec::with_capacity(all.len());
     for gathered in all {
         let mut column = Column::empty(steps.count);
         for step in 0..steps.count {
+            evaluator.visit(1 + gathered.classic.len() + 16 * gathered.native.len())?;
             if let Some(found) = gathered.at(evaluator, step, places.vector) {
                 column.set_float(step, value(gathered, step, found));
             }
         }
         out.push(Row { labels: gathered.labels.clone(), drop_name: true, column });
     }
-    out
+    Ok(out)
 }
 
 /// Whether some observations are in no bucket, which only those of NaN are.

@@ -21,6 +21,8 @@ pub(super) struct Wanted<'a> {
     pub(super) samples_max: usize,
     /// What was read before for the same answer: of that damage is counted.
     pub(super) counted: Option<Kinds>,
+    /// Whether nobody wants it any more.
+    pub(super) stop: &'a dyn Fn() -> bool,
 }
 
 /// Which series of a block.
@@ -32,6 +34,11 @@ pub(super) enum Kinds {
 }
 
 impl Wanted<'_> {
+    /// Fails once nobody wants it any more.
+    pub(super) fn go_on(&self) -> Result<(), SelectError> {
+        if (self.stop)() { Err(SelectError::Stopped) } else { Ok(()) }
+    }
+
     /// Counts the damaged chunks of series of a kind, unless they are.
     pub(super) fn count(&self, db: &Db, kinds: Kinds, damaged: u64) {
         if self.counted != Some(kinds) {
@@ -81,6 +88,7 @@ impl Db {
                 if !is_wanted {
                     continue;
                 }
+                wanted.go_on()?;
                 let Some(series) = self.whole(block, query.series(number)) else { break };
                 if let Some(series) = series {
                     each(&mut query, series, are_histograms)?;

@@ -35,7 +35,25 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<HistogramData>, SelectError> {
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted: None };
+        let never = || false;
+        self.select_histograms_until(matchers, start_ms, end_ms, series_max, samples_max, &never)
+    }
+
+    /// The same, and ended early once `stop` says so, which is asked for each series.
+    ///
+    /// # Errors
+    /// As [`Self::select_histograms`]; [`SelectError::Stopped`].
+    pub fn select_histograms_until(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        series_max: usize,
+        samples_max: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<HistogramData>, SelectError> {
+        let counted = None;
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop };
         let (mut found, blocks) = {
             let state = self.state();
             let found = state.head.select_histograms(matchers, start_ms, end_ms);
@@ -50,6 +68,7 @@ impl Db {
         })?;
         let mut times = TimesCache::default();
         for series in found {
+            wanted.go_on()?;
             gather.add(series.labels.clone(), |samples| {
                 self.head_histograms(&series, &wanted, &mut times, samples);
             })?;
@@ -122,6 +141,7 @@ impl Db {
             })
         };
         for series in floats {
+            wanted.go_on()?;
             while let Some(before) = histograms.next_if(|before| before.group < series.group) {
                 add(&mut gather, &mut times, before)?;
             }
@@ -133,6 +153,7 @@ impl Db {
             })?;
         }
         for series in histograms {
+            wanted.go_on()?;
             add(&mut gather, &mut times, series)?;
         }
         Ok(gather.finish_pairs())

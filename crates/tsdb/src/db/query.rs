@@ -38,7 +38,25 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Vec<SeriesData>, SelectError> {
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted: None };
+        let never = || false;
+        self.select_until(matchers, start_ms, end_ms, series_max, samples_max, &never)
+    }
+
+    /// The same, and ended early once `stop` says so, which is asked for each series.
+    ///
+    /// # Errors
+    /// As [`Self::select`]; [`SelectError::Stopped`].
+    pub fn select_until(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        series_max: usize,
+        samples_max: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<SeriesData>, SelectError> {
+        let counted = None;
+        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop };
         // Taken in one step, so that samples on their way to a block are in one of the two.
         let (mut found, blocks) = {
             let state = self.state();
@@ -55,6 +73,7 @@ impl Db {
         let mut times = TimesCache::default();
         let mut both = HashSet::new();
         for series in found {
+            wanted.go_on()?;
             both.extend(series.has_histograms.then(|| series.labels.clone()));
             gather.add(series.labels, |samples| {
                 self.head_floats(&series.sealed, &wanted, &mut times, samples);

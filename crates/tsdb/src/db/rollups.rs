@@ -85,6 +85,23 @@ impl Db {
         series_max: usize,
         samples_max: usize,
     ) -> Result<Option<Rollups>, SelectError> {
+        let never = || false;
+        self.select_rollups_until(matchers, range, resolution, series_max, samples_max, &never)
+    }
+
+    /// The same, and ended early once `stop` says so, which is asked for each series.
+    ///
+    /// # Errors
+    /// As [`Self::select_rollups`]; [`SelectError::Stopped`].
+    pub fn select_rollups_until(
+        &self,
+        matchers: &[Matcher],
+        range: (TimestampMs, TimestampMs),
+        resolution: Resolution,
+        series_max: usize,
+        samples_max: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Rollups>, SelectError> {
         let (parts, zones) = self.parts(range, resolution);
         if parts.iter().all(|part| part.held.is_none()) && zones.is_empty() {
             return Ok(None);
@@ -96,6 +113,7 @@ impl Db {
             samples: 0,
             series_max,
             samples_max,
+            stop,
         };
         let mut stretches: Vec<Stretch> = Vec::new();
         let mut rest = parts.as_slice();
@@ -156,7 +174,7 @@ impl Db {
         &self,
         matchers: &[Matcher],
         part: &Part,
-        gather: &mut Gather,
+        gather: &mut Gather<'_>,
     ) -> Result<(), SelectError> {
         let piece_ms = match gather.resolution {
             Resolution::Finest => i64::MAX,
@@ -167,7 +185,8 @@ impl Db {
             let end = part.end.min(start.saturating_add(piece_ms));
             let left = gather.samples_max.saturating_sub(gather.samples);
             let first = start.saturating_add(1);
-            for series in self.select(matchers, first, end, gather.series_max, left)? {
+            let (most, stop) = (gather.series_max, gather.stop);
+            for series in self.select_until(matchers, first, end, most, left, stop)? {
                 gather.count(series.values.len())?;
                 let (times, values) = (series.timestamps, series.values);
                 gather.add(series.labels, Found { times, values, rollups: Vec::new() })?;
@@ -184,7 +203,7 @@ impl Db {
         matchers: &[Matcher],
         parts: &[Part],
         zone: &Zone,
-        gather: &mut Gather,
+        gather: &mut Gather<'_>,
     ) -> Result<Vec<Stretch>, SelectError> {
         let mut all = Zoned { series_max: gather.series_max, ..Zoned::default() };
         for (at, part) in parts.iter().enumerate() {
@@ -201,7 +220,8 @@ impl Db {
             } else if self.has_samples(start, end) {
                 let left = gather.samples_max.saturating_sub(gather.samples);
                 let first = start.saturating_add(1);
-                for series in self.select(matchers, first, end, gather.series_max, left)? {
+                let (most, stop) = (gather.series_max, gather.stop);
+                for series in self.select_until(matchers, first, end, most, left, stop)? {
                     gather.count(series.values.len())?;
                     all.of(series.labels)?.push(series.timestamps, series.values);
                 }
@@ -289,13 +309,15 @@ impl Zoned {
 }
 
 /// Collects series, and refuses to collect more than was asked for.
-struct Gather {
+struct Gather<'a> {
     resolution: Resolution,
     places: HashMap<Labels, usize>,
     series: Vec<Gathered>,
     samples: usize,
     series_max: usize,
     samples_max: usize,
+    /// Whether nobody wants it any more.
+    stop: &'a dyn Fn() -> bool,
 }
 
 struct Gathered {
@@ -305,8 +327,12 @@ struct Gathered {
     rollups: Vec<Rollup>,
 }
 
-impl Gather {
+impl Gather<'_> {
+    /// Counts what was read; fails once that is too much, or nobody wants it any more.
     fn count(&mut self, samples: usize) -> Result<(), SelectError> {
+        if (self.stop)() {
+            return Err(SelectError::Stopped);
+        }
         self.samples = self.samples.saturating_add(samples);
         if self.samples > self.samples_max {
             return Err(SelectError::TooManySamples { max: self.samples_max });

@@ -76,6 +76,14 @@ fn queries_refuse_more_than_was_asked_for() {
     assert_eq!(select(usize::MAX, usize::MAX), Ok(8));
     assert_eq!(select(7, 720), Err(SelectError::TooManySeries { max: 7 }));
     assert_eq!(select(8, 719), Err(SelectError::TooManySamples { max: 719 }));
+    // Each series is a chance to stop, of blocks as of the head.
+    for stop_at in 0..8 {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= stop_at;
+        let found = db.select_until(&[], i64::MIN, i64::MAX, 8, 720, &stop);
+        assert_eq!(found.unwrap_err(), SelectError::Stopped);
+        assert_eq!(asked.get(), stop_at + 1);
+    }
 }
 
 #[test]

@@ -1,0 +1,177 @@
+//! Selectors that stand in a query more than once: read once, and nothing else changes by it.
+
+#![expect(clippy::expect_used, reason = "a test; what is missing is its failure")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::{Strategy, prop_oneof};
+use proptest::sample::select;
+use stoa_promql::script::Memory;
+use stoa_promql::storage::HistogramSeries;
+use stoa_promql::{Answer, Engine, Limits, Select, Series, Storage, StorageError};
+
+fn memory() -> Memory {
+    Memory::load(
+        r#"load 10s
+        a{l="x", m="1"} 0+1x60 stale _x5 5+2x60
+        a{l="y", m="1"} 10-1x120
+        a{l="z", m="2"} _x40 1 1 1 NaN Inf 2 3 0 1
+        c_total{l="x"} 0+3x47 0+4x70
+        c_total{l="y"} _x30 0+4x70
+        h{l="x"} {{schema:0 count:3 sum:4 buckets:[1 2]}}+{{schema:0 count:2 sum:1 buckets:[1 1]}}x90 1 2 3
+        "#,
+    )
+    .expect("a valid load")
+}
+
+/// Counts how often it is asked for samples.
+struct Counted(Memory, AtomicUsize);
+
+impl Storage for Counted {
+    fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.select(select)
+    }
+
+    fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
+        self.0.select_histograms(select)
+    }
+}
+
+#[track_caller]
+fn check_reads(query: &str, expected: usize) {
+    let storage = Counted(memory(), AtomicUsize::new(0));
+    let answer = Engine::default().range(&storage, query, 300_000, 900_000, 30_000, &|| false);
+    answer.expect("a value");
+    assert_eq!(storage.1.into_inner(), expected, "{query}");
+}
+
+#[test]
+fn equal_selectors_are_read_once() {
+    check_reads("a + a", 1);
+    check_reads("a + b", 2);
+    check_reads("a{l=\"x\"} + on () a{l=\"y\"}", 2);
+    check_reads("rate(c_total[1m]) / on (l) rate(c_total[5m]) > bool on (l) c_total", 1);
+    check_reads("a - a offset 1m", 1);
+    // Nothing of the one is wanted by the other.
+    check_reads("a - a offset 1h", 2);
+    check_reads("max_over_time(a[5m:1m]) - min_over_time(a[5m:1m])", 1);
+    check_reads("a + (a @ 500)", 1);
+    check_reads("a + a + a + a", 1);
+    // Hints of histograms depend on where reading begins.
+    check_reads("h + h", 3);
+}
+
+/// Of one metric, with a place in its braces for a matcher that holds for all.
+fn leaf() -> impl Strategy<Value = String> {
+    let name = select(vec!["a{§}", "a{l=\"x\",§}", "a{m=\"1\",§}", "c_total{§}", "h{§}"]);
+    let shift = select(vec!["", "", " offset 40s", " offset -1m", " @ 600", " @ end()"]);
+    let range = select(vec!["30s", "1m", "5m", "2m:20s", "100s:30s"]);
+    let function = select(vec![
+        "rate",
+        "increase",
+        "delta",
+        "resets",
+        "avg_over_time",
+        "max_over_time",
+        "last_over_time",
+        "count_over_time",
+        "absent_over_time",
+        "quantile_over_time",
+        "predict_linear",
+    ]);
+    prop_oneof![
+        2 => (name.clone(), shift.clone()).prop_map(|(name, shift)| format!("{name}{shift}")),
+        3 => (function, name, range, shift).prop_map(|(function, name, range, shift)| {
+            match function {
+                "quantile_over_time" => format!("{function}(0.3, {name}[{range}]{shift})"),
+                "predict_linear" => format!("{function}({name}[{range}]{shift}, 60)"),
+                _ => format!("{function}({name}[{range}]{shift})"),
+            }
+        }),
+    ]
+}
+
+fn query() -> impl Strategy<Value = String> {
+    leaf().prop_recursive(3, 8, 2, |inner| {
+        let operator = select(vec!["+", "/", "or", "and", "unless", "> bool", "* on (l, m)"]);
+        let around = select(vec!["sum by (l) ", "count", "abs", "timestamp", "histogram_count"]);
+        prop_oneof![
+            4 => (inner.clone(), operator, inner.clone())
+                .prop_map(|(l, op, r)| format!("({l}) {op} ({r})")),
+            1 => (around, inner.clone()).prop_map(|(f, v)| format!("{f}({v})")),
+            1 => (inner, select(vec!["2m:30s", "90s:15s"]))
+                .prop_map(|(v, range)| format!("max_over_time(({v})[{range}])")),
+        ]
+    })
+}
+
+/// The query with a matcher of its own in each selector, which no other has: nothing is shared.
+fn apart(query: &str) -> String {
+    let mut out = String::new();
+    for (n, part) in query.split('§').enumerate() {
+        if n > 0 {
+            out.push_str(&format!("none{n}=\"\""));
+        }
+        out.push_str(part);
+    }
+    out
+}
+
+/// Value, counts and what is said of them, but where in the query that is.
+fn told(answer: Answer) -> String {
+    let mut said: Vec<String> = answer.warnings.into_iter().chain(answer.infos).collect();
+    for text in &mut said {
+        let place = text.rfind(" (").unwrap_or(text.len());
+        text.truncate(place);
+    }
+    said.sort();
+    said.dedup();
+    let samples = stoa_promql::SampleStats { loaded: 0, ..answer.samples };
+    format!("{:?} {samples:?} {said:?}", answer.value)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    #[test]
+    fn reading_once_changes_nothing(query in query(), step in select(vec![10_000, 25_000, 60_000])) {
+        let memory = memory();
+        let ask = |query: &str| {
+            Engine::default().range(&memory, query, 200_000, 900_000, step, &|| false)
+        };
+        let once = ask(&query.replace('§', ""));
+        let each = ask(&apart(&query));
+        match (once, each) {
+            (Ok(once), Ok(each)) => proptest::prop_assert_eq!(told(once), told(each)),
+            (Err(once), Err(each)) => {
+                let known = |text: String| text.chars().take(40).collect::<String>();
+                proptest::prop_assert_eq!(known(once.to_string()), known(each.to_string()));
+            }
+            (once, each) => proptest::prop_assert!(false, "{query}: {once:?} {each:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_too_much_together_is_read_apart() {
+    // A minute an hour ago and now: the hour between them is not to be paid for.
+    let memory = Memory::load("load 10s\n  a 0+1x1000\n").expect("a valid load");
+    let query = "max_over_time(a[10m]) - max_over_time(a[10m] offset 5m)";
+    let ask = |bytes_max| {
+        let engine = Engine::new(Limits { bytes_max, ..Limits::default() });
+        engine.instant(&memory, query, 9_000_000, &|| false)
+    };
+    // 60 samples of 16 bytes each for one of the two.
+    assert!(ask(3_000).is_ok());
+    assert!(ask(1_200).is_ok());
+    let error = ask(500).expect_err("too much");
+    assert_eq!(
+        error.to_string(),
+        "query processing would load too many bytes into memory in query execution"
+    );
+}
