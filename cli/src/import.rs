@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
 use stoa_collector::config::FREE_BYTES_MIN;
 use stoa_collector::http::prometheus::{duration, rfc3339};
-use stoa_collector::import::{Import, ImportSummary};
+use stoa_collector::import::{Descriptions, Import, ImportSummary};
+use stoa_collector::store::Metadata;
 use stoa_daemon::{DataDir, Misuse, unix_ms};
 use stoa_tsdb::{Db, Options};
 use stoa_wal::disk::RealDisk;
@@ -112,9 +113,11 @@ fn into_directory(
     }
     let mut bulk = db.bulk(now_ms, FREE_BYTES_MIN);
     let mut summary = ImportSummary::default();
+    let mut descriptions = Descriptions::default();
     let mut progress = Progress::new(inputs.iter().map(Input::bytes).sum());
     for input in inputs {
-        let mut import = Import::new(&mut bulk, &args.labels, &mut summary);
+        let mut import =
+            Import::new(&mut bulk, &args.labels, &mut summary).describing(&mut descriptions);
         let place = || format!("import {}", input.path().display());
         match input {
             Input::Text { path, format, is_gzip, .. } => {
@@ -145,6 +148,9 @@ fn into_directory(
     let written = db.write_bulk(bulk, now_ms, |done, all| progress.writing(done, all))?;
     progress.clear();
     db.close()?;
+    let metadata = Metadata::open(Arc::new(RealDisk), &dir.join("metrics"));
+    descriptions.add_to(&metadata);
+    metadata.save();
     summary.add_written(&written);
     Ok(summary)
 }

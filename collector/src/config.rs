@@ -1,5 +1,6 @@
 //! The collector's configuration: the file as written, then the [`Config`] as meant.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
+use stoa_model::{Labels, METRIC_NAME};
 use stoa_promql::{Feature, Features};
+use stoa_proto::convert::LABEL_BYTES_MAX;
 
 use crate::http::Scope;
 use crate::http::access::AddressBlock;
@@ -31,6 +34,9 @@ pub const CONFIG_PATH: &str = "/etc/stoa/collector.toml";
 /// Space below which nothing more is accepted, unless the file says otherwise.
 pub const FREE_BYTES_MIN: u64 = 512 << 20;
 
+/// Most labels that are added to all series elsewhere.
+const EXTERNAL_LABELS_MAX: usize = 16;
+
 const DAY_S: u64 = 86_400;
 
 /// The shortest retention: one block and the one being filled.
@@ -41,6 +47,9 @@ const RETENTION_MIN: Duration = Duration::from_secs(4 * 3600);
 pub struct Config {
     /// Where everything durable lives.
     pub data_dir: PathBuf,
+    /// What tells this collector's series apart elsewhere: they are added to what other servers scrape,
+    /// ask and are sent.
+    pub external_labels: Labels,
     /// Where agents connect, UDP and TCP.
     pub agents: AgentsConfig,
     /// Where people and Grafana connect.
@@ -143,6 +152,7 @@ pub struct QueryConfig {
 struct Written {
     data_dir: PathBuf,
     remote_write: Vec<WrittenRemoteWrite>,
+    external_labels: BTreeMap<String, String>,
     agents: WrittenAgents,
     http: WrittenHttp,
     otlp: WrittenOtlp,
@@ -156,6 +166,7 @@ impl Default for Written {
         Self {
             data_dir: "/var/lib/stoa".into(),
             remote_write: Vec::new(),
+            external_labels: BTreeMap::new(),
             agents: WrittenAgents::default(),
             http: WrittenHttp::default(),
             otlp: WrittenOtlp::default(),
@@ -307,7 +318,30 @@ impl Config {
         let wrong = |key, message: String| {
             Err(ConfigError::Meaning { path: path.to_path_buf(), key, message })
         };
-        let Written { data_dir, remote_write, agents, http, otlp, storage, query, log } = written;
+        let Written {
+            data_dir,
+            remote_write,
+            external_labels,
+            agents,
+            http,
+            otlp,
+            storage,
+            query,
+            log,
+        } = written;
+        let too_long =
+            |(name, value): (&String, &String)| name.len().max(value.len()) > LABEL_BYTES_MAX;
+        if external_labels.contains_key(METRIC_NAME) || external_labels.contains_key("") {
+            return wrong(
+                "external_labels",
+                "a metric's name, or no name, is no such label".into(),
+            );
+        }
+        if external_labels.len() > EXTERNAL_LABELS_MAX || external_labels.iter().any(too_long) {
+            let most = format!("{EXTERNAL_LABELS_MAX} labels of {LABEL_BYTES_MAX} bytes at most");
+            return wrong("external_labels", most);
+        }
+        let external_labels = Labels::from_pairs_last_wins(external_labels);
         let remote_write = match RemoteWriteConfig::mean(remote_write) {
             Ok(targets) => targets,
             Err(message) => return wrong("remote_write", message),
@@ -373,6 +407,10 @@ impl Config {
             let message = format!("a remote_write is named {:?}; give it a name", export.name);
             return wrong("otlp.export", message);
         }
+        let (mut remote_write, mut otlp) = (remote_write, otlp);
+        for target in remote_write.iter_mut().chain(&mut otlp.exports) {
+            target.external = external_labels.clone();
+        }
         if let Some(block) = http.trusted_proxies.iter().find(|block| block.is_everything()) {
             let message = format!("{block} would let anyone name himself a user");
             return wrong("http.trusted_proxies", message);
@@ -394,6 +432,7 @@ impl Config {
         };
         Ok(Self {
             data_dir,
+            external_labels,
             agents: AgentsConfig { listen: agents.listen, series_max: agents.series_max },
             http: HttpConfig {
                 listen: http.listen,

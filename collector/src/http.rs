@@ -17,6 +17,9 @@ pub mod routes;
 pub mod front;
 
 pub mod health;
+
+mod negotiate;
+
 pub mod metrics;
 
 pub mod handoff;

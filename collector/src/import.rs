@@ -4,15 +4,18 @@
 //! understood once. Memory beside the bulk's: [`TEXT_BYTES_MAX`] of such names. Labels are held to the
 //! limits agents are held to. Knows neither HTTP nor files: a request and a command line import alike.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek};
 
 use serde::{Deserialize, Serialize};
 use stoa_exchange::exposition::{Format, Line, ReadError, Reader};
 use stoa_exchange::prometheus_block::{BlockError, BlockReader};
-use stoa_model::{Labels, TimestampMs};
+use stoa_model::{Labels, MetricKind, TimestampMs};
 use stoa_proto::convert::{LABEL_BYTES_MAX, LABELS_MAX};
 use stoa_tsdb::{Bulk, BulkError, BulkSeries, BulkWritten};
+
+use crate::store::Metadata;
+use crate::store::metadata::{METRICS_MAX, TEXT_BYTES_MAX as TEXT_MAX};
 
 /// Names of series remembered as a text writes them, in bytes; with more, the memory begins anew.
 const TEXT_BYTES_MAX: usize = 64 << 20;
@@ -106,12 +109,57 @@ impl ImportSummary {
     }
 }
 
+/// What texts say about metrics (HELP, TYPE, UNIT), of [`METRICS_MAX`] names at most.
+#[derive(Debug, Default)]
+pub struct Descriptions(BTreeMap<String, Described>);
+
+#[derive(Debug, Default)]
+struct Described {
+    kind: MetricKind,
+    help: String,
+    unit: String,
+}
+
+impl Descriptions {
+    /// Hands over what is said about metrics of which nothing is known: what is said about others is
+    /// newer.
+    pub fn add_to(&self, metadata: &Metadata) {
+        for (name, Described { kind, help, unit }) in &self.0 {
+            if metadata.get(name).is_none() {
+                metadata.describe(name, *kind, help, unit);
+            }
+        }
+    }
+
+    fn of(&mut self, name: &str) -> Option<&mut Described> {
+        if !self.0.contains_key(name) && (self.0.len() >= METRICS_MAX || name.len() > TEXT_MAX) {
+            return None;
+        }
+        Some(self.0.entry(name.to_owned()).or_default())
+    }
+
+    fn help(&mut self, name: &str, text: &str) {
+        if let Some(described) = self.of(name) {
+            text.get(..text.floor_char_boundary(TEXT_MAX))
+                .unwrap_or_default()
+                .clone_into(&mut described.help);
+        }
+    }
+
+    fn unit(&mut self, name: &str, text: &str) {
+        if let Some(described) = self.of(name).filter(|_| text.len() <= TEXT_MAX) {
+            text.clone_into(&mut described.unit);
+        }
+    }
+}
+
 /// Reads into a bulk.
 #[derive(Debug)]
 pub struct Import<'a> {
     bulk: &'a mut Bulk,
     extra: &'a [(String, String)],
     summary: &'a mut ImportSummary,
+    descriptions: Option<&'a mut Descriptions>,
 }
 
 impl<'a> Import<'a> {
@@ -121,7 +169,13 @@ impl<'a> Import<'a> {
         extra: &'a [(String, String)],
         summary: &'a mut ImportSummary,
     ) -> Self {
-        Self { bulk, extra, summary }
+        Self { bulk, extra, summary, descriptions: None }
+    }
+
+    /// The same that notes what texts say about metrics.
+    #[must_use]
+    pub fn describing(self, descriptions: &'a mut Descriptions) -> Self {
+        Self { descriptions: Some(descriptions), ..self }
     }
 
     /// Reads a text; samples without a timestamp are of `now_ms`. `progress` is told the samples read
@@ -140,7 +194,13 @@ impl<'a> Import<'a> {
         let mut known = Known::new(TEXT_BYTES_MAX);
         let mut samples = 0u64;
         while let Some(line) = reader.next_line()? {
-            let Line::Sample(sample) = line else { continue };
+            let sample = match line {
+                Line::Sample(sample) => sample,
+                said => {
+                    self.describe(&said);
+                    continue;
+                }
+            };
             let series = match known.get(sample.series.as_str()) {
                 Some(series) => Some(series),
                 None => {
@@ -207,6 +267,20 @@ impl<'a> Import<'a> {
 }
 
 impl Import<'_> {
+    fn describe(&mut self, line: &Line<'_>) {
+        let Some(descriptions) = &mut self.descriptions else { return };
+        match line {
+            Line::Help { name, text } => descriptions.help(name, text),
+            Line::Unit { name, unit } => descriptions.unit(name, unit),
+            Line::Type { name, kind } => {
+                if let Some(described) = descriptions.of(name) {
+                    described.kind = (*kind).into();
+                }
+            }
+            Line::Sample(_) | Line::Comment(_) | Line::End => {}
+        }
+    }
+
     /// The series of these labels and the extra ones; `None` when they pass the limits.
     fn series(&mut self, labels: Labels) -> Result<Option<BulkSeries>, BulkError> {
         let labels = labelled(labels, self.extra);

@@ -35,6 +35,19 @@ pub struct Silent {
     pub just_now: bool,
 }
 
+/// A host that is expected, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Who.
+    pub host: HostId,
+    /// The time of its last tick by its own clock; `None` before the first since the collector began.
+    pub last_tick_ms: Option<TimestampMs>,
+    /// Between its last two ticks; 0 when there were not as many.
+    pub interval_ms: i64,
+    /// Whether it has fallen silent.
+    pub is_silent: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
     /// By the steady clock, as are the others but for the tick's.
@@ -132,6 +145,18 @@ impl Presence {
         self.hosts
             .get(host)
             .is_some_and(|entry| entry.last_tick_ms.is_some() && entry.down_said_ms.is_none())
+    }
+
+    /// Every host that is expected.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let each = self.hosts.iter().map(|(host, entry)| Standing {
+            host: host.clone(),
+            last_tick_ms: entry.last_tick_ms,
+            interval_ms: entry.interval_ms,
+            is_silent: entry.down_said_ms.is_some(),
+        });
+        each.collect()
     }
 
     /// How many hosts are expected, and how many of them are up.

@@ -19,11 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::intake::{Intake, Source, Taken};
 use self::rows::Rows;
-pub(crate) use self::senders::Place;
 use self::senders::Senders;
+pub(crate) use self::senders::{Place, SenderStanding};
 pub(crate) use self::tally::Tally;
 use crate::clock::Clock;
-use crate::store::{Store, StoreError};
+use crate::store::{Kept, Store, StoreError};
 
 /// Compressed bodies in memory at once, in bytes; further requests wait up to [`TURN_WAIT`].
 pub const BODIES_BYTES_MAX: u32 = 128 << 20;
@@ -62,6 +62,16 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::RemoteWrite => "remote write",
+            Self::Otlp => "otlp",
+        }
+    }
+}
+
+impl Way {
+    /// The pool its senders are shown in.
+    pub(crate) fn pool(self) -> &'static str {
+        match self {
+            Self::RemoteWrite => "remote_write",
             Self::Otlp => "otlp",
         }
     }
@@ -111,6 +121,11 @@ impl Pusher {
         self.0.senders.counts(way)
     }
 
+    /// Who sends, and what became of it.
+    pub(crate) fn standings(&self) -> Vec<SenderStanding> {
+        self.0.senders.standings()
+    }
+
     /// Room for a body of so many bytes, until the result is dropped.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Later> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(BODY_BYTES_MIN);
@@ -129,6 +144,8 @@ impl Pusher {
         for _ in 0..2 {
             let (taken, _room) = self.walk(way, sender, Arc::clone(&walk)).await?;
             if let Some(tally) = self.store(taken).await? {
+                let now_ms = (self.0.clock)();
+                self.0.senders.stored(way, sender, now_ms, tally.complaint());
                 return Ok(tally);
             }
             // The store has let go of series that came no more; now they do.
@@ -170,7 +187,7 @@ impl Pusher {
     /// Stores what was taken. `None` when series it names are no longer known to the store: they have
     /// been forgotten, and the same message is to be walked again.
     async fn store(&self, taken: Taken) -> Result<Option<Tally>, Later> {
-        let Taken { batches, histograms, mut tally } = taken;
+        let Taken { batches, histograms, exemplars, mut tally } = taken;
         if tally.ahead > 0 && (self.0.doubt)() {
             return Err(Later("the collector's own clock is in doubt".to_owned()));
         }
@@ -204,7 +221,16 @@ impl Pusher {
                 Err(error) => return Err(unstored(error)),
             }
         }
-        Ok((!is_stale).then_some(tally))
+        if is_stale {
+            return Ok(None);
+        }
+        for (series, exemplar) in exemplars {
+            match store.exemplars().add(&series, exemplar) {
+                Kept::New | Kept::Duplicate => tally.exemplars_written += 1,
+                Kept::OutOfOrder | Kept::TooLong => tally.exemplars_ignored += 1,
+            }
+        }
+        Ok(Some(tally))
     }
 }
 

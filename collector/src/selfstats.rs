@@ -149,6 +149,12 @@ impl Page {
             "Metric descriptions not kept for want of room.",
             store.refused_descriptions,
         );
+        self.gauge("stoa_collector_store_exemplars", "Exemplars kept now.", store.exemplars);
+        self.gauge(
+            "stoa_collector_store_exemplar_series",
+            "Series of which exemplars are kept now.",
+            store.exemplar_series,
+        );
         self.counter(
             "stoa_collector_store_maintenance_failures_total",
             "Failed tries to cut blocks and apply retention.",

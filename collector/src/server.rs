@@ -6,6 +6,7 @@
 //!
 //! This module only orders things; every decision is a part's own.
 
+mod around;
 mod port;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::around::Notices;
 use self::port::Port;
 use crate::agents_port;
 use crate::ca::CaError;
@@ -176,12 +178,14 @@ pub struct Parts {
     access: Arc<[Arc<Access>]>,
     places: Arc<Places>,
     prometheus: Prometheus,
+    pusher: Pusher,
     remote_write: RemoteWrite,
     otlp: Otlp,
     importer: Importer,
     targets: Arc<[Target]>,
     clock: Clock,
     pub(crate) watch: Arc<WatchFigures>,
+    notices: Arc<Notices>,
 }
 
 impl Parts {
@@ -316,7 +320,7 @@ impl Server {
             Pusher::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
         };
         let remote_write = RemoteWrite::over(pusher.clone());
-        let otlp = Otlp::new(pusher, &config.otlp);
+        let otlp = Otlp::new(pusher.clone(), &config.otlp);
         let kept = Kept { otlp: otlp.clone(), disk, dir: config.data_dir.clone() };
         let kept = tokio::task::spawn_blocking(move || {
             kept.otlp.restore(&*kept.disk, &kept.dir);
@@ -335,17 +339,21 @@ impl Server {
             access: Arc::from(access),
             places: Arc::clone(&places),
             prometheus,
+            pusher,
             remote_write,
             otlp,
             importer,
             targets: Arc::from(targets),
             clock: Arc::clone(&clock),
             watch: Arc::default(),
+            notices: Arc::default(),
         };
         let scheme = if is_tls { "https" } else { "http" };
         let url = format!("{scheme}://{http}");
-        let table =
-            routes(&parts, &ready, &url, &clock).merge(prometheus::settings_routes(&config));
+        let external = config.external_labels.clone();
+        let table = routes(&parts, &ready, &url, &clock)
+            .merge(prometheus::outward_routes(parts.prometheus.clone(), external))
+            .merge(prometheus::settings_routes(&config));
 
         let mut tasks = vec![
             tokio::spawn(agents_port::keep(
@@ -535,6 +543,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(health::routes(ready.clone(), trouble(parts.store.clone())))
         .merge(front::routes(facts))
         .merge(prometheus::routes(parts.prometheus.clone()))
+        .merge(prometheus::around_routes(parts.prometheus.clone(), Arc::new(parts.clone())))
         .merge(remote_write::routes(parts.remote_write.clone()))
         .merge(otlp::routes(parts.otlp.clone()))
         .merge(metrics::routes(metrics))

@@ -19,6 +19,7 @@
 //! The store knows series, samples and marks; it never knows who sent them or over what.
 
 mod damage;
+pub mod exemplars;
 mod figures;
 mod follow;
 mod histogram;
@@ -42,6 +43,7 @@ use stoa_tsdb::{
 use stoa_wal::Disk;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use exemplars::{Exemplar, Exemplars, Kept};
 pub use figures::{COMMIT_BUCKETS_MS, StoreFigures};
 pub use metadata::{Description, Metadata};
 pub use view::StoreView;
@@ -159,6 +161,7 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     db: Arc<Db>,
     metadata: Arc<Metadata>,
+    exemplars: Exemplars,
     counters: Arc<Counters>,
     /// Set by the writer alone; the lock is held for a copy only.
     state: Arc<Mutex<StoreState>>,
@@ -237,6 +240,7 @@ impl Store {
         let shared = Shared {
             db,
             metadata,
+            exemplars: Exemplars::default(),
             counters,
             state,
             room: Arc::new(Semaphore::new(SAMPLES_WAITING_MAX as usize)),
@@ -417,6 +421,12 @@ impl Store {
         &self.0.metadata
     }
 
+    /// Exemplars, which are not kept over a restart.
+    #[must_use]
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.0.exemplars
+    }
+
     /// How old samples get.
     #[must_use]
     pub fn retention(&self) -> Duration {
@@ -444,10 +454,13 @@ impl Store {
     pub fn figures(&self) -> StoreFigures {
         let free = u64::try_from(self.0.room.available_permits()).unwrap_or(0);
         let queue_samples_max = u64::from(SAMPLES_WAITING_MAX);
+        let (exemplars, exemplar_series) = self.0.exemplars.counts();
         StoreFigures {
             queue_samples: queue_samples_max.saturating_sub(free),
             queue_samples_max,
             refused_descriptions: self.0.metadata.refused(),
+            exemplars,
+            exemplar_series,
             ..self.0.counters.read()
         }
     }

@@ -23,13 +23,14 @@ use stoa_collector::http::health::{self, Ready};
 use stoa_collector::http::import::{self, Importer};
 use stoa_collector::http::metrics;
 use stoa_collector::http::otlp::{self, Otlp};
-use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::prometheus::{self, Attendant, Notice, Prometheus, Surroundings};
 use stoa_collector::http::remote_write::{self, RemoteWrite};
 use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
 use stoa_collector::members::Members;
 use stoa_collector::push::Pusher;
 use stoa_collector::store::Store;
+use stoa_model::{Family, Labels};
 use stoa_wal::disk::SimDisk;
 use tower::ServiceExt as _;
 
@@ -47,7 +48,9 @@ POST /api/v1/admin/tsdb/delete_series admin: in; 401 403 403 in 403
 PUT /api/v1/admin/tsdb/delete_series admin: in; 401 403 403 in 403
 POST /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
 PUT /api/v1/admin/tsdb/snapshot admin: in; 401 403 403 in 403
+GET /api/v1/alertmanagers read: in; 401 in in in in
 GET /api/v1/alerts read: in; 401 in in in in
+GET /api/v1/features read: in; 401 in in in in
 GET /api/v1/format_query read: in; 401 in in in in
 POST /api/v1/format_query read: in; 401 in in in in
 POST /api/v1/import/prometheus write: in; 401 403 in in 403
@@ -55,6 +58,7 @@ GET /api/v1/label/{name}/values read: in; 401 in in in in
 GET /api/v1/labels read: in; 401 in in in in
 POST /api/v1/labels read: in; 401 in in in in
 GET /api/v1/metadata read: in; 401 in in in in
+GET /api/v1/notifications read: in; 401 in in in in
 POST /api/v1/otlp/v1/metrics write: in; 401 403 in in 403
 GET /api/v1/parse_query read: in; 401 in in in in
 POST /api/v1/parse_query read: in; 401 in in in in
@@ -64,7 +68,10 @@ GET /api/v1/query_exemplars read: in; 401 in in in in
 POST /api/v1/query_exemplars read: in; 401 in in in in
 GET /api/v1/query_range read: in; 401 in in in in
 POST /api/v1/query_range read: in; 401 in in in in
+POST /api/v1/read read: in; 401 in in in in
 GET /api/v1/rules read: in; 401 in in in in
+GET /api/v1/scrape_pools read: in; 401 in in in in
+GET /api/v1/scrape_pools/config read: in; 401 in in in in
 GET /api/v1/series read: in; 401 in in in in
 POST /api/v1/series read: in; 401 in in in in
 GET /api/v1/status/active_queries read: in; 401 in in in in
@@ -72,10 +79,15 @@ GET /api/v1/status/buildinfo read: in; 401 in in in in
 GET /api/v1/status/config read: in; 401 in in in in
 GET /api/v1/status/flags read: in; 401 in in in in
 GET /api/v1/status/runtimeinfo read: in; 401 in in in in
+GET /api/v1/status/self_metrics read: in; 401 in in in in
 GET /api/v1/status/tsdb read: in; 401 in in in in
+GET /api/v1/status/tsdb/blocks read: in; 401 in in in in
 GET /api/v1/status/walreplay read: in; 401 in in in in
 GET /api/v1/targets read: in; 401 in in in in
+GET /api/v1/targets/metadata read: in; 401 in in in in
+GET /api/v1/targets/relabel_steps read: in; 401 in in in in
 POST /api/v1/write write: in; 401 403 in in 403
+GET /federate read: in; 401 in in in in
 GET /front.css read: in; 401 in in in in
 GET /metrics read: in; 401 in in in in
 POST /opentelemetry.proto.collector.logs.v1.LogsService/Export write: in; 401 403 in in 403
@@ -95,6 +107,22 @@ POST /v1/logs write: in; 401 403 in in 403
 POST /v1/metrics write: in; 401 403 in in 403
 POST /v1/traces write: in; 401 403 in in 403
 ";
+
+struct Around;
+
+impl Surroundings for Around {
+    fn attendants(&self) -> Vec<Attendant> {
+        Vec::new()
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        Vec::new()
+    }
+
+    fn families(&self) -> Vec<Family> {
+        Vec::new()
+    }
+}
 
 /// All that the collector serves.
 fn table(members: &Arc<Members>) -> Routes {
@@ -126,12 +154,15 @@ fn table(members: &Arc<Members>) -> Routes {
     let pusher = Pusher::new(store.clone(), 10, Arc::clone(&clock), doubt);
     let remote_write = RemoteWrite::over(pusher.clone());
     let otlp = Otlp::new(pusher, &Config::defaults().unwrap().otlp);
+    let prometheus = Prometheus::new(store.clone(), &query, Arc::clone(&clock));
     front::routes(Arc::new(FrontFacts::default))
         .merge(health::routes(Ready::default(), Arc::new(|| None)))
         .merge(admin::routes(admin))
         .merge(storage::routes(StorageAdmin::new(store.clone(), Arc::clone(&clock))))
-        .merge(import::routes(Importer::new(store.clone(), Arc::clone(&clock))))
-        .merge(prometheus::routes(Prometheus::new(store, &query, clock)))
+        .merge(import::routes(Importer::new(store, clock)))
+        .merge(prometheus::routes(prometheus.clone()))
+        .merge(prometheus::around_routes(prometheus.clone(), Arc::new(Around)))
+        .merge(prometheus::outward_routes(prometheus, Labels::empty()))
         .merge(prometheus::settings_routes(&Config::defaults().unwrap()))
         .merge(remote_write::routes(remote_write))
         .merge(otlp::routes(otlp))

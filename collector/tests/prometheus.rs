@@ -21,7 +21,7 @@ use stoa_collector::dashboard;
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::metrics;
-use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::prometheus::{self, Attendant, Health, Notice, Prometheus, Surroundings};
 use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::store::Store;
 use stoa_model::{Family, Labels, MetricKind};
@@ -48,6 +48,37 @@ fn storage_config() -> StorageConfig {
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+/// A collector with one host that is silent, one that never spoke, and one sender.
+struct Around;
+
+impl Surroundings for Around {
+    fn attendants(&self) -> Vec<Attendant> {
+        let attendant = |job, instance, health, error: &str| Attendant {
+            labels: labels(&[("job", job), ("instance", instance)]),
+            url: format!("stoa://{instance}"),
+            seen_ms: (health != Health::Unknown).then_some(599_000),
+            interval: None,
+            health,
+            error: error.to_owned(),
+        };
+        vec![
+            attendant("node", "b", Health::Down, "the host has fallen silent"),
+            attendant("node", "c", Health::Unknown, ""),
+            attendant("remote_write", "token1", Health::Up, ""),
+        ]
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        vec![Notice { text: "The disk is full.".to_owned(), since_ms: 1500 }]
+    }
+
+    fn families(&self) -> Vec<Family> {
+        let mut up = Family::new("stoa_up", "Whether it is.", MetricKind::Gauge);
+        up.push(labels(&[("part", "a")]), 1.0);
+        vec![up, Family::new("stoa_other", "", MetricKind::Counter)]
+    }
 }
 
 async fn loaded() -> (Store, Router) {
@@ -84,6 +115,7 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
     }
     store.metadata().describe("up", MetricKind::Gauge, "Whether it answers.", "");
     store.metadata().describe("requests_total", MetricKind::Counter, "Requests \"served\".", "");
+    store.metadata().describe("odd", MetricKind::Untyped, "", "bytes");
     let query = QueryConfig {
         timeout: Duration::from_secs(30),
         samples_max: 399,
@@ -103,7 +135,8 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
         "[http]\nproxy_scope = \"write\"\n[log]\notlp_endpoint = \"http://ann:hunter2@otlp.lan\"";
     let config = Config::parse(Path::new("c.toml"), config).unwrap();
     let clock: Clock = Arc::new(|| NOW_MS);
-    let table = prometheus::routes(prometheus)
+    let table = prometheus::routes(prometheus.clone())
+        .merge(prometheus::around_routes(prometheus, Arc::new(Around)))
         .merge(storage::routes(StorageAdmin::new(store.clone(), clock)))
         .merge(prometheus::settings_routes(&config))
         .merge(metrics::routes(own));
@@ -210,6 +243,16 @@ async fn query_range() {
 #[tokio::test]
 async fn series_labels_and_metadata() {
     check("series.http").await;
+}
+
+#[tokio::test]
+async fn targets() {
+    check("targets.http").await;
+}
+
+#[tokio::test]
+async fn rules() {
+    check("rules.http").await;
 }
 
 #[tokio::test]

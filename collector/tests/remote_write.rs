@@ -365,7 +365,7 @@ async fn native_histograms_are_stored_and_answer() {
 }
 
 #[tokio::test]
-async fn what_is_no_histogram_is_refused_and_exemplars_are_not_kept() {
+async fn what_is_no_histogram_is_refused_and_exemplars_without_a_series_are_ignored() {
     for version in [Version::One, Version::Two] {
         let receiver = Receiver::new();
         let good = custom([1, 2, 3]);

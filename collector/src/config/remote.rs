@@ -11,6 +11,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use stoa_daemon::Span;
 use stoa_exchange::remote_write::Version;
+use stoa_model::Labels;
 
 use super::relabel::{self, RelabelRule, WrittenRelabel};
 use super::shown::{SECRET, without_secrets};
@@ -138,6 +139,8 @@ pub struct RemoteWriteConfig {
     pub backoff_min: Duration,
     /// The longest such wait.
     pub backoff_max: Duration,
+    /// What series are labelled with that have no such label.
+    pub external: Labels,
     /// Which series it is sent, under which labels.
     pub relabel: Vec<RelabelRule>,
     shown: WrittenRemoteWrite,
@@ -341,6 +344,7 @@ impl RemoteWriteConfig {
             deadline: batch_send_deadline.0,
             backoff_min: min_backoff.0,
             backoff_max: max_backoff.0,
+            external: Labels::empty(),
             relabel: relabel::rules(written.write_relabel_configs)?,
             shown,
         })

@@ -60,8 +60,22 @@ impl Config {
 impl Written {
     /// The file that would say this; each field is taken apart so that none is forgotten.
     fn of(config: &Config) -> Self {
-        let Config { data_dir, agents, http, otlp, storage, remote_write, remote_read, query, log } =
-            config.clone();
+        let Config {
+            data_dir,
+            external_labels,
+            agents,
+            http,
+            otlp,
+            storage,
+            remote_write,
+            remote_read,
+            query,
+            log,
+        } = config.clone();
+        let external_labels = external_labels.iter();
+        let external_labels =
+            external_labels.map(|label| (label.name.to_string(), label.value.to_string()));
+        let external_labels = external_labels.collect();
         let remote_write = remote_write.iter().map(RemoteWriteConfig::shown).collect();
         let AgentsConfig { listen, series_max } = agents;
         let agents = WrittenAgents { listen, series_max };
@@ -130,7 +144,7 @@ impl Written {
         let LogOptions { level, otlp_endpoint, service: _ } = log;
         let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));
         let log = LogSection { level, otlp_endpoint };
-        Self { data_dir, remote_write, agents, http, otlp, storage, query, log }
+        Self { data_dir, remote_write, external_labels, agents, http, otlp, storage, query, log }
     }
 }
 
@@ -164,11 +178,13 @@ mod tests {
     #[test]
     fn every_value_in_effect_is_shown_and_no_secret() {
         let text = "[log]\notlp_endpoint = \"https://ann:hunter2@otlp.lan:4317/v1\"\n\
+                    [external_labels]\nsite = \"home\"\n\
                     [http]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[storage]\nretention = \"90h\"";
         let yaml = Config::parse(Path::new("c.toml"), text).unwrap().to_yaml();
         let top = "data_dir: \"/var/lib/stoa\"\nremote_write: []\nagents:\n  listen: ";
         assert!(yaml.starts_with(top), "{yaml}");
         for line in [
+            "external_labels:\n  site: \"home\"\n",
             "  listen: \"127.0.0.1:7480\"\n",
             "  trusted_proxies: [\"10.0.0.0/8\"]\n",
             "  retention: \"3d18h\"\n",

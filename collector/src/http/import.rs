@@ -33,7 +33,7 @@ use self::pace::{Paced, WAIT_MAX};
 use super::prometheus::{ApiError, ErrorKind, Success};
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
-use crate::import::{Import, ImportError, ImportSummary};
+use crate::import::{Descriptions, Import, ImportError, ImportSummary};
 use crate::store::{Store, StoreState};
 
 /// Where history is brought to. Its body has a pace of its own: what is piped in may be silent for long.
@@ -185,7 +185,9 @@ impl Importer {
         let now_ms = (self.clock)();
         let mut bulk = self.store.bulk(now_ms);
         let mut summary = ImportSummary::default();
-        let mut import = Import::new(&mut bulk, &ask.extra, &mut summary);
+        let mut descriptions = Descriptions::default();
+        let mut import =
+            Import::new(&mut bulk, &ask.extra, &mut summary).describing(&mut descriptions);
         let t_ms = ask.timestamp.unwrap_or(now_ms);
         let read = if ask.is_gzip {
             import.text(MultiGzDecoder::new(source), ask.format, t_ms, |_| {})
@@ -199,6 +201,7 @@ impl Importer {
             let partly = "whole days of this request may be stored; send it again";
             ApiError::new(ErrorKind::Unavailable, format!("{}; {partly}", told(&error)))
         })?;
+        descriptions.add_to(self.store.metadata());
         summary.add_written(&written);
         tracing::info!(series = summary.series, samples = summary.samples, "imported");
         Ok(summary)

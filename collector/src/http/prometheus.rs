@@ -10,13 +10,21 @@
 //! [`QueryConfig`].
 
 mod active;
+mod around;
 mod beyond;
+mod exemplars;
+mod federate;
 mod gate;
 mod json;
 mod layout;
+mod outward;
 mod params;
+mod pools;
 mod query;
+mod read;
 mod reply;
+mod rules;
+mod self_metrics;
 mod series;
 mod settings;
 mod stats;
@@ -37,7 +45,9 @@ use crate::remote::{Elsewhere, ElsewhereFigures};
 use crate::store::Store;
 
 pub use active::Asked;
+pub use around::{Attendant, Health, Notice, Surroundings, around_routes};
 pub use gate::{Gate, GateFigures, Stop};
+pub use outward::outward_routes;
 pub use params::{
     DurationError, Params, TIME_MAX_MS, TIME_MIN_MS, TimeError, duration, rfc3339, time,
 };
@@ -133,19 +143,20 @@ pub fn routes(prometheus: Prometheus) -> Routes {
     let table: Routes<Arc<Shared>> = Routes::new()
         .any_of(&asked, "/api/v1/query", Scope::Read, beyond::query)
         .any_of(&asked, "/api/v1/query_range", Scope::Read, beyond::query_range)
-        .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, query::query_exemplars)
         .any_of(&asked, "/api/v1/format_query", Scope::Read, layout::format_query)
         .any_of(&asked, "/api/v1/parse_query", Scope::Read, layout::parse_query)
+        .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, exemplars::query_exemplars)
         .any_of(&asked, "/api/v1/series", Scope::Read, beyond::series)
         .any_of(&asked, "/api/v1/labels", Scope::Read, beyond::labels)
         .get("/api/v1/label/{name}/values", Scope::Read, beyond::label_values)
         .get("/api/v1/metadata", Scope::Read, series::metadata)
-        .get("/api/v1/rules", Scope::Read, status::rules)
-        .get("/api/v1/alerts", Scope::Read, status::alerts)
-        .get("/api/v1/targets", Scope::Read, targets::targets)
+        .get("/api/v1/rules", Scope::Read, rules::rules)
+        .get("/api/v1/alerts", Scope::Read, rules::alerts)
+        .get("/api/v1/alertmanagers", Scope::Read, rules::alertmanagers)
         .get("/api/v1/status/buildinfo", Scope::Read, status::buildinfo)
         .get("/api/v1/status/runtimeinfo", Scope::Read, status::runtimeinfo)
         .get("/api/v1/status/tsdb", Scope::Read, status::tsdb)
+        .get("/api/v1/status/tsdb/blocks", Scope::Read, status::blocks)
         .get("/api/v1/status/active_queries", Scope::Read, status::active_queries);
     table.with_state(prometheus.0)
 }

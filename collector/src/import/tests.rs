@@ -54,6 +54,31 @@ fn a_series_over_the_limits_of_labels_is_left_out_and_counted() {
 }
 
 #[test]
+fn what_a_text_says_about_metrics_is_known_unless_something_newer_is() {
+    let disk = Arc::new(SimDisk::new(1));
+    let metadata = Metadata::open(disk, Path::new("/db"));
+    metadata.describe("known", MetricKind::Gauge, "Said today.", "");
+    let text = "# HELP x_seconds How \\\\ long.\n# TYPE x_seconds counter\n# UNIT x_seconds seconds\n\
+                x_seconds_total 1 1\n# TYPE known counter\nknown_total 2 1\n# EOF\n";
+    let db = open();
+    let mut bulk = db.bulk(NOW, 0);
+    let (mut summary, mut descriptions) = (ImportSummary::default(), Descriptions::default());
+    let mut import = Import::new(&mut bulk, &[], &mut summary).describing(&mut descriptions);
+    import.text(text.as_bytes(), Format::OpenMetrics, NOW, |_| {}).unwrap();
+    descriptions.add_to(&metadata);
+    let found = metadata.get("x_seconds").unwrap();
+    let told = (found.kind, &*found.help, &*found.unit);
+    assert_eq!(told, (MetricKind::Counter, "How \\ long.", "seconds"));
+    assert_eq!(metadata.get("known").unwrap().kind, MetricKind::Gauge);
+    // Names without end fill nothing.
+    for number in 0..=METRICS_MAX {
+        descriptions.help(&format!("m{number}"), "");
+    }
+    descriptions.help(&"n".repeat(TEXT_MAX + 1), "");
+    assert_eq!(descriptions.0.len(), METRICS_MAX);
+}
+
+#[test]
 fn names_are_remembered_within_their_bytes() {
     let mut bulk = open().bulk(NOW, 0);
     let series = bulk.series(&Labels::from_pairs_last_wins([("__name__", "m")])).unwrap();

@@ -4,7 +4,7 @@ use std::sync::{Arc, MutexGuard};
 
 use stoa_exchange::remote_write::RawLabel;
 use stoa_model::histogram::Histogram;
-use stoa_model::{MetricKind, TimestampMs};
+use stoa_model::{Labels, MetricKind, TimestampMs};
 use stoa_tsdb::{GroupId, HISTOGRAM_NUMBERS_MAX, HistogramSample};
 
 use super::Way;
@@ -13,12 +13,15 @@ use super::rows::{self, Flat, Rows};
 use super::senders::{Cache, Place, Sender, Unplaced};
 use super::tally::Tally;
 use crate::ingest::FUTURE_MAX_MS;
-use crate::store::Store;
+use crate::store::exemplars::EXEMPLARS_MAX;
+use crate::store::{Exemplar, Store};
 
 /// What a message gives.
 pub(crate) struct Taken {
     pub(super) batches: Vec<Rows>,
     pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
+    /// Each with the labels of its series.
+    pub(super) exemplars: Vec<(Labels, Exemplar)>,
     pub(super) tally: Tally,
 }
 
@@ -65,6 +68,7 @@ impl Source {
             samples: Vec::new(),
             histograms: Vec::new(),
             point: None,
+            exemplars: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -82,6 +86,7 @@ pub(crate) struct Intake<'s> {
     histograms: Vec<(GroupId, HistogramSample)>,
     /// The point that what comes now is of, where samples are made of points.
     point: Option<Point>,
+    exemplars: Vec<(Labels, Exemplar)>,
     pub(crate) tally: Tally,
 }
 
@@ -194,6 +199,28 @@ impl Intake<'_> {
         }
     }
 
+    /// Exemplars of the series of these labels, each with its own labels, value and time. They are taken
+    /// once the samples of the message are stored.
+    pub(crate) fn exemplars<'r>(
+        &mut self,
+        series: &[RawLabel<'_>],
+        exemplars: impl IntoIterator<Item = (&'r [RawLabel<'r>], f64, TimestampMs)>,
+    ) {
+        let series = places::checked(series).ok();
+        for (labels, value, t_ms) in exemplars {
+            let labels = places::pairs(labels).ok().and_then(|p| Labels::from_pairs(p).ok());
+            match (&series, labels) {
+                // No more could be kept of one message.
+                (Some(series), Some(labels))
+                    if t_ms <= self.horizon_ms && self.exemplars.len() < EXEMPLARS_MAX =>
+                {
+                    self.exemplars.push((series.clone(), Exemplar { labels, value, t_ms }));
+                }
+                _ => self.tally.exemplars_ignored += 1,
+            }
+        }
+    }
+
     /// What is said about a family of metrics.
     pub(crate) fn describe(&self, family: &str, kind: MetricKind, help: &str, unit: &str) {
         if !family.is_empty() {
@@ -203,12 +230,12 @@ impl Intake<'_> {
 
     /// The message is at its end.
     pub(crate) fn finish(self) -> Taken {
-        let Self { samples, histograms, mut tally, cache, .. } = self;
+        let Self { samples, histograms, exemplars, mut tally, cache, .. } = self;
         drop(cache);
         let (batches, same) = rows::batches(samples);
         tally.stored(same.samples);
         tally.rejected += same.points;
         let histograms = rows::histogram_batches(histograms);
-        Taken { batches, histograms, tally }
+        Taken { batches, histograms, exemplars, tally }
     }
 }

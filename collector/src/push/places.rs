@@ -14,6 +14,15 @@ const GROUP_LABELS: [&str; 6] =
 
 /// The labels as a set, if they keep the rules.
 pub(super) fn checked(raw: &[RawLabel<'_>]) -> Result<Labels, String> {
+    let labels = Labels::from_pairs(pairs(raw)?).map_err(|error| error.to_string())?;
+    if labels.get(METRIC_NAME).is_none() {
+        return Err(format!("{labels} has no metric name"));
+    }
+    Ok(labels)
+}
+
+/// The labels as text, if each keeps the rules.
+pub(super) fn pairs<'r>(raw: &[RawLabel<'r>]) -> Result<Vec<(&'r str, &'r str)>, String> {
     let mut pairs = Vec::with_capacity(raw.len());
     for (name, value) in raw {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
@@ -29,11 +38,7 @@ pub(super) fn checked(raw: &[RawLabel<'_>]) -> Result<Labels, String> {
         }
         pairs.push((name, value));
     }
-    let labels = Labels::from_pairs(pairs).map_err(|error| error.to_string())?;
-    if labels.get(METRIC_NAME).is_none() {
-        return Err(format!("{labels} has no metric name"));
-    }
-    Ok(labels)
+    Ok(pairs)
 }
 
 /// Which group a series belongs to: FNV-1a of the way in, the sender and what tells its scrapes apart,

@@ -56,6 +56,31 @@ pub(super) struct Sender {
     pub(super) name: String,
     /// Held while a message of this sender is walked, never over an await.
     cache: Mutex<Cache>,
+    /// Held to tell or ask only.
+    last: Mutex<Last>,
+}
+
+/// What became of a sender's last messages.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    stored_ms: Option<TimestampMs>,
+    interval_ms: Option<i64>,
+    complaint: Option<String>,
+}
+
+/// A sender, as people are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SenderStanding {
+    /// How it sends.
+    pub(crate) way: Way,
+    /// Its credential's name.
+    pub(crate) name: String,
+    /// When something of it was last stored; `None` when nothing was.
+    pub(crate) stored_ms: Option<TimestampMs>,
+    /// Between the last two times.
+    pub(crate) interval_ms: Option<i64>,
+    /// What of its last message was refused for good.
+    pub(crate) complaint: Option<String>,
 }
 
 /// The series of a sender.
@@ -99,7 +124,8 @@ impl Senders {
             }
         }
         let cache = Mutex::new(Cache::new(self.series_max));
-        let sender = Arc::new(Sender { way, name: name.to_owned(), cache });
+        let last = Mutex::default();
+        let sender = Arc::new(Sender { way, name: name.to_owned(), cache, last });
         known.insert(key, Arc::clone(&sender));
         sender
     }
@@ -107,6 +133,32 @@ impl Senders {
     /// Forgets the places of a sender's series; they are looked up again.
     pub(super) fn forget(&self, way: Way, name: &str) {
         self.known().remove(&(way, name.to_owned()));
+    }
+
+    /// A message of a sender has been stored, but for what is complained about.
+    pub(super) fn stored(
+        &self,
+        way: Way,
+        name: &str,
+        now_ms: TimestampMs,
+        complaint: Option<String>,
+    ) {
+        let sender = self.named(way, name);
+        let mut last = sender.last();
+        last.interval_ms = last.stored_ms.map(|before| now_ms - before).or(last.interval_ms);
+        last.stored_ms = Some(now_ms);
+        last.complaint = complaint;
+    }
+
+    /// Every sender that is remembered.
+    pub(super) fn standings(&self) -> Vec<SenderStanding> {
+        let senders: Vec<Arc<Sender>> = self.known().values().cloned().collect();
+        let each = senders.iter().map(|sender| {
+            let Last { stored_ms, interval_ms, complaint } = sender.last().clone();
+            let name = sender.name.clone();
+            SenderStanding { way: sender.way, name, stored_ms, interval_ms, complaint }
+        });
+        each.collect()
     }
 
     /// How many senders come this way, and how many series of them.
@@ -126,6 +178,11 @@ impl Senders {
 }
 
 impl Sender {
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // Told as a whole.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn cache(&self) -> MutexGuard<'_, Cache> {
         // An entry is inserted whole or not at all.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
@@ -224,6 +281,22 @@ mod tests {
         assert_eq!(senders.counts(WAY), (1, 2));
         senders.forget(WAY, "a");
         assert_eq!(senders.counts(WAY), (0, 0));
+    }
+
+    #[test]
+    fn what_became_of_a_sender_is_told() {
+        let senders = Senders::new(1);
+        senders.named(WAY, "a");
+        senders.stored(Way::Otlp, "b", 1000, None);
+        senders.stored(Way::Otlp, "b", 16_000, Some("1 samples too old".to_owned()));
+        let mut told = senders.standings();
+        told.sort_by(|a, b| a.name.cmp(&b.name));
+        let of = |way, name: &str, stored_ms, interval_ms, complaint: Option<&str>| {
+            let (name, complaint) = (name.to_owned(), complaint.map(str::to_owned));
+            SenderStanding { way, name, stored_ms, interval_ms, complaint }
+        };
+        let b = of(Way::Otlp, "b", Some(16_000), Some(15_000), Some("1 samples too old"));
+        assert_eq!(told, [of(WAY, "a", None, None, None), b]);
     }
 
     #[test]

@@ -26,8 +26,10 @@ pub(crate) struct Tally {
     pub(crate) rejected: u64,
     /// Of what the store did, native histograms that are in it now.
     pub(crate) histograms_written: u64,
-    /// Exemplars; none is kept, which is nobody's fault.
-    pub(crate) exemplars: u64,
+    /// Exemplars that are kept now, those that were before included.
+    pub(crate) exemplars_written: u64,
+    /// Exemplars that are not: too late, too long, or without a series; no sender is told.
+    pub(crate) exemplars_ignored: u64,
     /// What the first series refused was refused for.
     first: Option<String>,
 }

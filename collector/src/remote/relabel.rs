@@ -7,18 +7,20 @@ use stoa_tsdb::FollowedSeries;
 
 use crate::config::{RelabelAction, RelabelRule};
 
-/// The series that are left, under their new labels; and how many samples those held that are not.
+/// The series that are left, under their new labels; and how many samples those held that are not. A
+/// series gets those of the `external` labels that it has not, before the rules.
 pub(super) fn relabelled(
+    external: &Labels,
     rules: &[RelabelRule],
     series: Vec<FollowedSeries>,
 ) -> (Vec<FollowedSeries>, u64) {
-    if rules.is_empty() {
+    if rules.is_empty() && external.is_empty() {
         return (series, 0);
     }
     let mut left_out = 0;
     let mut kept = Vec::with_capacity(series.len());
     for FollowedSeries { labels, samples, histograms } in series {
-        match relabel(rules, labels) {
+        match relabel(rules, labels.with_missing(external)) {
             Some(labels) => kept.push(FollowedSeries { labels, samples, histograms }),
             None => left_out += (samples.len() + histograms.len()) as u64,
         }
@@ -180,7 +182,21 @@ mod tests {
             histograms: Vec::new(),
         };
         let rules = rules("{ source_labels = ['__name__'], regex = 'a|c', action = 'keep' }");
-        let (kept, left_out) = relabelled(&rules, vec![series("a", 1), series("b", 7)]);
+        let (kept, left_out) =
+            relabelled(&Labels::empty(), &rules, vec![series("a", 1), series("b", 7)]);
         assert_eq!((kept, left_out), (vec![series("a", 1)], 7));
+    }
+
+    #[test]
+    fn external_labels_are_added_before_the_rules() {
+        let series = |text: &str| FollowedSeries {
+            labels: labels(text),
+            samples: vec![(1, 0.0)],
+            histograms: Vec::new(),
+        };
+        let rules = rules("{ source_labels = ['site'], regex = 'home', action = 'keep' }");
+        let given = vec![series("__name__=a"), series("__name__=b|site=far")];
+        let (kept, left_out) = relabelled(&labels("site=home|zone=1"), &rules, given);
+        assert_eq!((kept, left_out), (vec![series("__name__=a|site=home|zone=1")], 1));
     }
 }

@@ -275,7 +275,10 @@ impl Sending {
             let samples_max = target.config.samples_max;
             let most = samples_max.saturating_mul(REQUESTS_PER_READ);
             let followed = store.read_on(&mut follower, most);
-            let (series, left_out) = relabelled(&target.config.relabel, followed.series);
+            let (series, left_out) = {
+                let config = &target.config;
+                relabelled(&config.external, &config.relabel, followed.series)
+            };
             add(&target.counters.samples_filtered, left_out);
             let (messages, unfit) = wire.messages(&series, samples_max, store.metadata());
             add(&target.counters.samples_unfit, unfit);

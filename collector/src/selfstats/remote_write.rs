@@ -27,6 +27,11 @@ impl Page {
                 remote.histograms_refused,
             ),
             (
+                "stoa_collector_remote_write_exemplars_kept_total",
+                "Exemplars that came by remote write and were kept.",
+                remote.exemplars_written,
+            ),
+            (
                 "stoa_collector_remote_write_exemplars_ignored_total",
                 "Exemplars that came by remote write and were not kept.",
                 remote.exemplars_ignored,

@@ -36,6 +36,10 @@ pub struct StoreFigures {
     pub maintenance_failures: u64,
     /// Metric descriptions not kept for want of room.
     pub refused_descriptions: u64,
+    /// Exemplars kept now.
+    pub exemplars: u64,
+    /// Series they are of.
+    pub exemplar_series: u64,
 }
 
 #[derive(Debug, Default)]

@@ -135,7 +135,7 @@ impl Metadata {
     }
 
     /// Writes the file if it is behind; tried again next time when the disk refuses.
-    pub(super) fn save(&self) {
+    pub fn save(&self) {
         let metrics = {
             let mut known = self.lock();
             if !std::mem::take(&mut known.dirty) {

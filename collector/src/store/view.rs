@@ -10,7 +10,7 @@ use stoa_promql::storage::{
     Coarser, Hints, HistogramSeries, RolledUp, RolledUpSeries, Select, Series, Storage,
     StorageError,
 };
-use stoa_tsdb::{Db, Missing, Resolution, SelectError, Stats, Tier};
+use stoa_tsdb::{BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, Stats, Tier};
 
 use super::{damage, histogram};
 
@@ -113,6 +113,26 @@ impl StoreView {
     #[must_use]
     pub fn whole_since(&self) -> TimestampMs {
         self.db.whole_since()
+    }
+
+    /// Native histograms as they are stored, where queries see them as they compute with them.
+    ///
+    /// # Errors
+    /// When a limit is passed.
+    pub fn stored_histograms(
+        &self,
+        select: &Select<'_>,
+    ) -> Result<Vec<HistogramData>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        self.note(start_ms, end_ms);
+        let found = self.db.select_histograms(matchers, start_ms, end_ms, series_max, samples_max);
+        found.map_err(refused)
+    }
+
+    /// The blocks of samples.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<BlockFigures> {
+        self.db.blocks()
     }
 
     /// The database's own figures; walks the head, so for every few seconds.

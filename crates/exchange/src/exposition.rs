@@ -16,7 +16,7 @@ mod print;
 mod read;
 mod series;
 
-pub use family::{Parsed, parse, write};
+pub use family::{Parsed, parse, write, write_as};
 pub use line::{Exemplar, Line, MetricType, Sample, SyntaxError};
 pub use number::value_text;
 pub use print::Printer;

@@ -24,9 +24,14 @@ mod xor;
 
 use std::io;
 
+#[cfg(test)]
+pub(crate) use histogram::decode as decode_histograms;
 pub use meta::{Compaction, Meta, Stats, ulid};
 pub use reader::{BlockFiles, BlockReader, LeftOut};
+pub(crate) use writer::each_chunk;
 pub use writer::{BlockWriter, CHUNK_SAMPLES};
+#[cfg(test)]
+pub(crate) use xor::decode as decode_floats;
 
 /// Why a block cannot be read or written.
 #[derive(Debug, thiserror::Error)]

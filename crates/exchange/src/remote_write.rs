@@ -8,8 +8,6 @@
 //! [`HISTOGRAM_NUMBERS_MAX`], [`SYMBOLS_MAX`], [`LABELS_MAX`]; what is kept while reading is a list of one series' labels and
 //! samples and, in version 2, of the places of the symbols.
 //!
-//! Exemplars are counted, not read.
-//!
 //! ```
 //! use stoa_exchange::remote_write::{self, Series, Metadata, Version, Visitor};
 //!
@@ -40,9 +38,10 @@ use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
 
 pub use crate::wire::Malformed;
-pub use write::Writer;
+pub(crate) use write::histogram_message;
+pub use write::{Writer, WrittenExemplar};
 
-use crate::wire::Fields;
+use crate::wire::{Fields, Value};
 
 /// Most samples of one message; Prometheus sends 2000 at a time, vmagent 10,000.
 pub const SAMPLES_MAX: usize = 1 << 19;
@@ -86,8 +85,19 @@ pub struct Series<'a> {
     /// Times in milliseconds and native histograms, in the sender's order; whether they are valid is
     /// not checked yet.
     pub histograms: &'a [(TimestampMs, Histogram)],
-    /// How many exemplars.
-    pub exemplars: u64,
+    /// Exemplars, in the sender's order.
+    pub exemplars: &'a [Exemplar<'a>],
+}
+
+/// An example of what a series counts, as sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar<'a> {
+    /// What names it, mostly a trace.
+    pub labels: Result<Vec<RawLabel<'a>>, LabelsFault>,
+    /// What was measured.
+    pub value: f64,
+    /// When, in milliseconds.
+    pub t_ms: TimestampMs,
 }
 
 /// What is said about a metric, as sent.
@@ -176,6 +186,25 @@ impl Budget {
         self.numbers += 1;
         if self.numbers > HISTOGRAM_NUMBERS_MAX { Err(ReadError::TooManyBuckets) } else { Ok(()) }
     }
+}
+
+/// Value and time of an `Exemplar`, which both versions write alike but for its labels, which are handed
+/// to `label`: field 2 and field 3.
+fn exemplar<'a>(
+    message: &'a [u8],
+    mut label: impl FnMut(Value<'a>) -> Result<(), ReadError>,
+) -> Result<(f64, TimestampMs), ReadError> {
+    let mut fields = Fields(message);
+    let (mut measured, mut t) = (0.0, 0_u64);
+    while let Some((field, value)) = fields.next()? {
+        match field {
+            1 => label(value)?,
+            2 => measured = value.double(field)?,
+            3 => t = value.number(field)?,
+            _ => {}
+        }
+    }
+    Ok((measured, t.cast_signed()))
 }
 
 /// `MetricType` of both versions' `.proto` files, which agree in their numbers.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use stoa_exchange::remote_write::{
     HISTOGRAM_NUMBERS_MAX, Metadata, ReadError, SAMPLES_MAX, SYMBOLS_MAX, Series, Version, Visitor,
-    Writer, read,
+    Writer, WrittenExemplar, read,
 };
 use stoa_model::MetricKind;
 use stoa_model::histogram::{
@@ -35,7 +35,7 @@ impl Visitor for Lines {
         for (t, histogram) in series.histograms {
             self.1.push((*t, histogram.clone()));
         }
-        let (histograms, exemplars) = (series.histograms.len() as u64, series.exemplars);
+        let (histograms, exemplars) = (series.histograms.len(), series.exemplars.len());
         if histograms + exemplars > 0 {
             write!(self.0, "histograms {histograms} exemplars {exemplars}").unwrap();
         }
@@ -272,5 +272,34 @@ proptest! {
             message.truncate(cut.max(1));
             drop(lines(version, &message));
         }
+    }
+}
+
+#[test]
+fn exemplars_are_read_with_their_labels() {
+    struct Seen(Vec<String>);
+    impl Visitor for Seen {
+        fn series(&mut self, series: &Series<'_>) {
+            let name = String::from_utf8_lossy(series.labels.unwrap()[0].1).into_owned();
+            for exemplar in series.exemplars {
+                let labels = exemplar.labels.as_ref().map(|labels| {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    labels.iter().map(|(n, v)| text(n) + "=" + &text(v)).collect::<Vec<_>>()
+                });
+                self.0.push(format!("{name} {labels:?} {} {}", exemplar.value, exemplar.t_ms));
+            }
+        }
+        fn metadata(&mut self, _metadata: &Metadata<'_>) {}
+    }
+    for version in [Version::One, Version::Two] {
+        let mut writer = Writer::new(version);
+        let labels: [(&str, &str); 2] = [("trace_id", "abc"), ("span_id", "d")];
+        let exemplars: [WrittenExemplar<'_>; 2] = [(&labels, 0.5, 1000), (&[], -1.0, -7)];
+        writer.exemplars(&[("__name__", "x_bucket"), ("le", "1")], &exemplars);
+        let mut seen = Seen(Vec::new());
+        read(version, &writer.finish(), &mut seen).unwrap();
+        let expected =
+            [r#"x_bucket Ok(["trace_id=abc", "span_id=d"]) 0.5 1000"#, "x_bucket Ok([]) -1 -7"];
+        assert_eq!(seen.0, expected, "{version:?}");
     }
 }

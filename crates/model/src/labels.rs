@@ -159,6 +159,19 @@ impl Labels {
         Self(labels.into())
     }
 
+    /// The set with those labels of another of which it has none of the name.
+    #[must_use]
+    pub fn with_missing(&self, other: &Self) -> Self {
+        let missing = other.iter().filter(|label| self.get(&label.name).is_none());
+        let mut missing = missing.cloned().peekable();
+        if missing.peek().is_none() {
+            return self.clone();
+        }
+        let mut labels: Vec<Label> = self.0.iter().cloned().chain(missing).collect();
+        labels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Self(labels.into())
+    }
+
     /// Bytes of all names and values; what limits on label size count.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
@@ -260,5 +273,9 @@ mod tests {
         assert_eq!(labels.with("job", "").to_string(), "up");
         assert_eq!(labels.without("__name__").to_string(), r#"{job="node"}"#);
         assert_eq!(labels.without("absent"), labels);
+        let other = Labels::from_pairs([("job", "x"), ("a", "1"), ("z", "2")]).unwrap();
+        let expected = r#"up{a="1", job="node", z="2"}"#;
+        assert_eq!(labels.with_missing(&other).to_string(), expected);
+        assert_eq!(labels.with_missing(&Labels::empty()), labels);
     }
 }

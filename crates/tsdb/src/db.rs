@@ -41,7 +41,7 @@ use self::maintain::Upkeep;
 pub use self::maintain::{Deleted, Maintenance};
 pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
-pub use self::stats::{Stats, TierStats};
+pub use self::stats::{BlockFigures, Stats, TierStats};
 use crate::batch::{
     BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
     MARKS_MAX, SERIES_LABEL_BYTES_MAX,

@@ -47,8 +47,8 @@ pub use batch::{
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use damage::{Cost, Damage, Missing};
 pub use db::{
-    Compaction, Db, Deleted, Deletion, Maintenance, Resolution, RollupSeries, Rollups, Stats,
-    Stretch, TierStats,
+    BlockFigures, Compaction, Db, Deleted, Deletion, Maintenance, Resolution, RollupSeries,
+    Rollups, Stats, Stretch, TierStats,
 };
 pub use error::{AppendError, DbError, SelectError};
 pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};

@@ -65,7 +65,7 @@ impl Sink for Samples<'_> {
     }
 
     fn exemplars(&mut self, count: u64) {
-        self.intake.tally.exemplars += count;
+        self.intake.tally.exemplars_ignored += count;
     }
 
     fn refused(&mut self, why: &Refused) {

@@ -1,11 +1,11 @@
-//! Questions in PromQL: `query`, `query_range`, `query_exemplars`.
+//! Questions in PromQL: `query`, `query_range`.
 
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
-use stoa_promql::{Answer, Engine, QueryError, Value, selector_groups};
+use stoa_promql::{Answer, Engine, QueryError, Value};
 
-use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, duration};
+use super::params::{Params, duration};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::stats::{Asking, Stats, Wanted};
 use super::{Shared, Work};
@@ -115,21 +115,6 @@ fn cut(value: &mut Value, limit: usize) -> bool {
         _ => return false,
     }
     true
-}
-
-/// `/api/v1/query_exemplars`: none are stored, which an empty list says.
-///
-/// # Errors
-/// Of its parameters.
-pub(super) async fn query_exemplars(params: Params) -> Result<Success, ApiError> {
-    let start = params.time_or("start", TIME_MIN_MS)?;
-    let end = params.time_or("end", TIME_MAX_MS)?;
-    if end < start {
-        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
-    }
-    let text = params.get("query").unwrap_or("");
-    selector_groups(text).map_err(|error| ApiError::bad_data(error.to_string()))?;
-    Ok(Success::data(|out| out.extend_from_slice(b"[]")))
 }
 
 /// Why a query has no value, in Prometheus's terms.

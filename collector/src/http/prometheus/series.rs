@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State;
-use stoa_model::{Matcher, MetricKind, TimestampMs};
+use stoa_model::{Matcher, TimestampMs};
 
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, label_name};
+use super::pools::described;
 use super::reply::{ApiError, Success};
 use super::{Shared, Work, json};
 use crate::store::Description;
@@ -132,7 +133,7 @@ fn list<T>(found: &[T], most: usize, item: impl Fn(&mut Vec<u8>, &T)) -> Success
 }
 
 /// A number of what is printed; negative ones stand for all of it, as does none.
-fn count(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
+pub(super) fn count(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
     let Some(text) = params.get(name) else { return Ok(None) };
     let number: i64 = text
         .parse()
@@ -159,16 +160,8 @@ pub(super) async fn metadata(
                 out.push(b',');
             }
             json::string(out, name);
-            out.extend_from_slice(b":[{\"type\":");
-            let kind = match description.kind {
-                MetricKind::Untyped => "unknown",
-                kind => kind.as_str(),
-            };
-            json::string(out, kind);
-            out.extend_from_slice(b",\"help\":");
-            json::string(out, &description.help);
-            out.extend_from_slice(b",\"unit\":");
-            json::string(out, &description.unit);
+            out.extend_from_slice(b":[{");
+            described(out, description);
             out.extend_from_slice(b"}]");
         }
         out.push(b'}');

@@ -1,10 +1,11 @@
-//! What the collector was told: `status/config`, `status/flags`, `status/walreplay`. It does not
+//! What the collector was told: `status/config`, `status/flags`, `features`, `status/walreplay`. It does not
 //! change while it runs, so it is written once.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use stoa_daemon::{Bytes, Span};
+use stoa_promql::Feature;
 
 use super::json;
 use super::reply::Success;
@@ -15,6 +16,7 @@ use crate::http::routes::{Routes, Scope};
 struct Settings {
     config: Vec<u8>,
     flags: Vec<u8>,
+    features: Vec<u8>,
 }
 
 /// The routes over a configuration. Secrets are left out of what they show.
@@ -22,10 +24,11 @@ pub fn settings_routes(config: &Config) -> Routes {
     let mut yaml = b"{\"yaml\":".to_vec();
     json::string(&mut yaml, &config.to_yaml());
     yaml.push(b'}');
-    let settings = Settings { config: yaml, flags: flags(config) };
+    let settings = Settings { config: yaml, flags: flags(config), features: features(config) };
     let table: Routes<Arc<Settings>> = Routes::new()
         .get("/api/v1/status/config", Scope::Read, shown_config)
         .get("/api/v1/status/flags", Scope::Read, shown_flags)
+        .get("/api/v1/features", Scope::Read, shown_features)
         .get("/api/v1/status/walreplay", Scope::Read, walreplay);
     table.with_state(Arc::new(settings))
 }
@@ -38,6 +41,10 @@ async fn shown_flags(State(settings): State<Arc<Settings>>) -> Success {
     Success::data(|out| out.extend_from_slice(&settings.flags))
 }
 
+async fn shown_features(State(settings): State<Arc<Settings>>) -> Success {
+    Success::data(|out| out.extend_from_slice(&settings.features))
+}
+
 /// HTTP is served only when the log has been read: there is never any left.
 async fn walreplay() -> Success {
     Success::data(|out| {
@@ -47,7 +54,9 @@ async fn walreplay() -> Success {
 
 /// The keys that are Prometheus's flags too, under its names; all values are texts there.
 fn flags(config: &Config) -> Vec<u8> {
+    let on = Feature::ALL.into_iter().filter(|feature| config.query.features.has(*feature));
     let flags = [
+        ("enable-feature", on.map(Feature::name).collect::<Vec<_>>().join(",")),
         ("query.lookback-delta", "5m".to_owned()),
         ("query.max-concurrency", config.query.concurrency_max.to_string()),
         ("query.max-samples", config.query.samples_max.to_string()),
@@ -71,6 +80,51 @@ fn flags(config: &Config) -> Vec<u8> {
         json::string(&mut out, name);
         out.push(b':');
         json::string(&mut out, value);
+    }
+    out.push(b'}');
+    out
+}
+
+/// What can be done here that not every Prometheus can, by area, in the shape Prometheus tells it.
+fn features(config: &Config) -> Vec<u8> {
+    let promql = Feature::ALL.into_iter().map(|feature| {
+        let name = feature.name().trim_start_matches("promql-").replace('-', "_");
+        (name, config.query.features.has(feature))
+    });
+    let on = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), true)).collect();
+    let areas: [(&str, Vec<(String, bool)>); 3] = [
+        (
+            "api",
+            on(&[
+                "admin",
+                "exclude_alerts",
+                "label_values_match",
+                "otlp_write_receiver",
+                "query_stats",
+                "query_warnings",
+                "remote_write_receiver",
+                "time_range_labels",
+                "time_range_series",
+            ]),
+        ),
+        ("promql", promql.collect()),
+        ("tsdb", on(&["native_histograms"])),
+    ];
+    let mut out = vec![b'{'];
+    for (i, (area, features)) in areas.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        json::string(&mut out, area);
+        out.extend_from_slice(b":{");
+        for (i, (name, is_on)) in features.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            json::string(&mut out, name);
+            out.extend_from_slice(if *is_on { b":true" } else { b":false" });
+        }
+        out.push(b'}');
     }
     out.push(b'}');
     out

@@ -1,4 +1,4 @@
-//! What the server says about itself: `status/*`, `rules`, `alerts`.
+//! What the server says about itself: `status/*`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use stoa_daemon::Span;
 use stoa_model::{Labels, METRIC_NAME};
+use stoa_tsdb::BlockFigures;
 
 use super::active::Asked;
 use super::params::{Params, rfc3339};
@@ -40,8 +41,10 @@ pub(super) async fn runtimeinfo(State(prometheus): State<Arc<Shared>>) -> Succes
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let directory = std::env::current_dir().unwrap_or_default().display().to_string();
     let damaged = prometheus.store.view().stats().log_damaged;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = i64::try_from(threads).unwrap_or(1);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // Threads stand for what Prometheus calls goroutines.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let number = |count: usize| Field::Count(i64::try_from(count).unwrap_or(i64::MAX));
     object(&[
         ("startTime", Field::Text(&started)),
         ("CWD", Field::Text(&directory)),
@@ -50,8 +53,8 @@ pub(super) async fn runtimeinfo(State(prometheus): State<Arc<Shared>>) -> Succes
         ("reloadConfigSuccess", Field::Flag(true)),
         ("lastConfigTime", Field::Text(&started)),
         ("corruptionCount", Field::Count(i64::try_from(damaged).unwrap_or(i64::MAX))),
-        ("goroutineCount", Field::Count(0)),
-        ("GOMAXPROCS", Field::Count(threads)),
+        ("goroutineCount", number(threads)),
+        ("GOMAXPROCS", number(processors)),
         ("GOMEMLIMIT", Field::Count(0)),
         ("GOGC", Field::Text("")),
         ("GODEBUG", Field::Text("")),
@@ -106,6 +109,52 @@ pub(super) async fn tsdb(
     };
     let of = Asked::new("/api/v1/status/tsdb", String::new(), prometheus.now_ms());
     prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
+}
+
+/// `/api/v1/status/tsdb/blocks`: the blocks of samples. The head and aggregates are not among them.
+///
+/// # Errors
+/// When the store does not answer.
+pub(super) async fn blocks(State(prometheus): State<Arc<Shared>>) -> Result<Success, ApiError> {
+    let asked = Arc::clone(&prometheus);
+    let work = move |_: &super::Stop| {
+        let blocks = asked.store.view().blocks();
+        Ok(Success::data(|out| {
+            out.extend_from_slice(b"{\"blocks\":");
+            json::each(out, &blocks, block);
+            out.push(b'}');
+        }))
+    };
+    let of = Asked::new("/api/v1/status/tsdb/blocks", String::new(), prometheus.now_ms());
+    prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
+}
+
+/// Writes a block; as in Prometheus's, its last sample is before its end.
+fn block(out: &mut Vec<u8>, block: &BlockFigures) {
+    out.extend_from_slice(b"{\"ulid\":");
+    json::string(out, &block.name);
+    for (key, number) in
+        [("minTime", block.first_t), ("maxTime", block.last_t.saturating_add(1)), ("version", 1)]
+    {
+        out.push(b',');
+        json::string(out, key);
+        out.push(b':');
+        json::integer(out, number);
+    }
+    out.extend_from_slice(b",\"stats\":{\"numSamples\":");
+    json::integer(out, block.samples);
+    out.extend_from_slice(b",\"numSeries\":");
+    json::integer(out, block.series);
+    out.extend_from_slice(b",\"numTombstones\":");
+    json::integer(out, block.tombstones);
+    out.extend_from_slice(b"},\"compaction\":{\"level\":");
+    json::integer(out, block.level);
+    // What it was merged from is gone; of itself it knows its name.
+    if block.parents == 0 {
+        out.extend_from_slice(b",\"sources\":");
+        json::strings(out, [&block.name]);
+    }
+    out.extend_from_slice(b"}}");
 }
 
 /// `/api/v1/status/active_queries`: what is asked now, the oldest first; the times in seconds.
@@ -177,24 +226,6 @@ fn top(out: &mut Vec<u8>, counts: HashMap<String, usize>, most: usize) {
         out.push(b'}');
     }
     out.push(b']');
-}
-
-/// `/api/v1/rules`: no rules are evaluated yet.
-///
-/// # Errors
-/// When a kind of rules is asked for that there is not.
-pub(super) async fn rules(params: Params) -> Result<Success, ApiError> {
-    if let Some(kind) = params.get("type")
-        && !matches!(&*kind.to_ascii_lowercase(), "alert" | "record")
-    {
-        return Err(ApiError::invalid("type", format!("not supported value {kind:?}")));
-    }
-    Ok(Success::data(|out| out.extend_from_slice(br#"{"groups":[]}"#)))
-}
-
-/// `/api/v1/alerts`: no rules, no alerts.
-pub(super) async fn alerts() -> Success {
-    Success::data(|out| out.extend_from_slice(br#"{"alerts":[]}"#))
 }
 
 /// A member's value.

@@ -1,10 +1,11 @@
-//! `/api/v1/targets`: everything that has said `up` of late, agents as well as what they scrape.
+//! `/api/v1/targets`: who sends here, and everything that has said `up` of late.
 //!
-//! An agent is not scraped, it sends: the interval is the one its `up` came in, the duration the one
-//! it told (`scrape_duration_seconds`), and its URL has a scheme of its own so that nobody tries to
-//! open it.
+//! Nothing is scraped: agents send, and so do those that push by remote write or OTLP. What they are is
+//! told by the [surroundings](super::around); what *they* scrape or probe is known by the `up` they pass
+//! on: the interval is the one it came in, the duration the one they told (`scrape_duration_seconds`).
+//! An agent's URL has a scheme of its own so that nobody tries to open it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use stoa_model::{Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
 use stoa_promql::{Select, Series, Storage as _};
 
 use super::active::Asked;
+use super::around::{About, Attendant, Health};
 use super::params::{Params, rfc3339};
 use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Stop, json};
 
 /// How long after its last `up` a target is still shown: Prometheus's own look-back.
-const TARGET_MS: i64 = 5 * 60 * 1000;
+pub(super) const TARGET_MS: i64 = 5 * 60 * 1000;
 
 /// Most targets listed.
-const TARGETS_MAX: usize = 10_000;
+pub(super) const TARGETS_MAX: usize = 10_000;
 
 /// Gaps between samples that the interval is taken from.
 const GAPS_MAX: usize = 32;
@@ -30,19 +32,19 @@ const GAPS_MAX: usize = 32;
 /// Gaps of a second and more are rounded to this: clocks jitter.
 const ROUND_MS: i64 = 100;
 
+/// What Prometheus says of a target it has never scraped.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
 /// The route.
 pub(super) async fn targets(
-    State(prometheus): State<Arc<Shared>>,
+    State(about): State<Arc<About>>,
     params: Params,
 ) -> Result<Success, ApiError> {
     let state = params.get("state").unwrap_or("any").to_ascii_lowercase();
     let (wants_active, wants_dropped) =
         (matches!(&*state, "any" | "active"), matches!(&*state, "any" | "dropped"));
     let pool = params.get("scrapePool").map(str::to_owned);
-    let now = prometheus.now_ms();
-    let asked = Arc::clone(&prometheus);
-    let work = move |_: &Stop| {
-        let mut list = active(&asked, now)?;
+    run("/api/v1/targets", &about, move |mut list, _, _| {
         let is_cut = list.len() > TARGETS_MAX;
         list.truncate(TARGETS_MAX);
         list.retain(|target| pool.as_deref().is_none_or(|pool| target.pool() == pool));
@@ -52,14 +54,9 @@ pub(super) async fn targets(
             list.clear();
         }
         Ok(Success::data(|out| {
-            out.extend_from_slice(b"{\"activeTargets\":[");
-            for (i, target) in list.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                target.write(out);
-            }
-            out.extend_from_slice(b"],\"droppedTargets\":[],\"droppedTargetCounts\":{");
+            out.extend_from_slice(b"{\"activeTargets\":");
+            json::each(out, &list, |out, target| target.write(out));
+            out.extend_from_slice(b",\"droppedTargets\":[],\"droppedTargetCounts\":{");
             for (i, pool) in pools.iter().enumerate() {
                 if i > 0 {
                     out.push(b',');
@@ -70,16 +67,36 @@ pub(super) async fn targets(
             out.extend_from_slice(b"}}");
         })
         .truncated(is_cut))
-    };
-    let of = Asked::new("/api/v1/targets", String::new(), now);
-    prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
+    })
+    .await
 }
 
-struct Target {
-    labels: Labels,
-    seen_ms: TimestampMs,
-    up: bool,
-    interval: Duration,
+/// Answers from the targets there are now, in order of their labels.
+pub(super) async fn run(
+    path: &'static str,
+    about: &Arc<About>,
+    answer: impl FnOnce(Vec<Target>, &Shared, &Stop) -> Result<Success, ApiError> + Send + 'static,
+) -> Result<Success, ApiError> {
+    let now = about.prometheus.now_ms();
+    let asked = Arc::clone(about);
+    let work = move |stop: &Stop| {
+        let list = active(&asked.prometheus, asked.around.attendants(), now)?;
+        answer(list, &asked.prometheus, stop)
+    };
+    let of = Asked::new(path, String::new(), now);
+    let gate = &about.prometheus.gate;
+    gate.run(of, gate.timeout_max(), work).await
+}
+
+/// Someone or something that is expected to send, or to answer whoever passes it on.
+pub(super) struct Target {
+    pub(super) labels: Labels,
+    /// How people may reach it; made of the labels when empty.
+    url: String,
+    seen_ms: Option<TimestampMs>,
+    health: Health,
+    error: String,
+    pub(super) interval: Duration,
     /// Of its last reading, in seconds; 0 when it does not tell.
     duration_s: f64,
 }
@@ -98,7 +115,12 @@ fn recent(prometheus: &Shared, metric: &str, now: TimestampMs) -> Result<Vec<Ser
         .map_err(|error| ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(&error)))
 }
 
-fn active(prometheus: &Shared, now: TimestampMs) -> Result<Vec<Target>, ApiError> {
+/// What has said `up` of late, with what is known of those who send; in order of labels.
+fn active(
+    prometheus: &Shared,
+    attendants: Vec<Attendant>,
+    now: TimestampMs,
+) -> Result<Vec<Target>, ApiError> {
     let durations: HashMap<Labels, f64> = recent(prometheus, "scrape_duration_seconds", now)?
         .into_iter()
         .filter_map(|series| {
@@ -106,25 +128,47 @@ fn active(prometheus: &Shared, now: TimestampMs) -> Result<Vec<Target>, ApiError
             last.is_finite().then(|| (series.labels.without(METRIC_NAME), last))
         })
         .collect();
-    let mut targets: Vec<Target> = recent(prometheus, "up", now)?
-        .into_iter()
-        .filter_map(|series| {
-            let (&seen_ms, &value) = (series.timestamps.last()?, series.values.last()?);
-            if is_stale(value) {
-                return None;
-            }
-            let labels = series.labels.without(METRIC_NAME);
-            Some(Target {
-                seen_ms,
-                up: value > 0.0,
-                interval: interval(&series.timestamps),
-                duration_s: durations.get(&labels).copied().unwrap_or(0.0),
-                labels,
-            })
-        })
-        .collect();
-    targets.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(targets)
+    let mut targets = BTreeMap::new();
+    for series in recent(prometheus, "up", now)? {
+        let (Some(&seen_ms), Some(&value)) = (series.timestamps.last(), series.values.last())
+        else {
+            continue;
+        };
+        if is_stale(value) {
+            continue;
+        }
+        let labels = series.labels.without(METRIC_NAME);
+        let (health, error) = match value > 0.0 {
+            true => (Health::Up, ""),
+            false => (Health::Down, "the target does not answer"),
+        };
+        let target = Target {
+            url: String::new(),
+            seen_ms: Some(seen_ms),
+            health,
+            error: error.to_owned(),
+            interval: interval(&series.timestamps),
+            duration_s: durations.get(&labels).copied().unwrap_or(0.0),
+            labels,
+        };
+        targets.insert(target.labels.clone(), target);
+    }
+    for attendant in attendants {
+        let said = targets.remove(&attendant.labels);
+        let (interval, duration_s) =
+            said.map_or((Duration::ZERO, 0.0), |said| (said.interval, said.duration_s));
+        let target = Target {
+            labels: attendant.labels,
+            url: attendant.url,
+            seen_ms: attendant.seen_ms,
+            health: attendant.health,
+            error: attendant.error,
+            interval: attendant.interval.unwrap_or(interval),
+            duration_s,
+        };
+        targets.insert(target.labels.clone(), target);
+    }
+    Ok(targets.into_values().collect())
 }
 
 /// The middle one of the last gaps; zero when there is none.
@@ -140,16 +184,18 @@ fn interval(timestamps: &[TimestampMs]) -> Duration {
 }
 
 impl Target {
-    fn pool(&self) -> &str {
+    pub(super) fn pool(&self) -> &str {
         self.labels.get("job").unwrap_or("")
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         let instance = self.labels.get("instance").unwrap_or("");
-        let host = self.labels.get("host");
-        let url = match host {
-            Some(host) if host == instance => format!("stoa://{host}"),
-            _ => format!("http://{instance}/metrics"),
+        let made;
+        let url = if self.url.is_empty() {
+            made = format!("http://{instance}/metrics");
+            &made
+        } else {
+            &self.url
         };
         let interval = Span(self.interval).to_string();
         out.extend_from_slice(b"{\"discoveredLabels\":");
@@ -162,20 +208,14 @@ impl Target {
         json::labels(out, &discovered);
         out.extend_from_slice(b",\"labels\":");
         json::labels(out, &self.labels);
-        let seen = rfc3339(self.seen_ms);
-        let health = if self.up { "up" } else { "down" };
-        let error = match (self.up, host) {
-            (true, _) => "",
-            (false, Some(_)) => "the host has fallen silent, or the target does not answer",
-            (false, None) => "the target does not answer",
-        };
+        let seen = self.seen_ms.map_or_else(|| NEVER.to_owned(), rfc3339);
         for (key, text) in [
             ("scrapePool", self.pool()),
-            ("scrapeUrl", &url),
-            ("globalUrl", &url),
-            ("lastError", error),
+            ("scrapeUrl", url),
+            ("globalUrl", url),
+            ("lastError", &self.error),
             ("lastScrape", &seen),
-            ("health", health),
+            ("health", self.health.as_str()),
             ("scrapeInterval", &interval),
             ("scrapeTimeout", &interval),
         ] {
@@ -211,8 +251,10 @@ mod tests {
         let pairs = [("host", "pve1"), ("instance", "pve1"), ("job", "node")];
         let target = Target {
             labels: Labels::from_pairs_last_wins(pairs),
-            seen_ms: 1000,
-            up: true,
+            url: "stoa://pve1".to_owned(),
+            seen_ms: Some(1000),
+            health: Health::Up,
+            error: String::new(),
             interval: Duration::from_secs(1),
             duration_s: 0.0125,
         };

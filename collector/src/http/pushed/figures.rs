@@ -25,6 +25,8 @@ pub struct PushFigures {
     pub histograms_refused: u64,
     /// Points refused for what they are, before samples were made of them; only OTLP has such.
     pub points_refused: u64,
+    /// Exemplars kept, those that were there already included.
+    pub exemplars_written: u64,
     /// Exemplars not kept.
     pub exemplars_ignored: u64,
     /// Senders known now.
@@ -68,7 +70,8 @@ pub(in crate::http) struct Counters {
     limit: AtomicU64,
     histograms: AtomicU64,
     points: AtomicU64,
-    exemplars: AtomicU64,
+    exemplars_written: AtomicU64,
+    exemplars_ignored: AtomicU64,
 }
 
 impl Counters {
@@ -104,7 +107,8 @@ impl Counters {
         add(&self.limit, tally.limit);
         add(&self.histograms, tally.histograms);
         add(&self.points, tally.points);
-        add(&self.exemplars, tally.exemplars);
+        add(&self.exemplars_written, tally.exemplars_written);
+        add(&self.exemplars_ignored, tally.exemplars_ignored);
     }
 
     /// The figures, without those that are not counted here (senders and series).
@@ -126,7 +130,8 @@ impl Counters {
             },
             histograms_refused: get(&self.histograms),
             points_refused: get(&self.points),
-            exemplars_ignored: get(&self.exemplars),
+            exemplars_written: get(&self.exemplars_written),
+            exemplars_ignored: get(&self.exemplars_ignored),
             ..PushFigures::default()
         }
     }

@@ -61,7 +61,8 @@ impl From<Answer> for Response {
             let histograms = answer.told.as_ref().map_or(0, |tally| tally.histograms_written);
             headers.insert(SAMPLES, HeaderValue::from(written.saturating_sub(histograms)));
             headers.insert(HISTOGRAMS, HeaderValue::from(histograms));
-            headers.insert(EXEMPLARS, HeaderValue::from(0));
+            let exemplars = answer.told.as_ref().map_or(0, |tally| tally.exemplars_written);
+            headers.insert(EXEMPLARS, HeaderValue::from(exemplars));
         }
         response
     }

@@ -1,6 +1,6 @@
 //! A message's series and what it says about metrics, handed over.
 
-use stoa_exchange::remote_write::{self, Metadata, Series, Version, Visitor};
+use stoa_exchange::remote_write::{self, Exemplar, Metadata, RawLabel, Series, Version, Visitor};
 use stoa_model::MetricKind;
 
 use crate::http::pushed::Refusal;
@@ -23,13 +23,18 @@ struct Walk<'s> {
 
 impl Visitor for Walk<'_> {
     fn series(&mut self, series: &Series<'_>) {
-        self.intake.tally.exemplars += series.exemplars;
         self.is_new = false;
         let count = (series.samples.len() + series.histograms.len()) as u64;
         let labels = match series.labels {
             Ok(labels) => labels,
-            Err(fault) => return self.intake.tally.mislabelled(count, || fault.to_string()),
+            Err(fault) => {
+                self.intake.tally.exemplars_ignored += series.exemplars.len() as u64;
+                return self.intake.tally.mislabelled(count, || fault.to_string());
+            }
         };
+        if !series.exemplars.is_empty() {
+            self.exemplars(labels, series.exemplars);
+        }
         if count == 0 {
             return;
         }
@@ -51,6 +56,18 @@ impl Visitor for Walk<'_> {
         let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
         let name = family(text(said.name), said.kind);
         self.intake.describe(name, said.kind, text(said.help), text(said.unit));
+    }
+}
+
+impl Walk<'_> {
+    fn exemplars(&mut self, series: &[RawLabel<'_>], exemplars: &[Exemplar<'_>]) {
+        let readable = exemplars.iter().filter_map(|exemplar| {
+            let labels = exemplar.labels.as_deref().ok()?;
+            Some((labels, exemplar.value, exemplar.t_ms))
+        });
+        let unreadable = exemplars.iter().filter(|exemplar| exemplar.labels.is_err()).count();
+        self.intake.tally.exemplars_ignored += unreadable as u64;
+        self.intake.exemplars(series, readable);
     }
 }
 

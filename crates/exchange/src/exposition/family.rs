@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use stoa_model::{Family, METRIC_NAME, MetricKind};
 
 use super::Format;
-use super::line::{Line, Sample, SyntaxError};
+use super::line::{Line, MetricType, Sample, SyntaxError};
 use super::print::Printer;
 use super::read::{ReadError, Reader};
 
@@ -70,8 +70,24 @@ pub fn write<'a>(
     families: impl IntoIterator<Item = &'a Family>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut printer = Printer::new(out, Format::Text);
+    write_as(families, Format::Text, out)
+}
+
+/// The same in either format.
+///
+/// # Errors
+/// Whatever `out` returns.
+pub fn write_as<'a>(
+    families: impl IntoIterator<Item = &'a Family>,
+    format: Format,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut printer = Printer::new(out, format);
     for family in families {
+        if format == Format::OpenMetrics {
+            write_openmetrics(family, &mut printer)?;
+            continue;
+        }
         printer.help(&family.name, &family.help)?;
         printer.kind(&family.name, family.kind.into())?;
         for metric in &family.metrics {
@@ -81,6 +97,39 @@ pub fn write<'a>(
         }
     }
     printer.finish().map(drop)
+}
+
+/// What a counter's samples are called beyond its family, in OpenMetrics.
+const TOTAL: &str = "_total";
+
+/// Writes a family as OpenMetrics wants it: a counter's family goes without `_total` and its samples with
+/// it (one that is not called so is of unknown type), bounds of buckets are written as doubles.
+fn write_openmetrics(family: &Family, printer: &mut Printer<impl Write>) -> io::Result<()> {
+    let is_counter = family.kind == MetricKind::Counter;
+    let counted = family.name.strip_suffix(TOTAL).filter(|_| is_counter);
+    let kind = match counted {
+        None if is_counter => MetricType::Unknown,
+        _ => family.kind.into(),
+    };
+    let name = counted.unwrap_or(&family.name);
+    printer.help(name, &family.help)?;
+    printer.kind(name, kind)?;
+    for metric in &family.metrics {
+        let name = metric.labels.metric_name().unwrap_or(&family.name);
+        let value = metric.value + 0.0;
+        let is_part = matches!(family.kind, MetricKind::Histogram | MetricKind::Summary);
+        let bound = ["le", "quantile"].into_iter().filter(|_| is_part).find_map(|label| {
+            let double = openmetrics_double(metric.labels.get(label)?)?;
+            Some(metric.labels.with(label, &double))
+        });
+        printer.sample(name, bound.as_ref().unwrap_or(&metric.labels), value, None, None)?;
+    }
+    Ok(())
+}
+
+/// A whole number as OpenMetrics writes a double: `1.0`; `None` for what stands as it is.
+fn openmetrics_double(text: &str) -> Option<String> {
+    text.parse::<i64>().ok().map(|whole| format!("{whole}.0"))
 }
 
 /// The families so far, found by name.

@@ -69,14 +69,30 @@ impl<W: Write> Printer<W> {
         t_ms: Option<TimestampMs>,
         exemplar: Option<&Exemplar>,
     ) -> io::Result<()> {
-        write_series(name, labels, &mut self.out)?;
+        write_series(name, pairs(labels), &mut self.out)?;
         self.point(value, t_ms)?;
         if let (Some(exemplar), Format::OpenMetrics) = (exemplar, self.format) {
             self.out.write_all(b" # {")?;
-            write_labels(&exemplar.labels, &mut false, &mut self.out)?;
+            write_labels(pairs(&exemplar.labels), &mut false, &mut self.out)?;
             self.out.write_all(b"}")?;
             self.point(exemplar.value, exemplar.t_ms)?;
         }
+        self.out.write_all(b"\n")
+    }
+
+    /// A reading of a series given as pairs in the order in which they are to stand; values may be empty.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn sample_of_pairs<'p>(
+        &mut self,
+        name: &str,
+        pairs: impl IntoIterator<Item = (&'p str, &'p str)>,
+        value: f64,
+        t_ms: Option<TimestampMs>,
+    ) -> io::Result<()> {
+        write_series(name, pairs, &mut self.out)?;
+        self.point(value, t_ms)?;
         self.out.write_all(b"\n")
     }
 
@@ -101,7 +117,7 @@ impl<W: Write> Printer<W> {
     pub fn series_text(labels: &Labels) -> Vec<u8> {
         let mut text = Vec::new();
         // A vector takes all that is written.
-        drop(write_series(labels.metric_name().unwrap_or_default(), labels, &mut text));
+        drop(write_series(labels.metric_name().unwrap_or_default(), pairs(labels), &mut text));
         text
     }
 
@@ -140,7 +156,17 @@ impl<W: Write> Printer<W> {
     }
 }
 
-fn write_series(name: &str, labels: &Labels, out: &mut impl Write) -> io::Result<()> {
+/// The labels but for the metric's name.
+fn pairs(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    let rest = labels.iter().filter(|label| label.name.as_ref() != METRIC_NAME);
+    rest.map(|label| (&*label.name, &*label.value))
+}
+
+fn write_series<'p>(
+    name: &str,
+    pairs: impl IntoIterator<Item = (&'p str, &'p str)>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let is_bare = is_metric_name(name);
     let mut opened = !is_bare;
     if is_bare {
@@ -151,28 +177,32 @@ fn write_series(name: &str, labels: &Labels, out: &mut impl Write) -> io::Result
             write_quoted(name, out)?;
         }
     }
-    let has_more = labels.iter().any(|label| label.name.as_ref() != METRIC_NAME);
-    if has_more && !opened {
+    let mut pairs = pairs.into_iter().peekable();
+    if pairs.peek().is_some() && !opened {
         out.write_all(b"{")?;
         opened = true;
     }
-    write_labels(labels, &mut (!is_bare && !name.is_empty()), out)?;
+    write_labels(pairs, &mut (!is_bare && !name.is_empty()), out)?;
     if opened { out.write_all(b"}") } else { Ok(()) }
 }
 
 /// The labels without braces; `after` says whether something stands before them.
-fn write_labels(labels: &Labels, after: &mut bool, out: &mut impl Write) -> io::Result<()> {
-    for label in labels.iter().filter(|label| label.name.as_ref() != METRIC_NAME) {
+fn write_labels<'p>(
+    pairs: impl Iterator<Item = (&'p str, &'p str)>,
+    after: &mut bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for (name, value) in pairs {
         if std::mem::replace(after, true) {
             out.write_all(b",")?;
         }
-        if is_label_name(&label.name) {
-            out.write_all(label.name.as_bytes())?;
+        if is_label_name(name) {
+            out.write_all(name.as_bytes())?;
         } else {
-            write_quoted(&label.name, out)?;
+            write_quoted(name, out)?;
         }
         out.write_all(b"=")?;
-        write_quoted(&label.value, out)?;
+        write_quoted(value, out)?;
     }
     Ok(())
 }

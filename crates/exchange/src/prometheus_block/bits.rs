@@ -2,7 +2,7 @@
 
 /// The bytes end before what they promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 /// Reads bits forward.
 #[derive(Clone, Copy, Debug)]

@@ -42,7 +42,7 @@ struct Layout {
 }
 
 /// Appends the histograms of a chunk.
-pub(super) fn decode(
+pub(crate) fn decode(
     encoding: u8,
     chunk: &[u8],
     out: &mut Vec<(i64, Histogram)>,

@@ -85,51 +85,28 @@ impl<W: Write, F: FnMut(u32) -> io::Result<W>> BlockWriter<W, F> {
         if (samples.is_empty() && histograms.is_empty()) || !in_order {
             return Err(BlockError::Misuse("a series without samples, or with them out of order"));
         }
+        if !are_apart(samples, histograms) {
+            return Err(BlockError::Misuse("a float and a histogram at one instant"));
+        }
         self.entries.clear();
-        let (mut floats, mut rest) = (samples, histograms);
-        let mut before = None;
-        while !floats.is_empty() || !rest.is_empty() {
-            // As many of the one kind as come before the next of the other.
-            let until = rest.first().map(|(t, _)| *t);
-            let own = floats.partition_point(|(t, _)| until.is_none_or(|until| *t < until));
-            let (part, later) = floats.split_at(own);
-            floats = later;
-            for part in part.chunks(CHUNK_SAMPLES) {
-                self.chunk(part, (ENCODING_XOR, xor::encode(part)))?;
+        let mut failed = None;
+        each_chunk(samples, histograms, |first_t, last_t, encoding, data| {
+            let put = self.chunks.put(encoding, &data);
+            match put {
+                Ok(reference) => self.entries.push(ChunkAt { first_t, last_t, reference }),
+                Err(error) => failed = failed.take().or(Some(error)),
             }
-            let until = floats.first().map(|(t, _)| *t);
-            let own = rest.partition_point(|(t, _)| until.is_none_or(|until| *t < until));
-            if own == 0 && until.is_some() && until == rest.first().map(|(t, _)| *t) {
-                return Err(BlockError::Misuse("a float and a histogram at one instant"));
-            }
-            let (part, later) = rest.split_at(own);
-            rest = later;
-            for part in histogram::cut(part, CHUNK_SAMPLES) {
-                self.chunk(part, histogram::encode(before, part))?;
-                before = part.last().map(|(_, histogram)| histogram);
-            }
+            self.meta.min_time = self.meta.min_time.min(first_t);
+            self.meta.max_time = self.meta.max_time.max(last_t.saturating_add(1));
+        });
+        if let Some(error) = failed {
+            return Err(BlockError::io("write a chunk segment")(error));
         }
         self.index.series(labels, &self.entries)?;
         self.meta.stats.num_series += 1;
         self.meta.stats.num_samples += (samples.len() + histograms.len()) as u64;
         self.meta.stats.num_chunks += self.entries.len() as u64;
         self.last = Some(labels.clone());
-        Ok(())
-    }
-
-    fn chunk<V>(
-        &mut self,
-        samples: &[(i64, V)],
-        (encoding, data): (u8, Vec<u8>),
-    ) -> Result<(), BlockError> {
-        let (Some((first_t, _)), Some((last_t, _))) = (samples.first(), samples.last()) else {
-            return Ok(());
-        };
-        let put = self.chunks.put(encoding, &data);
-        let reference = put.map_err(BlockError::io("write a chunk segment"))?;
-        self.entries.push(ChunkAt { first_t: *first_t, last_t: *last_t, reference });
-        self.meta.min_time = self.meta.min_time.min(*first_t);
-        self.meta.max_time = self.meta.max_time.max(last_t.saturating_add(1));
         Ok(())
     }
 
@@ -144,5 +121,44 @@ impl<W: Write, F: FnMut(u32) -> io::Result<W>> BlockWriter<W, F> {
         self.chunks.finish().map_err(BlockError::io("write a chunk segment"))?;
         self.index.finish()?;
         Ok(self.meta)
+    }
+}
+
+/// Whether no instant has a float and a histogram; both are in order of time.
+fn are_apart(samples: &[(i64, f64)], histograms: &[(i64, Histogram)]) -> bool {
+    histograms.iter().all(|(t, _)| samples.binary_search_by_key(t, |(t, _)| *t).is_err())
+}
+
+/// Cuts the samples of a series into chunks: their first and last instants, encoding and data. Floats and
+/// histograms are each in order of time, and at no common instant.
+pub(crate) fn each_chunk(
+    samples: &[(i64, f64)],
+    histograms: &[(i64, Histogram)],
+    mut put: impl FnMut(i64, i64, u8, Vec<u8>),
+) {
+    let (mut floats, mut rest) = (samples, histograms);
+    let mut before = None;
+    while !floats.is_empty() || !rest.is_empty() {
+        // As many of the one kind as come before the next of the other.
+        let until = rest.first().map(|(t, _)| *t);
+        let own = floats.partition_point(|(t, _)| until.is_none_or(|until| *t <= until));
+        let (part, later) = floats.split_at(own);
+        floats = later;
+        for part in part.chunks(CHUNK_SAMPLES) {
+            if let (Some((first_t, _)), Some((last_t, _))) = (part.first(), part.last()) {
+                put(*first_t, *last_t, ENCODING_XOR, xor::encode(part));
+            }
+        }
+        let until = floats.first().map(|(t, _)| *t);
+        let own = rest.partition_point(|(t, _)| until.is_none_or(|until| *t < until));
+        let (part, later) = rest.split_at(own);
+        rest = later;
+        for part in histogram::cut(part, CHUNK_SAMPLES) {
+            if let (Some((first_t, _)), Some((last_t, last))) = (part.first(), part.last()) {
+                let (encoding, data) = histogram::encode(before, part);
+                put(*first_t, *last_t, encoding, data);
+                before = Some(last);
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::bits::{BitReader, BitWriter, Ended, put_varint};
 const WIDTHS: [(u64, u32, u32); 3] = [(0b10, 2, 14), (0b110, 3, 17), (0b1110, 4, 20)];
 
 /// Appends the samples of a chunk.
-pub(super) fn decode(chunk: &[u8], out: &mut Vec<(i64, f64)>) -> Result<(), Ended> {
+pub(crate) fn decode(chunk: &[u8], out: &mut Vec<(i64, f64)>) -> Result<(), Ended> {
     let mut bits = BitReader::new(chunk);
     let count = bits.bits(16)?;
     if count == 0 {

@@ -5,7 +5,8 @@ use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
 use super::{
-    Budget, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor, kind, sample,
+    Budget, Exemplar, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor,
+    kind, sample,
 };
 use crate::wire::Fields;
 
@@ -14,13 +15,16 @@ pub(super) fn read(message: &[u8], visitor: &mut dyn Visitor) -> Result<(), Read
     let mut budget = Budget::default();
     let mut labels = Vec::new();
     let mut read = Samples::default();
+    let mut exemplars = Vec::new();
     while let Some((field, value)) = fields.next()? {
         match field {
             1 => {
                 labels.clear();
                 read.floats.clear();
                 read.histograms.clear();
-                series(value.bytes(field)?, &mut budget, &mut labels, &mut read, visitor)?;
+                exemplars.clear();
+                let into = (&mut labels, &mut read, &mut exemplars);
+                series(value.bytes(field)?, &mut budget, into, visitor)?;
             }
             3 => metadata(value.bytes(field)?, visitor)?,
             _ => {}
@@ -39,12 +43,10 @@ struct Samples {
 fn series<'a>(
     message: &'a [u8],
     budget: &mut Budget,
-    labels: &mut Vec<RawLabel<'a>>,
-    read: &mut Samples,
+    (labels, read, exemplars): (&mut Vec<RawLabel<'a>>, &mut Samples, &mut Vec<Exemplar<'a>>),
     visitor: &mut dyn Visitor,
 ) -> Result<(), ReadError> {
     let mut fields = Fields(message);
-    let mut exemplars = 0;
     let mut too_many = false;
     while let Some((field, value)) = fields.next()? {
         match field {
@@ -56,7 +58,7 @@ fn series<'a>(
             }
             3 => {
                 budget.take()?;
-                exemplars += 1;
+                exemplars.push(exemplar(value.bytes(field)?)?);
             }
             4 => read.histograms.push(histogram(value.bytes(field)?, budget)?),
             _ => {}
@@ -66,6 +68,19 @@ fn series<'a>(
     let Samples { floats, histograms } = &*read;
     visitor.series(&Series { labels, samples: floats, histograms, exemplars });
     Ok(())
+}
+
+fn exemplar(message: &[u8]) -> Result<Exemplar<'_>, ReadError> {
+    let mut labels = Ok(Vec::new());
+    let (value, t_ms) = super::exemplar(message, |value| {
+        match &mut labels {
+            Ok(list) if list.len() == LABELS_MAX => labels = Err(LabelsFault::TooMany),
+            Ok(list) => list.push(label(value.bytes(1)?)?),
+            Err(_) => {}
+        }
+        Ok(())
+    })?;
+    Ok(Exemplar { labels, value, t_ms })
 }
 
 #[inline]

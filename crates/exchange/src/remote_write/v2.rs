@@ -5,8 +5,8 @@ use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
 use super::{
-    Budget, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError, SYMBOLS_MAX, Series,
-    Visitor, kind, sample,
+    Budget, Exemplar, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError,
+    SYMBOLS_MAX, Series, Visitor, kind, sample,
 };
 use crate::wire::{Fields, Value};
 
@@ -45,6 +45,7 @@ struct Reading<'a> {
     fault: Option<LabelsFault>,
     samples: Vec<(i64, f64)>,
     histograms: Vec<(i64, Histogram)>,
+    exemplars: Vec<Exemplar<'a>>,
 }
 
 impl<'a> Reading<'a> {
@@ -52,8 +53,8 @@ impl<'a> Reading<'a> {
         self.labels.clear();
         self.samples.clear();
         self.histograms.clear();
+        self.exemplars.clear();
         (self.name, self.fault) = (None, None);
-        let mut exemplars = 0;
         let mut said = None;
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
@@ -73,9 +74,10 @@ impl<'a> Reading<'a> {
                     let read = histogram(value.bytes(field)?, &mut self.budget)?;
                     self.histograms.push(read);
                 }
-                (4, _) => {
+                (4, value) => {
                     self.budget.take()?;
-                    exemplars += 1;
+                    let read = self.exemplar(value.bytes(field)?)?;
+                    self.exemplars.push(read);
                 }
                 (5, value) => said = Some(self.metadata(value.bytes(field)?)?),
                 _ => {}
@@ -84,6 +86,7 @@ impl<'a> Reading<'a> {
         let odd = self.name.map(|_lone| LabelsFault::Odd);
         let labels = self.fault.or(odd).map_or(Ok(self.labels.as_slice()), Err);
         let (samples, histograms) = (self.samples.as_slice(), self.histograms.as_slice());
+        let exemplars = self.exemplars.as_slice();
         visitor.series(&Series { labels, samples, histograms, exemplars });
         if let (Ok(labels), Some(said)) = (labels, said)
             && let Some((_, name)) = labels.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes())
@@ -108,6 +111,34 @@ impl<'a> Reading<'a> {
             None => self.name = Some(symbol),
             Some(name) => self.labels.push((name, symbol)),
         }
+    }
+
+    fn exemplar(&self, message: &[u8]) -> Result<Exemplar<'a>, ReadError> {
+        let mut references = Vec::new();
+        let mut too_many = false;
+        let (value, t_ms) = super::exemplar(message, |value| {
+            for reference in value.numbers(1)? {
+                if references.len() < 2 * LABELS_MAX {
+                    references.push(reference?);
+                } else {
+                    too_many = true;
+                }
+            }
+            Ok(())
+        })?;
+        let labels = match references.as_chunks() {
+            _ if too_many => Err(LabelsFault::TooMany),
+            (pairs, []) => {
+                let symbol = |reference: u64| {
+                    let symbols = self.symbols.len();
+                    self.symbol(reference).ok_or(LabelsFault::NoSymbol { reference, symbols })
+                };
+                let each = pairs.iter().map(|[name, value]| Ok((symbol(*name)?, symbol(*value)?)));
+                each.collect()
+            }
+            _ => Err(LabelsFault::Odd),
+        };
+        Ok(Exemplar { labels, value, t_ms })
     }
 
     #[inline]

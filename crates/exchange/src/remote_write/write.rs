@@ -8,6 +8,9 @@ use stoa_model::{MetricKind, TimestampMs};
 use super::Version;
 use crate::wire::{put_bytes, put_double, put_number, put_varint, zigzag};
 
+/// An exemplar to be written: its labels, its value, its time.
+pub type WrittenExemplar<'a> = (&'a [(&'a str, &'a str)], f64, TimestampMs);
+
 /// A message under construction. The caller bounds what goes into one.
 #[derive(Debug)]
 pub struct Writer {
@@ -80,17 +83,36 @@ impl Writer {
         self.end(message);
     }
 
+    /// Adds exemplars of a series, as Prometheus sends them: as a series of its own without samples.
+    pub fn exemplars(&mut self, labels: &[(&str, &str)], exemplars: &[WrittenExemplar<'_>]) {
+        let mut message = self.begin(labels);
+        for (labels, value, t) in exemplars {
+            let mut exemplar = Vec::new();
+            self.labels(labels, &mut exemplar);
+            put_double(&mut exemplar, 2, *value);
+            put_number(&mut exemplar, 3, t.cast_unsigned());
+            put_bytes(&mut message, if self.version == Version::One { 3 } else { 4 }, &exemplar);
+        }
+        self.end(message);
+    }
+
     /// A series' message with its labels.
     fn begin(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
         let mut message = std::mem::take(&mut self.scratch);
         message.clear();
+        self.labels(labels, &mut message);
+        message
+    }
+
+    /// Writes labels as a series or an exemplar has them.
+    fn labels(&mut self, labels: &[(&str, &str)], message: &mut Vec<u8>) {
         match self.version {
             Version::One => {
                 for (name, value) in labels {
                     let mut label = Vec::with_capacity(4 + name.len() + value.len());
                     put_bytes(&mut label, 1, name.as_bytes());
                     put_bytes(&mut label, 2, value.as_bytes());
-                    put_bytes(&mut message, 1, &label);
+                    put_bytes(message, 1, &label);
                 }
             }
             Version::Two => {
@@ -99,10 +121,9 @@ impl Writer {
                     put_varint(&mut packed, self.reference(name));
                     put_varint(&mut packed, self.reference(value));
                 }
-                put_bytes(&mut message, 1, &packed);
+                put_bytes(message, 1, &packed);
             }
         }
-        message
     }
 
     fn end(&mut self, message: Vec<u8>) {
@@ -143,7 +164,7 @@ impl Writer {
 }
 
 /// A `Histogram`, which both versions write alike.
-fn histogram_message(t: TimestampMs, histogram: &Histogram) -> Vec<u8> {
+pub(crate) fn histogram_message(t: TimestampMs, histogram: &Histogram) -> Vec<u8> {
     let mut out = Vec::new();
     let spans = |out: &mut Vec<u8>, field: u64, spans: &[Span]| {
         for span in spans {

@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use stoa_model::TimestampMs;
+
 use super::Db;
 use crate::Appended;
 use crate::tier::{Tier, TierBlock, Tiers};
@@ -89,6 +91,27 @@ pub struct Stats {
     pub compaction_bytes_out: u64,
 }
 
+/// A block of samples, as whoever asks what there is may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFigures {
+    /// The name of its directory: a ULID of when it was written.
+    pub name: String,
+    /// 1 when it was cut from the head, more when it was merged.
+    pub level: u8,
+    /// How many blocks it was merged from, as far as it knows.
+    pub parents: usize,
+    /// Its first sample.
+    pub first_t: TimestampMs,
+    /// Its last sample.
+    pub last_t: TimestampMs,
+    /// Samples, native histograms included.
+    pub samples: u64,
+    /// Series.
+    pub series: u64,
+    /// Stretches of its series marked as deleted.
+    pub tombstones: u64,
+}
+
 /// Figures of a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierStats {
@@ -161,6 +184,26 @@ impl Counters {
 }
 
 impl Db {
+    /// The blocks of samples, in the order of their first samples; those of tiers are not among them.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<BlockFigures> {
+        let state = self.state();
+        let each = state.blocks.iter().map(|block| BlockFigures {
+            name: block.dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            level: block.meta.level,
+            parents: block.meta.parents.len(),
+            first_t: block.meta.first_t,
+            last_t: block.meta.last_t,
+            samples: block.meta.samples,
+            series: u64::from(block.meta.series),
+            tombstones: block.tombstones.count(),
+        });
+        let mut blocks: Vec<BlockFigures> = each.collect();
+        drop(state);
+        blocks.sort_by(|a, b| (a.first_t, &a.name).cmp(&(b.first_t, &b.name)));
+        blocks
+    }
+
     /// Figures of this moment. Walks the head's series: fit for every few seconds, not for every
     /// request.
     #[must_use]

@@ -94,3 +94,22 @@ proptest! {
         prop_assert_eq!(parse(&written(&families)).unwrap().families, families);
     }
 }
+
+#[test]
+fn openmetrics_is_written_by_its_own_rules() {
+    let text = "# HELP x_total A \"help\".\n# TYPE x_total counter\nx_total{a=\"b\"} 1\n\
+                # HELP odd Named otherwise.\n# TYPE odd counter\nodd 2\n\
+                # HELP h How long.\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 2\n\
+                h_bucket{le=\"+Inf\"} 3\nh_sum 1.5\nh_count 3\n\
+                # HELP g\n# TYPE g gauge\ng{le=\"1\"} NaN\n";
+    let mut out = Vec::new();
+    write_as(&parse(text).unwrap().families, Format::OpenMetrics, &mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "# HELP x A \\\"help\\\".\n# TYPE x counter\nx_total{a=\"b\"} 1\n\
+         # HELP odd Named otherwise.\n# TYPE odd unknown\nodd 2\n\
+         # HELP h How long.\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1.0\"} 2\n\
+         h_bucket{le=\"+Inf\"} 3\nh_sum 1.5\nh_count 3\n\
+         # HELP g \n# TYPE g gauge\ng{le=\"1\"} NaN\n# EOF\n"
+    );
+}

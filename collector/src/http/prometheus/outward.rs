@@ -1,0 +1,31 @@
+//! What is handed out to other servers: `/federate`, which they scrape, and `/api/v1/read`, which they ask
+//! by remote read. Both add the labels that say whose series these are (`external_labels`).
+
+use std::sync::Arc;
+
+use stoa_model::Labels;
+
+use super::{Prometheus, Shared, federate, read};
+use crate::http::routes::{Routes, Scope};
+
+/// The API, and what its series are labelled with elsewhere.
+pub(super) struct Outward {
+    pub(super) prometheus: Arc<Shared>,
+    pub(super) external: Labels,
+}
+
+/// The routes; both only read.
+pub fn outward_routes(prometheus: Prometheus, external: Labels) -> Routes {
+    let table: Routes<Arc<Outward>> = Routes::new()
+        .get("/federate", Scope::Read, federate::federate)
+        .post("/api/v1/read", Scope::Read, read::read)
+        .body_bytes_max(read::BODY_BYTES_MAX);
+    table.with_state(Arc::new(Outward { prometheus: prometheus.0, external }))
+}
+
+impl Outward {
+    /// A series' labels as others see them: those it has not are added.
+    pub(super) fn labelled(&self, labels: &Labels) -> Labels {
+        labels.with_missing(&self.external)
+    }
+}

@@ -1,0 +1,369 @@
+//! What is handed out to other servers, of what came by remote write: `/federate`, remote read, exemplars.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use serde_json::{Value, json};
+use stoa_collector::clock::Clock;
+use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::http::Access;
+use stoa_collector::http::access::PeerAddress;
+use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::remote_write::{self, RemoteWrite};
+use stoa_collector::store::Store;
+use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, WrittenExemplar};
+use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
+use stoa_model::{Labels, stale_nan};
+use stoa_wal::disk::SimDisk;
+use tower::ServiceExt as _;
+
+const NOW: i64 = 1_800_000_000_000;
+
+struct Server {
+    router: Router,
+}
+
+struct Answer {
+    status: u16,
+    content_type: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> &str {
+        str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Server {
+    /// A server whose series are `site="home"` elsewhere, with what remote write brought.
+    async fn loaded() -> Self {
+        let clock: Clock = Arc::new(|| NOW);
+        let storage = StorageConfig {
+            retention: Duration::from_secs(14 * 86_400),
+            retention_1m: Duration::ZERO,
+            retention_1h: Duration::ZERO,
+            retention_bytes_max: None,
+            label_bytes_max: 1 << 30,
+            out_of_order: Duration::from_secs(86_400),
+            free_bytes_min: 0,
+            series_max: 1000,
+        };
+        let disk = Arc::new(SimDisk::new(1));
+        let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
+        let (store, _recovery) = opened.unwrap();
+        let query = QueryConfig {
+            timeout: Duration::from_secs(30),
+            samples_max: 200,
+            series_max: 1000,
+            concurrency_max: 2,
+            slow_after: Duration::from_secs(10),
+            features: stoa_promql::Features::default(),
+        };
+        let doubt = Arc::new(|| false);
+        let remote_write = RemoteWrite::new(store.clone(), 1000, Arc::clone(&clock), doubt);
+        let prometheus = Prometheus::new(store, &query, clock);
+        let external = Labels::from_pairs([("site", "home")]).unwrap();
+        let table = prometheus::routes(prometheus.clone())
+            .merge(prometheus::outward_routes(prometheus, external))
+            .merge(remote_write::routes(remote_write));
+        let server = Self { router: table.into_router((), Access::open()) };
+        let mut writer = Writer::new(Version::One);
+        let ten: Vec<(i64, f64)> =
+            (0..10).map(|i| (NOW - 10_000 + i * 1000, f64::from(i as i32))).collect();
+        for instance in ["a", "b"] {
+            writer.series(&[("__name__", "up"), ("instance", instance), ("job", "node")], &ten);
+        }
+        writer.series(&[("__name__", "gone"), ("job", "node")], &[(NOW - 9, stale_nan())]);
+        writer.series(&[("__name__", "old"), ("job", "node")], &[(NOW - 300_001, 1.0)]);
+        writer.series(&[("__name__", "two.words"), ("a b", "c"), ("site", "far")], &[(NOW, 0.5)]);
+        writer.histograms(&[("__name__", "h"), ("job", "node")], &[(NOW - 5, &histogram())]);
+        let body = writer.finish();
+        let sent = server.send("/api/v1/write", &[], snappy(&body)).await;
+        assert_eq!(sent.status, 204, "{}", sent.text());
+        server
+    }
+
+    async fn ask(&self, request: http::request::Builder, body: Vec<u8>) -> Answer {
+        let mut request: Request<Body> =
+            request.header("host", "localhost:7480").body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(PeerAddress(SocketAddr::from(([127, 0, 0, 1], 1))));
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let content_type = parts.headers.get("content-type");
+        let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
+        Answer {
+            status: parts.status.as_u16(),
+            content_type: content_type.unwrap_or_default(),
+            body: axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec(),
+        }
+    }
+
+    async fn get(&self, uri: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = Request::builder().uri(uri);
+        let request = headers.iter().fold(request, |request, (n, v)| request.header(*n, *v));
+        self.ask(request, Vec::new()).await
+    }
+
+    async fn send(&self, uri: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let request = Request::builder().method("POST").uri(uri);
+        let request = headers.iter().fold(request, |request, (n, v)| request.header(*n, *v));
+        self.ask(request, body).await
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram {
+        schema: 0,
+        zero_threshold: 0.001,
+        sum: 3.0,
+        positive_spans: vec![Span { offset: 1, length: 2 }],
+        negative_spans: Vec::new(),
+        custom_values: Vec::new(),
+        counts: Counts::Integer(BucketCounts {
+            count: 3,
+            zero_count: 0,
+            positive: vec![1, 2],
+            negative: Vec::new(),
+        }),
+        reset: ResetHint::Unknown,
+    }
+}
+
+fn snappy(message: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(message).unwrap()
+}
+
+fn unsnapped(body: &[u8]) -> Vec<u8> {
+    snap::raw::Decoder::new().decompress_vec(body).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_newest_is_there_to_be_scraped() {
+    let server = Server::loaded().await;
+    let all = "/federate?match[]=%7Bjob=%22node%22%7D&match[]=%7Bsite=%22far%22%7D&match[]=up";
+    let answer = server.get(all, &[]).await;
+    assert_eq!(
+        (answer.status, &*answer.content_type),
+        (200, "text/plain; version=0.0.4; charset=utf-8")
+    );
+    let t = NOW - 1000;
+    let expected = format!(
+        "# TYPE two_words untyped\ntwo_words{{a_b=\"c\",site=\"far\",instance=\"\"}} 0.5 {NOW}\n\
+         # TYPE up untyped\nup{{instance=\"a\",job=\"node\",site=\"home\"}} 9 {t}\n\
+         up{{instance=\"b\",job=\"node\",site=\"home\"}} 9 {t}\n"
+    );
+    assert_eq!(answer.text(), expected);
+    let utf8 = [("accept", "text/plain;version=1.0.0;escaping=allow-utf-8")];
+    let answer = server.get("/federate?match[]=%7Bsite=%22far%22%7D", &utf8).await;
+    let expected = format!(
+        "# TYPE \"two.words\" untyped\n{{\"two.words\",\"a b\"=\"c\",site=\"far\",instance=\"\"}} 0.5 {NOW}\n"
+    );
+    assert_eq!(answer.text(), expected);
+    assert_eq!(
+        answer.content_type,
+        "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+    );
+}
+
+#[tokio::test]
+async fn who_takes_protobuf_gets_native_histograms() {
+    let server = Server::loaded().await;
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let answer = server.get("/federate?match[]=h", &[("accept", accept)]).await;
+    assert!(answer.content_type.starts_with("application/vnd.google.protobuf; proto="));
+    // A family of one histogram: its length, its name, kind 4, its metric.
+    let head = [b"\x0a\x01h\x18\x04\x22".as_slice(), b"\x0a\x0b\x0a\x03job\x12\x04node"].concat();
+    assert_eq!(usize::from(answer.body[0]), answer.body.len() - 1);
+    let without_length = [&answer.body[1..7], &answer.body[8..]].concat();
+    assert!(without_length.starts_with(&head), "{:?}", answer.body);
+    let text = server.get("/federate?match[]=h", &[]).await;
+    assert_eq!((text.status, text.text()), (200, ""));
+}
+
+#[tokio::test]
+async fn what_cannot_be_federated_is_said() {
+    let server = Server::loaded().await;
+    assert_eq!(server.get("/federate", &[]).await.body, b"");
+    for (uri, status, why) in [
+        ("/federate?match[]=sum(up)", 400, "expected a series selector"),
+        ("/federate?match[]=%7B%7D", 400, "match[] must contain at least one non-empty matcher"),
+    ] {
+        let answer = server.get(uri, &[]).await;
+        assert_eq!(answer.status, status, "{uri}");
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+}
+
+/// A `ReadRequest` of one query.
+fn read_request(matchers: &[(u8, &str, &str)], start: i64, forms: &[u8]) -> Vec<u8> {
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    }
+    fn number(number: u8, value: i64) -> Vec<u8> {
+        let mut out = vec![number << 3];
+        let mut value = value.cast_unsigned();
+        while value >= 0x80 {
+            out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+            value >>= 7;
+        }
+        out.push(u8::try_from(value).unwrap());
+        out
+    }
+    let mut query = [number(1, start), number(2, NOW)].concat();
+    for (op, name, value) in matchers {
+        let matcher =
+            [number(1, i64::from(*op)), field(2, name.as_bytes()), field(3, value.as_bytes())];
+        query.extend(field(3, &matcher.concat()));
+    }
+    let mut request = field(1, &query);
+    if !forms.is_empty() {
+        request.extend(field(2, forms));
+    }
+    snappy(&request)
+}
+
+/// Series as text; a query's result has them where a message of remote write has them.
+fn results(body: &[u8]) -> Vec<String> {
+    struct Lines(Vec<String>);
+    impl Visitor for Lines {
+        fn series(&mut self, series: &Series<'_>) {
+            let pairs = series.labels.unwrap().iter();
+            let labels = Labels::from_pairs(pairs.map(|(name, value)| {
+                (str::from_utf8(name).unwrap(), str::from_utf8(value).unwrap())
+            }));
+            let floats = series.samples.len();
+            let last = series.samples.last().map(|(t, v)| (NOW - t, *v));
+            let sums: Vec<f64> = series.histograms.iter().map(|(_, h)| h.sum).collect();
+            self.0.push(format!("{} {floats} {last:?} {sums:?}", labels.unwrap()));
+        }
+        fn metadata(&mut self, _metadata: &Metadata<'_>) {}
+    }
+    // The one field of the response, of less than 16 KiB: its tag and its length go before it.
+    assert_eq!(body[0], 0x0a);
+    let skip = if body[1] < 0x80 { 2 } else { 3 };
+    let mut lines = Lines(Vec::new());
+    stoa_exchange::remote_write::read(Version::One, &body[skip..], &mut lines).unwrap();
+    lines.0
+}
+
+#[tokio::test]
+async fn another_prometheus_reads_samples() {
+    let server = Server::loaded().await;
+    let of_node = [(0, "job", "node"), (0, "site", "home")];
+    let request = read_request(&of_node, NOW - 5000, &[]);
+    let answer = server.send("/api/v1/read", &[], request).await;
+    assert_eq!((answer.status, &*answer.content_type), (200, "application/x-protobuf"));
+    let found = results(&unsnapped(&answer.body));
+    let expected = [
+        r#"gone{job="node", site="home"} 1 Some((9, NaN)) []"#,
+        r#"h{job="node", site="home"} 0 None [3.0]"#,
+        r#"up{instance="a", job="node", site="home"} 5 Some((1000, 9.0)) []"#,
+        r#"up{instance="b", job="node", site="home"} 5 Some((1000, 9.0)) []"#,
+    ];
+    assert_eq!(found, expected);
+    // Another site is not here, but for what says so itself.
+    let far = read_request(&[(0, "site", "far")], 0, &[0]);
+    let answer = server.send("/api/v1/read", &[], far).await;
+    assert_eq!(results(&unsnapped(&answer.body)).len(), 1);
+}
+
+#[tokio::test]
+async fn who_takes_chunks_first_gets_a_stream_of_them() {
+    let server = Server::loaded().await;
+    let request = read_request(&[(2, "__name__", "up|h")], 0, &[1, 0]);
+    let answer = server.send("/api/v1/read", &[], request).await;
+    let expected = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+    assert_eq!((answer.status, &*answer.content_type), (200, expected));
+    let (mut rest, mut frames) = (&answer.body[..], 0);
+    while let [len, after @ ..] = rest {
+        // Short ones: a length of two bytes at most.
+        let (len, after) = match (usize::from(*len), after) {
+            (len, after) if len < 0x80 => (len, after),
+            (len, [high, after @ ..]) => (len - 0x80 + (usize::from(*high) << 7), after),
+            _ => panic!("cut"),
+        };
+        let (crc, after) = after.split_at(4);
+        let (message, after) = after.split_at(len);
+        assert_eq!(crc, crc32c::crc32c(message).to_be_bytes());
+        (rest, frames) = (after, frames + 1);
+    }
+    assert_eq!(frames, 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said() {
+    let server = Server::loaded().await;
+    let up = [(0, "__name__", "up")];
+    for (headers, body, status, why) in [
+        (&[][..], b"no snappy".to_vec(), 400, "snappy"),
+        (&[("content-encoding", "gzip")], Vec::new(), 400, "content encoding"),
+        (&[], snappy(b"\x0a\x05abc"), 400, "not a message of the protocol"),
+        (&[], read_request(&[(2, "a", "(")], 0, &[]), 400, "("),
+        (&[], read_request(&up, 0, &[7]), 400, "does not support any of the requested response"),
+    ] {
+        let answer = server.send("/api/v1/read", headers, body).await;
+        assert_eq!(answer.status, status, "{why}");
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+    // More samples than a query may load.
+    let mut writer = Writer::new(Version::One);
+    let many: Vec<(i64, f64)> = (0..300).map(|i| (NOW - 4000 + i, 1.0)).collect();
+    writer.series(&[("__name__", "many")], &many);
+    assert_eq!(server.send("/api/v1/write", &[], snappy(&writer.finish())).await.status, 204);
+    let request = read_request(&[(0, "__name__", "many")], 0, &[]);
+    let answer = server.send("/api/v1/read", &[], request).await;
+    assert_eq!((answer.status, answer.text()), (400, "exceeded sample limit (200)\n"));
+}
+
+#[tokio::test]
+async fn exemplars_of_remote_write_are_found_by_the_query_that_reads_their_series() {
+    let long = "x".repeat(200);
+    for (version, content_type) in [
+        (Version::One, "application/x-protobuf"),
+        (Version::Two, "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ] {
+        let server = Server::loaded().await;
+        let mut writer = Writer::new(version);
+        let bucket = |le| [("__name__", "x_seconds_bucket"), ("le", le)];
+        let (first, second, too_long) =
+            ([("trace_id", "a1")], [("trace_id", "b2")], [("trace_id", &*long)]);
+        let of_one: [WrittenExemplar<'_>; 4] = [
+            (&first, 0.5, NOW - 2500),
+            (&second, 0.75, NOW - 1000),
+            (&second, 0.75, NOW - 1000),
+            (&first, 0.5, NOW - 2000),
+        ];
+        let of_two: [WrittenExemplar<'_>; 2] =
+            [(&too_long, 3.0, NOW), (&first, f64::INFINITY, NOW + 3_600_000)];
+        writer.exemplars(&bucket("1"), &of_one);
+        writer.exemplars(&bucket("+Inf"), &of_two);
+        let headers = [("content-type", content_type)];
+        let sent = server.send("/api/v1/write", &headers, snappy(&writer.finish())).await;
+        assert_eq!(sent.status, 204, "{}", sent.text());
+        let query = "rate(x_seconds_bucket[5m])";
+        let uri = format!("/api/v1/query_exemplars?query={query}&start={}", NOW / 1000 - 100);
+        let answer = server.get(&uri, &[]).await;
+        let found: Value = serde_json::from_str(answer.text()).unwrap();
+        let expected = json!({ "status": "success", "data": [{
+            "seriesLabels": { "__name__": "x_seconds_bucket", "le": "1" },
+            "exemplars": [
+                { "labels": { "trace_id": "a1" }, "value": "0.5", "timestamp": 1_799_999_997.5 },
+                { "labels": { "trace_id": "b2" }, "value": "0.75", "timestamp": 1_799_999_999 },
+            ],
+        }]});
+        assert_eq!(found, expected, "{version:?}");
+        for (query, start) in [("other", 0), ("x_seconds_bucket", NOW / 1000)] {
+            let uri = format!("/api/v1/query_exemplars?query={query}&start={start}");
+            let answer = server.get(&uri, &[]).await;
+            assert_eq!(answer.text(), r#"{"status":"success","data":[]}"#);
+        }
+    }
+}
