@@ -77,7 +77,7 @@ impl Server {
         let server = Self { router: table.into_router((), Access::open()) };
         let mut writer = Writer::new(Version::One);
         let ten: Vec<(i64, f64)> =
-            (0..10).map(|i| (NOW - 10_000 + i * 1000, f64::from(i as i32))).collect();
+            (0..10_i32).map(|i| (NOW - 10_000 + i64::from(i) * 1000, f64::from(i))).collect();
         for instance in ["a", "b"] {
             writer.series(&[("__name__", "up"), ("instance", instance), ("job", "node")], &ten);
         }
@@ -247,10 +247,11 @@ fn results(body: &[u8]) -> Vec<String> {
         fn metadata(&mut self, _metadata: &Metadata<'_>) {}
     }
     // The one field of the response, of less than 16 KiB: its tag and its length go before it.
-    assert_eq!(body[0], 0x0a);
-    let skip = if body[1] < 0x80 { 2 } else { 3 };
+    let ([0x0a, 0..0x80, message @ ..] | [0x0a, _, _, message @ ..]) = body else {
+        panic!("no response: {body:?}")
+    };
     let mut lines = Lines(Vec::new());
-    stoa_exchange::remote_write::read(Version::One, &body[skip..], &mut lines).unwrap();
+    stoa_exchange::remote_write::read(Version::One, message, &mut lines).unwrap();
     lines.0
 }
 
