@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 use stoa_exchange::exposition::{Format, Line, Reader};
-use stoa_exchange::otlp::{self, Form, Measure, Options, Refused, SampleLabels, Sink, Translator};
+use stoa_exchange::otlp::{
+    self, Accumulate, DeltaFault, DeltaLimits, Deltas, Form, Measure, Options, Point, Refused,
+    SampleLabels, Sink, Total, Translator,
+};
 use stoa_exchange::prometheus_block::{BlockFiles, BlockReader};
 use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, read};
 use stoa_model::MetricKind;
@@ -143,7 +146,7 @@ const OTLP: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[
 {"timeUnixNano":"1700000000000000000","asInt":"-7","attributes":[{"key":"a","value":{"boolValue":true}}]}]}},
 {"name":"h","histogram":{"aggregationTemporality":1,"dataPoints":[{"count":"6","sum":2.5,
 "bucketCounts":["1","2","3"],"explicitBounds":[0.5,1]}]}},
-{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":"10","scale":9,
+{"name":"e","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[{"count":"10","scale":9,
 "zeroCount":"1","zeroThreshold":0.1,"positive":{"offset":-2,"bucketCounts":["1","0","0","0","0","3"]},
 "negative":{"offset":4,"bucketCounts":["5"]}}]}},
 {"name":"q","summary":{"dataPoints":[{"count":"2","sum":3,"quantileValues":[{"quantile":0.5,"value":1}]}]}}
@@ -199,7 +202,7 @@ impl otlp::Visitor for Pieces {
         self.0 += 1;
     }
 
-    fn point(&mut self, point: &otlp::Point<'_>) {
+    fn point(&mut self, point: &Point<'_>) {
         self.0 += 1;
         self.attributes(point.attributes);
         let histogram = match point.measure {
@@ -218,6 +221,15 @@ impl otlp::Visitor for Pieces {
         if let Counts::Integer(counts) = histogram.counts {
             self.0 += counts.positive.len() + counts.negative.len();
         }
+    }
+}
+
+/// Deltas of all messages, which add up to what the last of them has.
+struct Adding<'a>(&'a mut Deltas);
+
+impl Accumulate for Adding<'_> {
+    fn add(&mut self, series: &[u8], point: &Point<'_>) -> Result<Option<Total>, DeltaFault> {
+        self.0.add(series, point, 0, i64::MAX)
     }
 }
 
@@ -329,6 +341,22 @@ fn any_message_is_read_or_refused_in_time_and_within_its_size() {
                 translator.finish();
                 // Beside points there is what is known of the resource, over any time.
                 assert!(samples.0 <= bytes.len() + (1 << 16), "{}", samples.0);
+                // Added to what the message held before it was changed.
+                let mut deltas = Deltas::new(DeltaLimits { streams_max: 100, stale_ms: 0 });
+                for (form, bytes) in [(Form::Json, OTLP.as_bytes()), (form, &bytes)] {
+                    let (mut adding, mut samples) = (Adding(&mut deltas), Samples::default());
+                    let translator = Translator::new(&options, &mut samples);
+                    let mut translator = translator.adding(Some(&mut adding));
+                    let _is_whole = otlp::read(form, bytes, &mut translator);
+                    translator.finish();
+                }
+                assert!(deltas.counts().streams >= 2, "{:?}", deltas.counts());
+                let mut writer = otlp::Writer::default();
+                assert_eq!(otlp::read(form, &bytes, &mut writer).is_ok(), whole);
+                let points = writer.points();
+                let mut again = otlp::Writer::default();
+                otlp::read(Form::Protobuf, &writer.finish(), &mut again).unwrap();
+                assert_eq!(again.points(), points);
             }
             _ => {
                 let Some((meta, index, segment)) = &files else { continue };
