@@ -3,9 +3,9 @@
 //! Keywords are identifiers here: what one means depends on where it stands, which the grammar
 //! knows. Inside brackets a `:` is a token of its own; outside it belongs to names.
 
-use super::ParseError;
 use super::ast::{Span, Text};
 use super::string::unquote;
+use super::{DEPTH_MAX, ParseError};
 use crate::number::parse_number;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -108,12 +108,29 @@ pub(crate) fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// Most tokens of a query.
+const TOKENS_MAX: usize = 1 << 17;
+
 /// All tokens, the last one [`TokenKind::End`].
 pub(crate) fn tokenize(query: &str) -> Result<Vec<Token>, ParseError> {
     let mut lexer = Lexer { query, at: 0, brackets: 0 };
     let mut tokens = Vec::new();
+    let mut depth = 0_usize;
     loop {
         let token = lexer.next_token()?;
+        match token.kind {
+            TokenKind::LeftParen => depth += 1,
+            TokenKind::RightParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        // Each is within others, of which the grammar takes fewer.
+        if depth > 2 * DEPTH_MAX {
+            return Err(ParseError::new(token.span, "expression is nested too deeply"));
+        }
+        if tokens.len() >= TOKENS_MAX {
+            let message = format!("expression has more than {TOKENS_MAX} words and operators");
+            return Err(ParseError::new(token.span, message));
+        }
         let ended = token.kind == TokenKind::End;
         tokens.push(token);
         if ended {

@@ -187,6 +187,16 @@ fn parse_eval(line: &str, body: &[&str]) -> Result<Eval, String> {
     for line in body {
         eval.expect(line)?;
     }
+    if !eval.warn.is_empty() && eval.no_warn || !eval.info.is_empty() && eval.no_info {
+        return Err("invalid expect lines: some and none of a kind cannot both be expected".into());
+    }
+    let is_instant = matches!(eval.times, EvalTimes::Instant { .. });
+    if is_instant
+        && eval.range_vector.is_none()
+        && eval.series.iter().any(|(_, items)| items.len() > 1)
+    {
+        return Err("several values of an instant need \"expect range vector\"".into());
+    }
     Ok(eval)
 }
 
