@@ -31,10 +31,10 @@ pub(crate) fn format_general(v: f64) -> String {
     format!("{v}")
 }
 
-/// `v` as Go's `%v` prints it: shortest digits, an exponent below 1e-4 and from 1e+21 on.
+/// `v` as Go's `%f` prints it: six decimals.
 #[must_use]
-pub(crate) fn format_any(v: f64) -> String {
-    if v.abs() >= 1e6 && v.abs() < 1e21 { format_float(v) } else { format_general(v) }
+pub(crate) fn format_fixed(v: f64) -> String {
+    if v.is_finite() { format!("{v:.6}") } else { format_float(v) }
 }
 
 /// `s` as Go's `%q` prints it.

@@ -40,7 +40,7 @@ fn what_fits_stays_on_a_line() {
         ("+a", "+a"),
         ("- -1", "1"),
         ("1 - -1", "1 - -1"),
-        ("0x10 + 1e3 + 5m + Inf + -inf + NaN", "16 + 1000 + 5m + +Inf + -Inf + NaN"),
+        ("0x10 + 1e3 + 5m + Inf + -inf + NaN", "16 + 1000 + 5m + Inf + -Inf + NaN"),
         ("(((a)))", "(((a)))"),
         ("a and on() b", "a and on () b"),
         ("a + ignoring() b", "a + b"),
@@ -51,7 +51,7 @@ fn what_fits_stays_on_a_line() {
         ("a + fill(0) b", "a + fill (0) b"),
         (
             "a + on(x) fill_right(-1.5) fill_left(1e6) b",
-            "a + on (x) fill_left (1000000) fill_right (-1.5) b",
+            "a + on (x) fill_left (1e+06) fill_right (-1.5) b",
         ),
         ("a[5m * 2]", "a[5m * 2]"),
         ("a[(step() + 1) * 2]", "a[(step() + 1) * 2]"),

@@ -360,10 +360,11 @@ impl Evaluator<'_> {
             ranges.each_window(series, steps, |_, window| {
                 let points = match ranges.extension {
                     None => window.floats().collect(),
-                    Some(_) if !window.histograms.is_empty() => {
-                        return Err(QueryError::execution(
-                            "anchored modifier is not supported with histograms",
-                        ));
+                    Some(extension) if !window.histograms.is_empty() => {
+                        return Err(QueryError::execution(format!(
+                            "{} modifier is not supported with histograms",
+                            extension.as_str()
+                        )));
                     }
                     Some(extension) => window.extended(extension, false).unwrap_or_default(),
                 };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use stoa_model::{Labels, METRIC_NAME, MatchOp, Matcher, TimestampMs};
 
 use crate::error::QueryError;
-use crate::eval::{Cell, Column, Evaluator, Point, Row, Steps, metadata_label};
+use crate::eval::{Cell, Column, Evaluator, Point, Row, Steps, labels_text, metadata_label};
 use crate::number::to_i64;
 use crate::parse::ast::{Selector, Shift};
 
@@ -140,7 +140,10 @@ fn newest<'a>(candidates: &[&'a Row], step: usize) -> Result<Vec<&'a Row>, Query
             None => continue,
             Some(Cell::Float(t)) => to_i64(t),
             Some(Cell::Histogram(_)) => {
-                return Err(QueryError::execution("info sample should be float"));
+                return Err(QueryError::execution(format!(
+                    "this should be an info metric, with float samples: {}",
+                    labels_text(&row.labels)
+                )));
             }
         };
         match found.get(row.metric()) {

@@ -47,17 +47,48 @@ pub(crate) fn round(v: f64, nearest: f64) -> f64 {
     (v * inverse + 0.5).floor() / inverse
 }
 
-/// Go's `math.Max(min, math.Min(max, v))`: NaN wins.
+/// Go's `math.Max(min, math.Min(max, v))`: NaN wins, unless a bound is infinite.
 pub(crate) fn clamp(v: f64, min: f64, max: f64) -> f64 {
     largest(min, smallest(max, v))
 }
 
-/// The larger one; NaN wins.
+/// The larger one, as Go's `math.Max`: infinity before NaN, 0 before -0.
 pub(crate) fn largest(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == 0.0 && b == 0.0 {
+        if a.is_sign_negative() { b } else { a }
+    } else {
+        a.max(b)
+    }
 }
 
-/// The smaller one; NaN wins.
+/// The smaller one, as Go's `math.Min`: -infinity before NaN, -0 before 0.
 pub(crate) fn smallest(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    -largest(-a, -b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_is_gos() {
+        let inf = f64::INFINITY;
+        for (a, b, larger, smaller) in [
+            (1.0, 2.0, "2", "1"),
+            (f64::NAN, inf, "inf", "NaN"),
+            (-inf, f64::NAN, "NaN", "-inf"),
+            (f64::NAN, 1.0, "NaN", "NaN"),
+            (0.0, -0.0, "0", "-0"),
+            (-0.0, 0.0, "0", "-0"),
+        ] {
+            assert_eq!(largest(a, b).to_string(), larger, "{a} {b}");
+            assert_eq!(smallest(a, b).to_string(), smaller, "{a} {b}");
+        }
+        assert_eq!(clamp(5.0, 1.0, 3.0).to_string(), "3");
+        assert!(clamp(5.0, f64::NAN, 3.0).is_nan());
+    }
 }

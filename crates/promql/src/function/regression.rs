@@ -5,7 +5,7 @@ use stoa_model::TimestampMs;
 use super::range::Seen;
 use crate::error::QueryError;
 use crate::eval::Point;
-use crate::number::{Kahan, format_float, seconds};
+use crate::number::{Kahan, format_fixed, seconds};
 
 type Result = std::result::Result<Option<Point>, QueryError>;
 
@@ -58,7 +58,7 @@ pub(crate) fn double_exponential_smoothing(seen: &Seen<'_>) -> Result {
         if factor <= 0.0 || factor >= 1.0 {
             return Err(QueryError::Execution(format!(
                 "invalid {name} factor. Expected: 0 < {letter} < 1, got: {}",
-                if factor.is_finite() { format!("{factor:.6}") } else { format_float(factor) }
+                format_fixed(factor)
             )));
         }
     }

@@ -34,6 +34,16 @@ impl Type {
             Self::Text => "string",
         }
     }
+
+    /// The name in Prometheus's own trees.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Vector => "vector",
+            Self::Matrix => "matrix",
+            Self::Text => "string",
+        }
+    }
 }
 
 /// One node.
@@ -353,6 +363,15 @@ pub(crate) enum DurationKind {
     Binary(BinaryOp, Box<Duration>, Box<Duration>),
     Least(Box<Duration>, Box<Duration>),
     Greatest(Box<Duration>, Box<Duration>),
+}
+
+impl Extension {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
 }
 
 impl Expr {

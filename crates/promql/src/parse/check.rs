@@ -37,7 +37,10 @@ pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
             Type::Vector | Type::Scalar => Ok(()),
             other => Err(ParseError::new(
                 expr.span,
-                format!("subquery is only allowed on instant vector, got {} instead", other.name()),
+                format!(
+                    "subquery is only allowed on instant vector, got {} instead",
+                    other.short()
+                ),
             )),
         },
     }
@@ -73,9 +76,6 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Result<(), ParseError> {
     {
         return fail("comparisons between scalars must use BOOL modifier".into());
     }
-    if binary.op.is_set() && matching.cardinality != Cardinality::ManyToMany {
-        return fail("set operations must always be many-to-many".into());
-    }
     if matching.on {
         for label in &matching.labels {
             if matching.include.contains(label) {
@@ -90,6 +90,15 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Result<(), ParseError> {
         if !matches!(side.value_type(), Type::Scalar | Type::Vector) {
             let message = "binary expression must contain only scalar and instant vector types";
             return Err(ParseError::new(side.span, message));
+        }
+    }
+    if binary.op.is_set() && expr.matches_vectors() {
+        if matching.cardinality != Cardinality::ManyToMany {
+            let op = quote(binary.op.as_str());
+            return fail(format!("no grouping allowed for {op} operation"));
+        }
+        if matching.fill_left.is_some() || matching.fill_right.is_some() {
+            return fail("filling in missing series not allowed for set operators".into());
         }
     }
     if left != Type::Vector || right != Type::Vector {

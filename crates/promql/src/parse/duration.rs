@@ -43,11 +43,19 @@ impl Parser<'_> {
                 if precedence < floor {
                     return Ok(left);
                 }
+                let place = parser.span();
                 parser.advance();
                 let next = if op == BinaryOp::Pow { precedence } else { precedence + 1 };
                 let left_height = std::mem::take(&mut parser.height);
                 let right = parser.duration_expression(next, context)?;
                 parser.rise(left_height, parser.height)?;
+                if matches!(right.kind, DurationKind::Seconds(0.0)) {
+                    match op {
+                        BinaryOp::Div => return Err(ParseError::new(place, "division by zero")),
+                        BinaryOp::Mod => return Err(ParseError::new(place, "modulo by zero")),
+                        _ => {}
+                    }
+                }
                 let span = left.span.to(right.span);
                 let kind = DurationKind::Binary(op, Box::new(left), Box::new(right));
                 left = Duration { kind, span };

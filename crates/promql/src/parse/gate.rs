@@ -80,11 +80,7 @@ fn refusal(expr: &Expr, features: Features) -> Option<ParseError> {
 }
 
 fn of_selector(expr: &Expr, selector: &Selector, features: Features) -> Option<ParseError> {
-    let word = match selector.extension {
-        Some(Extension::Anchored) => Some("anchored"),
-        Some(Extension::Smoothed) => Some("smoothed"),
-        None => None,
-    };
+    let word = selector.extension.map(Extension::as_str);
     if let (Some(word), false) = (word, features.has(Feature::ExtendedRangeSelectors)) {
         let message = format!("{word} modifier is experimental and not enabled");
         return Some(ParseError::new(expr.span, message));

@@ -213,13 +213,6 @@ impl Parser<'_> {
                 if !left {
                     self.advance();
                 }
-                let place = self.last_span();
-                if op.is_set() {
-                    return Err(ParseError::new(
-                        place,
-                        format!("no grouping allowed for {} operation", quote(op.as_str())),
-                    ));
-                }
                 matching.cardinality =
                     if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
                 if self.peek() == &TokenKind::LeftParen {
@@ -227,12 +220,12 @@ impl Parser<'_> {
                 }
             }
         }
-        self.fills(op, &mut matching)?;
+        self.fills(&mut matching)?;
         Ok((matching, return_bool))
     }
 
     /// `fill`, or one or both of `fill_left` and `fill_right`, each once.
-    fn fills(&mut self, op: BinaryOp, matching: &mut Matching) -> Parsed<()> {
+    fn fills(&mut self, matching: &mut Matching) -> Parsed<()> {
         while let Some(word) = self.word() {
             let is_free = match word.as_str() {
                 "fill" => matching.fill_left.is_none() && matching.fill_right.is_none(),
@@ -247,19 +240,9 @@ impl Parser<'_> {
                 return Err(self.unexpected("", ""));
             }
             self.advance();
-            let place = self.last_span();
             self.advance();
             let value = self.signed_number("fill")?;
             self.expect(&TokenKind::RightParen, "fill", "\")\"")?;
-            if op.is_set() {
-                return Err(ParseError::new(
-                    place,
-                    format!(
-                        "filling in missing series not allowed for {} operation",
-                        quote(op.as_str())
-                    ),
-                ));
-            }
             if word != "fill_right" {
                 matching.fill_left = Some(value);
             }
@@ -649,8 +632,10 @@ impl Parser<'_> {
                 if !ms.is_finite() || ms.abs() >= 9.2e18 {
                     return Err(ParseError::new(
                         place,
-                        "timestamp out of bounds for @ modifier: ".to_owned()
-                            + &crate::number::format_float(seconds),
+                        format!(
+                            "timestamp out of bounds for @ modifier: {}",
+                            crate::number::format_fixed(seconds)
+                        ),
                     ));
                 }
                 At::Time(to_i64(ms))
@@ -676,18 +661,17 @@ impl Parser<'_> {
         let mut expr = expr;
         expr.span = expr.span.to(self.last_span());
         let place = expr.span;
+        let word = extension.as_str();
         let slot = match &mut expr.kind {
-            ExprKind::Selector(selector) if extension == Extension::Smoothed => {
-                &mut selector.extension
-            }
+            ExprKind::Selector(selector) => &mut selector.extension,
             ExprKind::Matrix(matrix) => &mut matrix.selector.extension,
-            _ if extension == Extension::Anchored => {
-                let message = "anchored modifier not implemented";
+            ExprKind::Subquery(_) => {
+                let message = format!("{word} modifier is not supported for subqueries");
                 return Err(ParseError::new(place, message));
             }
-            _ => return Err(ParseError::new(place, "smoothed modifier not implemented")),
+            _ => return Err(ParseError::new(place, format!("{word} modifier not implemented"))),
         };
-        if slot.is_some() {
+        if slot.is_some_and(|other| other != extension) {
             let message = "anchored and smoothed modifiers cannot be used together";
             return Err(ParseError::new(place, message));
         }

@@ -9,11 +9,11 @@ use std::fmt::{self, Write};
 use stoa_model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::ast::{
-    Aggregate, At, Binary, Cardinality, Duration, DurationKind, Expr, ExprKind, Extension, Matrix,
-    Selector, Shift, Span, Subquery,
+    Aggregate, At, Binary, Cardinality, Duration, DurationKind, Expr, ExprKind, Matrix, Selector,
+    Shift, Span, Subquery,
 };
 use super::lexer::is_identifier;
-use crate::number::{format_any, format_float, quote, quote_bytes, to_i64};
+use crate::number::{format_float, format_general, quote, quote_bytes, to_i64};
 
 /// What fits on a line.
 const LINE_MAX: usize = 100;
@@ -239,7 +239,8 @@ impl Printer<'_> {
         if super::parse_duration_ms(written).is_some() {
             return length(out, v);
         }
-        out.write_str(&format_float(v))
+        // With its sign, infinity would be an operation where it is raised to a power.
+        out.write_str(format_float(v).trim_start_matches('+'))
     }
 }
 
@@ -295,14 +296,14 @@ fn matching(out: Out<'_>, expr: &Expr, binary: &Binary) -> fmt::Result {
     }
     match (matching.fill_left, matching.fill_right) {
         (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
-            write!(out, " fill ({})", format_any(left))
+            write!(out, " fill ({})", format_general(left))
         }
         (left, right) => {
             if let Some(left) = left {
-                write!(out, " fill_left ({})", format_any(left))?;
+                write!(out, " fill_left ({})", format_general(left))?;
             }
             if let Some(right) = right {
-                write!(out, " fill_right ({})", format_any(right))?;
+                write!(out, " fill_right ({})", format_general(right))?;
             }
             Ok(())
         }
@@ -364,8 +365,7 @@ fn at(out: Out<'_>, shift: &Shift) -> fmt::Result {
 fn extension(out: Out<'_>, selector: &Selector) -> fmt::Result {
     match selector.extension {
         None => Ok(()),
-        Some(Extension::Anchored) => out.write_str(" anchored"),
-        Some(Extension::Smoothed) => out.write_str(" smoothed"),
+        Some(extension) => write!(out, " {}", extension.as_str()),
     }
 }
 

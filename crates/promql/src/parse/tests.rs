@@ -87,6 +87,32 @@ fn errors_say_where_and_what() {
         ("a\n  + )", "2:5: parse error: unexpected \")\""),
         ("a offset 5m offset 5m", "1:1: parse error: offset may not be set multiple times"),
         ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
+        ("a[5m:] anchored", "1:1: parse error: anchored modifier is not supported for subqueries"),
+        (
+            "(a[5m:] smoothed)",
+            "1:2: parse error: smoothed modifier is not supported for subqueries",
+        ),
+        ("sum(a) anchored", "1:1: parse error: anchored modifier not implemented"),
+        (
+            "a[5m] anchored smoothed",
+            "1:1: parse error: anchored and smoothed modifiers cannot be used together",
+        ),
+        (
+            "x or a and on(b) group_left c",
+            "1:6: parse error: no grouping allowed for \"and\" operation",
+        ),
+        (
+            "a or fill(0) b",
+            "1:1: parse error: filling in missing series not allowed for set operators",
+        ),
+        (
+            "a[5m][5m:]",
+            "1:1: parse error: subquery is only allowed on instant vector, got matrix instead",
+        ),
+        ("a @ Inf", "1:5: parse error: timestamp out of bounds for @ modifier: +Inf"),
+        ("a[5m / 0]", "1:6: parse error: division by zero"),
+        ("a[5m % 0s]", "1:6: parse error: modulo by zero"),
+        ("a offset (5m / 0)", "1:14: parse error: division by zero"),
         (
             "1 and a",
             "1:1: parse error: set operator \"and\" not allowed in binary scalar expression",

@@ -239,13 +239,7 @@ impl Json for &Expr {
 
 impl Json for Type {
     fn write(&self, out: &mut String) {
-        let name = match self {
-            Self::Scalar => "scalar",
-            Self::Vector => "vector",
-            Self::Matrix => "matrix",
-            Self::Text => "string",
-        };
-        name.write(out);
+        self.short().write(out);
     }
 }
 
