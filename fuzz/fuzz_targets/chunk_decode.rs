@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stoa_tsdb::chunk::{decode_histograms, decode_times, decode_values};
+use stoa_tsdb::chunk::{decode_histograms, decode_rollups, decode_times, decode_values};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (n, bytes) = (usize::from(input.0), input.1);
@@ -18,4 +18,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     let mut histograms = Vec::new();
     let whole = decode_histograms(bytes, n, &mut histograms).is_ok();
     assert!(histograms.len() <= n && (!whole || histograms.len() == n));
+    let mut rollups = Vec::new();
+    let whole = decode_rollups(bytes, n, &mut rollups).is_ok();
+    assert!(rollups.len() <= n && (!whole || rollups.len() == n));
 });
