@@ -151,8 +151,8 @@ fn newest<'a>(candidates: &[&'a Row], step: usize) -> Result<Vec<&'a Row>, Query
             Some((other, existing)) if *other == t => {
                 return Err(QueryError::Execution(format!(
                     "found duplicate series for info metric: existing {} @ {other}, new {} @ {t}",
-                    crate::eval::labels_text(&existing.labels),
-                    crate::eval::labels_text(&row.labels),
+                    labels_text(&existing.labels),
+                    labels_text(&row.labels),
                 )));
             }
             _ => {
