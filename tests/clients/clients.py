@@ -116,15 +116,6 @@ def read_as_prometheus():
     deltas = {sample.labels["outcome"]: sample.value for sample in deltas}
     # Of each round a counter, an up-down counter and two histograms, twice.
     assert deltas["added"] == 24 and deltas["out_of_order"] == 0, deltas
-    try:
-        federated()
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise
-        print("clients: there is no /federate")
-
-
-def federated():
     selector = '{__name__=~"clients_(requests_total|latency_seconds_bucket)"}'
     text = ask("/federate", **{"match[]": selector})
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
@@ -162,7 +153,7 @@ def main():
             check(instance)
             print(f"clients: {instance} is stored as it was sent")
     read_as_prometheus()
-    print("clients: what is handed out is read by prometheus-client")
+    print("clients: /metrics and /federate are read by prometheus-client")
     refused()
     print("clients: logs and traces are not taken")
 
