@@ -62,6 +62,7 @@ impl Server {
         let query = QueryConfig {
             timeout: Duration::from_secs(30),
             samples_max: 200,
+            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 2,
             slow_after: Duration::from_secs(10),

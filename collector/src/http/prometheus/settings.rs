@@ -108,7 +108,7 @@ fn features(config: &Config) -> Vec<u8> {
             ]),
         ),
         ("promql", promql.collect()),
-        ("tsdb", on(&["native_histograms"])),
+        ("tsdb", on(&["exemplars", "native_histograms"])),
     ];
     let mut out = vec![b'{'];
     for (i, (area, features)) in areas.iter().enumerate() {
