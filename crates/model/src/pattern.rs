@@ -6,7 +6,7 @@
 //! (`a|b`, `node(1|2)`), and text with anything before or after it (`.*`, `eth.+`, `.*:9100`), are answered
 //! without a regular expression.
 //!
-//! Bounds: [`PATTERNS_MAX`] regular expressions of one [`PatternBudget`] and [`BUDGET_BYTES`] of compiled
+//! Bounds: [`TEXT_BYTES_MAX`] of a pattern, [`PATTERNS_MAX`] regular expressions of one [`PatternBudget`] and [`BUDGET_BYTES`] of compiled
 //! program for them together, [`PATTERN_BYTES_MAX`] for each; what one keeps while it matches is at most
 //! [`CACHE_BYTES_MAX`]. Matching takes time in proportion to the text.
 
@@ -17,9 +17,14 @@ use regex::{Regex, RegexBuilder};
 
 use shape::Shape;
 pub use syntax::SyntaxError;
+use syntax::Translated;
 
 /// Most regular expressions of one budget; patterns answered without one do not count.
 pub const PATTERNS_MAX: usize = 256;
+
+/// The longest pattern, in bytes: read for a program it takes many times its length. A list of all hosts of a
+/// dashboard's variable is far below.
+pub const TEXT_BYTES_MAX: usize = 256 << 10;
 
 /// The largest compiled program, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4 << 20;
@@ -52,6 +57,12 @@ pub enum PatternError {
     /// It is no regular expression of RE2.
     #[error(transparent)]
     Syntax(#[from] SyntaxError),
+    /// It is too long.
+    #[error("a regular expression is longer than {max} bytes: use a shorter one")]
+    TooLong {
+        /// The limit.
+        max: usize,
+    },
     /// Its program is too large, or those of all patterns together.
     #[error("regular expressions compile to more than {max} bytes: use fewer or simpler ones")]
     TooLarge {
@@ -90,7 +101,7 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`] when it is no regular expression or the budget does not allow it.
     pub fn within(pattern: &str, budget: &mut PatternBudget) -> Result<Self, PatternError> {
-        let translated = syntax::translate(pattern)?;
+        let translated = translated(pattern)?;
         if let Some(shape) = Shape::of(&translated) {
             return Ok(Self(Test::Shape(shape)));
         }
@@ -124,7 +135,14 @@ impl Pattern {
 /// # Errors
 /// [`PatternError`] when it is no regular expression or too large.
 pub fn anchored(pattern: &str) -> Result<Regex, PatternError> {
-    Ok(compiled(pattern, &syntax::translate(pattern)?.rust, PATTERN_BYTES_MAX)?.0)
+    Ok(compiled(pattern, &translated(pattern)?.rust, PATTERN_BYTES_MAX)?.0)
+}
+
+fn translated(pattern: &str) -> Result<Translated, PatternError> {
+    if pattern.len() > TEXT_BYTES_MAX {
+        return Err(PatternError::TooLong { max: TEXT_BYTES_MAX });
+    }
+    Ok(syntax::translate(pattern)?)
 }
 
 /// A program of at most so many bytes, and what it counts as.

@@ -43,6 +43,11 @@ pub(crate) fn quote(s: &str) -> String {
     quote_bytes(s.as_bytes())
 }
 
+/// The characters of Unicode's category Cf that texts come with: Go prints them by their numbers.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
 /// Bytes as Go's `%q` prints them: what is no UTF-8 becomes `\x..`.
 #[must_use]
 pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
@@ -56,8 +61,16 @@ pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
                 '\n' => out.push_str("\\n"),
                 '\t' => out.push_str("\\t"),
                 '\r' => out.push_str("\\r"),
-                c if c.is_control() => {
+                '\x07' => out.push_str("\\a"),
+                '\x08' => out.push_str("\\b"),
+                '\x0b' => out.push_str("\\v"),
+                '\x0c' => out.push_str("\\f"),
+                c if c.is_ascii_control() => {
                     let _ignored = write!(out, "\\x{:02x}", u32::from(c));
+                }
+                // What is no space and nothing to see.
+                c if c.is_control() || is_format(c) => {
+                    let _ignored = write!(out, "\\u{:04x}", u32::from(c));
                 }
                 c => out.push(c),
             }

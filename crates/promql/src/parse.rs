@@ -19,7 +19,7 @@ pub(crate) mod signature;
 mod string;
 mod tree;
 
-use stoa_model::Matcher;
+use stoa_model::{Matcher, PatternBudget};
 
 use crate::error::QueryError;
 use crate::features::Features;
@@ -73,10 +73,14 @@ pub(crate) fn parse_with(query: &str, features: Features) -> Result<Expr, QueryE
 
 /// An expression whose types nobody has looked at.
 fn parsed(query: &str) -> Result<Expr, QueryError> {
+    parsed_within(query, &mut PatternBudget::default())
+}
+
+fn parsed_within(query: &str, patterns: &mut PatternBudget) -> Result<Expr, QueryError> {
     if query.len() > QUERY_BYTES_MAX {
         return Err(QueryError::Parse(format!("query is longer than {QUERY_BYTES_MAX} bytes")));
     }
-    grammar::parse_expression(query).map_err(|error| error.located(query))
+    grammar::parse_expression(query, patterns).map_err(|error| error.located(query))
 }
 
 /// Longest query that is shown laid out or as a tree, in bytes: it takes many times its length.
@@ -119,7 +123,18 @@ pub fn query_tree(query: &str, features: Features) -> Result<String, QueryError>
 /// [`QueryError::Parse`] when the text is no instant vector selector, or one that could match
 /// every series.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
-    let expr = parsed(text)?;
+    parse_selector_within(text, &mut PatternBudget::default())
+}
+
+/// The same, its patterns on a budget for those of many selectors.
+///
+/// # Errors
+/// As [`parse_selector`], and [`QueryError::Parse`] when the budget does not allow it.
+pub fn parse_selector_within(
+    text: &str,
+    patterns: &mut PatternBudget,
+) -> Result<Vec<Matcher>, QueryError> {
+    let expr = parsed_within(text, patterns)?;
     match expr.kind {
         ExprKind::Selector(selector) if selector.is_plain() => {
             if selector.matchers.iter().all(Matcher::matches_absent) {

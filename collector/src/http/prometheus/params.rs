@@ -12,8 +12,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use http::{Method, header};
-use stoa_model::{Matcher, TimestampMs};
-use stoa_promql::parse_selector;
+use stoa_model::{Matcher, PatternBudget, TimestampMs};
+use stoa_promql::parse_selector_within;
 
 pub use duration::{DurationError, duration};
 pub use time::{TIME_MAX_MS, TIME_MIN_MS, TimeError, rfc3339, time};
@@ -68,11 +68,13 @@ impl Params {
     /// What is wrong with the first that is none, or that there are more than 100.
     pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, String> {
         let mut selectors = Vec::new();
+        let mut budget = PatternBudget::default();
         for text in self.all("match[]") {
             if selectors.len() == SELECTORS_MAX {
                 return Err(format!("more than {SELECTORS_MAX} selectors"));
             }
-            selectors.push(parse_selector(text).map_err(|error| error.to_string())?);
+            let selector = parse_selector_within(text, &mut budget);
+            selectors.push(selector.map_err(|error| error.to_string())?);
         }
         Ok(selectors)
     }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use stoa_exchange::remote_read::{self, Form, Query, Request, SamplesWriter};
-use stoa_model::{Histogram, Labels, MatchOp, Matcher, TimestampMs};
+use stoa_model::{Histogram, Labels, MatchOp, Matcher, PatternBudget, TimestampMs};
 use stoa_promql::{Select, Storage as _, StorageError};
 
 use super::Stop;
@@ -188,11 +188,12 @@ impl Outward {
 
     /// The matchers as they hold for what is stored, which has no external labels.
     fn matchers(&self, query: &Query) -> Result<Vec<Matcher>, ApiError> {
+        let mut budget = PatternBudget::default();
         let each = query.matchers.iter().map(|matcher| {
             let own = self.external.get(&matcher.name);
             let is_ours = matcher.op == MatchOp::Equal && own == Some(matcher.value.as_str());
             let value = if is_ours { "" } else { &matcher.value };
-            Matcher::new(&*matcher.name, matcher.op, value)
+            Matcher::within(&*matcher.name, matcher.op, value, &mut budget)
                 .map_err(|error| ApiError::bad_data(stoa_daemon::error_chain(&error)))
         });
         each.collect()

@@ -5,7 +5,7 @@ use super::syntax::{Piece, Translated};
 /// Most words a pattern may stand for.
 const WORDS_MAX: usize = 10_000;
 
-/// Most bytes they may have together.
+/// Most bytes that may be written for them, what they are put together of among these.
 const WORDS_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ impl Shape {
             return Some(around);
         }
         let mut all = Vec::new();
-        let mut bytes = 0;
+        let mut room = WORDS_BYTES_MAX;
         for alternative in alternatives {
-            words(unanchored(alternative), &mut all, &mut bytes)?;
+            words(unanchored(alternative), &mut all, &mut room)?;
         }
         all.sort_unstable();
         all.dedup();
@@ -98,20 +98,27 @@ fn unanchored(pieces: &[Piece]) -> &[Piece] {
     pieces.strip_suffix(&[Piece::End]).unwrap_or(pieces)
 }
 
-/// Adds the words that pieces stand for; none when they stand for more than words.
-fn words(pieces: &[Piece], all: &mut Vec<String>, bytes: &mut usize) -> Option<()> {
+/// Adds the words that pieces stand for; none when they stand for more than words, or there is no room for
+/// them, which is known before they are written.
+fn words(pieces: &[Piece], all: &mut Vec<String>, room: &mut usize) -> Option<()> {
+    let bytes = |words: &[String]| words.iter().map(String::len).sum::<usize>();
     let mut begun = vec![String::new()];
     for piece in pieces {
         match piece {
-            Piece::Char(c) => begun.iter_mut().for_each(|word| word.push(*c)),
+            Piece::Char(c) => {
+                *room = room.checked_sub(begun.len() * c.len_utf8())?;
+                begun.iter_mut().for_each(|word| word.push(*c));
+            }
             Piece::Group(alternatives) => {
                 let mut ends = Vec::new();
                 for alternative in alternatives {
-                    words(alternative, &mut ends, bytes)?;
+                    words(alternative, &mut ends, room)?;
                 }
                 if begun.len().saturating_mul(ends.len()) > WORDS_MAX {
                     return None;
                 }
+                let written = bytes(&begun) * ends.len() + bytes(&ends) * begun.len();
+                *room = room.checked_sub(written)?;
                 begun = begun
                     .iter()
                     .flat_map(|word| ends.iter().map(move |end| format!("{word}{end}")))
@@ -120,7 +127,6 @@ fn words(pieces: &[Piece], all: &mut Vec<String>, bytes: &mut usize) -> Option<(
             _ => return None,
         }
     }
-    *bytes += begun.iter().map(String::len).sum::<usize>();
     all.append(&mut begun);
-    (all.len() <= WORDS_MAX && *bytes <= WORDS_BYTES_MAX).then_some(())
+    (all.len() <= WORDS_MAX).then_some(())
 }

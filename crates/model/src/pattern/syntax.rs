@@ -3,6 +3,7 @@
 //! The pattern is read once, recursion follows groups only and is bounded. What Go's parser refuses is
 //! refused with its code and the fragment it names.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// Groups within groups.
@@ -71,7 +72,7 @@ pub(super) fn translate(pattern: &str) -> Result<Translated> {
         pattern,
         rest: pattern,
         rust: String::with_capacity(pattern.len() + 8),
-        names: Vec::new(),
+        names: HashSet::new(),
         is_plain: true,
     };
     let alternatives = reader.alternatives(0)?;
@@ -82,7 +83,7 @@ struct Reader<'p> {
     pattern: &'p str,
     rest: &'p str,
     rust: String,
-    names: Vec<&'p str>,
+    names: HashSet<&'p str>,
     is_plain: bool,
 }
 
@@ -267,10 +268,9 @@ impl<'p> Reader<'p> {
             let (name, rest) = self.rest.split_once('>').ok_or_else(|| invalid(from))?;
             self.rest = rest;
             let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.is_empty() || !name.chars().all(is_word) || self.names.contains(&name) {
+            if name.is_empty() || !name.chars().all(is_word) || !self.names.insert(name) {
                 return Err(invalid(self.since(from)));
             }
-            self.names.push(name);
             // A name that begins with a digit is none there.
             if name.starts_with(|c: char| c.is_ascii_digit()) {
                 self.put("(");
@@ -506,8 +506,12 @@ impl<'p> Reader<'p> {
             "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print",
             "punct", "space", "upper", "word", "xdigit",
         ];
-        let Some((name, rest)) =
-            self.rest.strip_prefix("[:").and_then(|rest| rest.split_once(":]"))
+        // No further than the next bracket, or all of the rest would be looked at for each.
+        let Some((name, rest)) = self
+            .rest
+            .strip_prefix("[:")
+            .and_then(|rest| rest.split_once(']'))
+            .and_then(|(name, rest)| Some((name.strip_suffix(':')?, rest)))
         else {
             return Ok(false);
         };
@@ -525,7 +529,9 @@ impl<'p> Reader<'p> {
 
 /// How long `{2}`, `{2,}` or `{2,3}` is, if the text begins with one.
 fn count(text: &str) -> Option<Result<usize>> {
-    let (inner, _) = text.strip_prefix('{')?.split_once('}')?;
+    let written = text.bytes().skip(1).take_while(|b| b.is_ascii_digit() || *b == b',').count();
+    let inner = text.strip_prefix('{')?.get(..written)?;
+    text.as_bytes().get(written + 1).filter(|b| **b == b'}')?;
     let (least, most) = match inner.split_once(',') {
         Some((least, most)) => (least, Some(most)),
         None => (inner, None),

@@ -3,7 +3,7 @@
 //! subtracts `x` from the series.
 
 use super::ParseError;
-use super::ast::{BinaryOp, Duration, DurationKind};
+use super::ast::{BinaryOp, Duration, DurationKind, Span};
 use super::grammar::{Parsed, Parser};
 use super::lexer::TokenKind;
 use crate::number::to_i64;
@@ -11,9 +11,7 @@ use crate::number::to_i64;
 impl Parser<'_> {
     pub(super) fn bracket_duration(&mut self, context: &str) -> Parsed<Duration> {
         let duration = self.duration_expression(0, context)?;
-        if let DurationKind::Seconds(seconds) = duration.kind
-            && seconds <= 0.0
-        {
+        if duration.constant().is_some_and(|seconds| to_ms(seconds) <= 0) {
             return Err(ParseError::new(duration.span, "duration must be greater than 0"));
         }
         check_constant(&duration)?;
@@ -21,7 +19,17 @@ impl Parser<'_> {
     }
 
     pub(super) fn offset_duration(&mut self) -> Parsed<Duration> {
-        let duration = self.duration_operand("offset")?;
+        // A sign takes what follows it and no more: `offset -5m ^ 2` is the square of a series.
+        let start = self.span();
+        let sign = self.peek().clone();
+        let duration = match sign {
+            TokenKind::Add | TokenKind::Sub => {
+                self.advance();
+                let operand = self.duration_operand("offset")?;
+                signed(&sign, operand, start)
+            }
+            _ => self.duration_operand("offset")?,
+        };
         check_constant(&duration)?;
         Ok(duration)
     }
@@ -73,15 +81,7 @@ impl Parser<'_> {
             sign @ (TokenKind::Add | TokenKind::Sub) => {
                 self.advance();
                 let operand = self.duration_expression(BinaryOp::Pow.precedence(), context)?;
-                let span = start.to(operand.span);
-                let kind = match (sign, operand.kind) {
-                    (TokenKind::Add, kind) => kind,
-                    (_, DurationKind::Seconds(seconds)) => DurationKind::Seconds(-seconds),
-                    (_, kind) => {
-                        DurationKind::Negate(Box::new(Duration { kind, span: operand.span }))
-                    }
-                };
-                Ok(Duration { kind, span })
+                Ok(signed(&sign, operand, start))
             }
             TokenKind::LeftParen => {
                 self.advance();
@@ -89,6 +89,10 @@ impl Parser<'_> {
                 self.expect(&TokenKind::RightParen, "duration expression", "\")\"")?;
                 let span = start.to(self.last_span());
                 let kind = match inner.kind {
+                    // One with a sign binds otherwise without them: `(-2) ^ 2`.
+                    DurationKind::Seconds(seconds) if seconds.is_sign_negative() => {
+                        DurationKind::Paren(Box::new(inner))
+                    }
                     kind @ (DurationKind::Seconds(_) | DurationKind::Paren(_)) => kind,
                     _ => DurationKind::Paren(Box::new(inner)),
                 };
@@ -124,12 +128,24 @@ impl Parser<'_> {
     }
 }
 
+fn signed(sign: &TokenKind, operand: Duration, start: Span) -> Duration {
+    let span = start.to(operand.span);
+    let kind = match (sign, operand.kind) {
+        (TokenKind::Add, kind) => kind,
+        (_, DurationKind::Seconds(seconds)) => DurationKind::Seconds(-seconds),
+        (_, kind) => DurationKind::Negate(Box::new(Duration { kind, span: operand.span })),
+    };
+    Duration { kind, span }
+}
+
 /// Finds what is wrong with a duration whatever the query's step is.
 fn check_constant(duration: &Duration) -> Parsed<()> {
-    if let DurationKind::Seconds(seconds) = duration.kind {
-        return out_of_range(duration, seconds);
-    }
-    Ok(())
+    duration.constant().map_or(Ok(()), |seconds| out_of_range(duration, seconds))
+}
+
+/// To the microsecond first: 1.001 s is 1001 ms, though 1.001 * 1000 is a little less.
+fn to_ms(seconds: f64) -> i64 {
+    to_i64((seconds * 1e6).round() / 1e3)
 }
 
 fn out_of_range(duration: &Duration, seconds: f64) -> Parsed<()> {
@@ -145,8 +161,16 @@ impl Duration {
     pub(crate) fn resolve(&self, step_ms: i64, range_ms: i64) -> Result<i64, ParseError> {
         let seconds = self.seconds(step_ms, range_ms)?;
         out_of_range(self, seconds)?;
-        // To the microsecond first: 1.001 s is 1001 ms, though 1.001 * 1000 is a little less.
-        Ok(to_i64((seconds * 1e6).round() / 1e3))
+        Ok(to_ms(seconds))
+    }
+
+    /// Its seconds where it is a literal, in parentheses or not.
+    pub(super) fn constant(&self) -> Option<f64> {
+        match &self.kind {
+            DurationKind::Seconds(seconds) => Some(*seconds),
+            DurationKind::Paren(inner) => inner.constant(),
+            _ => None,
+        }
     }
 
     fn seconds(&self, step_ms: i64, range_ms: i64) -> Result<f64, ParseError> {

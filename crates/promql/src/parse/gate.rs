@@ -90,9 +90,8 @@ fn of_selector(expr: &Expr, selector: &Selector, features: Features) -> Option<P
 
 fn of_duration(duration: &Duration, features: Features) -> Option<ParseError> {
     let is_literal = match &duration.kind {
-        DurationKind::Seconds(_) => true,
-        DurationKind::Negate(inner) => matches!(inner.kind, DurationKind::Seconds(_)),
-        _ => false,
+        DurationKind::Negate(inner) => inner.constant().is_some(),
+        _ => duration.constant().is_some(),
     };
     if is_literal || features.has(Feature::DurationExpressions) {
         return None;

@@ -14,15 +14,9 @@ use crate::number::{quote, to_i64};
 pub(super) type Parsed<T> = Result<T, ParseError>;
 
 /// The tree of a whole query.
-pub(super) fn parse_expression(query: &str) -> Parsed<Expr> {
-    let mut parser = Parser {
-        query,
-        tokens: tokenize(query)?,
-        at: 0,
-        depth: 0,
-        height: 0,
-        patterns: PatternBudget::default(),
-    };
+pub(super) fn parse_expression(query: &str, patterns: &mut PatternBudget) -> Parsed<Expr> {
+    let mut parser =
+        Parser { query, tokens: tokenize(query)?, at: 0, depth: 0, height: 0, patterns };
     if parser.peek() == &TokenKind::End {
         return Err(ParseError::new(Span::default(), "no expression found in input"));
     }
@@ -38,7 +32,7 @@ pub(super) struct Parser<'a> {
     /// How many nodes deep the tree is that was parsed last, or the deepest of those side by side.
     pub(super) height: usize,
     /// What is left for regular expressions.
-    patterns: PatternBudget,
+    patterns: &'a mut PatternBudget,
 }
 
 impl Parser<'_> {
@@ -528,7 +522,7 @@ impl Parser<'_> {
             return Err(self.unexpected("label matching", "string"));
         };
         self.advance();
-        let matcher = Matcher::within(name, op, value.value, &mut self.patterns)
+        let matcher = Matcher::within(name, op, value.value, self.patterns)
             .map_err(|error| ParseError::new(place, error.source.to_string()))?;
         matchers.push(matcher);
         Ok(())
