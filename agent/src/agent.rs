@@ -3,6 +3,7 @@
 //! This module only orders things; every decision is a part's own.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::{Batcher, SourceReading};
 use crate::config::Config;
 use crate::identity::{self, IdentityError};
+use crate::page::{Page, PageConfig, PageWriter, REQUEST};
 use crate::renewal;
 use crate::sampler::{self, Sampler, SamplerHandle};
 use crate::selfstats::{SelfStats, TickFacts};
@@ -70,6 +72,15 @@ pub enum StartError {
     /// A pattern in the settings.
     #[error("make the sources")]
     Sources(#[from] PatternError),
+    /// The page of metrics.
+    #[error("serve metrics at {address}; set `metrics.listen` to an address that is free")]
+    Page {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The sampler's thread.
     #[error("start the sampler")]
     Sampler(#[source] io::Error),
@@ -86,6 +97,7 @@ pub struct Agent {
     batching: JoinHandle<()>,
     uplink: JoinHandle<()>,
     renewal: JoinHandle<()>,
+    page: Option<SocketAddr>,
     stop: CancellationToken,
     _data_dir: DataDir,
 }
@@ -131,15 +143,18 @@ impl Agent {
         let dialer = Dialer::new(DialConfig::new(collector, identity.credentials()))?;
         let host = identity.host.to_string();
 
+        let stop = CancellationToken::new();
+        let page = open_page(&config, &clock, &stop).await?;
+        let (page, page_writer) = page.unzip();
+
         let sources = host::sources(&config.sources())?;
         let sampler = Sampler::new(sources, config.roots, config.interval);
         let (samples, sampled) = sampler::channel();
         let sampler = sampler::spawn(sampler, samples).map_err(StartError::Sampler)?;
 
-        let stop = CancellationToken::new();
         let (figures_tx, figures) = watch::channel(UplinkFigures::default());
         let (ticks, ticks_rx) = mpsc::channel(TICKS_WAITING_MAX);
-        let batching = tokio::spawn(batch(sampled, ticks, figures.clone()));
+        let batching = tokio::spawn(batch(sampled, ticks, figures.clone(), page_writer));
         let uplink_config = UplinkConfig {
             epoch,
             boot_id: uplink::boot_id(),
@@ -163,13 +178,29 @@ impl Agent {
             move || clock(),
             stop.clone(),
         ));
-        Ok(Self { host, figures, sampler, batching, uplink, renewal, stop, _data_dir: data_dir })
+        Ok(Self {
+            host,
+            figures,
+            sampler,
+            batching,
+            uplink,
+            renewal,
+            page,
+            stop,
+            _data_dir: data_dir,
+        })
     }
 
     /// The host's name, as its certificate says.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Where metrics are served, if they are.
+    #[must_use]
+    pub fn page(&self) -> Option<SocketAddr> {
+        self.page
     }
 
     /// What the uplink has done so far.
@@ -216,11 +247,31 @@ impl std::fmt::Debug for Agent {
     }
 }
 
+/// Serves metrics where they are asked for, until `stop`.
+async fn open_page(
+    config: &Config,
+    clock: &Clock,
+    stop: &CancellationToken,
+) -> Result<Option<(SocketAddr, PageWriter)>, StartError> {
+    let Some(address) = config.metrics else { return Ok(None) };
+    let failed = |source| StartError::Page { address, source };
+    let page = PageConfig { listen: address, interval: config.interval, patience: REQUEST };
+    let (page, writer) = Page::open(page, Arc::clone(clock)).await.map_err(failed)?;
+    let address = page.address().map_err(failed)?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "metrics are served without TLS to all who reach this address");
+    }
+    tracing::info!(%address, "metrics are served");
+    tokio::spawn(page.serve(stop.clone()));
+    Ok(Some((address, writer)))
+}
+
 /// Turns what the sampler read, and the agent's own figures, into ticks.
 async fn batch(
     mut sampled: mpsc::Receiver<sampler::Tick>,
     ticks: mpsc::Sender<Arc<Tick>>,
     figures: watch::Receiver<UplinkFigures>,
+    page: Option<PageWriter>,
 ) {
     let mut batcher = Batcher::new();
     let mut own = SelfStats::default();
@@ -232,6 +283,7 @@ async fn batch(
             series_added: batcher.series().saturating_sub(series_before),
             duration_s: duration_s(&sampled),
             refused,
+            page: page.as_ref().map(PageWriter::figures),
         };
         series_before = batcher.series();
         let own = own.families(facts, || figures.borrow().clone());
@@ -241,6 +293,11 @@ async fn batch(
         ];
         let batched = batcher.tick(sampled.t_ms, &readings);
         refused += batched.refused;
+        if let Some(page) = &page {
+            let mut families = sampled.families;
+            families.extend(own);
+            page.tell(sampled.t_ms, families);
+        }
         if ticks.send(Arc::new(batched.tick)).await.is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 //! Everything has a default but the collector's address, which `stoa-agent join` writes down beside
 //! the certificate; so the file may be empty or absent.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub spool_age_max: Duration,
     /// How long acknowledged data is kept, for a collector restored from a backup.
     pub spool_keep_acked: Duration,
+    /// Where metrics are served to a scraper; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// What to log.
     pub log: LogOptions,
 }
@@ -56,6 +59,7 @@ struct Written {
     sampling: WrittenSampling,
     paths: WrittenPaths,
     spool: WrittenSpool,
+    metrics: WrittenMetrics,
     log: LogSection,
 }
 
@@ -67,6 +71,7 @@ impl Default for Written {
             sampling: WrittenSampling::default(),
             paths: WrittenPaths::default(),
             spool: WrittenSpool::default(),
+            metrics: WrittenMetrics::default(),
             log: LogSection::default(),
         }
     }
@@ -118,6 +123,13 @@ impl Default for WrittenSpool {
             keep_acked: Span(Duration::from_secs(3600)),
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenMetrics {
+    listen: Option<SocketAddr>,
+    insecure: bool,
 }
 
 impl Config {
@@ -184,6 +196,16 @@ impl Config {
             let message = format!("{collector:?} is not host:port, such as \"stoa.lan:7443\"");
             return wrong("collector", message);
         }
+        if let Some(address) = written.metrics.listen
+            && !address.ip().is_loopback()
+            && !written.metrics.insecure
+        {
+            let message = format!(
+                "{address} is not on loopback, and metrics are served without TLS or credential; \
+                 set metrics.insecure = true if all who reach it may read them"
+            );
+            return wrong("metrics.listen", message);
+        }
         Ok(Self {
             data_dir: written.data_dir,
             collector: written.collector,
@@ -200,6 +222,7 @@ impl Config {
             spool_bytes_max,
             spool_age_max: written.spool.age_max.0,
             spool_keep_acked: written.spool.keep_acked.0,
+            metrics: written.metrics.listen,
             log: written.log.options("stoa-agent"),
         })
     }
@@ -245,6 +268,7 @@ mod tests {
         check("[sampling]\ndisable = [\"cppu\"]", "sampling.disable: no source is called");
         check("[spool]\nbytes_max = 1", "spool.bytes_max: 1 bytes is less than");
         check("collector = \"stoa.lan\"", "collector: \"stoa.lan\" is not host:port");
+        check("[metrics]\nlisten = \"0.0.0.0:1\"", "metrics.listen: 0.0.0.0:1 is not on loopback");
         check("[spool]\nage = \"1h\"", "agent.toml:2: unknown field `age`");
         check(
             "[spool]\nage_max = 3",

@@ -22,6 +22,8 @@ pub mod spool;
 
 pub mod uplink;
 
+pub mod page;
+
 pub mod agent;
 
 pub mod print;

@@ -1,6 +1,7 @@
 //! The `stoa-agent` command.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use stoa_agent::agent::{Agent, StartError};
 use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
 use stoa_agent::identity::{Identity, IdentityError};
 use stoa_agent::join::{self, JoinArgs};
+use stoa_agent::page::LISTEN;
 use stoa_agent::print::{self, PrintArgs, PrintError};
 use stoa_agent::sources::Now;
 use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
@@ -43,6 +45,16 @@ enum Command {
         /// Where identity and spool are [default: `data_dir` of the configuration]
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
+        /// Serve the metrics at /metrics to a scraper, on loopback [default: not; --metrics alone:
+        /// 127.0.0.1:7490]
+        #[arg(
+            long,
+            value_name = "ADDRESS:PORT",
+            num_args = 0..=1,
+            default_missing_value = LISTEN,
+            value_parser = loopback
+        )]
+        metrics: Option<SocketAddr>,
     },
     /// Print what the sources say now, as text exposition
     ///
@@ -74,6 +86,16 @@ enum Command {
     },
 }
 
+/// An address on loopback; any other is for the configuration to allow.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_error| format!("expected ADDRESS:PORT, such as {LISTEN}"))?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("not on loopback; use metrics.listen and metrics.insecure of the configuration".to_owned())
+}
+
 fn main() -> Exit {
     stoa_daemon::open_as_many_as_allowed();
     run(Args::parse()).into()
@@ -81,8 +103,9 @@ fn main() -> Exit {
 
 fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::Run { config, data_dir } => {
+        Command::Run { config, data_dir, metrics } => {
             let mut config = Config::load(config.as_deref())?;
+            config.metrics = metrics.or(config.metrics);
             config.data_dir = data_dir.unwrap_or(config.data_dir);
             serve(config)?;
         }

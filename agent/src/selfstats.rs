@@ -9,6 +9,7 @@ use std::fs;
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
 
+use crate::page::PageFigures;
 use crate::uplink::UplinkFigures;
 
 /// The figures are read anew once in so many ticks.
@@ -34,6 +35,8 @@ pub struct TickFacts {
     pub duration_s: f64,
     /// Readings that were refused: too many series, or labels over the limits.
     pub refused: u64,
+    /// What was asked of the page, where there is one.
+    pub page: Option<PageFigures>,
 }
 
 impl SelfStats {
@@ -87,6 +90,17 @@ impl SelfStats {
             "Readings left out: too many series, or labels over the limits.",
             facts.refused as f64,
         );
+        let Some(page) = facts.page else { return };
+        for (name, help, value) in [
+            ("stoa_agent_pages_given_total", "Pages of metrics given to a scraper.", page.given),
+            (
+                "stoa_agent_pages_refused_total",
+                "Requests for the page of metrics that got none.",
+                page.refused,
+            ),
+        ] {
+            self.one(MetricKind::Counter, name, help, value as f64);
+        }
     }
 
     fn uplink(&mut self, uplink: &UplinkFigures) {
@@ -234,7 +248,7 @@ mod tests {
     use super::*;
 
     const FACTS: TickFacts =
-        TickFacts { samples: 3, series_added: 0, duration_s: 0.002, refused: 0 };
+        TickFacts { samples: 3, series_added: 0, duration_s: 0.002, refused: 0, page: None };
 
     #[test]
     fn a_command_name_with_blanks_and_parentheses_is_read_over() {

@@ -14,6 +14,7 @@ use stoa_agent::agent::Agent;
 use stoa_agent::config::Config as AgentConfig;
 use stoa_agent::identity::{self, IdentityError};
 use stoa_agent::join;
+use stoa_agent::page::LISTEN;
 use stoa_collector::clock;
 use stoa_collector::config::Config as CollectorConfig;
 use stoa_collector::server::Server;
@@ -52,6 +53,17 @@ pub(crate) struct UpArgs {
     /// Start the collector only
     #[arg(long)]
     no_agent: bool,
+    /// Serve the agent's metrics at /metrics to a scraper, on loopback [default: not; alone:
+    /// 127.0.0.1:7490]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        num_args = 0..=1,
+        default_missing_value = LISTEN,
+        value_parser = loopback,
+        conflicts_with = "no_agent"
+    )]
+    metrics: Option<SocketAddr>,
     /// Print a join token for another host even when standard output is not a terminal
     #[arg(long)]
     token: bool,
@@ -66,6 +78,13 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
     local.as_deref().unwrap_or(text).parse().map_err(|_error: std::net::AddrParseError| {
         "expected ADDRESS:PORT, such as 127.0.0.1:7480 or [::1]:7480".to_owned()
     })
+}
+
+/// The same, where nothing but this machine reaches it.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = listen(text)?;
+    let refused = "not on loopback; run stoa-agent with metrics.insecure in its configuration";
+    if address.ip().is_loopback() { Ok(address) } else { Err(refused.to_owned()) }
 }
 
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
@@ -158,6 +177,7 @@ async fn start_agent(
     }
     let mut config = AgentConfig::defaults()?;
     config.data_dir = data_dir.join("agent");
+    config.metrics = args.metrics;
     let mut addr = server.agents_addr();
     if addr.ip().is_unspecified() {
         addr.set_ip(if addr.is_ipv4() {
