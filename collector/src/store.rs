@@ -46,7 +46,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub use exemplars::{Exemplar, Exemplars, Kept};
 pub use figures::{COMMIT_BUCKETS_MS, StoreFigures};
 pub use metadata::{Description, Metadata};
-pub use view::StoreView;
+pub use view::{AtOnce, StoreView};
 
 use crate::clock::Clock;
 use crate::config::StorageConfig;

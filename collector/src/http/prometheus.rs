@@ -11,6 +11,7 @@
 
 mod active;
 mod around;
+mod at_once;
 mod beyond;
 mod exemplars;
 mod federate;
@@ -63,6 +64,8 @@ pub struct Prometheus(Arc<Shared>);
 struct Shared {
     store: Store,
     engine: Engine,
+    /// For what is answered without a turn.
+    quick: Engine,
     gate: Gate,
     clock: ClockHandle,
     series_max: usize,
@@ -99,16 +102,18 @@ impl Prometheus {
         clock: Clock,
         elsewhere: Option<Elsewhere>,
     ) -> Self {
-        let engine = Engine::new(Limits {
+        let limits = Limits {
             samples_max: query.samples_max,
             bytes_max: usize::try_from(query.bytes_max).unwrap_or(usize::MAX),
             series_max: query.series_max,
             ..Limits::default()
-        })
-        .with_features(query.features);
+        };
+        let engine = Engine::new(limits).with_features(query.features);
+        let quick = at_once::engine(limits).with_features(query.features);
         Self(Arc::new(Shared {
             store,
             engine,
+            quick,
             gate: Gate::new(query.concurrency_max, query.timeout).logging(query.slow_after),
             started_ms: clock(),
             clock: ClockHandle(clock),

@@ -10,7 +10,9 @@ use stoa_promql::storage::{
     Coarser, Hints, HistogramSeries, RolledUp, RolledUpSeries, Select, Series, Storage,
     StorageError,
 };
-use stoa_tsdb::{BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, Stats, Tier};
+use stoa_tsdb::{
+    BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, SeriesData, Stats, Tier,
+};
 
 use super::{damage, histogram};
 
@@ -151,6 +153,37 @@ fn refused(error: SelectError) -> StorageError {
     }
 }
 
+fn series_of(data: SeriesData) -> Series {
+    Series { labels: data.labels, timestamps: data.timestamps, values: data.values }
+}
+
+/// The same as far as it is there at once: what would have to be waited for, or is much, is
+/// [`StorageError::Stopped`].
+#[derive(Debug)]
+pub struct AtOnce<'a>(pub &'a StoreView);
+
+impl AtOnce<'_> {
+    fn read(&self, select: &Select<'_>, newest: bool) -> Result<Vec<Series>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        self.0.note(start_ms, end_ms);
+        let found =
+            self.0.db.select_at_once(matchers, start_ms, end_ms, series_max, samples_max, newest);
+        let found = found.ok_or(StorageError::Stopped)?;
+        Ok(found.into_iter().map(series_of).collect())
+    }
+}
+
+/// Without histograms and rollups: where there are some, nothing is there at once.
+impl Storage for AtOnce<'_> {
+    fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
+        self.read(select, false)
+    }
+
+    fn select_newest(&self, select: &Select<'_>) -> Result<Option<Vec<Series>>, StorageError> {
+        self.read(select, true).map(Some)
+    }
+}
+
 impl Storage for StoreView {
     fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
         self.note(select.start_ms, select.end_ms);
@@ -165,12 +198,18 @@ impl Storage for StoreView {
                 &|| self.is_stopped(),
             )
             .map_err(refused)?;
-        let series = found.into_iter().map(|data| Series {
-            labels: data.labels,
-            timestamps: data.timestamps,
-            values: data.values,
-        });
-        Ok(series.collect())
+        Ok(found.into_iter().map(series_of).collect())
+    }
+
+    fn select_newest(&self, select: &Select<'_>) -> Result<Option<Vec<Series>>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        self.note(start_ms, end_ms);
+        let stop = || self.is_stopped();
+        let found = self
+            .db
+            .select_newest_until(matchers, start_ms, end_ms, series_max, samples_max, &stop)
+            .map_err(refused)?;
+        Ok(Some(found.into_iter().map(series_of).collect()))
     }
 
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {

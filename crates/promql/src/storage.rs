@@ -133,6 +133,17 @@ pub trait Storage: Sync {
     /// [`StorageError`] when a limit is passed or reading fails.
     fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError>;
 
+    /// The same series, but of each its newest sample will do, with or without some before it: for a
+    /// question about one time. `None`: all are to be asked for. A storage that finds that no quicker
+    /// leaves this as it is.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a limit is passed or reading fails.
+    fn select_newest(&self, select: &Select<'_>) -> Result<Option<Vec<Series>>, StorageError> {
+        let _all = select;
+        Ok(None)
+    }
+
     /// The same for native histograms. A storage that keeps none leaves this as it is.
     ///
     /// # Errors

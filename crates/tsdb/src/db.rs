@@ -18,6 +18,7 @@ mod gather;
 mod histograms;
 mod maintain;
 mod mend;
+mod newest;
 mod open;
 mod query;
 mod rollups;

@@ -81,6 +81,11 @@ impl Samples {
         self.values.is_empty()
     }
 
+    /// The time of the sample that was appended last.
+    pub(crate) fn last_t(&self) -> Option<TimestampMs> {
+        self.runs.last().and_then(|run| run.times().last()).copied()
+    }
+
     pub(crate) fn mark(&self) -> Mark {
         Mark { runs: self.runs.len(), values: self.values.len() }
     }

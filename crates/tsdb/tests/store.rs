@@ -6,6 +6,8 @@
     reason = "a test: what goes wrong is to fail it"
 )]
 
+#[path = "store/at_once.rs"]
+mod at_once;
 #[path = "store/compaction.rs"]
 mod compaction;
 #[path = "store/damage.rs"]

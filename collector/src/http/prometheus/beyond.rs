@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::active::Asked;
 use super::params::{Params, TIME_MIN_MS};
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, Stop, Work, query, series};
+use super::{Shared, Stop, Work, at_once, query, series};
 use crate::config::When;
 use crate::remote::Question;
 
@@ -75,6 +75,11 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let timeout = params.timeout(shared.gate.timeout_max())?;
     let Some(elsewhere) = shared.elsewhere.clone() else {
+        if question == Question::Query
+            && let Some(answer) = at_once::answer(shared, &params)
+        {
+            return Ok(answer.into_response());
+        }
         let work = here(shared, &question, &params)?;
         let asked = asked(shared, &question, &params);
         return shared.gate.run(asked, timeout, work).await.map(Success::into_response);

@@ -144,6 +144,11 @@ impl Gate {
         Self { slow, ..self }
     }
 
+    /// Counts a question that was answered without a turn.
+    pub(super) fn answered_at_once(&self) {
+        self.counters.started.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Lists a question that is answered elsewhere, until what is returned is dropped.
     pub(super) fn list(&self, asked: Asked) -> Listed {
         let listed = self.active.enter(asked, self.slow);

@@ -57,10 +57,18 @@ pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<W
 /// # Errors
 /// [`ApiError`] `bad_data` when that is no duration.
 pub(super) fn engine(prometheus: &Shared, params: &Params) -> Result<Engine, ApiError> {
+    with_lookback(prometheus.engine, params)
+}
+
+/// The same of another engine.
+///
+/// # Errors
+/// As of [`engine`].
+pub(super) fn with_lookback(engine: Engine, params: &Params) -> Result<Engine, ApiError> {
     let lookback_ms = params.get("lookback_delta").map(duration).transpose().map_err(|error| {
         ApiError::bad_data(format!("error parsing lookback delta duration: {error}"))
     })?;
-    Ok(prometheus.engine.with_lookback(lookback_ms))
+    Ok(engine.with_lookback(lookback_ms))
 }
 
 /// The range of a query, in milliseconds: in order, with a step forward. How many steps there may be
@@ -93,7 +101,7 @@ impl Range {
     }
 }
 
-fn printed(answer: Answer, limit: Option<usize>, stats: Option<Stats>) -> Success {
+pub(super) fn printed(answer: Answer, limit: Option<usize>, stats: Option<Stats>) -> Success {
     let mut found = answer.value;
     let cut = limit.is_some_and(|limit| cut(&mut found, limit));
     Success::value(found, |out| {

@@ -99,6 +99,10 @@ impl Storage for Asking<'_> {
         self.timed(|view| view.select(select))
     }
 
+    fn select_newest(&self, select: &Select<'_>) -> Result<Option<Vec<Series>>, StorageError> {
+        self.timed(|view| view.select_newest(select))
+    }
+
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         self.timed(|view| view.select_histograms(select))
     }

@@ -143,7 +143,12 @@ impl Evaluator<'_> {
         {
             return Ok(loaded);
         }
-        let floats = self.storage.select(&select)?;
+        let is_newest = hints.made == Use::Newest && hints.step_ms == 0;
+        let newest = if is_newest { self.storage.select_newest(&select)? } else { None };
+        let floats = match newest {
+            Some(newest) => newest,
+            None => self.storage.select(&select)?,
+        };
         self.loaded(floats, &select)
     }
 

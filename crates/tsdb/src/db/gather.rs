@@ -23,6 +23,8 @@ pub(super) struct Wanted<'a> {
     pub(super) counted: Option<Kinds>,
     /// Whether nobody wants it any more.
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// Of each series the newest sample will do.
+    pub(super) newest: bool,
 }
 
 /// Which series of a block.
@@ -97,6 +99,14 @@ impl Db {
             self.missed(block, &query.lost);
         }
         Ok(())
+    }
+
+    /// Leaves of sealed windows those that are wanted beside the samples of open ones.
+    pub(super) fn wanted_beside(wanted: &Wanted<'_>, open: &Samples, sealed: &mut Vec<Sealed>) {
+        if let Some(newest) = open.last_t().filter(|_| wanted.newest) {
+            // Of one instant the sample that was sealed counts.
+            sealed.retain(|sealed| sealed.window.last_t() >= newest);
+        }
     }
 
     /// Appends what sealed windows of the head have of a series' floats.

@@ -52,8 +52,9 @@ impl Db {
         samples_max: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<HistogramData>, SelectError> {
-        let counted = None;
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop };
+        let (counted, newest) = (None, false);
+        let wanted =
+            Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest };
         let (mut found, blocks) = {
             let state = self.state();
             let found = state.head.select_histograms(matchers, start_ms, end_ms);

@@ -55,8 +55,14 @@ impl Db {
         samples_max: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<SeriesData>, SelectError> {
-        let counted = None;
-        let wanted = Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop };
+        let (counted, newest) = (None, false);
+        let wanted =
+            Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest };
+        self.selected(&wanted)
+    }
+
+    pub(super) fn selected(&self, wanted: &Wanted<'_>) -> Result<Vec<SeriesData>, SelectError> {
+        let Wanted { matchers, start_ms, end_ms, series_max, samples_max, .. } = *wanted;
         // Taken in one step, so that samples on their way to a block are in one of the two.
         let (mut found, blocks) = {
             let state = self.state();
@@ -65,23 +71,24 @@ impl Db {
         };
         found.sort_by_key(|series| series.group);
         let mut gather = Gather::new(series_max, samples_max);
-        self.each_in_blocks(&blocks, &wanted, Kinds::Floats, |query, series, _| {
+        self.each_in_blocks(&blocks, wanted, Kinds::Floats, |query, series, _| {
             gather.add(series.labels, |samples| {
                 self.counters.damaged_chunks(query.samples(&series.place, samples));
             })
         })?;
         let mut times = TimesCache::default();
         let mut both = HashSet::new();
-        for series in found {
+        for mut series in found {
             wanted.go_on()?;
+            Self::wanted_beside(wanted, &series.open, &mut series.sealed);
             both.extend(series.has_histograms.then(|| series.labels.clone()));
             gather.add(series.labels, |samples| {
-                self.head_floats(&series.sealed, &wanted, &mut times, samples);
+                self.head_floats(&series.sealed, wanted, &mut times, samples);
                 samples.append(&series.open);
             })?;
         }
         both.retain(|labels| gather.has(labels));
-        self.each_in_blocks(&blocks, &wanted, Kinds::Histograms, |_, series, _| {
+        self.each_in_blocks(&blocks, wanted, Kinds::Histograms, |_, series, _| {
             both.extend(Some(series.labels).filter(|labels| gather.has(labels)));
             Ok(())
         })?;
@@ -89,7 +96,7 @@ impl Db {
             return Ok(gather.finish());
         }
         both.iter().for_each(|labels| gather.forget(labels));
-        let again = Wanted { counted: Some(Kinds::Floats), ..wanted };
+        let again = Wanted { counted: Some(Kinds::Floats), ..*wanted };
         let mixed = self.select_mixed(&again, &both)?;
         let mut series = gather.finish();
         series.extend(mixed.filter_map(floats_of));

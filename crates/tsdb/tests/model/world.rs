@@ -60,7 +60,36 @@ pub(crate) fn series_labels(group: u64, n: u64) -> Labels {
 }
 
 pub(crate) fn floats(db: &Db) -> Vec<SeriesData> {
-    db.select(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap()
+    let all = db.select(&[], i64::MIN, i64::MAX, 100, 1_000_000).unwrap();
+    let newest = all.iter().filter_map(|series| series.timestamps.last()).max();
+    for end in newest.into_iter().flat_map(|newest| [0, 7_000, 100_000].map(|ms| newest - ms)) {
+        check_newest(db, end - 90_000, end);
+    }
+    all
+}
+
+/// Reading the newest only, or at once, gives what reading all does.
+fn check_newest(db: &Db, start: i64, end: i64) {
+    let columns = |series: &SeriesData| {
+        let values: Vec<u64> = series.values.iter().map(|v| v.to_bits()).collect();
+        (series.labels.clone(), series.timestamps.to_vec(), values)
+    };
+    let last = |series: &SeriesData| {
+        let (labels, times, values) = columns(series);
+        (labels, times.last().copied(), values.last().copied())
+    };
+    let all = db.select(&[], start, end, 100, 1_000_000).unwrap();
+    let newest = db.select_newest_until(&[], start, end, 100, 1_000_000, &|| false).unwrap();
+    let each = |found: &[SeriesData]| found.iter().map(last).collect::<Vec<_>>();
+    assert_eq!(each(&newest), each(&all), "from {start} to {end}");
+    let named = [Matcher::equal("__name__", "m")];
+    if let Some(at_once) = db.select_at_once(&named, start, end, 100, 1_000_000, false) {
+        let each = |found: &[SeriesData]| found.iter().map(columns).collect::<Vec<_>>();
+        assert_eq!(each(&at_once), each(&all), "at once from {start} to {end}");
+    }
+    if let Some(at_once) = db.select_at_once(&named, start, end, 100, 1_000_000, true) {
+        assert_eq!(each(&at_once), each(&all), "the newest at once from {start} to {end}");
+    }
 }
 
 /// All samples, each there once.
