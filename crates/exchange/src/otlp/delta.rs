@@ -6,7 +6,8 @@
 //! stream of which nothing comes for [`DeltaLimits::stale_ms`] ends, and begins anew with its next point,
 //! which queries see as a counter's reset. Histograms of other bounds begin anew, exponential ones become
 //! as coarse as [`Total`] says. One thing is more: the last point repeated, as who got no answer sends it,
-//! is answered with what the stream has come to, and not added again.
+//! is answered with what the stream has come to, and not added again; it is known by its times and by a hash
+//! of what it says. Another one of these times is refused.
 //!
 //! Streams are told apart by what the caller says of them. Time comes from outside. Bounds:
 //! [`DeltaLimits::streams_max`], [`DELTA_BYTES_MAX`] and
@@ -46,7 +47,7 @@ pub struct DeltaLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeltaFault {
     /// Of a time before the last one's, or of the same and not the same point.
-    #[error("it is not younger than the point before")]
+    #[error("it is not younger than the point before, which is another")]
     OutOfOrder,
     /// It counts from before the stream began.
     #[error("it counts from before its series began here")]
@@ -104,6 +105,8 @@ struct Stream {
     start_ns: u64,
     /// Of when its last point is.
     time_ns: u64,
+    /// What that said, see [`kept::hash`]; not known of streams that an earlier version kept.
+    hash: Option<u64>,
     /// When that came.
     seen_ms: TimestampMs,
     total: Total,
@@ -164,6 +167,7 @@ impl Deltas {
         if measured.bytes() > STREAM_NUMBERS_MAX * size_of::<u64>() {
             return Err(DeltaFault::TooWide);
         }
+        let hash = Some(kept::hash(&measured));
         let is_stale = |stream: &Stream| self.limits.is_stale(stream, now_ms);
         if self.streams.get(name).is_some_and(is_stale) {
             self.forget(name);
@@ -171,10 +175,11 @@ impl Deltas {
         let Some(stream) = self.streams.get_mut(name) else {
             let begun_ns = start_ns;
             let total = measured;
-            let stream = Stream { begun_ns, start_ns, time_ns, seen_ms: now_ms, total };
+            let stream = Stream { begun_ns, start_ns, time_ns, hash, seen_ms: now_ms, total };
             return self.begin(name, stream);
         };
-        if (start_ns, time_ns) == (stream.start_ns, stream.time_ns) {
+        let is_same = stream.hash.is_none() || stream.hash == hash;
+        if is_same && (start_ns, time_ns) == (stream.start_ns, stream.time_ns) {
             stream.seen_ms = now_ms;
             self.counts.repeated += 1;
             return Ok(stream.total.clone());
@@ -197,7 +202,7 @@ impl Deltas {
         self.counts.added += 1;
         self.counts.gaps += u64::from(start_ns > stream.time_ns);
         let begun_ns = stream.begun_ns;
-        *stream = Stream { begun_ns, start_ns, time_ns, seen_ms: now_ms, total };
+        *stream = Stream { begun_ns, start_ns, time_ns, hash, seen_ms: now_ms, total };
         Ok(stream.total.clone())
     }
 

@@ -4,7 +4,8 @@
 use super::{DELTA_BYTES_MAX, Deltas, STREAM_BYTES, Stream};
 use crate::otlp::total::{ExplicitTotal, ExponentialTotal, Side, Total};
 use crate::wire::{
-    Fields, Malformed, Value, put_bytes, put_double, put_number, put_varint, unzigzag, zigzag,
+    Fields, Malformed, Value, put_bytes, put_double, put_fixed, put_number, put_varint, unzigzag,
+    zigzag,
 };
 
 impl Deltas {
@@ -20,6 +21,9 @@ impl Deltas {
             put_number(&mut message, 4, stream.time_ns);
             put_number(&mut message, 5, zigzag(stream.seen_ms));
             put_total(&mut message, &stream.total);
+            if let Some(hash) = stream.hash {
+                put_fixed(&mut message, 10, hash);
+            }
             put_bytes(&mut out, 1, &message);
         }
         out
@@ -64,7 +68,7 @@ type Named = Option<(Box<[u8]>, Stream)>;
 
 fn stream(message: &[u8]) -> Result<Named, Malformed> {
     let (mut name, mut total) = (None, None);
-    let (mut begun_ns, mut start_ns, mut time_ns, mut seen_ms) = (0, 0, 0, 0);
+    let (mut begun_ns, mut start_ns, mut time_ns, mut seen_ms, mut hash) = (0, 0, 0, 0, None);
     each(message, |field, value| {
         match field {
             1 => name = Some(value.bytes(field)?.into()),
@@ -76,12 +80,21 @@ fn stream(message: &[u8]) -> Result<Named, Malformed> {
             7 => total = Some(Total::Double(value.double(field)?)),
             8 => total = Some(Total::Explicit(explicit(value.bytes(field)?)?)),
             9 => total = Some(Total::Exponential(exponential(value.bytes(field)?)?)),
+            10 => hash = Some(value.fixed(field)?),
             _ => {}
         }
         Ok(())
     })?;
-    let stream = total.map(|total| Stream { begun_ns, start_ns, time_ns, seen_ms, total });
+    let stream = total.map(|total| Stream { begun_ns, start_ns, time_ns, hash, seen_ms, total });
     Ok(name.zip(stream))
+}
+
+/// Of what a point says, its kind included: FNV-1a of how it would be kept, which versions agree on.
+pub(super) fn hash(measured: &Total) -> u64 {
+    let mut bytes = Vec::new();
+    put_total(&mut bytes, measured);
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 fn put_total(out: &mut Vec<u8>, total: &Total) {

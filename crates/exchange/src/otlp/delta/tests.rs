@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::otlp::{BUCKETS_MAX, Buckets, Explicit, Exponential, Measure};
+use crate::wire::{put_bytes, put_number};
 
 const LIMITS: DeltaLimits = DeltaLimits { streams_max: 2, stale_ms: 300_000 };
 
@@ -32,6 +33,8 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
         ("a", 1010, 1020, 4, "7"),
         // Sent again, as nothing was answered.
         ("a", 1010, 1020, 4, "7"),
+        // Of another scope, which the stream's name does not tell.
+        ("a", 1010, 1020, 5, "OutOfOrder"),
         ("a", 1005, 1020, 4, "OutOfOrder"),
         ("a", 1000, 1010, 3, "OutOfOrder"),
         // The sender began anew, a while later.
@@ -53,7 +56,7 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
         ended: 2,
         added: 7,
         repeated: 1,
-        out_of_order: 2,
+        out_of_order: 3,
         older_start: 1,
         ahead: 1,
         over_limit: 1,
@@ -64,6 +67,45 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
     for measure in [Measure::Absent, summary] {
         assert_eq!(deltas.add(b"d", &point(0, 1, measure), 0, 10_000), Ok(None));
     }
+}
+
+#[test]
+fn another_kind_of_the_same_times_is_no_repetition() {
+    let mut deltas = Deltas::new(LIMITS);
+    let mut add = |measure| deltas.add(b"a", &point(1, 2, measure), 0, 10_000);
+    assert_eq!(add(Measure::Integer(1)), Ok(Some(Total::Integer(1))));
+    assert_eq!(add(Measure::Double(1.0)), Err(DeltaFault::OutOfOrder));
+    let histogram = Explicit { count: 1, sum: Some(1.0), bounds: &[], counts: &[1] };
+    assert_eq!(add(Measure::Histogram(histogram)), Err(DeltaFault::OutOfOrder));
+    assert_eq!(add(Measure::Integer(1)), Ok(Some(Total::Integer(1))));
+    // Nor after a restart.
+    let mut read = Deltas::new(LIMITS);
+    assert_eq!(read.read(&deltas.write()), Ok(0));
+    let other = point(1, 2, Measure::Integer(2));
+    assert_eq!(read.add(b"a", &other, 0, 10_000), Err(DeltaFault::OutOfOrder));
+}
+
+#[test]
+fn streams_of_a_version_without_hashes_are_read() {
+    let mut deltas = Deltas::new(LIMITS);
+    // Stream "a" from 1 s, its last point from 1 s to 2 s, seen at 0 ms, 7 in all.
+    let nanos = |out: &mut Vec<u8>, field, s: u64| put_number(out, field, s * 1_000_000_000);
+    let mut stream = Vec::new();
+    put_bytes(&mut stream, 1, b"a");
+    nanos(&mut stream, 2, 1);
+    nanos(&mut stream, 3, 1);
+    nanos(&mut stream, 4, 2);
+    put_number(&mut stream, 6, 14);
+    let mut file = Vec::new();
+    put_bytes(&mut file, 1, &stream);
+    assert_eq!(deltas.read(&file), Ok(0));
+    let mut add = |time_s, value| {
+        let point = point(time_s - 1, time_s, Measure::Integer(value));
+        deltas.add(b"a", &point, 0, 10_000)
+    };
+    assert_eq!(add(2, 3), Ok(Some(Total::Integer(7))));
+    assert_eq!(add(3, 3), Ok(Some(Total::Integer(10))));
+    assert_eq!(add(3, 4), Err(DeltaFault::OutOfOrder));
 }
 
 #[test]
