@@ -59,11 +59,13 @@ impl Page {
                 (&[("outcome", "older_start")], deltas.older_start),
                 (&[("outcome", "too_far_ahead")], deltas.ahead),
                 (&[("outcome", "over_limit")], deltas.over_limit),
+                (&[("outcome", "unfit")], deltas.unfit),
             ],
         );
         self.counter(
             "stoa_collector_otlp_delta_gaps_total",
-            "Deltas that count from after the point before: what lies between did not come.",
+            "Deltas that count from after the point before: what lies between did not come, or nothing was \
+             measured.",
             deltas.gaps,
         );
         self.counter(

@@ -228,8 +228,13 @@ impl otlp::Visitor for Pieces {
 struct Adding<'a>(&'a mut Deltas);
 
 impl Accumulate for Adding<'_> {
-    fn add(&mut self, series: &[u8], point: &Point<'_>) -> Result<Option<Total>, DeltaFault> {
-        self.0.add(series, point, 0, i64::MAX)
+    fn add(
+        &mut self,
+        series: &[u8],
+        point: &Point<'_>,
+        grows: bool,
+    ) -> Result<Option<Total>, DeltaFault> {
+        self.0.add(series, point, grows, 0, i64::MAX)
     }
 }
 

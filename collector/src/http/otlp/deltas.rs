@@ -109,11 +109,11 @@ pub(super) struct OfSender<'s> {
 }
 
 impl Accumulate for OfSender<'_> {
-    fn add(&mut self, series: &[u8], point: &Point<'_>) -> Result<Option<Total>, DeltaFault> {
+    fn add(&mut self, series: &[u8], point: &Point<'_>, grows: bool) -> Result<Option<Total>, DeltaFault> {
         self.name.truncate(self.sender);
         self.name.extend_from_slice(series);
         let horizon_ms = self.now_ms.saturating_add(FUTURE_MAX_MS);
-        self.streams.lock().add(&self.name, point, self.now_ms, horizon_ms)
+        self.streams.lock().add(&self.name, point, grows, self.now_ms, horizon_ms)
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         let time_ns = t_s * 1_000_000_000;
         let (start_ns, attributes, measure) = (0, Ok(&[][..]), Measure::Integer(1));
         let point = Point { attributes, start_ns, time_ns, ended: false, measure, exemplars: 0 };
-        streams.of(sender, 0).add(b"s", &point).unwrap()
+        streams.of(sender, 0).add(b"s", &point, true).unwrap()
     }
 
     #[test]

@@ -9,18 +9,23 @@
 //! is answered with what the stream has come to, and not added again; it is known by its times and by a hash
 //! of what it says. Another one of these times is refused.
 //!
+//! A point that is wrong by itself ([`check`]), or whose sum would be, is refused and leaves its stream as
+//! it was: what is wrong in it would be wrong in all that come after.
+//!
 //! Streams are told apart by what the caller says of them. Time comes from outside. Bounds:
 //! [`DeltaLimits::streams_max`], [`DELTA_BYTES_MAX`] and
 //! [`STREAM_NUMBERS_MAX`]; what finds no room is refused and counted.
 //! [`Deltas::write`] and [`Deltas::read`] keep streams over a restart.
 
+mod check;
 mod kept;
 
 use std::collections::HashMap;
 
 use stoa_model::TimestampMs;
+use stoa_model::histogram::SCHEMA_MIN;
 
-use super::{Point, Total};
+use super::{Measure, Point, Total};
 
 /// Most bytes of all streams together, their names included.
 pub const DELTA_BYTES_MAX: usize = 128 << 20;
@@ -58,6 +63,18 @@ pub enum DeltaFault {
     /// A histogram of more than [`STREAM_NUMBERS_MAX`].
     #[error("a histogram of deltas with more than {STREAM_NUMBERS_MAX} bounds and buckets")]
     TooWide,
+    /// A number, or a histogram's sum, that is none.
+    #[error("its value is not a finite number")]
+    NotFinite,
+    /// Of a sum that only grows.
+    #[error("it is below zero, but its sum is said to be monotonic")]
+    Negative,
+    /// A histogram whose parts do not agree.
+    #[error("its histogram's count, buckets and bounds do not agree")]
+    Inconsistent,
+    /// A histogram, or one with what came before it, for which there is no schema.
+    #[error("its histogram is coarser than scale {SCHEMA_MIN}")]
+    TooCoarse,
     /// There is no room for another stream.
     #[error("too many series of deltas; otlp.delta_streams_max says how many there may be")]
     TooMany,
@@ -82,6 +99,9 @@ pub struct DeltaCounts {
     pub ahead: u64,
     /// Points refused: [`DeltaFault::TooMany`] and [`DeltaFault::TooWide`].
     pub over_limit: u64,
+    /// Points refused for what they say: [`DeltaFault::NotFinite`], [`DeltaFault::Negative`],
+    /// [`DeltaFault::Inconsistent`] and [`DeltaFault::TooCoarse`].
+    pub unfit: u64,
     /// Points before which something is missing: they count from after the point before.
     pub gaps: u64,
 }
@@ -128,7 +148,7 @@ impl Deltas {
 
     /// Adds a point to its stream, which it begins where there is none: what the stream has come to.
     /// Points after `horizon_ms` would hold up all that come after them. `None` for what cannot be added
-    /// up: a point without a value, and summaries.
+    /// up: a point without a value, and summaries. `grows` says that a sum is monotonic.
     ///
     /// # Errors
     /// [`DeltaFault`]; the stream is as it was.
@@ -136,12 +156,13 @@ impl Deltas {
         &mut self,
         stream: &[u8],
         point: &Point<'_>,
+        grows: bool,
         now_ms: TimestampMs,
         horizon_ms: TimestampMs,
     ) -> Result<Option<Total>, DeltaFault> {
         let Some(measured) = Total::of(&point.measure) else { return Ok(None) };
         self.sweep_if_due(now_ms);
-        let added = self.add_measured(stream, point, measured, (now_ms, horizon_ms));
+        let added = self.add_measured(stream, (point, grows), measured, (now_ms, horizon_ms));
         let counts = &mut self.counts;
         match &added {
             Ok(_) => {}
@@ -149,6 +170,12 @@ impl Deltas {
             Err(DeltaFault::OlderStart) => counts.older_start += 1,
             Err(DeltaFault::Ahead) => counts.ahead += 1,
             Err(DeltaFault::TooMany | DeltaFault::TooWide) => counts.over_limit += 1,
+            Err(
+                DeltaFault::NotFinite
+                | DeltaFault::Negative
+                | DeltaFault::Inconsistent
+                | DeltaFault::TooCoarse,
+            ) => counts.unfit += 1,
         }
         added.map(Some)
     }
@@ -156,7 +183,7 @@ impl Deltas {
     fn add_measured(
         &mut self,
         name: &[u8],
-        point: &Point<'_>,
+        (point, grows): (&Point<'_>, bool),
         measured: Total,
         (now_ms, horizon_ms): (TimestampMs, TimestampMs),
     ) -> Result<Total, DeltaFault> {
@@ -167,6 +194,7 @@ impl Deltas {
         if measured.bytes() > STREAM_NUMBERS_MAX * size_of::<u64>() {
             return Err(DeltaFault::TooWide);
         }
+        check::measured(&point.measure, grows)?;
         let hash = Some(kept::hash(&measured));
         let is_stale = |stream: &Stream| self.limits.is_stale(stream, now_ms);
         if self.streams.get(name).is_some_and(is_stale) {
@@ -194,6 +222,11 @@ impl Deltas {
         let before = stream.total.bytes();
         let mut total = stream.total.clone();
         total.add(measured);
+        if let Measure::Exponential(histogram) = total.measure()
+            && histogram.scale < SCHEMA_MIN
+        {
+            return Err(DeltaFault::TooCoarse);
+        }
         let after = self.bytes - before + total.bytes();
         if after > DELTA_BYTES_MAX && total.bytes() > before {
             return Err(DeltaFault::TooMany);

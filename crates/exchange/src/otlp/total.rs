@@ -115,7 +115,7 @@ impl Total {
         }))
     }
 
-    /// Adds another; what is of another kind begins anew.
+    /// Adds another; what is of another kind begins anew, as does what is more than can be counted.
     pub(in crate::otlp) fn add(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Integer(a), Self::Integer(b)) => {
@@ -126,9 +126,19 @@ impl Total {
             }
             (Self::Integer(a), Self::Double(b)) => *self = Self::Double(*a as f64 + b),
             (Self::Double(a), Self::Integer(b)) => *a += b as f64,
-            (Self::Double(a), Self::Double(b)) => *a += b,
-            (Self::Explicit(a), Self::Explicit(b)) if a.is_like(&b) => a.add(&b),
-            (Self::Exponential(a), Self::Exponential(b)) => a.add(b),
+            (Self::Double(a), Self::Double(b)) => {
+                *a = if (*a + b).is_finite() { *a + b } else { b }
+            }
+            (Self::Explicit(a), Self::Explicit(b))
+                if a.is_like(&b) && can_count((a.count, a.sum), (b.count, b.sum)) =>
+            {
+                a.add(&b);
+            }
+            (Self::Exponential(a), Self::Exponential(b))
+                if can_count((a.count, a.sum), (b.count, b.sum)) =>
+            {
+                a.add(b);
+            }
             (_, other) => *self = other,
         }
     }
@@ -180,6 +190,11 @@ impl ExplicitTotal {
     }
 }
 
+/// Whether two counts and sums can be added.
+fn can_count(a: (u64, Option<f64>), b: (u64, Option<f64>)) -> bool {
+    a.0.checked_add(b.0).is_some() && both(a.1, b.1).is_none_or(f64::is_finite)
+}
+
 /// A sum of which a part is not known is not known.
 fn both(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     Some(a? + b?)
@@ -199,9 +214,16 @@ impl ExponentialTotal {
             part.coarser(part.scale.abs_diff(scale));
         }
         self.fit(&mut other);
-        let threshold = self.zero_threshold.max(other.zero_threshold);
-        self.widen_zero(threshold);
-        other.widen_zero(threshold);
+        // A zero bucket ends where a bucket of its side does, which can be further than the other's.
+        while self.zero_threshold != other.zero_threshold {
+            let threshold = self.zero_threshold.max(other.zero_threshold);
+            let before = (self.zero_threshold, other.zero_threshold);
+            self.widen_zero(threshold);
+            other.widen_zero(threshold);
+            if before == (self.zero_threshold, other.zero_threshold) {
+                break;
+            }
+        }
         self.positive.add(&other.positive);
         self.negative.add(&other.negative);
         self.count = self.count.saturating_add(other.count);
@@ -236,7 +258,7 @@ impl ExponentialTotal {
         let fine = f64::from(self.scale).exp2();
         // Bucket i ends at 2^((i + 1) / fine): of the last one that is taken in whole or in part.
         let last = (threshold.log2() * fine).ceil() - 1.0;
-        self.zero_threshold = ((last + 1.0) / fine).exp2().max(threshold);
+        self.zero_threshold = ((last + 1.0) / fine).exp2().min(f64::MAX).max(threshold);
         for side in [&mut self.positive, &mut self.negative] {
             self.zero_count = self.zero_count.saturating_add(side.take_until(last));
         }

@@ -159,11 +159,16 @@ pub enum Refused {
 /// Adds up points that count from the point before: see [`super::Deltas::add`], whose streams are told
 /// apart by the name and labels of their series, as bytes.
 pub trait Accumulate {
-    /// What the point's stream has come to with it.
+    /// What the point's stream has come to with it. `grows` says that it is of a monotonic sum.
     ///
     /// # Errors
     /// [`DeltaFault`].
-    fn add(&mut self, series: &[u8], point: &Point<'_>) -> Result<Option<Total>, DeltaFault>;
+    fn add(
+        &mut self,
+        series: &[u8],
+        point: &Point<'_>,
+        grows: bool,
+    ) -> Result<Option<Total>, DeltaFault>;
 }
 
 /// How a name begins, where it is long.
@@ -182,6 +187,8 @@ pub struct Translator<'s> {
     deltas: Option<&'s mut dyn Accumulate>,
     /// The metric's points are to be added up.
     adds_up: bool,
+    /// It is a sum that only grows.
+    grows: bool,
     /// The name of a stream.
     stream: Vec<u8>,
     /// When the first and the last point of the resource are.
@@ -207,6 +214,7 @@ impl<'s> Translator<'s> {
             metric: Err(Refused::MetricName(String::new())),
             deltas: None,
             adds_up: false,
+            grows: false,
             stream: Vec::new(),
             times: None,
             info_left: INFO_SAMPLES_MAX,
@@ -261,7 +269,7 @@ impl<'s> Translator<'s> {
             Some(deltas) if self.adds_up && !point.ended => {
                 name_stream(&mut self.stream, name, &labels);
                 let why = |why| Refused::Delta { metric: sent.clone(), why };
-                deltas.add(&self.stream, point).map_err(why)?
+                deltas.add(&self.stream, point, self.grows).map_err(why)?
             }
             _ => None,
         };
@@ -324,6 +332,7 @@ impl Visitor for Translator<'_> {
         };
         let counts = !matches!(metric.kind, Kind::Gauge | Kind::Summary);
         self.adds_up = counts && metric.temporality == Temporality::Delta;
+        self.grows = metric.kind == Kind::Sum && metric.monotonic;
         let is_taken = !counts
             || metric.temporality == Temporality::Cumulative
             || self.adds_up && self.deltas.is_some();

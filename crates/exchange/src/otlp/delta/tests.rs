@@ -18,7 +18,7 @@ fn add(deltas: &mut Deltas, name: &str, start_s: u64, time_s: u64, value: i64) -
     // The clock is that of the senders, but for one.
     let now_ms = i64::try_from(if time_s > 1_000_000 { 1130 } else { time_s }).unwrap() * 1000;
     let point = point(start_s, time_s, Measure::Integer(value));
-    match deltas.add(name.as_bytes(), &point, now_ms, 1_000_000_000) {
+    match deltas.add(name.as_bytes(), &point, true, now_ms, 1_000_000_000) {
         Ok(Some(Total::Integer(total))) => total.to_string(),
         Ok(total) => format!("{total:?}"),
         Err(fault) => format!("{fault:?}"),
@@ -40,6 +40,9 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
         // The sender began anew, a while later.
         ("a", 1100, 1110, 5, "12"),
         ("a", 900, 1120, 1, "OlderStart"),
+        // They are of a monotonic sum.
+        ("a", 1110, 1120, -1, "Negative"),
+        ("b", 1110, 1120, -1, "Negative"),
         // Without saying from when on it counts.
         ("a", 0, 1130, 1, "13"),
         ("b", 1000, 1010, 1, "1"),
@@ -58,6 +61,7 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
         repeated: 1,
         out_of_order: 3,
         older_start: 1,
+        unfit: 2,
         ahead: 1,
         over_limit: 1,
         gaps: 1,
@@ -65,14 +69,14 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
     assert_eq!(deltas.counts(), expected);
     let summary = Measure::Summary(crate::otlp::Summary { count: 1, sum: 1.0, quantiles: &[] });
     for measure in [Measure::Absent, summary] {
-        assert_eq!(deltas.add(b"d", &point(0, 1, measure), 0, 10_000), Ok(None));
+        assert_eq!(deltas.add(b"d", &point(0, 1, measure), false, 0, 10_000), Ok(None));
     }
 }
 
 #[test]
 fn another_kind_of_the_same_times_is_no_repetition() {
     let mut deltas = Deltas::new(LIMITS);
-    let mut add = |measure| deltas.add(b"a", &point(1, 2, measure), 0, 10_000);
+    let mut add = |measure| deltas.add(b"a", &point(1, 2, measure), false, 0, 10_000);
     assert_eq!(add(Measure::Integer(1)), Ok(Some(Total::Integer(1))));
     assert_eq!(add(Measure::Double(1.0)), Err(DeltaFault::OutOfOrder));
     let histogram = Explicit { count: 1, sum: Some(1.0), bounds: &[], counts: &[1] };
@@ -82,7 +86,7 @@ fn another_kind_of_the_same_times_is_no_repetition() {
     let mut read = Deltas::new(LIMITS);
     assert_eq!(read.read(&deltas.write()), Ok(0));
     let other = point(1, 2, Measure::Integer(2));
-    assert_eq!(read.add(b"a", &other, 0, 10_000), Err(DeltaFault::OutOfOrder));
+    assert_eq!(read.add(b"a", &other, false, 0, 10_000), Err(DeltaFault::OutOfOrder));
 }
 
 #[test]
@@ -101,11 +105,95 @@ fn streams_of_a_version_without_hashes_are_read() {
     assert_eq!(deltas.read(&file), Ok(0));
     let mut add = |time_s, value| {
         let point = point(time_s - 1, time_s, Measure::Integer(value));
-        deltas.add(b"a", &point, 0, 10_000)
+        deltas.add(b"a", &point, false, 0, 10_000)
     };
     assert_eq!(add(2, 3), Ok(Some(Total::Integer(7))));
     assert_eq!(add(3, 3), Ok(Some(Total::Integer(10))));
     assert_eq!(add(3, 4), Err(DeltaFault::OutOfOrder));
+}
+
+#[test]
+fn what_is_wrong_by_itself_is_refused_and_spoils_nothing_after_it() {
+    let good = |scale, offset| Exponential {
+        scale,
+        count: 4,
+        sum: Some(2.0),
+        zero_count: 1,
+        zero_threshold: 0.0,
+        positive: Buckets { offset, counts: &[1, 2] },
+        negative: Buckets::default(),
+    };
+    let bad = [
+        Exponential { count: 5, ..good(0, 0) },
+        Exponential { count: 1, ..good(0, 0) },
+        Exponential { zero_count: u64::MAX, ..good(0, 0) },
+        Exponential { zero_threshold: f64::NAN, ..good(0, 0) },
+        Exponential { zero_threshold: f64::INFINITY, ..good(0, 0) },
+        Exponential { zero_threshold: -1.0, ..good(0, 0) },
+        // Of no doubles; together with others only the coarsest of scales would do.
+        good(20, i32::MAX - 2),
+        good(0, -2000),
+        good(0, 1024),
+    ];
+    let mut deltas = Deltas::new(LIMITS);
+    let mut add = |time_s, measure| {
+        deltas
+            .add(b"a", &point(time_s - 1, time_s, measure), false, 0, 1_000_000)
+            .map(Option::unwrap)
+    };
+    for (n, histogram) in bad.into_iter().enumerate() {
+        let n = n as u64;
+        let refused = add(10 + 2 * n, Measure::Exponential(histogram));
+        assert_eq!(refused, Err(DeltaFault::Inconsistent), "{n}");
+        let total = add(11 + 2 * n, Measure::Exponential(good(0, 0))).unwrap();
+        let Measure::Exponential(total) = total.measure() else { panic!("{total:?}") };
+        assert_eq!((total.count, total.native().unwrap().validate()), (4 * (n + 1), Ok(())));
+    }
+    let coarse = add(40, Measure::Exponential(good(-5, 0)));
+    assert_eq!(coarse, Err(DeltaFault::TooCoarse));
+    for sum in [f64::NAN, f64::INFINITY] {
+        let histogram = Exponential { sum: Some(sum), ..good(0, 0) };
+        assert_eq!(add(41, Measure::Exponential(histogram)), Err(DeltaFault::NotFinite));
+        assert_eq!(add(41, Measure::Double(sum)), Err(DeltaFault::NotFinite));
+    }
+    let like = Explicit { count: 3, sum: None, bounds: &[1.0, 2.0], counts: &[1, 2, 0] };
+    for histogram in [
+        Explicit { count: 4, ..like },
+        Explicit { counts: &[1, 2], ..like },
+        Explicit { counts: &[], ..like },
+        Explicit { bounds: &[2.0, 1.0], ..like },
+        Explicit { bounds: &[1.0, f64::NAN], ..like },
+    ] {
+        let refused = add(42, Measure::Histogram(histogram));
+        assert_eq!(refused, Err(DeltaFault::Inconsistent), "{histogram:?}");
+    }
+    assert!(add(42, Measure::Histogram(like)).is_ok());
+    let unfit = 9 + 1 + 4 + 5;
+    assert_eq!((deltas.counts().unfit, deltas.counts().added), (unfit, 10));
+}
+
+#[test]
+fn what_is_more_than_can_be_counted_begins_anew() {
+    let exponential = |zero_count, sum| Exponential {
+        scale: 0,
+        count: zero_count,
+        sum: Some(sum),
+        zero_count,
+        zero_threshold: 0.0,
+        positive: Buckets::default(),
+        negative: Buckets::default(),
+    };
+    let total = |measure| Total::of(&measure).unwrap();
+    let of = |count, sum| total(Measure::Exponential(exponential(count, sum)));
+    for (first, second) in [
+        (of(u64::MAX, 1.0), of(2, 1.0)),
+        (of(1, f64::MAX), of(2, f64::MAX)),
+        (total(Measure::Double(f64::MAX)), total(Measure::Double(f64::MAX / 2.0))),
+    ] {
+        let mut sum = first;
+        sum.add(second.clone());
+        assert_eq!(sum, second);
+    }
 }
 
 #[test]
@@ -136,7 +224,7 @@ fn histograms_add_up_bucket_by_bucket_and_begin_anew_with_other_bounds() {
     let mut deltas = Deltas::new(LIMITS);
     let counts = vec![1; STREAM_NUMBERS_MAX + 1];
     let wide = Measure::Histogram(Explicit { count: 1, sum: None, bounds: &[], counts: &counts });
-    let refused = deltas.add(b"w", &point(1, 2, wide), 0, 10_000);
+    let refused = deltas.add(b"w", &point(1, 2, wide), false, 0, 10_000);
     assert_eq!((refused, deltas.counts().over_limit), (Err(DeltaFault::TooWide), 1));
 }
 
@@ -220,7 +308,7 @@ proptest! {
     #[test]
     fn any_histograms_add_up_within_bounds_and_are_read_as_written(
         histograms in prop::collection::vec(
-            (-20_i32..20, any::<i32>(), prop::collection::vec(any::<u64>(), 0..400), any::<f64>()), 1..6
+            (-5_i32..20, prop_oneof![any::<i32>(), -2000_i32..2000], prop::collection::vec(prop_oneof![9 => 0_u64..1000, 1 => any::<u64>()], 0..100), any::<f64>()), 1..6
         ),
         numbers in prop::collection::vec((any::<i64>(), any::<f64>(), any::<bool>()), 0..4),
     ) {
@@ -230,15 +318,19 @@ proptest! {
             let (scale, zero_threshold) = (*scale, *zero_threshold);
             let histogram = Exponential {
                 scale,
-                count: 1,
+                count: counts.iter().fold(3, |sum, count| sum.saturating_add(*count).saturating_add(*count)),
                 sum: Some(zero_threshold),
-                zero_count: 0,
+                zero_count: 3,
                 zero_threshold,
                 positive: buckets,
                 negative: Buckets { offset: offset.wrapping_neg(), counts },
             };
             let point = point(n as u64, n as u64 + 1, Measure::Exponential(histogram));
-            let total = deltas.add(b"e", &point, 0, i64::MAX).unwrap().unwrap();
+            // Most of these are wrong by themselves.
+            let Ok(Some(total)) = deltas.add(b"e", &point, false, 0, i64::MAX) else { continue };
+            let native = total.measure();
+            let Measure::Exponential(native) = native else { panic!("{native:?}") };
+            prop_assert_eq!(native.native().unwrap().validate(), Ok(()));
             let Total::Exponential(total) = &total else { panic!("{total:?}") };
             for side in [&total.positive, &total.negative] {
                 prop_assert!(i64::try_from(side.counts.len()).unwrap() <= BUCKETS_MAX);
@@ -246,11 +338,11 @@ proptest! {
         }
         for (n, (integer, double, is_integer)) in numbers.iter().enumerate() {
             let measure = if *is_integer { Measure::Integer(*integer) } else { Measure::Double(*double) };
-            deltas.add(b"n", &point(n as u64, n as u64 + 1, measure), 0, i64::MAX).unwrap();
+            deltas.add(b"n", &point(n as u64, n as u64 + 1, measure), false, 0, i64::MAX).unwrap();
         }
         let bounds = [1.0, 2.5];
         let explicit = Explicit { count: 6, sum: None, bounds: &bounds, counts: &[1, 2, 3] };
-        deltas.add(b"h", &point(1, 2, Measure::Histogram(explicit)), -5, i64::MAX).unwrap();
+        deltas.add(b"h", &point(1, 2, Measure::Histogram(explicit)), false, -5, i64::MAX).unwrap();
         let mut read = Deltas::new(deltas.limits);
         prop_assert_eq!(read.read(&deltas.write()), Ok(0));
         prop_assert_eq!(read.bytes, deltas.bytes);
