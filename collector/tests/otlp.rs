@@ -538,6 +538,14 @@ async fn deltas_are_added_up_and_none_is_added_twice() {
         let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(value, ago_s)).await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{value} {ago_s}");
     }
+    // Of the same times, as from another scope, and of a sum that does not grow.
+    for (value, ago_s, why) in
+        [(6, 0, "it is not younger than the point before, which is another"), (-1, 0, "monotonic")]
+    {
+        let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(value, ago_s)).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 200 && text.contains(why), "{text}");
+    }
     let line = format!(r#"{{"__name__":"disk_io_bytes_total",{LABELS}}} 12"#);
     assert_eq!(receiver.query("disk_io_bytes_total").await, [line]);
     let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(9, 15)).await;
@@ -546,7 +554,8 @@ async fn deltas_are_added_up_and_none_is_added_twice() {
     assert!(text.contains("it is not younger than the point before"), "{text}");
     let deltas = receiver.otlp.deltas().unwrap();
     assert_eq!((deltas.streams, deltas.added, deltas.repeated), (1, 3, 1));
-    assert_eq!((deltas.out_of_order, receiver.otlp.figures().points_refused), (1, 1));
+    assert_eq!((deltas.out_of_order, deltas.unfit), (2, 1));
+    assert_eq!(receiver.otlp.figures().points_refused, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,8 +49,9 @@ pub(super) struct WrittenOtlp {
     export: Vec<WrittenRemoteWrite>,
 }
 
-/// As many as SDKs of some dozen hosts have.
-const DELTAS: DeltaLimits = DeltaLimits { streams_max: 100_000, stale_ms: 300_000 };
+/// As many as SDKs of some dozen hosts have. What counts seldom says nothing in between, and would begin
+/// anew with each point if it ended before.
+const DELTAS: DeltaLimits = DeltaLimits { streams_max: 100_000, stale_ms: 86_400_000 };
 
 impl Default for WrittenOtlp {
     fn default() -> Self {
@@ -225,6 +226,24 @@ mod tests {
         );
         let otlp = read("delta_max_stale = \"1h\"").unwrap();
         assert_eq!(otlp.deltas.unwrap().stale_ms, 3_600_000);
+        assert_eq!(read("delta_max_stale = \"0s\"").unwrap().deltas.unwrap().stale_ms, 0);
+    }
+
+    #[test]
+    fn what_counts_seldom_is_added_up() {
+        use stoa_exchange::otlp::{Deltas, Measure, Point, Total};
+        let mut deltas = Deltas::new(read("").unwrap().deltas.unwrap());
+        for n in 1..=4 {
+            // One every six minutes.
+            let minutes = 6 * n;
+            let time_ns = minutes * 60_000_000_000;
+            let (start_ns, attributes, measure) = (time_ns - 1, Ok(&[][..]), Measure::Integer(1));
+            let point =
+                Point { attributes, start_ns, time_ns, ended: false, measure, exemplars: 0 };
+            let now_ms = i64::try_from(minutes * 60_000).unwrap();
+            let total = deltas.add(b"s", &point, true, now_ms, i64::MAX).unwrap();
+            assert_eq!(total, Some(Total::Integer(i64::try_from(n).unwrap())));
+        }
     }
 
     #[test]

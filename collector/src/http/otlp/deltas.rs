@@ -109,7 +109,12 @@ pub(super) struct OfSender<'s> {
 }
 
 impl Accumulate for OfSender<'_> {
-    fn add(&mut self, series: &[u8], point: &Point<'_>, grows: bool) -> Result<Option<Total>, DeltaFault> {
+    fn add(
+        &mut self,
+        series: &[u8],
+        point: &Point<'_>,
+        grows: bool,
+    ) -> Result<Option<Total>, DeltaFault> {
         self.name.truncate(self.sender);
         self.name.extend_from_slice(series);
         let horizon_ms = self.now_ms.saturating_add(FUTURE_MAX_MS);

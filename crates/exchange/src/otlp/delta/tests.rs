@@ -302,6 +302,12 @@ fn the_wider_zero_bucket_takes_in_what_is_within_it() {
     assert_eq!((total.zero_threshold, total.zero_count), (1.0, 2 + 2 * 3));
     assert_eq!((total.positive.offset, &*total.positive.counts), (0, &[4, 8][..]));
     assert_eq!(total.positive, total.negative);
+    // And the other way round, where what the first has within the wider one is taken in as well.
+    let mut total = with_zero(0.75, &[0, 1, 0, 8]);
+    total.add(with_zero(0.0, &[1, 2, 4]));
+    let Total::Exponential(total) = &total else { panic!("{total:?}") };
+    assert_eq!((total.zero_threshold, total.zero_count), (1.0, 2 + 2 * 4));
+    assert_eq!((total.positive.offset, &*total.positive.counts), (0, &[4, 8][..]));
 }
 
 proptest! {
