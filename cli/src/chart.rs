@@ -7,7 +7,7 @@ mod axis;
 
 use std::fmt::Write as _;
 
-pub(crate) use axis::short;
+pub(crate) use axis::{short, times};
 
 /// One line to draw.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn chart(
     }
     let pad = " ".repeat(margin - 1);
     push(&mut out, format_args!("{pad}└{}\n", "─".repeat(columns)));
-    push(&mut out, format_args!("{pad} {}\n", axis::times(start_ms, end_ms, columns)));
+    push(&mut out, format_args!("{pad} {}\n", times(start_ms, end_ms, columns)));
     for (colour, line) in drawn.iter().enumerate() {
         legend(&mut out, line, colour, canvas.colours);
     }

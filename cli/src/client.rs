@@ -176,6 +176,28 @@ impl Client {
         }
     }
 
+    /// Asks a Prometheus route that answers with a list of names, below `/api/v1`, each of `path` one
+    /// segment.
+    ///
+    /// # Errors
+    /// [`ClientError`]; an error the collector names is [`ClientError::Refused`].
+    pub(crate) async fn names(
+        &self,
+        path: &[&str],
+        parameters: &[(&str, String)],
+    ) -> Result<Vec<String>, ClientError> {
+        let mut url = self.url("/api/v1");
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        let (status, text) = self.send(self.http.get(url).query(parameters)).await?;
+        match serde_json::from_str::<NamesOrError>(&text) {
+            Ok(NamesOrError { data: Some(names), .. }) => Ok(names),
+            Ok(NamesOrError { error: Some(error), .. }) => Err(ClientError::Refused(error)),
+            _ => Err(ClientError::Foreign { server: self.server.clone(), status }),
+        }
+    }
+
     /// Asks the collector's own API, below `/stoa/api/v1`, each of `path` one segment; the answer's
     /// text, which is JSON.
     ///
@@ -319,6 +341,12 @@ struct Envelope {
     warnings: Vec<String>,
     #[serde(default)]
     infos: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct NamesOrError {
+    data: Option<Vec<String>>,
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,44 +1,88 @@
-//! `stoa query`: asks PromQL, prints a table, a chart, or the answer as it came.
+//! `stoa query`: asks PromQL, prints a table, a chart, CSV, or the answer as it came; without an
+//! expression, on a terminal, a prompt.
+//!
+//! What goes to standard output is the answer alone; notices and errors go to standard error. The
+//! parts: [`question`] is what the arguments mean, [`answer`] what the collector says, [`drawn`] one
+//! as a text; [`prompt`] asks again and again.
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+mod answer;
+mod bars;
+mod caret;
+mod csv;
+mod drawn;
+mod heatmap;
+mod histogram;
+mod prompt;
+mod question;
+mod when;
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
 
 use anyhow::Context as _;
-use serde::Deserialize;
-use stoa_collector::http::prometheus::{duration, rfc3339, time};
 use stoa_daemon::{Misuse, unix_ms};
 
-use crate::chart::{Canvas, Line, chart};
-use crate::client::{Client, ClientError, ServerArgs};
-use crate::table::{Row, figure, printable, series_name, table};
+use self::answer::Body;
+use self::drawn::{Screen, drawn};
+pub(crate) use self::question::{Question, QuestionArgs};
+use crate::client::{Answer, Client, ClientError, ServerArgs};
+use crate::table::printable;
 
-/// Ask the collector a PromQL question
+/// The longest expression read from standard input, in bytes: what the collector takes.
+const EXPR_BYTES_MAX: u64 = 1 << 20;
+
+/// Ask the collector a PromQL question; without one, on a terminal, open a prompt
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  stoa query                            a prompt that completes names; \\help in it says more
   stoa query 'up'
-  stoa query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))'
-  stoa query 'node_load1' --time 2026-01-31T12:00:00Z --json
-  stoa query 'node_load1' --time -2h
-  stoa query 'rate(node_network_receive_bytes_total[1m])' --range 1h --step 15s")]
+  stoa query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))' --format chart
+  stoa query 'rate(node_network_receive_bytes_total[1m])' --range 1h --step 15s
+  stoa query 'node_load1' --from 14:00 --time 15:30 --format csv
+  stoa query 'node_load1' --time '2 hours ago' --json
+  echo 'up == 0' | stoa query
+
+Times: now, 2h ago, -2h, 14:30, yesterday, 2026-01-31 14:30 (UTC unless a zone is given),
+RFC 3339, seconds since 1970. Durations: 90s, 1h30m, '5 minutes', 1.5h, seconds.")]
 pub(crate) struct QueryArgs {
-    /// What to ask, in PromQL
-    pub(crate) expr: String,
-    /// When: seconds since 1970, RFC 3339, or how long ago (-1h) [default: now]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub(crate) time: Option<String>,
-    /// Draw a chart of this long before --time, e.g. 1h
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) range: Option<String>,
-    /// Time between two points of the chart [default: one per dot, at least 1s]
-    #[arg(long, value_name = "DURATION", requires = "range")]
-    pub(crate) step: Option<String>,
-    /// Print the collector's answer as it came (Prometheus's JSON)
-    #[arg(long)]
+    /// What to ask, in PromQL [default: a prompt on a terminal, else standard input]
+    pub(crate) expr: Option<String>,
+    /// For which time.
+    #[command(flatten)]
+    pub(crate) question: QuestionArgs,
+    /// How to show the answer [default: chart for a range, else table]
+    #[arg(long, short = 'f', value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Print the collector's answer as it came (Prometheus's JSON): --format json
+    #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
     /// The collector to ask.
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+/// How an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns, a row per series (per sample where there are several)
+    Table,
+    /// Lines over time, bars at one time, a heat map of native histograms
+    Chart,
+    /// Comma-separated values (RFC 4180) with a header
+    Csv,
+    /// The collector's answer as it came: Prometheus's JSON
+    Json,
+}
+
+impl QueryArgs {
+    fn format(&self, question: Question) -> Format {
+        match (self.format, self.json, question) {
+            (Some(format), ..) => format,
+            (None, true, _) => Format::Json,
+            (None, false, Question::Range { .. }) => Format::Chart,
+            (None, false, Question::Instant { .. }) => Format::Table,
+        }
+    }
 }
 
 /// Runs `stoa query`; prints to standard output, notices to standard error.
@@ -46,194 +90,73 @@ pub(crate) struct QueryArgs {
 /// # Errors
 /// With [`Misuse`] in the chain when an argument is wrong; else when there is no answer.
 pub(crate) async fn run(args: QueryArgs) -> anyhow::Result<()> {
-    let out = std::io::stdout();
-    let screen = Screen::of(&out);
-    let question = Question::of(&args, unix_ms(), screen)?;
     let client = Client::new(&args.server)?;
-    let asked = client.prometheus(question.path(), &question.form(&args.expr)).await;
-    let answer = asked.map_err(|error| match error {
-        ClientError::Question(why) => anyhow::Error::new(Misuse(printable(&why))),
-        error => error.into(),
-    })?;
-    for notice in answer.warnings.iter().map(|w| ("warning", w)).chain(
-        // an info is worth a line only to a person
-        answer.infos.iter().filter(|_| !args.json).map(|i| ("info", i)),
-    ) {
-        say(&format!("{}: {}", notice.0, printable(notice.1)));
-    }
-    let text = if args.json {
-        answer.text + "\n"
-    } else {
-        let body: Body = serde_json::from_str(&answer.text).context("read the answer")?;
-        drawn(body.data, question, &args.expr, screen)
+    let expr = match &args.expr {
+        Some(expr) => expr.clone(),
+        None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
+            return prompt::run(args, client).await;
+        }
+        None => expression_from_stdin()?,
     };
-    print(&text)
+    ask(&client, &args, &expr).await
 }
 
-/// What is drawn on.
-#[derive(Clone, Copy, Debug)]
-struct Screen {
-    columns: usize,
-    rows: usize,
-    colours: bool,
+/// Asks one question and prints what comes of it.
+async fn ask(client: &Client, args: &QueryArgs, expr: &str) -> anyhow::Result<()> {
+    let screen = Screen::of(&std::io::stdout());
+    let question = args.question.meant(unix_ms(), screen.columns)?;
+    let format = args.format(question);
+    let answer = asked(client, question, expr).await?;
+    // An info is worth a line only to a person.
+    notices(&answer, matches!(format, Format::Table | Format::Chart));
+    if format == Format::Json {
+        return print(&(answer.text + "\n"));
+    }
+    let body: Body = serde_json::from_str(&answer.text).context("read the answer")?;
+    print(&drawn(body.data, question, expr, format, screen))
 }
 
-impl Screen {
-    /// The terminal's size; 100 × 24 without one. Colours only on a terminal whose person has not
-    /// set `NO_COLOR`.
-    fn of(out: &std::io::Stdout) -> Self {
-        let size = rustix::termios::tcgetwinsize(out).ok().filter(|size| size.ws_col > 0);
-        let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let (columns, rows) =
-            size.map_or((100, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
-        Self { columns: columns.min(240), rows: rows.clamp(12, 28) - 8, colours }
+async fn asked(client: &Client, question: Question, expr: &str) -> anyhow::Result<Answer> {
+    client.prometheus(question.path(), &question.form(expr)).await.map_err(|error| match error {
+        ClientError::Question(why) | ClientError::Refused(why) => refused(&why, expr),
+        error => error.into(),
+    })
+}
+
+/// What the collector says is wrong with a question, with the place it names shown.
+pub(crate) fn refused(why: &str, expr: &str) -> anyhow::Error {
+    let colours = are_coloured(&std::io::stderr());
+    let place = caret::of(why, expr, colours).map(|place| format!("\n{place}"));
+    Misuse(printable(why) + &place.unwrap_or_default()).into()
+}
+
+fn notices(answer: &Answer, with_infos: bool) {
+    let warnings = answer.warnings.iter().map(|text| ("warning", text));
+    let infos = answer.infos.iter().filter(|_| with_infos).map(|text| ("info", text));
+    for (kind, text) in warnings.chain(infos) {
+        say(&format!("{kind}: {}", printable(text)));
     }
 }
 
-/// The question as meant, times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    Instant { at: Option<i64> },
-    Range { start: i64, end: i64, step: i64 },
-}
-
-impl Question {
-    fn of(args: &QueryArgs, now: i64, screen: Screen) -> Result<Self, Misuse> {
-        let at = args.time.as_deref().map(|text| moment(text, now)).transpose()?;
-        let Some(range) = &args.range else { return Ok(Self::Instant { at }) };
-        let range = span("--range", range)?;
-        let step = match &args.step {
-            Some(step) => span("--step", step)?,
-            None => step_for(range, screen.columns),
-        };
-        let end = at.unwrap_or(now);
-        Ok(Self::Range { start: end.saturating_sub(range), end, step })
+/// The expression on standard input, which is not a terminal.
+pub(crate) fn expression_from_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut input = std::io::stdin().lock().take(EXPR_BYTES_MAX + 1);
+    let read =
+        input.read_to_string(&mut text).context("read the expression from standard input")?;
+    if read as u64 > EXPR_BYTES_MAX {
+        return Err(Misuse(format!("the expression is longer than {EXPR_BYTES_MAX} bytes")).into());
     }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Instant { .. } => "/api/v1/query",
-            Self::Range { .. } => "/api/v1/query_range",
-        }
+    if text.trim().is_empty() {
+        return Err(Misuse("give an expression, such as: stoa query 'up'".to_owned()).into());
     }
-
-    fn form(self, expr: &str) -> Vec<(&'static str, String)> {
-        let mut form = vec![("query", expr.to_owned())];
-        match self {
-            Self::Instant { at } => form.extend(at.map(|at| ("time", seconds(at)))),
-            Self::Range { start, end, step } => form.extend([
-                ("start", seconds(start)),
-                ("end", seconds(end)),
-                ("step", seconds(step)),
-            ]),
-        }
-        form
-    }
+    Ok(text)
 }
 
-fn moment(text: &str, now: i64) -> Result<i64, Misuse> {
-    if let Some(ago) = text.strip_prefix('-')
-        && let Ok(ago) = duration(ago)
-        && ago >= 0
-        && text.ends_with(|c: char| c.is_ascii_alphabetic())
-    {
-        return Ok(now.saturating_sub(ago));
-    }
-    time(text).map_err(|error| Misuse(format!("--time: {error}")))
-}
-
-fn span(flag: &str, text: &str) -> Result<i64, Misuse> {
-    let millis = duration(text).map_err(|error| Misuse(format!("{flag}: {error}")))?;
-    if millis > 0 { Ok(millis) } else { Err(Misuse(format!("{flag}: {text:?} is not above zero"))) }
-}
-
-/// A point per dot, in whole seconds.
-fn step_for(range: i64, columns: usize) -> i64 {
-    let dots = i64::try_from(columns).unwrap_or(100) * 2;
-    (range / dots / 1000).max(1) * 1000
-}
-
-fn seconds(millis: i64) -> String {
-    let sign = if millis < 0 { "-" } else { "" };
-    format!("{sign}{}.{:03}", millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000)
-}
-
-#[derive(Deserialize)]
-struct Body {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Scalar((f64, String)),
-    String((f64, String)),
-    Vector(Vec<Instant>),
-    Matrix(Vec<Range>),
-}
-
-#[derive(Deserialize)]
-struct Instant {
-    metric: BTreeMap<String, String>,
-    value: (f64, String),
-}
-
-#[derive(Deserialize)]
-struct Range {
-    metric: BTreeMap<String, String>,
-    values: Vec<(f64, String)>,
-}
-
-fn drawn(data: Data, question: Question, expr: &str, screen: Screen) -> String {
-    match (data, question) {
-        (Data::Scalar((_, value)) | Data::String((_, value)), _) => printable(&value) + "\n",
-        (Data::Vector(list), _) => {
-            let row = |item: Instant| Row { labels: item.metric, value: figure(&item.value.1) };
-            let rows: Vec<Row> = list.into_iter().map(row).collect();
-            table(&rows, screen.colours)
-        }
-        (Data::Matrix(list), Question::Range { start, end, step }) => {
-            if list.is_empty() {
-                return "no series match\n".to_owned();
-            }
-            let lines: Vec<Line> = list.into_iter().map(|item| line(item, expr)).collect();
-            let canvas =
-                Canvas { columns: screen.columns, rows: screen.rows, colours: screen.colours };
-            chart(&lines, start, end, step, canvas)
-        }
-        (Data::Matrix(list), Question::Instant { .. }) => samples(list, screen),
-    }
-}
-
-/// A line without labels is named by what was asked.
-fn line(item: Range, expr: &str) -> Line {
-    let points = item.values.iter().map(|(t, value)| (millis(*t), number(value))).collect();
-    let name = if item.metric.is_empty() { printable(expr) } else { series_name(&item.metric) };
-    Line { name, points }
-}
-
-/// A range selector asked at one instant: every sample with its time.
-fn samples(list: Vec<Range>, screen: Screen) -> String {
-    let mut rows = Vec::new();
-    for item in list {
-        for (t, value) in item.values {
-            let value = format!("{} @ {}", figure(&value), rfc3339(millis(t)));
-            rows.push(Row { labels: item.metric.clone(), value });
-        }
-    }
-    table(&rows, screen.colours)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a time the collector printed fits; as saturates"
-)]
-fn millis(seconds: f64) -> i64 {
-    (seconds * 1000.0).round() as i64
-}
-
-fn number(text: &str) -> f64 {
-    text.parse().unwrap_or(f64::NAN)
+/// Whether colours are for this stream: a terminal whose person has not set `NO_COLOR`.
+pub(crate) fn are_coloured(stream: &impl std::io::IsTerminal) -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !unwanted
 }
 
 /// Prints; a reader that has gone away (`| head`) is no failure.

@@ -83,7 +83,8 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// The line of times under a chart: the ends, and the middle where there is room.
-pub(super) fn times(start_ms: i64, end_ms: i64, columns: usize) -> String {
+#[must_use]
+pub(crate) fn times(start_ms: i64, end_ms: i64, columns: usize) -> String {
     let with_date = end_ms - start_ms > 86_400_000;
     let text = |t: i64| clock(t, with_date);
     let (left, right) = (text(start_ms), format!("{} UTC", text(end_ms)));

@@ -39,6 +39,9 @@ pub use engine::{Caller, Engine, Limits};
 pub use error::QueryError;
 pub use features::{Feature, Features, UnknownFeature};
 pub use histogram::Histogram;
-pub use parse::{format_query, parse_selector, parse_selector_within, query_tree, selector_groups};
+pub use parse::{
+    WordKind, format_query, parse_selector, parse_selector_within, query_tree, selector_groups,
+    vocabulary,
+};
 pub use storage::{Hints, SAMPLE_BYTES, Select, Series, Storage, StorageError};
 pub use value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};

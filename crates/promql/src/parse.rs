@@ -18,6 +18,7 @@ mod printer;
 pub(crate) mod signature;
 mod string;
 mod tree;
+mod vocabulary;
 
 use stoa_model::{Matcher, PatternBudget};
 
@@ -27,6 +28,7 @@ use ast::{Expr, ExprKind, Span};
 
 pub(crate) use lexer::parse_duration_ms;
 pub(crate) use string::unquote;
+pub use vocabulary::{WordKind, vocabulary};
 
 /// Longest query accepted, in bytes: longer ones are made by mistake.
 const QUERY_BYTES_MAX: usize = 1 << 20;

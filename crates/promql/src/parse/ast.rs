@@ -252,25 +252,26 @@ impl AggregateOp {
         }
     }
 
+    /// All of them.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Sum,
+        Self::Avg,
+        Self::Count,
+        Self::Min,
+        Self::Max,
+        Self::Group,
+        Self::Stddev,
+        Self::Stdvar,
+        Self::TopK,
+        Self::BottomK,
+        Self::CountValues,
+        Self::Quantile,
+        Self::LimitK,
+        Self::LimitRatio,
+    ];
+
     pub(crate) fn from_keyword(keyword: &str) -> Option<Self> {
-        [
-            Self::Sum,
-            Self::Avg,
-            Self::Count,
-            Self::Min,
-            Self::Max,
-            Self::Group,
-            Self::Stddev,
-            Self::Stdvar,
-            Self::TopK,
-            Self::BottomK,
-            Self::CountValues,
-            Self::Quantile,
-            Self::LimitK,
-            Self::LimitRatio,
-        ]
-        .into_iter()
-        .find(|op| op.as_str().eq_ignore_ascii_case(keyword))
+        Self::ALL.into_iter().find(|op| op.as_str().eq_ignore_ascii_case(keyword))
     }
 
     pub(crate) fn has_parameter(self) -> bool {

@@ -172,7 +172,6 @@ pub(crate) fn find(name: &str) -> Option<&'static Signature> {
 }
 
 /// All functions, in order of their names.
-#[cfg(test)]
 pub(crate) fn all() -> &'static [Signature] {
     &SIGNATURES
 }
