@@ -2,7 +2,7 @@
 //! expression, on a terminal, a prompt.
 //!
 //! What goes to standard output is the answer alone; notices and errors go to standard error. The
-//! parts: [`question`] is what the arguments mean, [`answer`] what the collector says, [`drawn`] one
+//! parts: [`question`] is what the arguments mean, [`answer`] what the collector says, [`mod@drawn`] one
 //! as a text; [`prompt`] asks again and again.
 
 mod answer;
