@@ -75,6 +75,11 @@ impl Page {
             deltas.ended,
         );
         self.gauge(
+            "stoa_collector_otlp_delta_bytes",
+            "What series of deltas take in memory, of 128 MiB.",
+            deltas.bytes,
+        );
+        self.gauge(
             "stoa_collector_otlp_delta_streams",
             "Series of deltas that are added up now.",
             deltas.streams,

@@ -12,7 +12,8 @@
 //! A point that is wrong by itself ([`check`]), or whose sum would be, is refused and leaves its stream as
 //! it was: what is wrong in it would be wrong in all that come after.
 //!
-//! Streams are told apart by what the caller says of them. Time comes from outside. Bounds:
+//! Streams are told apart by what the caller says of them: a name that has a byte `ff` is, up to there, its
+//! sender's, who has a quarter of all room at most. Time comes from outside. Bounds:
 //! [`DeltaLimits::streams_max`], [`DELTA_BYTES_MAX`] and
 //! [`STREAM_NUMBERS_MAX`]; what finds no room is refused and counted.
 //! [`Deltas::write`] and [`Deltas::read`] keep streams over a restart.
@@ -32,6 +33,9 @@ pub const DELTA_BYTES_MAX: usize = 128 << 20;
 
 /// Most bounds and buckets of a stream's histogram, each of whose points may ask for a copy.
 pub const STREAM_NUMBERS_MAX: usize = 4096;
+
+/// A sender has one part of so many of all room.
+const SENDERS: usize = 4;
 
 /// How often streams of which nothing comes are looked for, in milliseconds.
 const SWEEP_MS: i64 = 60_000;
@@ -76,7 +80,9 @@ pub enum DeltaFault {
     #[error("its histogram is coarser than scale {SCHEMA_MIN}")]
     TooCoarse,
     /// There is no room for another stream.
-    #[error("too many series of deltas; otlp.delta_streams_max says how many there may be")]
+    #[error(
+        "too many series of deltas; otlp.delta_streams_max says how many there may be, a quarter of them of one sender"
+    )]
     TooMany,
 }
 
@@ -85,6 +91,8 @@ pub enum DeltaFault {
 pub struct DeltaCounts {
     /// Streams now.
     pub streams: u64,
+    /// What they take, their names included.
+    pub bytes: u64,
     /// Streams that ended because nothing came.
     pub ended: u64,
     /// Points added.
@@ -112,8 +120,17 @@ pub struct Deltas {
     limits: DeltaLimits,
     streams: HashMap<Box<[u8]>, Stream>,
     bytes: usize,
+    /// What senders have of it.
+    shares: HashMap<Box<[u8]>, Share>,
     swept_ms: TimestampMs,
     counts: DeltaCounts,
+}
+
+/// Streams and bytes of a sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Share {
+    streams: usize,
+    bytes: usize,
 }
 
 /// What a stream has come to.
@@ -137,13 +154,20 @@ impl Deltas {
     #[must_use]
     pub fn new(limits: DeltaLimits) -> Self {
         let counts = DeltaCounts::default();
-        Self { limits, streams: HashMap::new(), bytes: 0, swept_ms: i64::MIN, counts }
+        Self {
+            limits,
+            streams: HashMap::new(),
+            bytes: 0,
+            shares: HashMap::new(),
+            swept_ms: i64::MIN,
+            counts,
+        }
     }
 
     /// What became of points so far.
     #[must_use]
     pub fn counts(&self) -> DeltaCounts {
-        DeltaCounts { streams: self.streams.len() as u64, ..self.counts }
+        DeltaCounts { streams: self.streams.len() as u64, bytes: self.bytes as u64, ..self.counts }
     }
 
     /// Adds a point to its stream, which it begins where there is none: what the stream has come to.
@@ -228,10 +252,16 @@ impl Deltas {
             return Err(DeltaFault::TooCoarse);
         }
         let after = self.bytes - before + total.bytes();
-        if after > DELTA_BYTES_MAX && total.bytes() > before {
+        let share = sender(name).and_then(|sender| self.shares.get_mut(sender));
+        let of_sender = share.as_ref().map_or(0, |share| share.bytes - before + total.bytes());
+        let is_full = after > DELTA_BYTES_MAX || of_sender > DELTA_BYTES_MAX.div_ceil(SENDERS);
+        if is_full && total.bytes() > before {
             return Err(DeltaFault::TooMany);
         }
         self.bytes = after;
+        if let Some(share) = share {
+            share.bytes = of_sender;
+        }
         self.counts.added += 1;
         self.counts.gaps += u64::from(start_ns > stream.time_ns);
         let begun_ns = stream.begun_ns;
@@ -240,20 +270,50 @@ impl Deltas {
     }
 
     fn begin(&mut self, name: &[u8], stream: Stream) -> Result<Total, DeltaFault> {
-        let bytes = self.bytes + STREAM_BYTES + name.len() + stream.total.bytes();
-        if self.streams.len() >= self.limits.streams_max || bytes > DELTA_BYTES_MAX {
+        let total = stream.total.clone();
+        if !self.hold(name.into(), stream) {
             return Err(DeltaFault::TooMany);
         }
-        let total = stream.total.clone();
-        self.bytes = bytes;
-        self.streams.insert(name.into(), stream);
         self.counts.added += 1;
         Ok(total)
     }
 
+    /// Takes a stream that there is not yet, if there is room.
+    fn hold(&mut self, name: Box<[u8]>, stream: Stream) -> bool {
+        let bytes = STREAM_BYTES + name.len() + stream.total.bytes();
+        let has_room = |held: Share, parts: usize| {
+            held.streams < self.limits.streams_max.div_ceil(parts)
+                && held.bytes + bytes <= DELTA_BYTES_MAX.div_ceil(parts)
+        };
+        let all = Share { streams: self.streams.len(), bytes: self.bytes };
+        let of_sender = |sender| self.shares.get(sender).copied().unwrap_or_default();
+        let sender = sender(&name);
+        if !has_room(all, 1) || sender.is_some_and(|sender| !has_room(of_sender(sender), SENDERS)) {
+            return false;
+        }
+        if let Some(sender) = sender {
+            let share = self.shares.entry(sender.into()).or_default();
+            share.streams += 1;
+            share.bytes += bytes;
+        }
+        self.bytes += bytes;
+        self.streams.insert(name, stream);
+        true
+    }
+
     fn forget(&mut self, name: &[u8]) {
         if let Some(stream) = self.streams.remove(name) {
-            self.bytes -= STREAM_BYTES + name.len() + stream.total.bytes();
+            let bytes = STREAM_BYTES + name.len() + stream.total.bytes();
+            self.bytes -= bytes;
+            if let Some(sender) = sender(name)
+                && let Some(share) = self.shares.get_mut(sender)
+            {
+                share.streams -= 1;
+                share.bytes -= bytes;
+                if share.streams == 0 {
+                    self.shares.remove(sender);
+                }
+            }
             self.counts.ended += 1;
         }
     }
@@ -270,6 +330,11 @@ impl Deltas {
             self.forget(&name);
         }
     }
+}
+
+/// Whose stream it is, where its name says so.
+fn sender(name: &[u8]) -> Option<&[u8]> {
+    name.iter().position(|byte| *byte == 0xff).and_then(|end| name.get(..end))
 }
 
 impl DeltaLimits {

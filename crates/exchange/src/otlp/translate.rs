@@ -273,6 +273,7 @@ impl<'s> Translator<'s> {
             }
             _ => None,
         };
+        let unknown = total.is_some();
         let out = &mut self.out;
         let value = |value: f64| if point.ended { stale_nan() } else { value };
         match total.as_ref().map_or(point.measure, Total::measure) {
@@ -286,11 +287,13 @@ impl<'s> Translator<'s> {
             Measure::Double(number) => out.sample(&labels, name, None, t_ms, value(number))?,
             Measure::Histogram(histogram) if self.options.convert_histograms_to_nhcb => {
                 let native = if point.ended { Histogram::stale() } else { histogram.custom() };
+                let native = summed(native, unknown && histogram.sum.is_none());
                 out.histogram(&labels, name, t_ms, native)?;
             }
             Measure::Histogram(histogram) => out.explicit(&labels, name, t_ms, histogram, value)?,
             Measure::Exponential(histogram) => {
                 let native = if point.ended { Histogram::stale() } else { histogram.native()? };
+                let native = summed(native, unknown && histogram.sum.is_none());
                 out.histogram(&labels, name, t_ms, native)?;
             }
             Measure::Summary(summary) => out.summary(&labels, name, t_ms, summary, value)?,
@@ -299,6 +302,14 @@ impl<'s> Translator<'s> {
         self.times = Some((first.min(t_ms), last.max(t_ms)));
         Ok(())
     }
+}
+
+/// A histogram whose sum is not known: a total was of something before, so that 0 would be a fall.
+fn summed(mut native: Histogram, unknown: bool) -> Histogram {
+    if unknown {
+        native.sum = f64::NAN;
+    }
+    native
 }
 
 /// The name of a stream of deltas: that of its series, each part after its length.

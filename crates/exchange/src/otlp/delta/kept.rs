@@ -1,7 +1,7 @@
 //! Streams as bytes, to be kept over a restart: protobuf, a stream a field, so that what a later version
 //! adds is skipped by an earlier one. Whether the bytes are whole is for the caller to know.
 
-use super::{DELTA_BYTES_MAX, Deltas, STREAM_BYTES, Stream};
+use super::{Deltas, Stream};
 use crate::otlp::total::{ExplicitTotal, ExponentialTotal, Side, Total};
 use crate::wire::{
     Fields, Malformed, Value, put_bytes, put_double, put_fixed, put_number, put_varint, unzigzag,
@@ -39,13 +39,9 @@ impl Deltas {
             if field == 1
                 && let Some((name, stream)) = stream(value.bytes(field)?)?
             {
-                let bytes = self.bytes + STREAM_BYTES + name.len() + stream.total.bytes();
-                if self.streams.len() < self.limits.streams_max && bytes <= DELTA_BYTES_MAX {
-                    self.bytes = bytes;
-                    self.streams.insert(name, stream);
-                } else {
-                    left_out += 1;
-                }
+                // Written twice, it would be counted twice.
+                let is_new = !self.streams.contains_key(&name);
+                left_out += u64::from(!(is_new && self.hold(name, stream)));
             }
             Ok(())
         })?;

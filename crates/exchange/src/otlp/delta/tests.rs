@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use stoa_model::MetricKind;
+use stoa_model::histogram::Histogram;
+
+use crate::otlp::{Accumulate, Form, Options, Refused, SampleLabels, Sink, Translator};
 use crate::otlp::{BUCKETS_MAX, Buckets, Explicit, Exponential, Measure};
 use crate::wire::{put_bytes, put_number};
 
@@ -56,6 +60,7 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
     }
     let expected = DeltaCounts {
         streams: 2,
+        bytes: 2 * (STREAM_BYTES as u64 + 1),
         ended: 2,
         added: 7,
         repeated: 1,
@@ -71,6 +76,30 @@ fn numbers_add_up_by_the_rules_of_the_collectors_processor() {
     for measure in [Measure::Absent, summary] {
         assert_eq!(deltas.add(b"d", &point(0, 1, measure), false, 0, 10_000), Ok(None));
     }
+}
+
+#[test]
+fn a_sender_has_a_quarter_of_the_room() {
+    let mut deltas = Deltas::new(DeltaLimits { streams_max: 8, stale_ms: 1000 });
+    let mut add = |name: &[u8], now_ms| {
+        let point = point(1, 2, Measure::Integer(1));
+        deltas.add(name, &point, true, now_ms, 10_000).is_ok()
+    };
+    for (name, expected) in [
+        (&b"ann\xff1"[..], true),
+        (b"ann\xff2", true),
+        (b"ann\xff3", false),
+        (b"ann\xff2", true),
+        (b"bob\xff1", true),
+    ] {
+        assert_eq!(add(name, 0), expected, "{name:?}");
+    }
+    // What ended leaves its room.
+    assert!(add(b"ann\xff3", 100_000));
+    assert_eq!((deltas.counts().streams, deltas.shares.len()), (1, 1));
+    let kept = deltas.write();
+    let mut read = Deltas::new(deltas.limits);
+    assert_eq!((read.read(&kept), &read.shares), (Ok(0), &deltas.shares));
 }
 
 #[test]
@@ -310,6 +339,66 @@ fn the_wider_zero_bucket_takes_in_what_is_within_it() {
     assert_eq!((total.positive.offset, &*total.positive.counts), (0, &[4, 8][..]));
 }
 
+/// Adds up in a stream, and keeps the sums of what becomes of it.
+struct Sums(Vec<f64>);
+
+impl Sink for Sums {
+    fn sample(&mut self, labels: SampleLabels<'_>, _t_ms: i64, value: f64) {
+        panic!("{labels:?} {value}");
+    }
+
+    fn histogram(&mut self, _: SampleLabels<'_>, _t_ms: i64, histogram: Histogram) {
+        histogram.validate().unwrap();
+        self.0.push(histogram.sum);
+    }
+
+    fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
+    fn exemplars(&mut self, _count: u64) {}
+
+    fn refused(&mut self, why: &Refused) {
+        panic!("{why}");
+    }
+}
+
+struct Adding(Deltas);
+
+impl Accumulate for Adding {
+    fn add(
+        &mut self,
+        series: &[u8],
+        point: &Point<'_>,
+        grows: bool,
+    ) -> Result<Option<Total>, DeltaFault> {
+        self.0.add(series, point, grows, 0, i64::MAX)
+    }
+}
+
+#[test]
+fn a_sum_that_is_no_longer_known_is_not_stored_as_nought() {
+    let point = |time: u8, sum: &str| {
+        format!(
+            r#"{{"startTimeUnixNano":"1","timeUnixNano":"{time}","count":"2","zeroCount":"2"{sum}}}"#
+        )
+    };
+    let points = [point(2, r#","sum":1.5"#), point(3, ""), point(4, r#","sum":1.5"#)].join(",");
+    let exponential = format!(
+        r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":1,"dataPoints":[{points}]}}}}"#
+    );
+    let points = points.replace("zeroCount\":\"2\"", "bucketCounts\":[\"2\"]");
+    let explicit = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":1,"dataPoints":[{points}]}}}}"#
+    );
+    let message = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{exponential},{explicit}]}}]}}]}}"#
+    );
+    let options = Options { convert_histograms_to_nhcb: true, ..Options::default() };
+    let (mut sums, mut adding) = (Sums(Vec::new()), Adding(Deltas::new(LIMITS)));
+    let mut translator = Translator::new(&options, &mut sums).adding(Some(&mut adding));
+    crate::otlp::read(Form::Json, message.as_bytes(), &mut translator).unwrap();
+    translator.finish();
+    assert_eq!(format!("{:?}", sums.0), "[1.5, NaN, NaN, 1.5, NaN, NaN]");
+}
+
 proptest! {
     #[test]
     fn any_histograms_add_up_within_bounds_and_are_read_as_written(
@@ -352,6 +441,7 @@ proptest! {
         let mut read = Deltas::new(deltas.limits);
         prop_assert_eq!(read.read(&deltas.write()), Ok(0));
         prop_assert_eq!(read.bytes, deltas.bytes);
+        prop_assert_eq!(&read.shares, &deltas.shares);
         let texts = |deltas: &Deltas| {
             let mut texts: Vec<String> = deltas.streams.iter().map(|s| format!("{s:?}")).collect();
             texts.sort();
