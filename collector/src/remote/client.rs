@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 use reqwest::{Certificate, Identity, RequestBuilder, Response, Url};
+use stoa_daemon::error_chain;
 
 use crate::config::{Credential, Endpoint, Secret};
 
@@ -149,20 +150,24 @@ async fn reveal(secret: &Secret) -> Result<String, ClientError> {
 
 /// The first line of what an engine says about a request it did not take.
 pub(super) async fn complaint(response: Response) -> String {
-    let body = start_of(response, COMPLAINT_BYTES_MAX).await;
+    let (body, _why_cut) = start_of(response, COMPLAINT_BYTES_MAX).await;
     let text = String::from_utf8_lossy(&body);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
     line.chars().filter(|c| !c.is_control()).take(COMPLAINT_CHARS_MAX).collect()
 }
 
-/// How an answer begins: so many bytes, or a part more.
-pub(super) async fn start_of(mut response: Response, bytes_max: usize) -> Vec<u8> {
+/// How an answer begins: so many bytes, or a part more; and why it broke off, if it did.
+pub(super) async fn start_of(
+    mut response: Response,
+    bytes_max: usize,
+) -> (Vec<u8>, Option<String>) {
     let mut body = Vec::new();
     while body.len() < bytes_max {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) | Err(_) => break,
+            Ok(None) => break,
+            Err(error) => return (body, Some(error_chain(&error.without_url()))),
         }
     }
-    body
+    (body, None)
 }

@@ -34,6 +34,8 @@ pub struct TargetFigures {
     pub requests_accepted: u64,
     /// Requests it refused for good.
     pub requests_rejected: u64,
+    /// Requests it took with an answer that could not be read.
+    pub answers_unread: u64,
     /// Requests that failed and were or are sent again.
     pub requests_failed: u64,
     /// Damaged places of the log that were passed over.
@@ -64,6 +66,7 @@ pub(super) struct Counters {
     pub(super) requests_accepted: AtomicU64,
     pub(super) requests_rejected: AtomicU64,
     pub(super) requests_failed: AtomicU64,
+    pub(super) answers_unread: AtomicU64,
     pub(super) log_damaged: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
     pub(super) failing: AtomicBool,
@@ -84,6 +87,7 @@ impl Default for Counters {
             requests_accepted: AtomicU64::default(),
             requests_rejected: AtomicU64::default(),
             requests_failed: AtomicU64::default(),
+            answers_unread: AtomicU64::default(),
             log_damaged: AtomicU64::default(),
             sent_bytes: AtomicU64::default(),
             failing: AtomicBool::default(),
@@ -127,6 +131,7 @@ impl Counters {
             requests_accepted: self.requests_accepted.load(Relaxed),
             requests_rejected: self.requests_rejected.load(Relaxed),
             requests_failed: self.requests_failed.load(Relaxed),
+            answers_unread: self.answers_unread.load(Relaxed),
             log_damaged: self.log_damaged.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
             pending_bytes: follower.as_ref().map_or(0, |follower| follower.pending_bytes),

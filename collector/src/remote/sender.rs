@@ -327,6 +327,15 @@ impl Sending {
                     self.works();
                     return Delivery::Done;
                 }
+                Attempt::Unread { why } => {
+                    add(&counters.requests_accepted, 1);
+                    add(&counters.answers_unread, 1);
+                    add(&counters.samples_sent, message.samples);
+                    add(&counters.sent_bytes, message.body.len() as u64);
+                    self.say_unread(&why);
+                    self.works();
+                    return Delivery::Done;
+                }
                 Attempt::Partly { why, taken } => {
                     let taken = taken.min(message.samples);
                     add(&counters.requests_accepted, 1);
@@ -402,6 +411,19 @@ impl Sending {
             self.said = Some(now);
             let target = self.target.name();
             tracing::warn!(target, samples, why, "samples were refused for good and are dropped");
+        }
+    }
+
+    fn say_unread(&mut self, why: &str) {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+            self.said = Some(now);
+            let target = self.target.name();
+            tracing::warn!(
+                target,
+                why,
+                "samples were taken, but the answer that says which were refused cannot be read"
+            );
         }
     }
 

@@ -15,7 +15,7 @@
 //!
 //! | answer | |
 //! |---|---|
-//! | 2xx | it is taken, but for the points that `partial_success` says were refused: these are dropped and counted |
+//! | 2xx | it is taken, but for the points that `partial_success` says were refused: these are dropped and counted; where it cannot be read, that is counted and logged |
 //! | 429, 502, 503, 504, no answer | sent again, after `Retry-After` or a wait that doubles |
 //! | 3xx, 401, 403, 404, 405, 407 | sent again: the setting is wrong, not the samples |
 //! | 413 | sent again in two halves, each of which is dropped when that is too much still |
@@ -52,6 +52,8 @@ const PROTOCOL: HeaderName = HeaderName::from_static("x-prometheus-remote-write-
 pub(super) enum Attempt {
     /// Taken; how many samples, if that was said.
     Taken(Option<u64>),
+    /// Taken; what of it was refused could not be read.
+    Unread { why: String },
     /// Taken but for some; how many samples were.
     Partly { why: String, taken: u64 },
     /// Not to be sent again; how many samples were taken all the same.
@@ -117,7 +119,10 @@ impl Wire {
         let after = retry_after(response.headers());
         match self.verdict(status, said) {
             Verdict::Taken if self == Self::Otlp => {
-                partly(&start_of(response, ANSWER_BYTES_MAX).await, message)
+                match start_of(response, ANSWER_BYTES_MAX).await {
+                    (answer, None) => partly(&answer, message),
+                    (_, Some(why)) => Attempt::Unread { why },
+                }
             }
             Verdict::Taken => Attempt::Taken(said),
             Verdict::OtherVersion => Attempt::OtherVersion,
@@ -160,7 +165,7 @@ enum Verdict {
 }
 
 /// What an answer of OTLP says of a message that was taken. Of a point of several samples all are
-/// refused; how many they are is not said, so it is their share. What cannot be read says nothing.
+/// refused; how many they are is not said, so it is their share.
 fn partly(answer: &[u8], message: &Message) -> Attempt {
     match otlp::partial_success(answer) {
         Ok((rejected, why)) if rejected > 0 => {
@@ -177,7 +182,7 @@ fn partly(answer: &[u8], message: &Message) -> Attempt {
             }
             Attempt::Taken(None)
         }
-        Err(_unreadable) => Attempt::Taken(None),
+        Err(error) => Attempt::Unread { why: error.to_string() },
     }
 }
 
@@ -242,7 +247,8 @@ mod tests {
             let partly_taken = Attempt::Partly { why: "no".to_owned(), taken: expected };
             assert_eq!(partly(&answer, &message), partly_taken);
         }
-        for answer in [&b""[..], b"\x0a\xff", &otlp::response(otlp::Form::Protobuf, 0, "well")] {
+        assert!(matches!(partly(b"\x0a\xff", &message), Attempt::Unread { .. }));
+        for answer in [&b""[..], &otlp::response(otlp::Form::Protobuf, 0, "well")] {
             assert_eq!(partly(answer, &message), Attempt::Taken(None));
         }
     }

@@ -43,7 +43,13 @@ impl Page {
                 ]
             },
         );
-        let of_one: [OfOne; 8] = [
+        let of_one: [OfOne; 9] = [
+            (
+                counter,
+                "stoa_collector_handoff_answers_unread_total",
+                "Requests a target took with an answer that could not be read: what of them it refused is not known.",
+                |target| target.answers_unread as f64,
+            ),
             (
                 counter,
                 "stoa_collector_handoff_samples_retried_total",

@@ -610,4 +610,7 @@ fn an_answer_is_read_as_it_was_written() {
         assert_eq!(partial_success(&answer), Ok((rejected, why.to_owned())));
     }
     assert!(partial_success(b"\x0a\xff").is_err());
+    // -1 points.
+    let answer = [&b"\x0a\x0b\x08"[..], &[0xff; 9], &[1]].concat();
+    assert_eq!(partial_success(&answer), Ok((0, String::new())));
 }

@@ -44,7 +44,7 @@ pub fn partial_success(answer: &[u8]) -> Result<(u64, String), Malformed> {
         while let Some((field, value)) = said.next()? {
             match field {
                 // An int64; a negative one says nothing.
-                1 => rejected = value.number(field)?.min(i64::MAX.cast_unsigned()),
+                1 => rejected = u64::try_from(value.number(field)?.cast_signed()).unwrap_or(0),
                 2 => why = String::from_utf8_lossy(value.bytes(field)?).into_owned(),
                 _ => {}
             }
