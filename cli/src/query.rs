@@ -25,7 +25,7 @@ use self::answer::Body;
 use self::drawn::{Screen, drawn};
 pub(crate) use self::question::{Question, QuestionArgs};
 use crate::client::{Answer, Client, ClientError, ServerArgs};
-use crate::table::printable;
+use crate::table::{printable, printable_lines};
 
 /// The longest expression read from standard input, in bytes: what the collector takes.
 const EXPR_BYTES_MAX: u64 = 1 << 20;
@@ -109,11 +109,14 @@ async fn ask(client: &Client, args: &QueryArgs, expr: &str) -> anyhow::Result<()
     let answer = asked(client, question, expr).await?;
     // An info is worth a line only to a person.
     notices(&answer, matches!(format, Format::Table | Format::Chart));
+    // For programs as it is; on a terminal nothing in it may steer that.
+    let raw = |text: String| if screen.is_terminal { printable_lines(&text) } else { text };
     if format == Format::Json {
-        return print(&(answer.text + "\n"));
+        return print(&raw(answer.text + "\n"));
     }
     let body: Body = serde_json::from_str(&answer.text).context("read the answer")?;
-    print(&drawn(body.data, question, expr, format, screen))
+    let text = drawn(body.data, question, expr, format, screen);
+    print(&if format == Format::Csv { raw(text) } else { text })
 }
 
 async fn asked(client: &Client, question: Question, expr: &str) -> anyhow::Result<Answer> {

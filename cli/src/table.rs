@@ -83,13 +83,27 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
+/// Whether a character steers a terminal, or reorders or hides text.
+#[must_use]
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text of several lines as a terminal may be given it, line by line.
+#[must_use]
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.lines().fold(String::with_capacity(text.len()), |out, line| out + &printable(line) + "\n")
+}
+
 /// Text with control characters (and what reorders or hides text) escaped.
 #[must_use]
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || hidden {
+        if is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -105,10 +119,10 @@ pub(crate) fn moment(ms: i64) -> String {
 }
 
 /// A value as a person reads it: whole numbers whole, others with about six digits and never fewer
-/// than three decimals. What is not a number stays as it is.
+/// than three decimals. What is not a number stays as it is, as far as it can be printed.
 #[must_use]
 pub(crate) fn figure(text: &str) -> String {
-    let Ok(value) = text.parse::<f64>() else { return text.to_owned() };
+    let Ok(value) = text.parse::<f64>() else { return printable(text) };
     if text.len() <= FIGURE_CHARS || !value.is_finite() || value.fract() == 0.0 {
         return text.to_owned();
     }

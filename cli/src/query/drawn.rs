@@ -3,6 +3,8 @@
 //! Bounds: lines and bars as [`chart`] draws them; at most [`BARS_MAX`] bars and [`BLOCKS_MAX`]
 //! histograms in full, what is left out is counted in a line.
 
+use std::io::IsTerminal as _;
+
 use super::answer::{Data, Instant, Labels, Range, Sample, millis, number};
 use super::bars::{Bar, bars};
 use super::csv::{self, csv};
@@ -25,6 +27,7 @@ pub(crate) struct Screen {
     pub(crate) columns: usize,
     pub(crate) rows: usize,
     pub(crate) colours: bool,
+    pub(crate) is_terminal: bool,
 }
 
 impl Screen {
@@ -35,7 +38,12 @@ impl Screen {
         let (columns, rows) =
             size.map_or((100, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
         let colours = super::are_coloured(out);
-        Self { columns: columns.min(240), rows: rows.clamp(12, 28) - 8, colours }
+        Self {
+            columns: columns.min(240),
+            rows: rows.clamp(12, 28) - 8,
+            colours,
+            is_terminal: out.is_terminal(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use super::answer::Body;
 use super::drawn::{Screen, drawn};
 use super::{Format, Question};
 
-const SCREEN: Screen = Screen { columns: 40, rows: 4, colours: false };
+const SCREEN: Screen = Screen { columns: 40, rows: 4, colours: false, is_terminal: false };
 const INSTANT: Question = Question::Instant { at: None };
 const RANGE: Question = Question::Range { start: 0, end: 2000, step: 1000 };
 

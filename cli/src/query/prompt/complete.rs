@@ -15,7 +15,7 @@ use super::commands;
 use super::names::{Names, Wanted};
 use super::place::{Place, is_unfinished, place};
 use crate::client::Client;
-use crate::table::printable;
+use crate::table::{is_hidden, printable};
 
 /// Lengths that are offered for a range.
 const DURATIONS: [&str; 9] = ["1m", "5m", "10m", "30m", "1h", "6h", "1d", "7d", "30d"];
@@ -73,7 +73,8 @@ impl Help {
                 let values = self.ask(Wanted::Values { metric, label });
                 let values = values
                     .into_iter()
-                    .map(|value| escaped(&value, quote).chars().chain(end).collect());
+                    .filter_map(|value| escaped(&value, quote))
+                    .map(|value| value.chars().chain(end).collect());
                 (from, begun(word, values))
             }
             Place::Duration { from } => {
@@ -106,9 +107,12 @@ fn as_written(name: &str) -> Option<String> {
     name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':').then(|| name.to_owned())
 }
 
-fn escaped(value: &str, quote: char) -> String {
+/// A value as it stands between quotes, with nothing in it that a terminal would not print; `None` where
+/// these quotes cannot hold it.
+fn escaped(value: &str, quote: char) -> Option<String> {
     if quote == '`' {
-        return value.to_owned();
+        let is_held = !value.chars().any(|c| c == quote || is_hidden(c));
+        return is_held.then(|| value.to_owned());
     }
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
@@ -116,11 +120,11 @@ fn escaped(value: &str, quote: char) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             c if c == quote => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_hidden(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
             c => out.push(c),
         }
     }
-    out
+    Some(out)
 }
 
 impl Helper for Help {}
@@ -170,7 +174,11 @@ mod tests {
 
     #[test]
     fn values_are_escaped_for_their_quotes() {
-        assert_eq!(escaped("a\"b\\c\u{1}", '"'), "a\\\"b\\\\c\\u0001");
-        assert_eq!(escaped("a\"b\\c", '`'), "a\"b\\c");
+        let text = escaped("a\"b\\c\u{1}\u{202e}", '"');
+        assert_eq!(text.as_deref(), Some("a\\\"b\\\\c\\U00000001\\U0000202e"));
+        assert_eq!(escaped("a\"b\\c", '`').as_deref(), Some("a\"b\\c"));
+        for value in ["a`", "\u{1b}]52;c;x\u{7}", "\u{9b}2J", "\u{200b}"] {
+            assert_eq!(escaped(value, '`'), None, "{value:?}");
+        }
     }
 }
