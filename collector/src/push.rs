@@ -224,7 +224,10 @@ impl Pusher {
         if is_stale {
             return Ok(None);
         }
-        for (series, exemplar) in exemplars {
+        for (number, (series, exemplar)) in exemplars.into_iter().enumerate() {
+            if number % 1024 == 1023 {
+                tokio::task::yield_now().await;
+            }
             match store.exemplars().add(&series, exemplar) {
                 Kept::New | Kept::Duplicate => tally.exemplars_written += 1,
                 Kept::OutOfOrder | Kept::TooLong => tally.exemplars_ignored += 1,

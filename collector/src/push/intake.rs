@@ -13,8 +13,11 @@ use super::rows::{self, Flat, Rows};
 use super::senders::{Cache, Place, Sender, Unplaced};
 use super::tally::Tally;
 use crate::ingest::FUTURE_MAX_MS;
-use crate::store::exemplars::EXEMPLARS_MAX;
+use crate::store::exemplars::{EXEMPLARS_MAX, LABEL_CHARS_MAX};
 use crate::store::{Exemplar, Store};
+
+/// What an exemplar takes at most, about: its labels are short.
+const EXEMPLAR_BYTES: usize = 1024;
 
 /// What a message gives.
 pub(crate) struct Taken {
@@ -29,10 +32,13 @@ impl Taken {
     /// What it takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
         let rows = self.batches.iter().flat_map(|rows| &rows.batch.rows);
+        let exemplars = self.exemplars.len() * EXEMPLAR_BYTES;
         let samples: usize =
             rows.map(|row| size_of_val(row) + size_of_val(row.samples.as_slice())).sum();
         let histograms = self.histograms.iter().flat_map(|(_, histograms)| histograms);
-        samples + histograms.map(|sample| size_of_val(sample) + sample.bytes()).sum::<usize>()
+        exemplars
+            + samples
+            + histograms.map(|sample| size_of_val(sample) + sample.bytes()).sum::<usize>()
     }
 }
 
@@ -208,7 +214,12 @@ impl Intake<'_> {
     ) {
         let series = places::checked(series).ok();
         for (labels, value, t_ms) in exemplars {
-            let labels = places::pairs(labels).ok().and_then(|p| Labels::from_pairs(p).ok());
+            // No copy is made of what would not be kept.
+            let labels = places::pairs(labels).ok().filter(|pairs| {
+                let chars = pairs.iter().map(|(n, v)| n.chars().count() + v.chars().count());
+                chars.sum::<usize>() <= LABEL_CHARS_MAX
+            });
+            let labels = labels.and_then(|pairs| Labels::from_pairs(pairs).ok());
             match (&series, labels) {
                 // No more could be kept of one message.
                 (Some(series), Some(labels))

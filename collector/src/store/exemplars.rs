@@ -101,31 +101,38 @@ impl Exemplars {
     }
 
     /// Those from `start_ms` to `end_ms`, both included, of the series that every matcher of one of the
-    /// sets holds for; in order of labels, those of a series in order of time.
+    /// sets holds for; in order of labels, those of a series in order of time. `None` once `stop` says so.
     #[must_use]
     pub fn select(
         &self,
         sets: &[Vec<Matcher>],
         start_ms: TimestampMs,
         end_ms: TimestampMs,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
-        let ring = self.ring();
+        stop: &dyn Fn() -> bool,
+    ) -> Option<Vec<(Labels, Vec<Exemplar>)>> {
+        // Looked through without the lock, for which those who write wait.
+        let all: Vec<Labels> = self.ring().by_series.keys().cloned().collect();
         let holds = |labels: &Labels, matcher: &Matcher| {
             matcher.matches(labels.get(matcher.name()).unwrap_or(""))
         };
         let mut found = Vec::new();
-        for (labels, exemplars) in &ring.by_series {
-            if sets.iter().any(|set| set.iter().all(|matcher| holds(labels, matcher))) {
+        for labels in all {
+            if stop() {
+                return None;
+            }
+            if sets.iter().any(|set| set.iter().all(|matcher| holds(&labels, matcher))) {
                 let wanted = |exemplar: &&Exemplar| (start_ms..=end_ms).contains(&exemplar.t_ms);
-                let own: Vec<Exemplar> = exemplars.iter().filter(wanted).cloned().collect();
+                let ring = self.ring();
+                let own = ring.by_series.get(&labels).into_iter().flatten();
+                let own: Vec<Exemplar> = own.filter(wanted).cloned().collect();
+                drop(ring);
                 if !own.is_empty() {
-                    found.push((labels.clone(), own));
+                    found.push((labels, own));
                 }
             }
         }
-        drop(ring);
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        found
+        Some(found)
     }
 
     /// How many there are, and of how many series.
@@ -210,7 +217,8 @@ mod tests {
     /// Traces by series.
     fn found(exemplars: &Exemplars, start_ms: i64, end_ms: i64) -> Vec<String> {
         let set = vec![Matcher::new("__name__", stoa_model::MatchOp::Regex, "a|b").unwrap()];
-        let each = exemplars.select(&[set], start_ms, end_ms).into_iter();
+        let found = exemplars.select(&[set], start_ms, end_ms, &|| false).unwrap();
+        let each = found.into_iter();
         let traces = |own: &[Exemplar]| -> Vec<String> {
             own.iter().map(|e| e.labels.get("trace_id").unwrap_or("").to_owned()).collect()
         };

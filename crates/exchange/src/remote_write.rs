@@ -55,6 +55,9 @@ pub const SYMBOLS_MAX: usize = 1 << 20;
 /// Most labels of one series; one with more is handed over as [`LabelsFault::TooMany`].
 pub const LABELS_MAX: usize = 64;
 
+/// Labels of an exemplar, at most: a trace's number and that of its span mostly.
+pub const EXEMPLAR_LABELS_MAX: usize = 16;
+
 /// Which message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {

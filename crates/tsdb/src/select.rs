@@ -38,6 +38,15 @@ pub struct HistogramData {
     pub samples: Vec<(TimestampMs, Histogram)>,
 }
 
+impl HistogramData {
+    /// As how many samples it counts: one for each 16 bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let each = self.samples.iter();
+        each.map(|(_, histogram)| crate::batch::histogram_weight(histogram).div_ceil(2)).sum()
+    }
+}
+
 /// A series of samples in order of time.
 pub(crate) fn series_of(labels: Labels, samples: Vec<(TimestampMs, f64)>) -> SeriesData {
     let timestamps = samples.iter().map(|(t, _)| *t).collect();

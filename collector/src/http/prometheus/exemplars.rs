@@ -7,9 +7,12 @@ use stoa_promql::selector_groups;
 
 use super::active::Asked;
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS};
-use super::reply::{ApiError, Success};
+use super::reply::{ApiError, ErrorKind, Success};
 use super::{Shared, Stop, json};
 use crate::store::Exemplar;
+
+/// Selectors of one question, at most.
+const SELECTORS_MAX: usize = 100;
 
 /// The exemplars of a range of time, by series.
 ///
@@ -27,10 +30,15 @@ pub(super) async fn query_exemplars(
     let text = params.get("query").unwrap_or("").to_owned();
     let asked = Arc::clone(&prometheus);
     let of = Asked::new("/api/v1/query_exemplars", text.clone(), prometheus.now_ms());
-    let work = move |_: &Stop| {
+    let work = move |stop: &Stop| {
         // Patterns are compiled here: it may take a while.
         let sets = selector_groups(&text).map_err(|error| ApiError::bad_data(error.to_string()))?;
-        let found = asked.store.exemplars().select(&sets, start, end);
+        if sets.len() > SELECTORS_MAX {
+            return Err(ApiError::bad_data(format!("more than {SELECTORS_MAX} selectors")));
+        }
+        let found = asked.store.exemplars().select(&sets, start, end, &|| stop.asked());
+        let gone = || ApiError::new(ErrorKind::Canceled, "nobody waits for the answer");
+        let found = found.ok_or_else(gone)?;
         Ok(Success::data(|out| {
             json::each(out, &found, |out, (series, exemplars)| {
                 out.extend_from_slice(b"{\"seriesLabels\":");

@@ -147,6 +147,20 @@ struct Samples {
     histograms: Vec<(TimestampMs, Histogram)>,
 }
 
+/// The samples of two series that external labels make one; of two of one time the first.
+fn merged<V>(
+    mut one: Vec<(TimestampMs, V)>,
+    other: Vec<(TimestampMs, V)>,
+) -> Vec<(TimestampMs, V)> {
+    if one.is_empty() {
+        return other;
+    }
+    one.extend(other);
+    one.sort_by_key(|(t_ms, _)| *t_ms);
+    one.dedup_by_key(|(t_ms, _)| *t_ms);
+    one
+}
+
 impl Outward {
     /// What a query asks for, under the labels others know it by; `left` says how many samples may be
     /// read.
@@ -176,12 +190,16 @@ impl Outward {
         for series in view.select(&select(*left)).map_err(failed)? {
             *left = left.saturating_sub(series.values.len());
             let floats = series.timestamps.iter().copied().zip(series.values).collect();
-            found.entry(self.labelled(&series.labels)).or_default().floats = floats;
+            let samples = found.entry(self.labelled(&series.labels)).or_default();
+            samples.floats = merged(std::mem::take(&mut samples.floats), floats);
         }
         for series in view.stored_histograms(&select(*left)).map_err(failed)? {
-            *left = left.saturating_sub(series.samples.len());
+            *left = left.saturating_sub(series.weight());
             let samples = found.entry(self.labelled(&series.labels)).or_default();
-            samples.histograms = series.samples;
+            samples.histograms = merged(std::mem::take(&mut samples.histograms), series.samples);
+        }
+        for Samples { floats, histograms } in found.values_mut() {
+            histograms.retain(|(t_ms, _)| floats.binary_search_by_key(t_ms, |(t, _)| *t).is_err());
         }
         Ok(found)
     }
@@ -197,5 +215,19 @@ impl Outward {
                 .map_err(|error| ApiError::bad_data(stoa_daemon::error_chain(&error)))
         });
         each.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_that_become_one_keep_what_each_has() {
+        let one = vec![(1, 'a'), (3, 'a')];
+        assert_eq!(merged(one.clone(), Vec::new()), one);
+        assert_eq!(merged(Vec::new(), one.clone()), one);
+        let both = merged(one, vec![(0, 'b'), (1, 'b'), (4, 'b')]);
+        assert_eq!(both, [(0, 'b'), (1, 'a'), (3, 'a'), (4, 'b')]);
     }
 }

@@ -5,8 +5,8 @@ use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
 use super::{
-    Budget, Exemplar, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError, Series, Visitor,
-    kind, sample,
+    Budget, EXEMPLAR_LABELS_MAX, Exemplar, LABELS_MAX, LabelsFault, Metadata, RawLabel, ReadError,
+    Series, Visitor, kind, sample,
 };
 use crate::wire::Fields;
 
@@ -74,7 +74,7 @@ fn exemplar(message: &[u8]) -> Result<Exemplar<'_>, ReadError> {
     let mut labels = Ok(Vec::new());
     let (value, t_ms) = super::exemplar(message, |value| {
         match &mut labels {
-            Ok(list) if list.len() == LABELS_MAX => labels = Err(LabelsFault::TooMany),
+            Ok(list) if list.len() == EXEMPLAR_LABELS_MAX => labels = Err(LabelsFault::TooMany),
             Ok(list) => list.push(label(value.bytes(1)?)?),
             Err(_) => {}
         }

@@ -5,8 +5,8 @@ use stoa_model::histogram::Histogram;
 
 use super::histogram::histogram;
 use super::{
-    Budget, Exemplar, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel, ReadError,
-    SYMBOLS_MAX, Series, Visitor, kind, sample,
+    Budget, EXEMPLAR_LABELS_MAX, Exemplar, LABELS_MAX, LabelsFault, Malformed, Metadata, RawLabel,
+    ReadError, SYMBOLS_MAX, Series, Visitor, kind, sample,
 };
 use crate::wire::{Fields, Value};
 
@@ -118,7 +118,7 @@ impl<'a> Reading<'a> {
         let mut too_many = false;
         let (value, t_ms) = super::exemplar(message, |value| {
             for reference in value.numbers(1)? {
-                if references.len() < 2 * LABELS_MAX {
+                if references.len() < 2 * EXEMPLAR_LABELS_MAX {
                     references.push(reference?);
                 } else {
                     too_many = true;
