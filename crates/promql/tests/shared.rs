@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::sample::select;
+use stoa_model::{Rollup, RollupFold};
 use stoa_promql::script::Memory;
-use stoa_promql::storage::HistogramSeries;
-use stoa_promql::{Answer, Engine, Limits, Select, Series, Storage, StorageError};
+use stoa_promql::storage::{Coarser, HistogramSeries, RolledUp, RolledUpSeries};
+use stoa_promql::{Answer, Engine, Hints, Limits, Select, Series, Storage, StorageError};
 
 fn memory() -> Memory {
     Memory::load(
@@ -174,4 +175,79 @@ fn what_is_too_much_together_is_read_apart() {
         error.to_string(),
         "query processing would load too many bytes into memory in query execution"
     );
+}
+
+/// Keeps samples after [`Forgetful::KEPT_MS`], and of those before rollups of a minute.
+struct Forgetful(Memory, AtomicUsize);
+
+impl Forgetful {
+    const KEPT_MS: i64 = 600_000;
+    const WINDOW_MS: i64 = 60_000;
+}
+
+impl Storage for Forgetful {
+    fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let start_ms = select.start_ms.max(Self::KEPT_MS + 1);
+        self.0.select(&Select { start_ms, ..select.clone() })
+    }
+
+    fn select_rollups(
+        &self,
+        select: &Select<'_>,
+        _hints: &Hints,
+    ) -> Result<Option<RolledUp>, StorageError> {
+        if select.start_ms > Self::KEPT_MS {
+            return Ok(None);
+        }
+        let mut samples = 0;
+        let rolled_up = |series: Series| {
+            samples += series.values.len();
+            let kept = series.timestamps.partition_point(|t| *t <= Self::KEPT_MS);
+            let pairs: Vec<(i64, f64)> =
+                series.timestamps.iter().copied().zip(series.values).collect();
+            let (gone, kept) = pairs.split_at(kept);
+            let window = |pair: &(i64, f64)| (pair.0 - 1).div_euclid(Self::WINDOW_MS);
+            let windows = gone.chunk_by(|a, b| window(a) == window(b));
+            let rollups = windows.filter_map(|samples| {
+                let mut fold = RollupFold::default();
+                samples.iter().for_each(|(t, v)| fold.push(&Rollup::of(*t, *v)));
+                fold.finish()
+            });
+            RolledUpSeries {
+                labels: series.labels,
+                timestamps: kept.iter().map(|(t, _)| *t).collect(),
+                values: kept.iter().map(|(_, v)| *v).collect(),
+                rollups: rollups.collect(),
+            }
+        };
+        let series = self.0.select(select)?.into_iter().map(rolled_up).collect();
+        let coarser = Coarser { window_ms: Self::WINDOW_MS, start_ms: 0, end_ms: Self::KEPT_MS };
+        let (coarser, samples_kept_ms) = (vec![coarser], Self::KEPT_MS);
+        Ok(Some(RolledUp { series, window_ms: 1, coarser, samples_kept_ms, samples }))
+    }
+}
+
+#[test]
+fn what_is_kept_as_rollups_only_is_seen_beside_samples_that_are_shared() {
+    let ask = |query: &str| {
+        let storage = Forgetful(memory(), AtomicUsize::new(0));
+        let answer = Engine::default().instant(&storage, query, 900_000, &|| false);
+        told(answer.expect("a value"))
+    };
+    let long = ask("stddev_over_time(c_total[13m])");
+    assert_ne!(long, ask("stddev_over_time(c_total[5m])"));
+    assert!(long.contains("aggregates"), "{long}");
+    for query in [
+        "c_total{§} / stddev_over_time(c_total{§}[13m])",
+        "stddev_over_time(c_total{§}[13m]) / c_total{§}",
+        "c_total{§} / stddev_over_time(c_total{§}[13m]) * c_total{§}",
+        "c_total{§} + c_total{§} / quantile_over_time(0.2, c_total{§}[11m])",
+        "c_total{§} / rate(c_total{§}[12m]) / c_total{§}",
+        "rate(c_total{§}[12m]) / c_total{§} / c_total{§}",
+        "c_total{§} - c_total{§} offset 8m",
+        "c_total{§} offset 8m - c_total{§}",
+    ] {
+        assert_eq!(ask(&query.replace('§', "")), ask(&apart(query)), "{query}");
+    }
 }

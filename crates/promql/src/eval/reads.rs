@@ -71,6 +71,21 @@ impl Reads {
         }
     }
 
+    /// One selector less is to come, which takes nothing: what is kept no longer, if it was the last.
+    pub(super) fn pass(
+        &self,
+        matchers: &[Matcher],
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> Option<Vec<Loaded>> {
+        let mut all = self.0.borrow_mut();
+        let stretches = all.get_mut(&key(matchers))?;
+        let covers = |shared: &&mut Shared| shared.start <= start && end <= shared.end;
+        let shared = stretches.iter_mut().find(covers)?;
+        shared.left = shared.left.saturating_sub(1);
+        if shared.left == 0 { shared.held.take() } else { None }
+    }
+
     /// Leaves each of a stretch's selectors to read for itself.
     pub(super) fn give_up(&self, matchers: &[Matcher], start: TimestampMs, end: TimestampMs) {
         if let Some(stretches) = self.0.borrow_mut().get_mut(&key(matchers)) {

@@ -11,7 +11,7 @@ use stoa_model::{METRIC_NAME, MatchOp, Matcher, Rollup, RollupFold, TimestampMs,
 
 use super::call::doubt_of_counter;
 use super::selector::hints;
-use super::{Column, Evaluator, Row, Steps};
+use super::{Column, Evaluator, Row, Steps, Wanted};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::features::Feature;
@@ -168,6 +168,9 @@ impl Evaluator<'_> {
             && !self.storage.select_starts(&select)?.is_empty();
         if knows_starts || !self.storage.select_histograms(&select)?.is_empty() {
             return Ok(None);
+        }
+        if self.wanted.get() != Wanted::Statistics {
+            self.pass_read(matchers, (from, hints.last_ms));
         }
         self.place.set(arg.span);
         self.tell(matchers, &rolled_up, &hints);

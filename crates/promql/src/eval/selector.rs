@@ -120,8 +120,18 @@ impl Evaluator<'_> {
         hints: &Hints,
     ) -> Result<Vec<Loaded>, QueryError> {
         self.check_cancelled()?;
+        let is_shared = self.wanted.get() != Wanted::Statistics;
+        let select = self.select(matchers, start_ms, end_ms);
+        // Asked by each for its own stretch: what others share is samples, and these may be gone.
+        if let Some(rolled_up) = self.storage.select_rollups(&select, hints)? {
+            if is_shared {
+                self.pass_read(matchers, (start_ms, end_ms));
+            }
+            let floats = self.as_samples(matchers, rolled_up, hints);
+            return self.loaded(floats, &select);
+        }
         let mut shared = None;
-        if self.wanted.get() != Wanted::Statistics {
+        if is_shared {
             match self.reads.find(matchers, start_ms, end_ms) {
                 Found::Own => {}
                 Found::First { start, end } => shared = Some((start, end)),
@@ -132,11 +142,6 @@ impl Evaluator<'_> {
                     return Ok(read);
                 }
             }
-        }
-        let select = self.select(matchers, start_ms, end_ms);
-        if let Some(rolled_up) = self.storage.select_rollups(&select, hints)? {
-            let floats = self.as_samples(matchers, rolled_up, hints);
-            return self.loaded(floats, &select);
         }
         if let Some(reach) = shared
             && let Some(loaded) = self.load_shared(matchers, reach)?
@@ -150,6 +155,13 @@ impl Evaluator<'_> {
             None => self.storage.select(&select)?,
         };
         self.loaded(floats, &select)
+    }
+
+    /// A selector that others share their samples with does without these.
+    pub(super) fn pass_read(&self, matchers: &[Matcher], (start_ms, end_ms): Reach) {
+        if let Some(read) = self.reads.pass(matchers, start_ms, end_ms) {
+            self.tally.unpin(bytes(&read));
+        }
     }
 
     /// Reads for several selectors. `None`: each is to read for itself, as together it is too much, or
