@@ -107,6 +107,38 @@ fn the_limit_is_on_the_peak() {
 }
 
 #[test]
+fn labels_that_are_written_are_counted_before_they_are() {
+    let ask = |bytes_max, query: &str| {
+        let engine = Engine::new(Limits { bytes_max, ..Limits::default() });
+        let answer = engine.instant(&memory(), query, 201_000, &|| false);
+        answer.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let nested = |levels: usize, before: &str, after: &str| {
+        format!("{}three{}", before.repeat(levels), after.repeat(levels))
+    };
+    let many = "query processing would load too many bytes into memory in query execution";
+    for (function, before, after) in [
+        ("label_join", "label_join(", ", \"l\", \"\", \"l\", \"l\")"),
+        ("label_replace", "label_replace(", ", \"l\", \"$1$1\", \"l\", \"(.*)\")"),
+    ] {
+        // The text doubles with each level.
+        assert_eq!(ask(10_000, &nested(8, before, after)), Ok(()), "{function}");
+        let error = ask(10_000, &nested(12, before, after)).expect_err("too much");
+        assert_eq!(error, many, "{function}");
+        let error = ask(1 << 40, &nested(40, before, after)).expect_err("too much");
+        let long = format!("label value of more than 1048576 bytes in {function}()");
+        assert_eq!(error, long);
+    }
+    // Counted while the query lasts, whatever became of them.
+    let one = "count(label_join(three, \"x\", \"\", \"l\"))";
+    let between = "0123456789".repeat(60);
+    let long = format!("count(label_join(three, \"x\", \"{between}\", \"l\", \"l\"))");
+    assert_eq!(ask(5_000, one), Ok(()));
+    assert_eq!(ask(5_000, &long), Ok(()));
+    assert_eq!(ask(5_000, &format!("{long} + {long} + {long} + {long}")), Err(many.to_owned()));
+}
+
+#[test]
 fn long_work_ends_when_it_is_told_to() {
     use std::fmt::Write as _;
     let mut load = "load 10s\n".to_owned();

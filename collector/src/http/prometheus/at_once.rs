@@ -68,11 +68,13 @@ pub(super) fn answer(shared: &Arc<Shared>, params: &Params) -> Option<Success> {
 
 /// Whether what a query does is bounded by its text and what it reads.
 fn is_small(text: &str) -> bool {
-    // A subquery, but for `:` in names; and patterns, of matchers or of `label_replace`.
+    // A subquery, but for `:` in names; and patterns, of matchers or of `label_replace`; and what
+    // writes labels, which one call inside another makes many times as long.
     let mut brackets = text.split('[').skip(1);
     text.len() <= TEXT_BYTES_MAX
         && !text.contains('~')
         && !text.contains("label_replace")
+        && !text.contains("label_join")
         && !text.contains("info")
         && brackets.all(|rest| !rest.split(']').next().unwrap_or(rest).contains(':'))
 }
@@ -96,6 +98,7 @@ mod tests {
             "up{a=~\"b\"}",
             "up{a!~\"b\"}",
             "label_replace(up, \"a\", \"b\", \"c\", \"(d)\")",
+            "label_join(up, \"a\", \"\", \"b\", \"b\")",
             "max_over_time(x[1h:1s])",
             "max_over_time(x[1h:])",
             "info(x)",

@@ -1,4 +1,7 @@
 //! `label_replace`, `label_join`: other labels, same values.
+//!
+//! What they write counts among the bytes of the query until it ends, and is counted before it is made: calls
+//! inside calls make texts many times as long. No text is longer than [`TEXT_BYTES_MAX`].
 
 use stoa_model::METRIC_NAME;
 use stoa_model::pattern::anchored;
@@ -9,6 +12,20 @@ use crate::parse::ast::Text;
 
 /// What one row is beside looking at samples.
 const ROW_VISITS: usize = 512;
+
+/// The longest text of a label.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Refuses a text of at most so many bytes before it is made, if that is too much.
+fn check_text(evaluator: &Evaluator<'_>, bytes: usize, function: &str) -> Result<(), QueryError> {
+    if bytes > TEXT_BYTES_MAX {
+        return Err(QueryError::Execution(format!(
+            "label value of more than {TEXT_BYTES_MAX} bytes in {function}()"
+        )));
+    }
+    evaluator.visit(bytes)?;
+    evaluator.tally.peek_bytes(bytes)
+}
 
 /// The name of a label that is to be written.
 fn valid_name<'a>(name: &'a Text, what: &str, function: &str) -> Result<&'a str, QueryError> {
@@ -38,13 +55,18 @@ pub(crate) fn replace(
     })?;
     let destination = valid_name(destination, "destination", "label_replace")?;
     let template = template(&replacement.value);
+    let places = template.matches('$').count();
     rows.into_iter()
         .map(|row| {
             let value = row.labels.get(&source.value).unwrap_or("");
             evaluator.visit(ROW_VISITS + value.len())?;
             let Some(captures) = regex.captures(value) else { return Ok(row) };
+            // Each place takes a part of the value at most.
+            let most = places.saturating_mul(value.len()).saturating_add(template.len());
+            check_text(evaluator, most, "label_replace")?;
             let mut expanded = String::new();
             captures.expand(&template, &mut expanded);
+            evaluator.tally.pin(expanded.len())?;
             Ok(relabelled(row, destination, &expanded))
         })
         .collect()
@@ -67,6 +89,11 @@ pub(crate) fn join(
             evaluator.visit(ROW_VISITS)?;
             let values: Vec<&str> =
                 names.iter().map(|name| row.labels.get(name).unwrap_or("")).collect();
+            let between = values.len().saturating_sub(1).saturating_mul(separator.value.len());
+            let bytes = values.iter().map(|value| value.len()).sum::<usize>();
+            let bytes = bytes.saturating_add(between);
+            check_text(evaluator, bytes, "label_join")?;
+            evaluator.tally.pin(bytes)?;
             let joined = values.join(&separator.value);
             Ok(relabelled(row, destination, &joined))
         })
