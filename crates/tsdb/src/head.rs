@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use stoa_model::histogram::Histogram;
 use stoa_model::{Label, Labels, Matcher, TimestampMs};
 
@@ -48,6 +49,12 @@ use crate::{Appended, GroupId, HistogramSample, Options, Row, SeriesRef};
 
 /// A sample further ahead of the clock than this does not move the window of what is too old.
 const AHEAD_MS: i64 = 300_000;
+
+/// Series of which each is looked at where little is to be done.
+const FEW_MAX: u64 = 256;
+
+/// Series of which sets are gone through there.
+const RAREST_MAX: u64 = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -612,7 +619,17 @@ impl Head {
         end: TimestampMs,
     ) -> impl Iterator<Item = (&Group, u32, &group::Member)> {
         let Ok(found) = matching::find(&self.index(), matchers);
-        found.into_iter().filter_map(move |series| {
+        self.sampled(found, start, end)
+    }
+
+    /// Those of the series that have a sample in the range.
+    fn sampled(
+        &self,
+        series: RoaringBitmap,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> impl Iterator<Item = (&Group, u32, &group::Member)> {
+        series.into_iter().filter_map(move |series| {
             let place = self.refs.get(SeriesRef(series))?;
             let group = self.groups.get(place.group as usize)?.as_ref()?;
             let member = group.member(place.slot)?;
@@ -628,8 +645,32 @@ impl Head {
         start: TimestampMs,
         end: TimestampMs,
     ) -> impl Iterator<Item = Found> {
+        self.found(self.matching(matchers, start, end), start, end)
+    }
+
+    /// The same of matchers for equality, if that is quick to find: `None` where labels are of many series.
+    pub(crate) fn select_few(
+        &self,
+        matchers: &[Matcher],
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> Option<impl Iterator<Item = Found>> {
+        if self.index().rarest(matchers) > RAREST_MAX {
+            return None;
+        }
+        let Ok(series) = matching::find(&self.index(), matchers);
+        let is_few = series.len() <= FEW_MAX;
+        is_few.then(|| self.found(self.sampled(series, start, end), start, end))
+    }
+
+    fn found<'a>(
+        &'a self,
+        members: impl Iterator<Item = (&'a Group, u32, &'a group::Member)>,
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> impl Iterator<Item = Found> {
         let mut shared = Arc::default();
-        self.matching(matchers, start, end).map(move |(group, slot, member)| {
+        members.map(move |(group, slot, member)| {
             let windows = group.windows().iter().filter(|window| window.overlaps(start, end));
             let windows = windows.filter(|window| !window.has_histograms());
             Found {

@@ -38,7 +38,8 @@ impl Db {
 
     /// The same series as [`Self::select`], or with `newest` as [`Self::select_newest_until`], if that
     /// takes little: `None` when a lock is not free, something of it is on disk or a native histogram,
-    /// a matcher is no equality, or there is more than the caller takes. Waits for nothing.
+    /// a matcher is no equality, many series have each of the labels (whether they have samples or not), or
+    /// there is more than the caller takes. Waits for nothing.
     #[must_use]
     pub fn select_at_once(
         &self,
@@ -65,7 +66,8 @@ impl Db {
             if is_elsewhere {
                 return None;
             }
-            state.head.select(matchers, start_ms, end_ms).take(series_max + 1).collect()
+            let found = state.head.select_few(matchers, start_ms, end_ms)?;
+            found.take(series_max + 1).collect()
         };
         if found.len() > series_max {
             return None;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
+use stoa_model::Matcher;
 
 use super::symbols::{Symbol, Symbols};
 use crate::SeriesRef;
@@ -38,6 +39,20 @@ impl Postings {
                 self.names.remove(name);
             }
         }
+    }
+}
+
+impl HeadIndex<'_> {
+    /// How many series have the rarest of these labels, matchers for equality all: no more can have all.
+    /// All series when there are no matchers.
+    pub(crate) fn rarest(&self, matchers: &[Matcher]) -> u64 {
+        let of = |matcher: &Matcher| {
+            let name = self.symbols.get(matcher.name())?;
+            let value = self.symbols.get(matcher.value())?;
+            self.postings.names.get(&name)?.get(&value).map(RoaringBitmap::len)
+        };
+        let each = matchers.iter().map(|matcher| of(matcher).unwrap_or(0));
+        each.min().unwrap_or_else(|| self.postings.all.len())
     }
 }
 

@@ -60,3 +60,29 @@ fn what_may_be_much_is_not_had_at_once() {
     let found = db.select_at_once(&named, START, START + 9000, 1, 1, true).unwrap();
     assert_eq!((times(&found), found[0].values.clone()), (vec![3], vec![2.0]));
 }
+
+#[test]
+fn what_is_looked_for_among_many_is_not_had_at_once() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    let of = |name: &str, count: usize| -> Vec<_> {
+        (0..count).map(|n| series(&db, 7, &format!("__name__={name},job=kube,n={n}"))).collect()
+    };
+    let (some, many) = (of("some", 257), of("many", 4000));
+    let all: Vec<_> = some.iter().chain(&many).map(|series| (*series, 1.0)).collect();
+    append(&db, 7, START, &all);
+    append(&db, 7, START + 20_000, &[(some[3], 2.0)]);
+    let ask = |matchers: &[(&str, &str)]| {
+        let matchers: Vec<_> = matchers.iter().map(|(n, v)| Matcher::equal(*n, *v)).collect();
+        let end = START + 30_000;
+        let found = db.select_at_once(&matchers, START + 10_000, end, 4, 1000, false)?;
+        Some(times(&found))
+    };
+    // One of them has samples; that takes a look at all.
+    assert_eq!(ask(&[("__name__", "some")]), None);
+    assert_eq!(ask(&[("__name__", "some"), ("job", "kube")]), None);
+    assert_eq!(ask(&[("job", "kube")]), None);
+    assert_eq!(ask(&[("n", "3"), ("job", "kube")]), Some(vec![20]));
+    assert_eq!(ask(&[("__name__", "some"), ("n", "3"), ("job", "kube")]), Some(vec![20]));
+    assert_eq!(ask(&[("__name__", "none"), ("job", "kube")]), Some(vec![]));
+}
