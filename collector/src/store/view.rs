@@ -120,14 +120,22 @@ impl StoreView {
     /// Native histograms as they are stored, where queries see them as they compute with them.
     ///
     /// # Errors
-    /// When a limit is passed.
+    /// When a limit is passed, or nobody wants them any more.
     pub fn stored_histograms(
         &self,
         select: &Select<'_>,
     ) -> Result<Vec<HistogramData>, StorageError> {
         let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
         self.note(start_ms, end_ms);
-        let found = self.db.select_histograms(matchers, start_ms, end_ms, series_max, samples_max);
+        let stop = || self.is_stopped();
+        let found = self.db.select_histograms_until(
+            matchers,
+            start_ms,
+            end_ms,
+            series_max,
+            samples_max,
+            &stop,
+        );
         found.map_err(refused)
     }
 

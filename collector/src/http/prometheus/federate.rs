@@ -15,10 +15,10 @@ use http::{HeaderMap, StatusCode, header};
 use stoa_exchange::exposition::{Format, MetricType, Printer};
 use stoa_exchange::federation::{Families, Value};
 use stoa_model::{Histogram, Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
-use stoa_promql::{Select, Storage as _};
+use stoa_promql::{Select, Storage as _, StorageError};
 
 use super::active::Asked;
-use super::outward::Outward;
+use super::outward::{Outward, unread};
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind};
 use super::{Shared, Stop};
@@ -94,19 +94,16 @@ fn newest(
     now: TimestampMs,
     stop: &Stop,
 ) -> Result<BTreeMap<Labels, Newest>, ApiError> {
-    let view = prometheus.store.view();
+    let view = prometheus.store.view().until(stop.flag());
     let mut found: BTreeMap<Labels, Newest> = BTreeMap::new();
     let mut keep = |labels: Labels, t: TimestampMs, value: Either| {
         if found.get(&labels).is_none_or(|known| known.t < t) {
             found.insert(labels, Newest { t, value });
         }
     };
-    let failed = |error: &dyn std::error::Error| {
-        ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(error))
-    };
     for matchers in selectors {
         if stop.asked() {
-            break;
+            return Err(unread(&StorageError::Stopped));
         }
         let select = Select {
             matchers,
@@ -115,12 +112,12 @@ fn newest(
             series_max: prometheus.series_max,
             samples_max: prometheus.samples_max,
         };
-        for series in view.select(&select).map_err(|error| failed(&error))? {
+        for series in view.select(&select).map_err(|error| unread(&error))? {
             if let (Some(t), Some(v)) = (series.timestamps.last(), series.values.last()) {
                 keep(series.labels, *t, Either::Float(*v));
             }
         }
-        for mut series in view.stored_histograms(&select).map_err(|error| failed(&error))? {
+        for mut series in view.stored_histograms(&select).map_err(|error| unread(&error))? {
             if let Some((t, histogram)) = series.samples.pop() {
                 keep(series.labels, t, Either::Histogram(histogram));
             }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use stoa_model::Labels;
+use stoa_promql::StorageError;
 
+use super::reply::{ApiError, ErrorKind};
 use super::{Prometheus, Shared, federate, read};
 use crate::http::routes::{Routes, Scope};
 
@@ -27,5 +29,15 @@ impl Outward {
     /// A series' labels as others see them: those it has not are added.
     pub(super) fn labelled(&self, labels: &Labels) -> Labels {
         labels.with_missing(&self.external)
+    }
+}
+
+/// Why what is stored could not be handed out.
+pub(super) fn unread(error: &StorageError) -> ApiError {
+    match error {
+        StorageError::Stopped => {
+            ApiError::new(ErrorKind::Canceled, "nobody waits for the answer any more")
+        }
+        other => ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(other)),
     }
 }

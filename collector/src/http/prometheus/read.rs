@@ -20,7 +20,7 @@ use stoa_promql::{Select, Storage as _, StorageError};
 
 use super::Stop;
 use super::active::Asked;
-use super::outward::Outward;
+use super::outward::{Outward, unread};
 use super::reply::{ApiError, ErrorKind};
 use crate::http::pushed::Refusal;
 use crate::http::pushed::body::Compression;
@@ -63,7 +63,7 @@ async fn answer(outward: &Arc<Outward>, request: HttpRequest) -> Result<Response
     let text = request.queries.iter().map(shown).collect::<Vec<_>>().join(" ");
     let asked = Arc::clone(outward);
     let work = move |stop: &Stop| {
-        let view = asked.prometheus.store.view();
+        let view = asked.prometheus.store.view().until(stop.flag());
         let mut left = asked.prometheus.samples_max;
         let mut samples = SamplesWriter::default();
         let mut frames: Vec<Bytes> = Vec::new();
@@ -71,7 +71,7 @@ async fn answer(outward: &Arc<Outward>, request: HttpRequest) -> Result<Response
             let series = asked.select(&view, query, &mut left)?;
             for (labels, Samples { floats, histograms }) in &series {
                 if stop.asked() {
-                    return Err(ApiError::new(ErrorKind::Canceled, "nobody waits for the answer"));
+                    return Err(unread(&StorageError::Stopped));
                 }
                 let series = remote_read::Series { labels, floats, histograms };
                 match form {
@@ -176,7 +176,7 @@ impl Outward {
                 let text = format!("exceeded sample limit ({samples_max})");
                 ApiError::new(ErrorKind::Execution, text)
             }
-            other => ApiError::new(ErrorKind::Execution, stoa_daemon::error_chain(&other)),
+            other => unread(&other),
         };
         let matchers = self.matchers(query)?;
         let select = |left: usize| Select {
