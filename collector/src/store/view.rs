@@ -19,6 +19,9 @@ use super::{damage, histogram};
 /// Stretches of time asked for that are remembered one by one; more than a query has selectors.
 const ASKED_MAX: usize = 256;
 
+/// Of rollups, as far as these are kept.
+const WINDOWS_MS: [i64; Tier::ALL.len()] = [Tier::Minute.window_ms(), Tier::Hour.window_ms()];
+
 /// Reads what is stored, what is not yet synced included. Cheap to make, one for each question, as it
 /// remembers what it was asked for; call it from a thread that may block.
 #[derive(Debug)]
@@ -235,12 +238,16 @@ impl Storage for StoreView {
         Ok(series.collect())
     }
 
+    fn windows_ms(&self) -> &[i64] {
+        if self.db.has_tiers() { &WINDOWS_MS } else { &[] }
+    }
+
     fn select_rollups(
         &self,
         select: &Select<'_>,
         hints: &Hints,
     ) -> Result<Option<RolledUp>, StorageError> {
-        let window_ms = hints.window_ms(&Tier::ALL.map(Tier::window_ms));
+        let window_ms = hints.window_ms(&WINDOWS_MS);
         let tier = Tier::ALL.into_iter().find(|tier| Some(tier.window_ms()) == window_ms);
         let resolution = tier.map_or(Resolution::Finest, Resolution::Window);
         let range = (select.start_ms, select.end_ms);

@@ -163,6 +163,12 @@ pub trait Storage: Sync {
         Ok(Vec::new())
     }
 
+    /// The windows of rollups that are kept, milliseconds: what [`Hints::window_ms`] finds one of these
+    /// sound for is likely to be answered by [`Self::select_rollups`].
+    fn windows_ms(&self) -> &[i64] {
+        &[]
+    }
+
     /// The same series as rollups, if that is less to read and sound by [`Hints::window_ms`], or if
     /// some of the samples are gone and only rollups are left. `None`: the samples are to be asked
     /// for. A storage that keeps no rollups leaves this as it is.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test; what is missing is its failure")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::sample::select;
@@ -249,5 +249,51 @@ fn what_is_kept_as_rollups_only_is_seen_beside_samples_that_are_shared() {
         "c_total{§} offset 8m - c_total{§}",
     ] {
         assert_eq!(ask(&query.replace('§', "")), ask(&apart(query)), "{query}");
+    }
+}
+
+/// Has rollups of nothing, and remembers the longest stretch that samples were asked for.
+struct Tiered(Memory, AtomicI64);
+
+impl Storage for Tiered {
+    fn select(&self, select: &Select<'_>) -> Result<Vec<Series>, StorageError> {
+        self.1.fetch_max(select.end_ms - select.start_ms + 1, Ordering::Relaxed);
+        self.0.select(select)
+    }
+
+    fn windows_ms(&self) -> &[i64] {
+        &[60_000]
+    }
+
+    fn select_rollups(
+        &self,
+        _select: &Select<'_>,
+        hints: &Hints,
+    ) -> Result<Option<RolledUp>, StorageError> {
+        let (series, coarser) = (Vec::new(), Vec::new());
+        let window_ms = hints.window_ms(self.windows_ms());
+        let rolled_up =
+            |window_ms| RolledUp { series, window_ms, coarser, samples_kept_ms: 0, samples: 0 };
+        Ok(window_ms.map(rolled_up))
+    }
+}
+
+#[test]
+fn nothing_is_read_for_those_that_read_for_themselves() {
+    let day_ms = 86_400_000;
+    for (query, longest_ms) in [
+        ("a - rate(a[1d])", 300_000),
+        ("rate(a[1d]) - a", 300_000),
+        ("a - a - rate(a[1d])", 300_000),
+        ("a - rate(a[10m])", 600_000),
+        ("a - histogram_count(a offset 4m)", 300_000),
+        ("a - a offset 4m", 540_000),
+        // Buckets are wanted of what is inside.
+        ("a - histogram_count(histogram_quantile(0.5, a offset 4m))", 540_000),
+    ] {
+        let storage = Tiered(memory(), AtomicI64::new(0));
+        let answer = Engine::default().instant(&storage, query, 2 * day_ms, &|| false);
+        answer.expect("a value");
+        assert_eq!(storage.1.into_inner(), longest_ms, "{query}");
     }
 }

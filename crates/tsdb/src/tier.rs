@@ -56,7 +56,7 @@ impl Tier {
 
     /// The length of a window, milliseconds.
     #[must_use]
-    pub fn window_ms(self) -> i64 {
+    pub const fn window_ms(self) -> i64 {
         match self {
             Self::Minute => MINUTE_MS,
             Self::Hour => HOUR_MS,

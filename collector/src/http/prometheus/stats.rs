@@ -107,6 +107,10 @@ impl Storage for Asking<'_> {
         self.timed(|view| view.select_histograms(select))
     }
 
+    fn windows_ms(&self) -> &[i64] {
+        self.view.windows_ms()
+    }
+
     fn select_rollups(
         &self,
         select: &Select<'_>,

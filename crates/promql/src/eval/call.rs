@@ -24,6 +24,17 @@ use crate::parse::ast::{Call, Expr, ExprKind, Extension, Shift, Span, Text, Type
 /// Rows that are sorted without a question whether to go on.
 const SORTED_AT_ONCE: usize = 1 << 15;
 
+/// What a function wants of the histograms in its arguments, if not all that is wanted around it.
+pub(super) fn wanted_by(function: &str) -> Option<Wanted> {
+    match function {
+        "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+            Some(Wanted::Buckets)
+        }
+        "histogram_count" | "histogram_sum" | "histogram_avg" => Some(Wanted::Statistics),
+        _ => None,
+    }
+}
+
 impl Evaluator<'_> {
     pub(super) fn call(
         &self,

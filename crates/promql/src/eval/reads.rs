@@ -7,17 +7,20 @@
 //!
 //! It does not know what is read, nor when: see [`super::selector`]. What is kept counts among the bytes of
 //! the query ([`super::Tally`]). Series with histograms are not kept: a histogram's hint of a reset depends
-//! on the one before it that was read.
+//! on the one before it that was read. Nor are selectors planned for that rollups are likely to answer, or that
+//! stand where only counts and sums of histograms are wanted: these read for themselves.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use stoa_model::{MatchOp, Matcher, TimestampMs};
 
-use super::selector::Loaded;
-use super::{Evaluator, Steps, invariant};
+use super::call::wanted_by;
+use super::selector::{Loaded, hints};
+use super::{Evaluator, Steps, Wanted, invariant};
 use crate::error::QueryError;
 use crate::parse::ast::{Expr, ExprKind};
+use crate::storage::Use;
 
 /// What a selector asks for, as far as it can be compared.
 type Key = Vec<(String, MatchOp, String)>;
@@ -169,28 +172,44 @@ impl Evaluator<'_> {
         let steps = if is_once { &first } else { steps };
         let (matchers, stretch) = match &expr.kind {
             ExprKind::Selector(selector) => {
+                let made = hints(Use::Newest, self.resolve(&selector.shift)?, steps);
+                if self.reads_alone(&made) {
+                    return Ok(());
+                }
                 (&selector.matchers, self.selector_reach(selector, steps)?)
             }
+            ExprKind::Matrix(_) if self.wanted.get() == Wanted::Statistics => return Ok(()),
             ExprKind::Matrix(matrix) => {
                 (&matrix.selector.matchers, self.matrix_reach(matrix, steps)?)
             }
             ExprKind::Subquery(subquery) => {
                 let (inner, _, _) = self.subquery_steps(subquery, steps)?;
                 if inner.count > 0 {
-                    self.want(&subquery.expr, &inner, repeated, wanted)?;
+                    self.wanting(Wanted::Buckets, || {
+                        self.want(&subquery.expr, &inner, repeated, wanted)
+                    })?;
                 }
                 return Ok(());
             }
+            ExprKind::Call(call) if self.is_rolled_up(call, steps)? => return Ok(()),
             // Its second argument is no selector of its own.
             ExprKind::Call(call) if call.function.name == "info" => {
                 let base = call.args.first();
                 return base.map_or(Ok(()), |base| self.want(base, steps, repeated, wanted));
             }
             _ => {
-                for child in expr.children() {
-                    self.want(child, steps, repeated, wanted)?;
-                }
-                return Ok(());
+                let mut children = || {
+                    let mut each = expr.children().into_iter();
+                    each.try_for_each(|child| self.want(child, steps, repeated, wanted))
+                };
+                let of_histograms = match &expr.kind {
+                    ExprKind::Call(call) => wanted_by(call.function.name),
+                    _ => None,
+                };
+                return match of_histograms {
+                    Some(wanted) => self.wanting(wanted, children),
+                    None => children(),
+                };
             }
         };
         let key = key(matchers);

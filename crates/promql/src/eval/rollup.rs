@@ -11,13 +11,13 @@ use stoa_model::{METRIC_NAME, MatchOp, Matcher, Rollup, RollupFold, TimestampMs,
 
 use super::call::doubt_of_counter;
 use super::selector::hints;
-use super::{Column, Evaluator, Row, Steps, Wanted};
+use super::{Column, Evaluator, Row, Steps};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::features::Feature;
 use crate::function::extrapolate::Stretch;
 use crate::number::{index, seconds};
-use crate::parse::ast::{Call, ExprKind, Type};
+use crate::parse::ast::{Call, ExprKind, Matrix};
 use crate::storage::{Coarser, Hints, RolledUp, RolledUpSeries, SAMPLE_BYTES, Series, Use};
 
 /// Positions in a list.
@@ -136,27 +136,47 @@ impl RolledUp {
     }
 }
 
+/// A call of a range of samples with a function that rollups know.
+fn known_call(call: &Call) -> Option<(Known, &Matrix)> {
+    let ([arg], Some(known)) = (call.args.as_slice(), Known::of(call.function.name)) else {
+        return None;
+    };
+    match &arg.unwrapped().kind {
+        ExprKind::Matrix(matrix) if matrix.selector.extension.is_none() => Some((known, matrix)),
+        _ => None,
+    }
+}
+
 impl Evaluator<'_> {
+    /// Whether a call of a range is likely to be answered by rollups.
+    pub(super) fn is_rolled_up(&self, call: &Call, steps: &Steps) -> Result<bool, QueryError> {
+        let Some((known, matrix)) = known_call(call) else { return Ok(false) };
+        Ok(self.reads_alone(&self.known_hints(known, matrix, steps)?.1))
+    }
+
+    /// How long the range of a call is, and what for.
+    fn known_hints(
+        &self,
+        known: Known,
+        matrix: &Matrix,
+        steps: &Steps,
+    ) -> Result<(i64, Hints), QueryError> {
+        let shifted = self.resolve(&matrix.selector.shift)?;
+        let range_ms = self.length(&matrix.range)?;
+        let made = Use::Range { range_ms, may_be_near: known.may_be_near() };
+        Ok((range_ms, hints(made, shifted, steps)))
+    }
+
     /// A call of a function that rollups know, if storage has rollups that do. `None`: of the samples.
     pub(super) fn rolled_up_call(
         &self,
         call: &Call,
         steps: &Steps,
     ) -> Result<Option<Vec<Row>>, QueryError> {
-        let name = call.function.name;
-        let ([arg], Some(known)) = (call.args.as_slice(), Known::of(name)) else { return Ok(None) };
-        if arg.value_type() != Type::Matrix {
-            return Ok(None);
-        }
-        let ExprKind::Matrix(matrix) = &arg.unwrapped().kind else { return Ok(None) };
-        if matrix.selector.extension.is_some() {
-            return Ok(None);
-        }
+        let Some((known, matrix)) = known_call(call) else { return Ok(None) };
         self.check_cancelled()?;
         let shifted = self.resolve(&matrix.selector.shift)?;
-        let range_ms = self.length(&matrix.range)?;
-        let made = Use::Range { range_ms, may_be_near: known.may_be_near() };
-        let hints = hints(made, shifted, steps);
+        let (range_ms, hints) = self.known_hints(known, matrix, steps)?;
         let from = hints.first_ms.saturating_sub(range_ms).saturating_add(1);
         let matchers = &matrix.selector.matchers;
         let select = self.select(matchers, from, hints.last_ms);
@@ -169,10 +189,11 @@ impl Evaluator<'_> {
         if knows_starts || !self.storage.select_histograms(&select)?.is_empty() {
             return Ok(None);
         }
-        if self.wanted.get() != Wanted::Statistics {
+        if !self.reads_alone(&hints) {
             self.pass_read(matchers, (from, hints.last_ms));
         }
-        self.place.set(arg.span);
+        let span = call.args.first().map_or(self.place.get(), |arg| arg.span);
+        self.place.set(span);
         self.tell(matchers, &rolled_up, &hints);
         let bytes = |series: &RolledUpSeries| {
             SAMPLE_BYTES * series.timestamps.len() + size_of::<Rollup>() * series.rollups.len()
@@ -206,7 +227,7 @@ impl Evaluator<'_> {
             if matches!(known, Known::Rate | Known::Increase)
                 && let Some(doubt) = doubt_of_counter(&series.labels)
             {
-                self.note(&doubt, arg.span);
+                self.note(&doubt, span);
             }
             rows.push(Row { labels: series.labels.clone(), drop_name: !keeps_name, column });
         }

@@ -120,7 +120,7 @@ impl Evaluator<'_> {
         hints: &Hints,
     ) -> Result<Vec<Loaded>, QueryError> {
         self.check_cancelled()?;
-        let is_shared = self.wanted.get() != Wanted::Statistics;
+        let is_shared = !self.reads_alone(hints);
         let select = self.select(matchers, start_ms, end_ms);
         // Asked by each for its own stretch: what others share is samples, and these may be gone.
         if let Some(rolled_up) = self.storage.select_rollups(&select, hints)? {
@@ -155,6 +155,13 @@ impl Evaluator<'_> {
             None => self.storage.select(&select)?,
         };
         self.loaded(floats, &select)
+    }
+
+    /// Whether a selector's series are read for it alone, whatever else stands in the query: where
+    /// rollups are likely to do, or what is read is made into something else.
+    pub(super) fn reads_alone(&self, hints: &Hints) -> bool {
+        self.wanted.get() == Wanted::Statistics
+            || hints.window_ms(self.storage.windows_ms()).is_some()
     }
 
     /// A selector that others share their samples with does without these.

@@ -42,7 +42,9 @@ pub(super) struct Seen {
 }
 
 impl Db {
-    pub(super) fn has_tiers(&self) -> bool {
+    /// Whether rollups are kept.
+    #[must_use]
+    pub fn has_tiers(&self) -> bool {
         Tier::ALL.iter().any(|tier| tier.retention_ms(&self.options).is_some())
     }
 
