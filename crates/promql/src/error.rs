@@ -52,6 +52,14 @@ impl QueryError {
         Self::Execution(message.into())
     }
 
+    /// Whether less of the same could do.
+    pub(crate) fn is_too_much(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManySamples { .. } | Self::TooManyBytes { .. } | Self::TooManySeries { .. }
+        )
+    }
+
     pub(crate) fn same_labelset() -> Self {
         Self::execution("vector cannot contain metrics with the same labelset")
     }

@@ -177,6 +177,20 @@ fn what_is_too_much_together_is_read_apart() {
     );
 }
 
+#[test]
+fn what_is_too_much_together_by_its_histograms_is_read_apart() {
+    let memory = memory();
+    let query = "count_over_time(h{§}[5m]) - count_over_time(h{§}[5m] offset 4m)";
+    let ask = |bytes_max, query: &str| {
+        let engine = Engine::new(Limits { bytes_max, ..Limits::default() });
+        engine.instant(&memory, query, 900_000, &|| false).is_ok()
+    };
+    let each: Vec<bool> = (1..100).map(|n| ask(n * 200, &apart(query))).collect();
+    let once: Vec<bool> = (1..100).map(|n| ask(n * 200, &query.replace('§', ""))).collect();
+    assert!(each.contains(&true) && each.contains(&false), "{each:?}");
+    assert_eq!(once, each);
+}
+
 /// Keeps samples after [`Forgetful::KEPT_MS`], and of those before rollups of a minute.
 struct Forgetful(Memory, AtomicUsize);
 

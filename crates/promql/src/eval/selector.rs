@@ -19,7 +19,7 @@ use crate::histogram::Histogram;
 use crate::histogram::reset::detect_resets;
 use crate::parse::ParseError;
 use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
-use crate::storage::{Hints, SAMPLE_BYTES, Select, Series, StorageError, Use};
+use crate::storage::{Hints, SAMPLE_BYTES, Select, Series, Use};
 
 /// `@` and `offset`, resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -180,15 +180,16 @@ impl Evaluator<'_> {
     ) -> Result<Option<Vec<Loaded>>, QueryError> {
         let mark = self.tally.mark();
         let select = self.select(matchers, start_ms, end_ms);
-        let floats = match self.storage.select(&select) {
-            Ok(floats) => floats,
-            Err(StorageError::TooManySamples { .. } | StorageError::TooManySeries { .. }) => {
+        let floats = self.storage.select(&select).map_err(QueryError::from);
+        let loaded = match floats.and_then(|floats| self.loaded(floats, &select)) {
+            Ok(loaded) => loaded,
+            Err(error) if error.is_too_much() => {
+                self.tally.release(mark);
                 self.reads.give_up(matchers, start_ms, end_ms);
                 return Ok(None);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
-        let loaded = self.loaded(floats, &select)?;
         let is_kept = self.reads.keep(matchers, start_ms, end_ms, &loaded);
         self.tally.release(mark);
         if is_kept {
