@@ -12,7 +12,11 @@
 //! - it takes at most [`TIME_MAX`], or is broken off at the next look at the clock.
 //!
 //! Anything else, errors included, is as if it had not been tried: it takes a turn ([`super::Gate`]), and
-//! the try has cost at most that much. None waits for a lock, a disk or another thread.
+//! the try has cost about that much. None waits for the lock of the head's state, nor for what is on disk when
+//! it is found; two short waits are left:
+//!
+//! - locks that are held for the copy of a few words (what a view was asked for, where a window's chunks are);
+//! - one read of a chunk, should its window be written to a file between being found in memory and being read.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -39,7 +39,8 @@ impl Db {
     /// The same series as [`Self::select`], or with `newest` as [`Self::select_newest_until`], if that
     /// takes little: `None` when a lock is not free, something of it is on disk or a native histogram,
     /// a matcher is no equality, many series have each of the labels (whether they have samples or not), or
-    /// there is more than the caller takes. Waits for nothing.
+    /// there is more than the caller takes. Waits neither for the lock of the state nor for a file, unless a
+    /// window is moved to one meanwhile.
     #[must_use]
     pub fn select_at_once(
         &self,
