@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use stoa_promql::storage::{HistogramSeries, RolledUp};
+use stoa_promql::storage::{HistogramSeries, RolledUp, StartSeries};
 use stoa_promql::{Answer, Caller, Hints, SampleStats, Select, Series, Storage, StorageError};
 use tokio::time::Instant;
 
@@ -105,6 +105,10 @@ impl Storage for Asking<'_> {
 
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         self.timed(|view| view.select_histograms(select))
+    }
+
+    fn select_starts(&self, select: &Select<'_>) -> Result<Vec<StartSeries>, StorageError> {
+        self.timed(|view| view.select_starts(select))
     }
 
     fn windows_ms(&self) -> &[i64] {
