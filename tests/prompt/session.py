@@ -101,7 +101,7 @@ def prompt():
     terminal.type("zebra_stripes_total + )\r")
     terminal.expect(r"error:.*parse error.*zebra_stripes_total \+ \)\r?\n +\^.*stoa> ")
     # Ctrl-C ends a question, not the prompt.
-    terminal.type("quantile_over_time(0.5, quantile_over_time(0.5, vector(1)[1h:1s])[20h:1s])\r")
+    terminal.type("quantile_over_time(0.5, quantile_over_time(0.5, vector(1)[10h:1s])[200h:1s])\r")
     time.sleep(1.5)
     terminal.type("\x03")
     terminal.expect(r"stopped.*stoa> ")
