@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stoa_collector::clock::Clock;
-use stoa_collector::config::StorageConfig;
+use stoa_collector::config::{Config, StorageConfig};
 use stoa_collector::store::{Store, StoreView};
 use stoa_model::Labels;
 use stoa_promql::{Engine, Limits, Select, Series, Storage, StorageError};
@@ -127,11 +127,10 @@ fn main() {
         retention: kept,
         retention_1m: kept,
         retention_1h: kept,
-        retention_bytes_max: None,
-        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(86_400),
         free_bytes_min: 0,
         series_max: 1 << 20,
+        ..Config::defaults().unwrap().storage
     };
     let end = START + days * DAY_MS;
     let clock: Clock = Arc::new(move || end);

@@ -285,7 +285,7 @@ mod tests {
     use stoa_wal::disk::SimDisk;
 
     use super::*;
-    use crate::config::StorageConfig;
+    use crate::config::{Config, StorageConfig};
 
     #[tokio::test]
     async fn series_the_store_has_let_go_of_are_looked_up_again() {
@@ -293,11 +293,10 @@ mod tests {
             retention: Duration::from_secs(86_400),
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
-            retention_bytes_max: None,
-            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min: 0,
             series_max: 10,
+            ..Config::defaults().unwrap().storage
         };
         let clock: Clock = Arc::new(|| 1000);
         let disk = Arc::new(SimDisk::new(1));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use serde_json::Value;
 use stoa_collector::clock::Clock;
-use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::prometheus::{self, Prometheus};
@@ -58,11 +58,10 @@ impl Asker {
             retention: Duration::from_secs(10 * 86_400),
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
-            retention_bytes_max: None,
-            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min: 0,
             series_max: 1000,
+            ..Config::defaults().unwrap().storage
         };
         let disk = Arc::new(disk.clone());
         let (store, _) =
@@ -70,11 +69,9 @@ impl Asker {
         let query = QueryConfig {
             timeout: Duration::from_secs(60),
             samples_max: 100_000,
-            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 4,
-            slow_after: Duration::from_secs(10),
-            features: stoa_promql::Features::default(),
+            ..Config::defaults().unwrap().query
         };
         let routes = prometheus::routes(Prometheus::new(store, &query, clock));
         Self(routes.into_router((), Access::open()))

@@ -132,11 +132,10 @@ fn table(members: &Arc<Members>) -> Routes {
         retention: Duration::from_secs(86_400),
         retention_1m: Duration::ZERO,
         retention_1h: Duration::ZERO,
-        retention_bytes_max: None,
-        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(3600),
         free_bytes_min: 0,
         series_max: 10,
+        ..Config::defaults().unwrap().storage
     };
     let disk = Arc::new(SimDisk::new(1));
     let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
@@ -144,11 +143,9 @@ fn table(members: &Arc<Members>) -> Routes {
     let query = QueryConfig {
         timeout: Duration::from_secs(30),
         samples_max: 1000,
-        bytes_max: 1 << 30,
         series_max: 1000,
         concurrency_max: 2,
-        slow_after: Duration::from_secs(10),
-        features: stoa_promql::Features::default(),
+        ..Config::defaults().unwrap().query
     };
     let doubt = Arc::new(|| false);
     let pusher = Pusher::new(store.clone(), 10, Arc::clone(&clock), doubt);

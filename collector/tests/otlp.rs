@@ -74,11 +74,10 @@ impl Receiver {
             retention: Duration::from_secs(14 * 86_400),
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
-            retention_bytes_max: None,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min,
-            label_bytes_max: 1 << 30,
             series_max: 1000,
+            ..Config::defaults().unwrap().storage
         };
         let disk = Arc::new(SimDisk::new(1));
         let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
@@ -86,11 +85,9 @@ impl Receiver {
         let query = QueryConfig {
             timeout: Duration::from_secs(30),
             samples_max: 10_000,
-            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 2,
-            slow_after: Duration::from_secs(10),
-            features: stoa_promql::Features::default(),
+            ..Config::defaults().unwrap().query
         };
         let pusher = Pusher::new(store.clone(), 100, Arc::clone(&clock), Arc::new(|| false));
         let otlp = Otlp::new(pusher, &Config::defaults().unwrap().otlp);

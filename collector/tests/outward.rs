@@ -12,7 +12,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 use stoa_collector::clock::Clock;
-use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::prometheus::{self, Prometheus};
@@ -50,11 +50,10 @@ impl Server {
             retention: Duration::from_secs(14 * 86_400),
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
-            retention_bytes_max: None,
-            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(86_400),
             free_bytes_min: 0,
             series_max: 1000,
+            ..Config::defaults().unwrap().storage
         };
         let disk = Arc::new(SimDisk::new(1));
         let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
@@ -62,11 +61,9 @@ impl Server {
         let query = QueryConfig {
             timeout: Duration::from_secs(30),
             samples_max: 200,
-            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 2,
-            slow_after: Duration::from_secs(10),
-            features: stoa_promql::Features::default(),
+            ..Config::defaults().unwrap().query
         };
         let doubt = Arc::new(|| false);
         let remote_write = RemoteWrite::new(store.clone(), 1000, Arc::clone(&clock), doubt);

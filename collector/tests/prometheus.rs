@@ -38,11 +38,10 @@ fn storage_config() -> StorageConfig {
         retention: Duration::from_secs(14 * 86_400),
         retention_1m: Duration::ZERO,
         retention_1h: Duration::ZERO,
-        retention_bytes_max: None,
-        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(86_400),
         free_bytes_min: 0,
         series_max: 1000,
+        ..Config::defaults().unwrap().storage
     }
 }
 
@@ -119,11 +118,9 @@ async fn stored() -> (Store, Arc<SimDisk>, Router) {
     let query = QueryConfig {
         timeout: Duration::from_secs(30),
         samples_max: 399,
-        bytes_max: 1 << 30,
         series_max: 1000,
         concurrency_max: 4,
-        slow_after: Duration::from_secs(10),
-        features: stoa_promql::Features::default(),
+        ..Config::defaults().unwrap().query
     };
     let prometheus = Prometheus::new(store.clone(), &query, clock);
     let own = Arc::new(|| {

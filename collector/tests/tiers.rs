@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::Body;
 use serde_json::Value;
 use stoa_collector::clock::Clock;
-use stoa_collector::config::{QueryConfig, StorageConfig};
+use stoa_collector::config::{Config, QueryConfig, StorageConfig};
 use stoa_collector::http::Access;
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::prometheus::{self, Prometheus};
@@ -34,11 +34,10 @@ fn storage_config() -> StorageConfig {
         retention: Duration::from_secs(2 * 86_400),
         retention_1m: Duration::from_secs(5 * 86_400),
         retention_1h: Duration::from_secs(730 * 86_400),
-        retention_bytes_max: None,
-        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(6 * 3600),
         free_bytes_min: 0,
         series_max: 1000,
+        ..Config::defaults().unwrap().storage
     }
 }
 
@@ -89,11 +88,9 @@ impl Asker {
         let query = QueryConfig {
             timeout: Duration::from_secs(60),
             samples_max: 10_000_000,
-            bytes_max: 1 << 30,
             series_max: 1000,
             concurrency_max: 4,
-            slow_after: Duration::from_secs(10),
-            features: stoa_promql::Features::default(),
+            ..Config::defaults().unwrap().query
         };
         let routes = prometheus::routes(Prometheus::new(store, &query, clock));
         Self(routes.into_router((), Access::open()))

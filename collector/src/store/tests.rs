@@ -9,7 +9,7 @@ use stoa_wal::Disk as _;
 use stoa_wal::disk::{Fault, SimDisk};
 
 use super::{Store, StoreError, StoreState, Stored};
-use crate::config::StorageConfig;
+use crate::config::{Config, StorageConfig};
 
 const GROUP: GroupId = GroupId(7);
 
@@ -18,11 +18,10 @@ fn config(free_bytes_min: u64) -> StorageConfig {
         retention: Duration::from_secs(86_400),
         retention_1m: Duration::ZERO,
         retention_1h: Duration::ZERO,
-        retention_bytes_max: None,
-        label_bytes_max: 1 << 30,
         out_of_order: Duration::from_secs(3600),
         free_bytes_min,
         series_max: 3,
+        ..Config::defaults().unwrap().storage
     }
 }
 

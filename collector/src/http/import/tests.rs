@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::config::StorageConfig;
+use crate::config::{Config, StorageConfig};
 use crate::http::Access;
 use crate::http::access::PeerAddress;
 
@@ -35,11 +35,10 @@ impl Collector {
             retention: Duration::from_secs(10 * 86_400),
             retention_1m: Duration::ZERO,
             retention_1h: Duration::ZERO,
-            retention_bytes_max: None,
-            label_bytes_max: 1 << 30,
             out_of_order: Duration::from_secs(3600),
             free_bytes_min,
             series_max: 3,
+            ..Config::defaults().unwrap().storage
         };
         let disk = SimDisk::new(1);
         let clock: Clock = Arc::new(|| NOW);
