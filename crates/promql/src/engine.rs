@@ -10,6 +10,7 @@ use crate::eval::{Counts, Evaluated, Evaluator, Reads, Row, Steps, Tally, finish
 use crate::features::Features;
 use crate::parse::ast::{AggregateOp, Expr, ExprKind, Span, Type};
 use crate::parse::parse_with;
+use crate::plan::{Event, PlanNode, outline};
 use crate::storage::Storage;
 use crate::value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};
 
@@ -56,6 +57,17 @@ pub trait Caller {
 
     /// All is evaluated; now it is put in order.
     fn sorts(&self) {}
+
+    /// Whether it is only asked what is read: storage holds nothing back and gives nothing, so that what a
+    /// value must not be is not looked at.
+    fn rehearses(&self) -> bool {
+        false
+    }
+
+    /// What evaluation does, told as it does it.
+    fn told(&self, event: Event) {
+        let _nobody_asked = event;
+    }
 }
 
 impl<F: Fn() -> bool> Caller for F {
@@ -104,6 +116,20 @@ impl Engine {
     pub fn with_lookback(self, lookback_ms: Option<i64>) -> Self {
         let lookback_ms = lookback_ms.filter(|ms| *ms > 0).unwrap_or(self.limits.lookback_ms);
         Self { limits: Limits { lookback_ms, ..self.limits }, ..self }
+    }
+
+    /// The tree of a query.
+    ///
+    /// # Errors
+    /// [`QueryError::Parse`].
+    pub fn outline(&self, query: &str) -> Result<PlanNode, QueryError> {
+        Ok(outline(query, &parse_with(query, self.features)?))
+    }
+
+    /// What one query may cost.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The value of `query` at one time.

@@ -37,6 +37,7 @@ use crate::error::QueryError;
 use crate::features::{Feature, Features};
 use crate::number::seconds;
 use crate::parse::ast::{Expr, ExprKind, Span};
+use crate::plan::Event;
 use crate::storage::Storage;
 
 pub(crate) use aggregate::quantile;
@@ -155,15 +156,18 @@ impl Evaluator<'_> {
 
     /// With the names that no longer fit, unless they go here already.
     fn eval_named(&self, expr: &Expr, steps: &Steps) -> Result<Evaluated, QueryError> {
-        match self.eval_node(expr, steps)? {
+        self.caller.told(Event::Begun(expr.span.into()));
+        let value = match self.eval_node(expr, steps)? {
             Evaluated::Vector(rows)
                 if !self.features.has(Feature::DelayedNameRemoval)
                     && rows.iter().any(|row| row.drop_name) =>
             {
-                Ok(Evaluated::Vector(finish(rows)?))
+                Evaluated::Vector(finish(rows)?)
             }
-            other => Ok(other),
-        }
+            other => other,
+        };
+        self.caller.told(Event::Ended(expr.span.into(), value.series()));
+        Ok(value)
     }
 
     /// What is held while an expression is evaluated is its operands and its result, afterwards the

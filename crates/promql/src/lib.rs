@@ -33,6 +33,7 @@ mod eval;
 mod function;
 
 mod engine;
+mod plan;
 pub mod script;
 
 pub use engine::{Caller, Engine, Limits};
@@ -43,5 +44,6 @@ pub use parse::{
     WordKind, format_query, parse_selector, parse_selector_within, query_tree, selector_groups,
     vocabulary,
 };
+pub use plan::{Event, Place, PlanNode};
 pub use storage::{Hints, SAMPLE_BYTES, Select, Series, Storage, StorageError};
 pub use value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};

@@ -4,7 +4,7 @@ mod hints;
 
 use std::sync::Arc;
 
-use stoa_model::{Labels, Matcher, Rollup, TimestampMs};
+use stoa_model::{Labels, Matcher, Rollup, TimestampMs, stale_nan};
 
 pub use self::hints::{Hints, Use};
 
@@ -49,6 +49,15 @@ pub struct HistogramSeries {
     pub labels: Labels,
     /// When and what.
     pub samples: Vec<(TimestampMs, Arc<Histogram>)>,
+}
+
+impl HistogramSeries {
+    /// Says that a series has histograms, and gives none of them: for who rehearses.
+    #[must_use]
+    pub fn mark(labels: Labels, t: TimestampMs) -> Self {
+        let ended = Histogram { sum: stale_nan(), ..Histogram::default() };
+        Self { labels, samples: vec![(t, Arc::new(ended))] }
+    }
 }
 
 /// When the counting of one stored series began, for the samples of the range asked for that say so:

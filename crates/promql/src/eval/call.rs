@@ -67,6 +67,7 @@ impl Evaluator<'_> {
                     Some(ExprKind::Selector(selector)) => Some(selector.as_ref()),
                     _ => None,
                 };
+                self.place.set(call.args.get(1).map_or(span, |arg| arg.span));
                 info::enrich(self, base, selector, first_shift(self.argument(call, 0)?), steps)?
             }
             "vector" => vec![Row::of_scalar(self.scalar_argument(call, 0, steps)?)],
@@ -221,6 +222,7 @@ impl Evaluator<'_> {
     fn timestamp(&self, call: &Call, steps: &Steps) -> Result<Vec<Row>, QueryError> {
         let arg = self.argument(call, 0)?.unwrapped();
         if let ExprKind::Selector(selector) = &arg.kind {
+            self.place.set(arg.span);
             let mut rows = self.select_times(selector, steps)?;
             for row in &mut rows {
                 row.drop_name = true;

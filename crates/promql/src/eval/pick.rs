@@ -92,7 +92,8 @@ impl Evaluator<'_> {
         parameter: &[f64],
         span: Span,
     ) -> Result<(), QueryError> {
-        let nan = parameter.iter().any(|v| v.is_nan());
+        // A parameter that is read is no number in a rehearsal.
+        let nan = !self.caller.rehearses() && parameter.iter().any(|v| v.is_nan());
         let largest = parameter.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let smallest = parameter.iter().copied().fold(f64::INFINITY, f64::min);
         if op == AggregateOp::LimitRatio {

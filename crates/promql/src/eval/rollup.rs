@@ -179,6 +179,8 @@ impl Evaluator<'_> {
         let (range_ms, hints) = self.known_hints(known, matrix, steps)?;
         let from = hints.first_ms.saturating_sub(range_ms).saturating_add(1);
         let matchers = &matrix.selector.matchers;
+        self.place.set(call.args.first().map_or(self.place.get(), |arg| arg.unwrapped().span));
+        self.tell_wanted((from, hints.last_ms), &hints);
         let select = self.select(matchers, from, hints.last_ms);
         let Some(rolled_up) = self.storage.select_rollups(&select, &hints)? else {
             return Ok(None);

@@ -19,6 +19,7 @@ use crate::histogram::Histogram;
 use crate::histogram::reset::detect_resets;
 use crate::parse::ParseError;
 use crate::parse::ast::{At, Duration, Extension, Selector, Shift};
+use crate::plan::Event;
 use crate::storage::{Hints, SAMPLE_BYTES, Select, Series, Use};
 
 /// `@` and `offset`, resolved.
@@ -120,6 +121,7 @@ impl Evaluator<'_> {
         hints: &Hints,
     ) -> Result<Vec<Loaded>, QueryError> {
         self.check_cancelled()?;
+        self.tell_wanted((start_ms, end_ms), hints);
         let is_shared = !self.reads_alone(hints);
         let select = self.select(matchers, start_ms, end_ms);
         // Asked by each for its own stretch: what others share is samples, and these may be gone.
@@ -135,8 +137,12 @@ impl Evaluator<'_> {
             match self.reads.find(matchers, start_ms, end_ms) {
                 Found::Own => {}
                 Found::First { start, end } => shared = Some((start, end)),
-                Found::Read(read) => return Ok(read),
+                Found::Read(read) => {
+                    self.caller.told(Event::Taken);
+                    return Ok(read);
+                }
                 Found::Last(read) => {
+                    self.caller.told(Event::Taken);
                     self.tally.unpin(bytes(&read));
                     self.tally.hold_bytes(bytes(&read))?;
                     return Ok(read);
@@ -146,6 +152,7 @@ impl Evaluator<'_> {
         if let Some(reach) = shared
             && let Some(loaded) = self.load_shared(matchers, reach)?
         {
+            self.caller.told(Event::ReadForOthers { start_ms: reach.0, end_ms: reach.1 });
             return Ok(loaded);
         }
         let is_newest = hints.made == Use::Newest && hints.step_ms == 0;
@@ -155,6 +162,12 @@ impl Evaluator<'_> {
             None => self.storage.select(&select)?,
         };
         self.loaded(floats, &select)
+    }
+
+    /// Tells that the selector that is come to wants something of storage.
+    pub(super) fn tell_wanted(&self, (start_ms, end_ms): Reach, hints: &Hints) {
+        let place = self.place.get().into();
+        self.caller.told(Event::Wanted { place, start_ms, end_ms, hints: *hints });
     }
 
     /// Whether a selector's series are read for it alone, whatever else stands in the query: where

@@ -16,6 +16,7 @@ use crate::function::extrapolate::{Frame, Stretch};
 use crate::function::start::Starts;
 use crate::histogram::{Histogram, ResetHint};
 use crate::parse::ast::{Expr, ExprKind, Extension, Matrix, Subquery};
+use crate::plan::Event;
 use crate::storage::SAMPLE_BYTES;
 use crate::value::MatrixSeries;
 
@@ -235,13 +236,19 @@ fn falls(values: &[f64]) -> Vec<u32> {
 impl Evaluator<'_> {
     /// The samples a range vector expression covers over all steps.
     pub(crate) fn eval_range(&self, expr: &Expr, steps: &Steps) -> Result<RangeVector, QueryError> {
-        match &expr.unwrapped().kind {
-            ExprKind::Matrix(matrix) => self.matrix_selector(matrix, steps),
-            ExprKind::Subquery(subquery) => self.subquery(subquery, steps),
+        let expr = expr.unwrapped();
+        self.caller.told(Event::Begun(expr.span.into()));
+        self.place.set(expr.span);
+        let ranges = match &expr.kind {
+            ExprKind::Matrix(matrix) => self.matrix_selector(matrix, steps)?,
+            ExprKind::Subquery(subquery) => self.subquery(subquery, steps)?,
             _ => {
-                Err(QueryError::Execution("BUG: an instant vector was evaluated as a range".into()))
+                let message = "BUG: an instant vector was evaluated as a range";
+                return Err(QueryError::Execution(message.into()));
             }
-        }
+        };
+        self.caller.told(Event::Ended(expr.span.into(), ranges.series.len()));
+        Ok(ranges)
     }
 
     /// The stretch of time a range selector wants at these steps.

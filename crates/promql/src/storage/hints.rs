@@ -49,14 +49,28 @@ impl Hints {
     /// The longest of these windows whose rollups do; `None` when samples are wanted.
     #[must_use]
     pub fn window_ms(&self, windows_ms: &[i64]) -> Option<i64> {
+        self.choice(windows_ms).ok()
+    }
+
+    /// The longest of these windows whose rollups do.
+    ///
+    /// # Errors
+    /// Why samples are wanted, in words for people.
+    pub fn choice(&self, windows_ms: &[i64]) -> Result<i64, &'static str> {
         let (range_ms, may_be_near) = match self.made {
-            Use::Samples => return None,
+            Use::Samples => return Err("every sample is wanted"),
             Use::Newest => (0, false),
             Use::Range { range_ms, may_be_near } => (range_ms, may_be_near),
         };
+        if range_ms <= 0 && self.step_ms <= 0 {
+            return Err("the newest samples are quick to find");
+        }
+        if windows_ms.is_empty() {
+            return Err("no rollups are kept");
+        }
         let span = self.last_ms.saturating_sub(self.first_ms).saturating_add(range_ms);
         if span < SPAN_MS_MIN {
-            return None;
+            return Err("less than a day is read as samples");
         }
         let is_sound = |window: &i64| {
             let lies_on = |ms: i64| ms.rem_euclid(*window) == 0;
@@ -64,11 +78,10 @@ impl Hints {
             let is_near = may_be_near
                 && self.step_ms >= *window
                 && range_ms >= WINDOWS_MIN.saturating_mul(*window);
-            // A single newest sample is quick to find.
-            let is_many = range_ms > 0 || self.step_ms > 0;
-            *window > 0 && is_many && (is_aligned || is_near)
+            *window > 0 && (is_aligned || is_near)
         };
-        windows_ms.iter().copied().filter(is_sound).max()
+        let longest = windows_ms.iter().copied().filter(is_sound).max();
+        longest.ok_or("range and steps do not go with the windows of any rollups")
     }
 }
 
