@@ -112,6 +112,12 @@ fn what_does_not_fit_is_split_and_indented() {
             "a".repeat(90)
         )
     );
+    // One that fits is not indented: so does Prometheus.
+    let subquery = format!("max_over_time(sum(rate({}_total[5m]))[1h:1m])", "a".repeat(70));
+    assert_eq!(
+        formatted(&subquery),
+        format!("max_over_time(\nsum(rate({}_total[5m]))[1h:1m]\n)", "a".repeat(70))
+    );
 }
 
 #[test]
@@ -133,10 +139,10 @@ fn trees_are_those_of_prometheus() {
             "vector(1) / on(a) group_left(b) fill_right(2) vector(2)",
             r#"{"type":"binaryExpr","op":"/","lhs":{"type":"call","func":{"name":"vector","argTypes":["scalar"],"variadic":0,"returnType":"vector"},"args":[{"type":"numberLiteral","val":"1"}]},"rhs":{"type":"call","func":{"name":"vector","argTypes":["scalar"],"variadic":0,"returnType":"vector"},"args":[{"type":"numberLiteral","val":"2"}]},"matching":{"card":"many-to-one","labels":["a"],"on":true,"include":["b"],"fillValues":{"lhs":null,"rhs":2}},"bool":false}"#,
         ),
-        ("sum(pi()[1h:1m] @ end())", ""),
+        ("sum(vector(pi())[1h:1m] @ end())", ""),
         (
-            "round(sum_over_time(pi()[1h:1m] @ end()))",
-            r#"{"type":"call","func":{"name":"round","argTypes":["vector","scalar"],"variadic":1,"returnType":"vector"},"args":[{"type":"call","func":{"name":"sum_over_time","argTypes":["matrix"],"variadic":0,"returnType":"vector"},"args":[{"type":"subquery","expr":{"type":"call","func":{"name":"pi","argTypes":[],"variadic":0,"returnType":"scalar"},"args":[]},"range":3600000,"offset":0,"step":60000,"timestamp":null,"startOrEnd":"end"}]}]}"#,
+            "round(sum_over_time(vector(pi())[1h:1m] @ end()))",
+            r#"{"type":"call","func":{"name":"round","argTypes":["vector","scalar"],"variadic":1,"returnType":"vector"},"args":[{"type":"call","func":{"name":"sum_over_time","argTypes":["matrix"],"variadic":0,"returnType":"vector"},"args":[{"type":"subquery","expr":{"type":"call","func":{"name":"vector","argTypes":["scalar"],"variadic":0,"returnType":"vector"},"args":[{"type":"call","func":{"name":"pi","argTypes":[],"variadic":0,"returnType":"scalar"},"args":[]}]},"range":3600000,"offset":0,"step":60000,"timestamp":null,"startOrEnd":"end"}]}]}"#,
         ),
         ("\"a\\\"\\n\\u0001\"", r#"{"type":"stringLiteral","val":"a\"\n\u0001"}"#),
     ] {

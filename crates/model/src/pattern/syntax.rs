@@ -72,8 +72,10 @@ pub(super) fn translate(pattern: &str) -> Result<Translated> {
         pattern,
         rest: pattern,
         rust: String::with_capacity(pattern.len() + 8),
+        flags: String::new(),
         names: HashSet::new(),
         is_plain: true,
+        repeats: 0,
     };
     let alternatives = reader.alternatives(0)?;
     Ok(Translated { rust: reader.rust, alternatives, is_plain: reader.is_plain })
@@ -83,8 +85,12 @@ struct Reader<'p> {
     pattern: &'p str,
     rest: &'p str,
     rust: String,
+    /// Flags for what follows, not yet written: the other syntax has none between a piece and its repetition.
+    flags: String,
     names: HashSet<&'p str>,
     is_plain: bool,
+    /// Of what was read last, the largest product of repetitions within repetitions.
+    repeats: u64,
 }
 
 /// What a repetition would follow.
@@ -130,10 +136,13 @@ impl<'p> Reader<'p> {
     }
 
     fn put(&mut self, text: &str) {
+        self.rust.push_str(&self.flags);
+        self.flags.clear();
         self.rust.push_str(text);
     }
 
     fn put_char(&mut self, c: char) {
+        self.put("");
         if c.is_alphanumeric() || c == '_' || c == ' ' {
             self.rust.push(c);
         } else {
@@ -148,6 +157,7 @@ impl<'p> Reader<'p> {
         }
         let mut alternatives = vec![Vec::new()];
         let mut last = Last::Nothing;
+        let mut repeats = 0;
         while let Some(c) = self.peek() {
             let from = self.rest;
             let piece = match c {
@@ -158,30 +168,34 @@ impl<'p> Reader<'p> {
                     last = Last::Nothing;
                     continue;
                 }
-                ')' if depth > 0 => return Ok(alternatives),
+                ')' if depth > 0 => {
+                    self.flags.clear();
+                    self.repeats = repeats;
+                    return Ok(alternatives);
+                }
                 ')' => return Err(SyntaxError::new("unexpected )", self.pattern)),
                 '*' | '+' | '?' => {
-                    let pieces = alternatives.last_mut();
                     self.next();
-                    self.put(c.encode_utf8(&mut [0; 4]));
-                    self.repeated(from, last, pieces, c)?;
+                    self.repeated(from, last, alternatives.last_mut(), None)?;
+                    repeats = repeats.max(self.repeats);
                     last = Last::Repeated(from);
                     continue;
                 }
                 '{' if count(from).is_some() => {
-                    let length = count(from).unwrap_or(Ok(0))?;
-                    let (text, rest) = from.split_at_checked(length).unwrap_or((from, ""));
-                    self.rest = rest;
-                    self.put(text);
-                    self.repeated(from, last, alternatives.last_mut(), c)?;
+                    let (length, most) = count(from).unwrap_or(Ok((0, 0)))?;
+                    self.rest = from.get(length..).unwrap_or("");
+                    self.repeated(from, last, alternatives.last_mut(), Some(most))?;
+                    repeats = repeats.max(self.repeats);
                     last = Last::Repeated(from);
                     continue;
                 }
                 '(' => match self.group(depth)? {
                     Some(group) => group,
                     None => {
-                        // Flags for what follows.
-                        last = Last::Nothing;
+                        // Flags for what follows; a repetition is still of what was before them.
+                        if matches!(last, Last::Repeated(_)) {
+                            last = Last::Atom;
+                        }
                         continue;
                     }
                 },
@@ -191,6 +205,7 @@ impl<'p> Reader<'p> {
                     self.rest = rest;
                     for c in quoted.chars() {
                         self.put_char(c);
+                        self.repeats = 0;
                         last = Last::Atom;
                         alternatives
                             .last_mut()
@@ -210,6 +225,10 @@ impl<'p> Reader<'p> {
                     Piece::Char(c)
                 }
             };
+            if !matches!(piece, Piece::Group(_)) {
+                self.repeats = 0;
+            }
+            repeats = repeats.max(self.repeats);
             last = Last::Atom;
             alternatives.last_mut().into_iter().for_each(|all| all.push(piece.clone()));
         }
@@ -225,18 +244,16 @@ impl<'p> Reader<'p> {
         piece
     }
 
-    /// A repetition has been read from `from` on.
+    /// A repetition has been read from `from` on: with a count, of at most that many.
     fn repeated(
         &mut self,
         from: &'p str,
         last: Last<'p>,
         pieces: Option<&mut Vec<Piece>>,
-        op: char,
+        count: Option<u32>,
     ) -> Result<()> {
+        self.eat("?");
         let written = self.since(from);
-        if self.eat("?") {
-            self.put("?");
-        }
         match last {
             Last::Nothing => {
                 let code = "missing argument to repetition operator";
@@ -248,10 +265,21 @@ impl<'p> Reader<'p> {
             }
             Last::Atom => {}
         }
+        if let Some(count) = count {
+            self.repeats = u64::from(count).saturating_mul(self.repeats.max(1));
+            if count > 1 && self.repeats > u64::from(REPEAT_MAX) {
+                return Err(SyntaxError::new("invalid repeat count", written));
+            }
+        }
+        // Behind another repetition, with flags between them, `?` alone would say that it is lazy.
+        match written.strip_prefix('?') {
+            Some(lazy) => self.rust.extend(["{0,1}", lazy]),
+            None => self.rust.push_str(written),
+        }
         if let Some(piece) = pieces.and_then(|pieces| pieces.last_mut()) {
-            *piece = match (&piece, op) {
-                (Piece::Any, '*') => Piece::Star,
-                (Piece::Any, '+') => Piece::Plus,
+            *piece = match (&piece, written) {
+                (Piece::Any, "*" | "*?") => Piece::Star,
+                (Piece::Any, "+" | "+?") => Piece::Plus,
                 _ => Piece::Other,
             };
         }
@@ -310,10 +338,10 @@ impl<'p> Reader<'p> {
                     if !set.is_empty() {
                         self.is_plain = false;
                     }
-                    if c == ':' || !set.is_empty() {
-                        self.put("(?");
-                        self.put(&set);
-                        self.put(c.encode_utf8(&mut [0; 4]));
+                    if c == ':' {
+                        self.put(&format!("(?{set}:"));
+                    } else if !set.is_empty() {
+                        let _infallible = write!(self.flags, "(?{set})");
                     }
                     return Ok(c == ')');
                 }
@@ -527,8 +555,8 @@ impl<'p> Reader<'p> {
     }
 }
 
-/// How long `{2}`, `{2,}` or `{2,3}` is, if the text begins with one.
-fn count(text: &str) -> Option<Result<usize>> {
+/// How long `{2}`, `{2,}` or `{2,3}` is, if the text begins with one, and the larger of its numbers.
+fn count(text: &str) -> Option<Result<(usize, u32)>> {
     let written = text.bytes().skip(1).take_while(|b| b.is_ascii_digit() || *b == b',').count();
     let inner = text.strip_prefix('{')?.get(..written)?;
     text.as_bytes().get(written + 1).filter(|b| **b == b'}')?;
@@ -544,13 +572,12 @@ fn count(text: &str) -> Option<Result<usize>> {
         return None;
     }
     let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+    let least = number(least);
     let most = most.filter(|most| !most.is_empty()).map(number);
     let length = inner.len() + 2;
-    if number(least) > REPEAT_MAX
-        || most.is_some_and(|most| most > REPEAT_MAX || most < number(least))
-    {
+    if least > REPEAT_MAX || most.is_some_and(|most| most > REPEAT_MAX || most < least) {
         let fragment = text.get(..length).unwrap_or(text);
         return Some(Err(SyntaxError::new("invalid repeat count", fragment)));
     }
-    Some(Ok(length))
+    Some(Ok((length, most.unwrap_or(least))))
 }

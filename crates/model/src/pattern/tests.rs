@@ -64,6 +64,12 @@ fn what_only_one_of_the_two_knows_means_what_it_means_in_re2() {
     check("()a()", &["a"], &[]);
     check("(?:)", &[""], &["a"]);
     check("(?)a", &["a"], &["A"]);
+    check("a(?i)*b", &["aaB", "b"], &["Ab"]);
+    check("xa*(?i)?(?-s)?b", &["xb", "xaaB"], &["xAb"]);
+    check("a+(?i)?", &["", "aa"], &["A"]);
+    check("(a(?i))b|a(?i)|c", &["ab", "a", "C"], &["aB", "A"]);
+    check("(a{10}){100}", &["a".repeat(1000).as_str()], &["a"]);
+    check("(a{100}){0}(b{1000}|(c*){1}){1}", &["", "cc"], &["a", "bc"]);
     check("a b#c", &["a b#c"], &["abc"]);
 }
 
@@ -106,6 +112,7 @@ fn what_re2_refuses_is_refused_in_its_words() {
         ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
         (r"\p{Foo}", r"invalid character class range: `\p{Foo}`"),
         ("*a", "missing argument to repetition operator: `*`"),
+        ("*?a", "missing argument to repetition operator: `*?`"),
         ("a|*", "missing argument to repetition operator: `*`"),
         ("(?i)+", "missing argument to repetition operator: `+`"),
         ("a**", "invalid nested repetition operator: `**`"),
@@ -114,6 +121,9 @@ fn what_re2_refuses_is_refused_in_its_words() {
         ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
         ("a{1001}", "invalid repeat count: `{1001}`"),
         ("a{3,2}", "invalid repeat count: `{3,2}`"),
+        ("(a{100}){11}", "invalid repeat count: `{11}`"),
+        ("(b|(a{10}x){10}){2,11}?y", "invalid repeat count: `{2,11}?`"),
+        ("a{2}(?i){501}", "invalid repeat count: `{501}`"),
         ("a\\", "trailing backslash at end of expression: ``"),
         (r"(a)\1", r"invalid escape sequence: `\1`"),
         (r"\q", r"invalid escape sequence: `\q`"),
@@ -139,6 +149,10 @@ fn bombs_are_refused() {
     let error = Pattern::new(&nested).unwrap_err().to_string();
     assert!(error.contains("nests too deeply"), "{}", error.len());
     for bomb in ["((((a{100}){100}){100}){100})", r"(\p{L}{1000}){1000}", "(x{1000}){1000}y?"] {
+        let error = Pattern::new(bomb).unwrap_err().to_string();
+        assert!(error.contains("invalid repeat count"), "{bomb}: {error}");
+    }
+    for bomb in [r"(\p{L}{10}){100}x?", &r"[\p{L}\p{N}]{1000}x?".repeat(10)] {
         assert!(matches!(Pattern::new(bomb), Err(PatternError::TooLarge { .. })), "{bomb}");
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn check(expr: &Expr) -> Result<(), ParseError> {
         ExprKind::Selector(selector) => check_selector(expr, selector),
         ExprKind::Matrix(matrix) => check_selector(expr, &matrix.selector),
         ExprKind::Subquery(subquery) => match subquery.expr.value_type() {
-            Type::Vector | Type::Scalar => Ok(()),
+            Type::Vector => Ok(()),
             other => Err(ParseError::new(
                 expr.span,
                 format!(

@@ -40,7 +40,10 @@ impl Printer<'_> {
     /// The expression over as many lines as it takes.
     pub(super) fn pretty(&self, out: Out<'_>, expr: &Expr, level: usize) -> fmt::Result {
         if self.expr(&mut Room(LINE_MAX), expr).is_ok() {
-            indent(out, level)?;
+            // As Prometheus has it, which forgets a subquery.
+            if !matches!(expr.kind, ExprKind::Subquery(_)) {
+                indent(out, level)?;
+            }
             return self.expr(out, expr);
         }
         match &expr.kind {

@@ -109,6 +109,10 @@ fn errors_say_where_and_what() {
             "a[5m][5m:]",
             "1:1: parse error: subquery is only allowed on instant vector, got matrix instead",
         ),
+        (
+            "1 + (2)[5m:]",
+            "1:5: parse error: subquery is only allowed on instant vector, got scalar instead",
+        ),
         ("a @ Inf", "1:5: parse error: timestamp out of bounds for @ modifier: +Inf"),
         ("a[5m / 0]", "1:6: parse error: division by zero"),
         ("a[5m % 0s]", "1:6: parse error: modulo by zero"),
