@@ -93,7 +93,7 @@ pub(super) async fn measure(args: QueryArgs, dir: &Path) -> anyhow::Result<Outco
     say("asking for a single series");
     let single = asker.single(&single_series(), end_s).await?;
     say("scanning");
-    let scan = scan(&asker, &mut collector, end_s, hours).await?;
+    let scan = scan(&asker, end_s, hours, || collector.cost()).await?;
     let cost = collector.cost()?;
     collector.stop().await?;
     Ok(Outcome {
@@ -115,31 +115,36 @@ pub(super) fn single_series() -> String {
     format!("node_time_seconds{{instance=\"{}\",job=\"{}\"}}", fill::host_name(0), fill::JOB)
 }
 
-/// How fast `rate` goes over samples.
+/// How fast `rate` goes over samples, from the store to the answer.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Scan {
     samples: f64,
     times: u32,
-    samples_per_s_and_core: f64,
+    pub(super) samples_per_s_and_core: f64,
 }
 
-async fn scan(
+/// Has a server take the `rate` of all series of one host over all it holds of them, again and again;
+/// `cost` says what the server has cost so far.
+///
+/// # Errors
+/// When there is no answer.
+pub(super) async fn scan(
     asker: &Asker,
-    collector: &mut Collector,
     end_s: i64,
     hours: u32,
+    mut cost: impl FnMut() -> anyhow::Result<Cost>,
 ) -> anyhow::Result<Scan> {
     let series = format!("{{instance=\"{}\",__name__=~\"node_.+\"}}", fill::host_name(0));
     // All of a range but its begin, which a query leaves out.
     let range = format!("{series}[{hours}h]");
     let samples = asker.number(&format!("sum(count_over_time({range}))"), end_s).await?;
     let query = format!("count(rate({range}))");
-    let before: Cost = collector.cost()?;
+    let before = cost()?;
     let (began, mut times) = (Instant::now(), 0);
     let spent = loop {
         asker.number(&query, end_s).await?;
         times += 1;
-        let spent = collector.cost()?.cpu_since(&before);
+        let spent = cost()?.cpu_since(&before);
         if spent >= SCAN_CPU || began.elapsed() >= SCAN {
             break spent;
         }

@@ -15,7 +15,7 @@ use super::super::collector::{Collector, store_dir};
 use super::super::cost::Cost;
 use super::super::latency::Latency;
 use super::super::load::{Asked, Load, millis};
-use super::super::query::single_series;
+use super::super::query::{Scan, scan, single_series};
 use super::super::{Teller, apart, fill, say};
 use super::Found;
 use super::lines::Lines;
@@ -45,7 +45,8 @@ pub(super) struct Store {
     pub(super) panels: Vec<Panels>,
     /// CPU of the store in answering all that, each query three times.
     query_cpu_s: f64,
-    single: Latency,
+    pub(super) single: Latency,
+    pub(super) scan: Scan,
     rss_bytes: u64,
 }
 
@@ -77,6 +78,7 @@ pub(super) async fn measure(
     })
     .await?;
     let end_s = end_ms / 1000 - i64::try_from(millis(interval).div_ceil(1000))?;
+    let hours = u32::try_from((load.ticks * millis(interval)).div_ceil(3_600_000))?;
     let mut stores = Vec::new();
 
     let mut answers = Answers::default();
@@ -84,8 +86,8 @@ pub(super) async fn measure(
         say("a day: asking Stoa");
         let mut collector = Collector::start(&stoa_dir).await?;
         let asker = Asker::new(collector.url(), false)?;
-        let before = collector.cost()?;
-        answers = Answers::of(&asker, queries, end_s).await?.costing(before, collector.cost()?);
+        let asking = Asking { asker: &asker, queries, end_s, hours };
+        answers = asking.answers(|| collector.cost()).await?;
         collector.stop().await?;
     }
     // As it would be at rest; asked it was as it is at the end of a day, with a part in the head.
@@ -125,8 +127,8 @@ pub(super) async fn measure(
         if let Some(queries) = queries {
             say(&format!("a day: asking {name}"));
             let asker = Asker::new(peer.url(), one.kind == Kind::VictoriaMetrics)?;
-            let before = peer.cost()?;
-            answers = Answers::of(&asker, queries, end_s).await?.costing(before, peer.cost()?);
+            let asking = Asking { asker: &asker, queries, end_s, hours };
+            answers = asking.answers(|| peer.cost()).await?;
         }
         let Disk { samples: chunks, index } = disk;
         stores.push(Store {
@@ -153,24 +155,40 @@ struct Answers {
     panels: Vec<Panels>,
     single: Latency,
     cpu_s: f64,
+    scan: Scan,
     rss_bytes: u64,
 }
 
-impl Answers {
-    async fn of(asker: &Asker, queries: &[String], end_s: i64) -> anyhow::Result<Self> {
+/// What is asked of a store.
+struct Asking<'a> {
+    asker: &'a Asker,
+    queries: &'a [String],
+    end_s: i64,
+    /// What it holds.
+    hours: u32,
+}
+
+impl Asking<'_> {
+    /// Asks; `cost` says what the store has cost so far.
+    async fn answers(
+        &self,
+        mut cost: impl FnMut() -> anyhow::Result<Cost>,
+    ) -> anyhow::Result<Answers> {
+        let Self { asker, queries, end_s, hours } = *self;
+        let before = cost()?;
         let mut panels = Vec::new();
         for range in RANGES {
             panels.push(asker.dashboard(queries, end_s, range).await?);
         }
         let single = asker.single(&single_series(), end_s).await?;
-        Ok(Self { panels, single, ..Self::default() })
-    }
-
-    fn costing(self, before: Cost, after: Cost) -> Self {
+        let after = cost()?;
         let cpu_s = after.cpu_since(&before).as_secs_f64();
-        Self { cpu_s, rss_bytes: after.rss_bytes, ..self }
+        let scan = scan(asker, end_s, hours, cost).await?;
+        Ok(Answers { panels, single, cpu_s, scan, rss_bytes: after.rss_bytes })
     }
+}
 
+impl Answers {
     fn store(self, name: &'static str) -> Store {
         Store {
             name,
@@ -179,6 +197,7 @@ impl Answers {
             panels: self.panels,
             query_cpu_s: self.cpu_s,
             single: self.single,
+            scan: self.scan,
             rss_bytes: self.rss_bytes,
         }
     }
@@ -272,6 +291,12 @@ impl Day {
             ("CPU of all, s", line(stores, |store| Some(format!("{:.2}", store.query_cpu_s)))),
             ("one series, p50 ms", line(stores, |store| Some(format!("{:.2}", store.single.p50_ms)))),
             ("one series, p99 ms", line(stores, |store| Some(format!("{:.2}", store.single.p99_ms)))),
+            (
+                "rate, M samples/s/core",
+                line(stores, |store| {
+                    Some(format!("{:.0}", store.scan.samples_per_s_and_core / 1e6))
+                }),
+            ),
             (
                 "resident then, MB",
                 line(stores, |store| Some(format!("{:.0}", store.rss_bytes as f64 / 1e6))),

@@ -23,6 +23,10 @@ pub(super) const STREAM_CPU_US: Goal = most(0.4, Some(0.2), "µs");
 pub(super) const WRITE_CPU_US: Goal = most(1.2, Some(0.7), "µs");
 pub(super) const START_S: Goal = most(30.0, None, "s");
 pub(super) const IMPORT_M: Goal = Goal { bound: 1.5, aim: None, is_least: true, unit: "million" };
+pub(super) const DASHBOARD_1_H_AIM_MS: f64 = 45.0;
+pub(super) const DASHBOARD_24_H_AIM_MS: f64 = 90.0;
+pub(super) const SINGLE_MS: Goal = most(1.0, None, "ms");
+pub(super) const RATE_M: Goal = Goal { bound: 200.0, aim: None, is_least: true, unit: "million" };
 
 impl Goal {
     /// Whether a figure is within it.
