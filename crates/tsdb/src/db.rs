@@ -23,6 +23,7 @@ mod open;
 mod query;
 mod rollups;
 mod stats;
+mod survey;
 mod tiers;
 mod whole;
 
@@ -43,6 +44,7 @@ pub use self::maintain::{Deleted, Maintenance};
 pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
 pub use self::stats::{BlockFigures, Stats, TierStats};
+pub use self::survey::{Survey, Surveyed, Where};
 use crate::batch::{
     BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, MARK_KEY_BYTES_MAX, MARK_VALUE_BYTES_MAX,
     MARKS_MAX, SERIES_LABEL_BYTES_MAX,

@@ -38,6 +38,7 @@ mod retention;
 mod select;
 mod snapshot;
 mod tier;
+mod weight;
 
 pub use batch::{
     Appended, BATCH_HISTOGRAM_BYTES_MAX, BATCH_SAMPLES_MAX, Batch, GroupId, HISTOGRAM_NUMBERS_MAX,
@@ -48,7 +49,7 @@ pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use damage::{Cost, Damage, Missing};
 pub use db::{
     BlockFigures, Compaction, Db, Deleted, Deletion, Maintenance, Resolution, RollupSeries,
-    Rollups, Stats, Stretch, TierStats,
+    Rollups, Stats, Stretch, Survey, Surveyed, TierStats, Where,
 };
 pub use error::{AppendError, DbError, SelectError};
 pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};
@@ -57,3 +58,4 @@ pub use options::Options;
 pub use recovery::Recovery;
 pub use select::{HistogramData, SeriesData};
 pub use tier::Tier;
+pub use weight::Weight;

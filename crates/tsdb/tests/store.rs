@@ -34,6 +34,8 @@ mod retention;
 mod sealed;
 #[path = "store/sectors.rs"]
 mod sectors;
+#[path = "store/survey.rs"]
+mod survey;
 #[path = "store/tiers.rs"]
 mod tiers;
 #[path = "store/unread.rs"]

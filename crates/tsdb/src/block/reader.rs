@@ -18,6 +18,7 @@ use crate::chunk::{decode_histograms, decode_values};
 use crate::damage::Lost;
 use crate::matching;
 use crate::select::{Samples, Value, Weighed, within};
+use crate::weight::Weight;
 
 /// After so many chunks in a row that the disk did not give, a query asks it for no more single ones.
 const UNREAD_MAX: u32 = 64;
@@ -162,6 +163,21 @@ impl<'a> BlockQuery<'a> {
         });
         out.gaps.end_place();
         damaged
+    }
+
+    /// How much a series has in the range, by the index alone.
+    pub(crate) fn weight(&self, series: &Place) -> Weight {
+        let mut weight = Weight::default();
+        let Some(lane) = series.lanes.get(series.entry.lane as usize) else { return weight };
+        let range = (self.start, self.end);
+        for (window, bytes) in lane.windows.iter().zip(&series.entry.chunk_bytes) {
+            if window.first_t <= self.end && window.last_t >= self.start {
+                let span = (window.first_t, window.last_t);
+                let ticks = u64::from(window.ticks);
+                weight.add(Weight::chunk(u64::from(*bytes), ticks, span, range));
+            }
+        }
+        weight
     }
 
     /// Hands the chunks of a series in the range to `decode`, and says how many could not be read.

@@ -19,6 +19,7 @@ use crate::chunk::{
 };
 use crate::head_file::{CRC_BYTES, HeadFile, check};
 use crate::select::{Samples, WholeTimes, within};
+use crate::weight::Weight;
 
 /// One sealed window of a group.
 #[derive(Debug)]
@@ -443,6 +444,14 @@ impl TimesCache {
 }
 
 impl Sealed {
+    /// How much the series has from `start` to `end`, both included, decoding nothing.
+    pub(crate) fn weight(&self, start: TimestampMs, end: TimestampMs) -> Weight {
+        let window = &self.window;
+        let bytes = window.lens.get(self.rank as usize).copied().unwrap_or_default();
+        let span = (window.first_t, window.last_t);
+        Weight::chunk(u64::from(bytes), window.ticks as u64, span, (start, end))
+    }
+
     /// Whether the series has a sample at `t`, and which one.
     pub(crate) fn find(&self, t: TimestampMs) -> Result<Option<f64>, BlockError> {
         let mut found = Samples::default();

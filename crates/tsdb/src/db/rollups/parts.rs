@@ -11,31 +11,31 @@ use crate::tier::{TierBlock, ceil, floor};
 
 /// A part of the time asked for, `start < t ≤ end`, and the block that has all of it if it is not the
 /// samples'.
-pub(super) struct Part {
-    pub(super) start: TimestampMs,
-    pub(super) end: TimestampMs,
-    pub(super) held: Option<Arc<TierBlock>>,
+pub(in crate::db) struct Part {
+    pub(in crate::db) start: TimestampMs,
+    pub(in crate::db) end: TimestampMs,
+    pub(in crate::db) held: Option<Arc<TierBlock>>,
 }
 
 /// Time of which something is gone, `start < t ≤ end`: of whole windows, so that it may begin before what
 /// is asked for and end after it.
-pub(super) struct Zone {
-    pub(super) start: TimestampMs,
-    pub(super) end: TimestampMs,
-    pub(super) layers: Vec<Layer>,
+pub(in crate::db) struct Zone {
+    pub(in crate::db) start: TimestampMs,
+    pub(in crate::db) end: TimestampMs,
+    pub(in crate::db) layers: Vec<Layer>,
 }
 
 /// A stretch of which a block of a tier has what is gone.
-pub(super) struct Layer {
-    pub(super) held: Arc<TierBlock>,
-    pub(super) start: TimestampMs,
-    pub(super) end: TimestampMs,
+pub(in crate::db) struct Layer {
+    pub(in crate::db) held: Arc<TierBlock>,
+    pub(in crate::db) start: TimestampMs,
+    pub(in crate::db) end: TimestampMs,
 }
 
 impl Db {
     /// Cuts the time asked for into parts, in order, and says which zones lie in it; at the bounds of
     /// these it is cut, too. No parts where no tier is to be read.
-    pub(super) fn parts(
+    pub(in crate::db) fn parts(
         &self,
         (start, end): (TimestampMs, TimestampMs),
         resolution: Resolution,
@@ -65,7 +65,7 @@ impl Db {
     }
 
     /// Whether there may be samples in `start < t ≤ end`.
-    pub(super) fn has_samples(&self, start: TimestampMs, end: TimestampMs) -> bool {
+    pub(in crate::db) fn has_samples(&self, start: TimestampMs, end: TimestampMs) -> bool {
         let state = self.state();
         let is_there = |first: TimestampMs, last: TimestampMs| first <= end && last > start;
         let metas = state.blocks.iter().map(|block| &block.meta);
