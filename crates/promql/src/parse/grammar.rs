@@ -6,7 +6,7 @@ use super::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Extension,
     Matching, Matrix, Selector, Shift, Span, Subquery, Text,
 };
-use super::lexer::{Token, TokenKind, is_identifier, tokenize};
+use super::lexer::{Token, TokenKind, is_identifier, is_keyword, tokenize};
 use super::signature;
 use super::{DEPTH_MAX, HEIGHT_MAX, ParseError};
 use crate::number::{quote, to_i64};
@@ -15,8 +15,9 @@ pub(super) type Parsed<T> = Result<T, ParseError>;
 
 /// The tree of a whole query.
 pub(super) fn parse_expression(query: &str, patterns: &mut PatternBudget) -> Parsed<Expr> {
+    let tokens = tokenize(query)?;
     let mut parser =
-        Parser { query, tokens: tokenize(query)?, at: 0, depth: 0, height: 0, patterns };
+        Parser { query, tokens, at: 0, depth: 0, height: 0, aggregations: 0, patterns };
     if parser.peek() == &TokenKind::End {
         return Err(ParseError::new(Span::default(), "no expression found in input"));
     }
@@ -31,6 +32,8 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// How many nodes deep the tree is that was parsed last, or the deepest of those side by side.
     pub(super) height: usize,
+    /// Aggregations that have begun and not ended.
+    aggregations: usize,
     /// What is left for regular expressions.
     patterns: &'a mut PatternBudget,
 }
@@ -79,8 +82,13 @@ impl Parser<'_> {
 
     pub(super) fn unexpected(&self, context: &str, expected: &str) -> ParseError {
         let span = self.span();
+        if let TokenKind::Bad(message) = self.peek() {
+            return ParseError::new(span, message.as_str());
+        }
         let written = self.query.get(span.start..span.end).unwrap_or("");
         let mut message = format!("unexpected {}", self.peek().describe(written));
+        let context =
+            if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
         if !context.is_empty() {
             message.push_str(" in ");
             message.push_str(context);
@@ -353,7 +361,7 @@ impl Parser<'_> {
                 return self.aggregate(op);
             }
         }
-        if next == TokenKind::LeftParen {
+        if next == TokenKind::LeftParen && !is_keyword(name) && !name.contains(':') {
             return self.call(name);
         }
         let no_name = ["atan2", "bool", "on", "ignoring", "group_left", "group_right"];
@@ -367,8 +375,10 @@ impl Parser<'_> {
     fn aggregate(&mut self, op: AggregateOp) -> Parsed<Expr> {
         let start = self.span();
         self.advance();
+        self.aggregations += 1;
         let mut clause = self.grouping()?;
         let mut args = self.arguments()?;
+        self.aggregations -= 1;
         if clause.is_none() {
             clause = self.grouping()?;
         }
@@ -405,12 +415,12 @@ impl Parser<'_> {
 
     fn call(&mut self, name: &str) -> Parsed<Expr> {
         let start = self.span();
+        self.advance();
+        let args = self.arguments()?;
         let Some(function) = signature::find(name) else {
             let message = format!("unknown function with name {}", quote(name));
             return Err(ParseError::new(start, message));
         };
-        self.advance();
-        let args = self.arguments()?;
         if function.name == "info"
             && let Some(second) = args.get(1)
             && matches!(second.kind, ExprKind::Selector(_))
@@ -424,7 +434,7 @@ impl Parser<'_> {
     }
 
     fn arguments(&mut self) -> Parsed<Vec<Expr>> {
-        self.expect(&TokenKind::LeftParen, "aggregation", "\"(\"")?;
+        self.expect(&TokenKind::LeftParen, "", "")?;
         let mut args = Vec::new();
         if self.eat(&TokenKind::RightParen) {
             return Ok(args);
@@ -435,8 +445,20 @@ impl Parser<'_> {
                 return Ok(args);
             }
             let comma = self.span();
-            self.expect(&TokenKind::Comma, "function call", "\",\" or \")\"")?;
-            if self.peek() == &TokenKind::RightParen {
+            self.expect(&TokenKind::Comma, "", "")?;
+            let begins = match self.peek() {
+                TokenKind::Identifier(_)
+                | TokenKind::Number(_)
+                | TokenKind::Duration(_)
+                | TokenKind::Text(_)
+                | TokenKind::LeftParen
+                | TokenKind::LeftBrace
+                | TokenKind::Add
+                | TokenKind::Sub => true,
+                TokenKind::Bad(_) => return Err(self.unexpected("", "")),
+                _ => false,
+            };
+            if !begins {
                 let message = "trailing commas not allowed in function call args";
                 return Err(ParseError::new(comma, message));
             }
@@ -481,7 +503,7 @@ impl Parser<'_> {
     fn matcher(&mut self, metric: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Parsed<()> {
         let place = self.span();
         let name = match self.peek().clone() {
-            TokenKind::Identifier(name) if is_identifier(&name) => name,
+            TokenKind::Label(name) => name,
             TokenKind::Text(Text { value, invalid: None }) if !value.is_empty() => {
                 if matches!(self.peek_after(1), TokenKind::Comma | TokenKind::RightBrace) {
                     if let Some(first) = metric {
@@ -499,13 +521,6 @@ impl Parser<'_> {
                     return Ok(());
                 }
                 value
-            }
-            TokenKind::Number(_) | TokenKind::Identifier(_) => {
-                let written = self.query.get(place.start..place.end).unwrap_or("").to_owned();
-                if !is_identifier(&written) {
-                    return Err(self.unexpected("label matching", "identifier or \"}\""));
-                }
-                written
             }
             _ => return Err(self.unexpected("label matching", "identifier or \"}\"")),
         };

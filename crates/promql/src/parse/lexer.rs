@@ -1,12 +1,15 @@
 //! Text to tokens.
 //!
 //! Keywords are identifiers here: what one means depends on where it stands, which the grammar
-//! knows. Inside brackets a `:` is a token of its own; outside it belongs to names.
+//! knows. Inside brackets a `:` is a token of its own; outside it belongs to names. Inside braces stand
+//! names, texts and matching operators, inside brackets durations and what they are computed of; what does
+//! not belong there is a token that says so, the last one: it is told when the grammar comes to it, after
+//! what is wrong before it. The words are those of Prometheus's lexer.
 
-use super::ast::{Span, Text};
+use super::ast::{AggregateOp, Span, Text};
 use super::string::unquote;
 use super::{DEPTH_MAX, ParseError};
-use crate::number::parse_number;
+use crate::number::{parse_number, quote};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Token {
@@ -18,6 +21,8 @@ pub(crate) struct Token {
 pub(crate) enum TokenKind {
     /// A name or keyword, as written.
     Identifier(String),
+    /// A name in braces, where there are no keywords.
+    Label(String),
     Number(f64),
     /// In seconds.
     Duration(f64),
@@ -52,17 +57,24 @@ pub(crate) enum TokenKind {
     TrimUpper,
     TrimLower,
     End,
+    /// What is no token, and why.
+    Bad(String),
 }
 
 impl TokenKind {
     /// As error messages name it.
     pub(crate) fn describe(&self, written: &str) -> String {
         match self {
-            Self::Identifier(name) if is_keyword(name) => format!("<{}>", name.to_lowercase()),
-            Self::Identifier(name) => format!("identifier {name:?}"),
-            Self::Number(_) => format!("number {written:?}"),
-            Self::Duration(_) => format!("duration {written:?}"),
-            Self::Text(_) => format!("string {written:?}"),
+            Self::Identifier(name) if AggregateOp::from_keyword(name).is_some() => {
+                format!("<aggr:{name}>")
+            }
+            Self::Identifier(name) if is_one_of(&OPERATORS, name) => format!("<op:{name}>"),
+            Self::Identifier(name) if is_one_of(&KEYWORDS, name) => format!("<{name}>"),
+            Self::Identifier(name) if name.contains(':') => format!("metric identifier {name:?}"),
+            Self::Identifier(name) | Self::Label(name) => format!("identifier {name:?}"),
+            Self::Number(_) => format!("number {}", shortened(written)),
+            Self::Duration(_) => format!("duration {}", shortened(written)),
+            Self::Text(_) => format!("string {}", shortened(written)),
             Self::End => "end of input".into(),
             Self::LeftParen
             | Self::RightParen
@@ -71,35 +83,51 @@ impl TokenKind {
             | Self::LeftBracket
             | Self::RightBracket
             | Self::Comma
+            | Self::Assign
             | Self::Colon => format!("{written:?}"),
             _ => format!("<op:{written}>"),
         }
     }
 }
 
-/// Words the grammar gives a meaning to, aggregations aside.
-fn is_keyword(name: &str) -> bool {
-    const KEYWORDS: [&str; 17] = [
-        "and",
-        "or",
-        "unless",
-        "atan2",
-        "offset",
-        "by",
-        "without",
-        "on",
-        "ignoring",
-        "group_left",
-        "group_right",
-        "bool",
-        "anchored",
-        "smoothed",
-        "fill",
-        "fill_left",
-        "fill_right",
-    ];
-    KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(name))
-        || super::ast::AggregateOp::from_keyword(name).is_some()
+/// Quoted; of a long one the beginning.
+fn shortened(written: &str) -> String {
+    const SHOWN: usize = 10;
+    if written.len() <= SHOWN {
+        return quote(written);
+    }
+    format!("{}...", quote(&written.chars().take(SHOWN).collect::<String>()))
+}
+
+const OPERATORS: [&str; 4] = ["and", "or", "unless", "atan2"];
+
+/// Whether a word is none that functions have, because the grammar gives it a meaning.
+pub(crate) fn is_keyword(name: &str) -> bool {
+    is_one_of(&OPERATORS, name) || is_one_of(&KEYWORDS, name)
+}
+
+/// Words the grammar gives a meaning to, operators and aggregations aside.
+const KEYWORDS: [&str; 13] = [
+    "offset",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+    "anchored",
+    "smoothed",
+    "fill",
+    "fill_left",
+    "fill_right",
+];
+
+/// Words that stand in brackets.
+const DURATION_WORDS: [&str; 6] = ["step", "range", "min", "max", "min_of", "max_of"];
+
+fn is_one_of(words: &[&str], name: &str) -> bool {
+    words.iter().any(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// Whether `name` needs no quotes as a label name.
@@ -111,27 +139,24 @@ pub(crate) fn is_identifier(name: &str) -> bool {
 /// Most tokens of a query.
 const TOKENS_MAX: usize = 1 << 17;
 
-/// All tokens, the last one [`TokenKind::End`].
+/// All tokens, the last one [`TokenKind::End`] or [`TokenKind::Bad`].
 pub(crate) fn tokenize(query: &str) -> Result<Vec<Token>, ParseError> {
-    let mut lexer = Lexer { query, at: 0, brackets: 0 };
+    let mut lexer = Lexer { query, at: 0, parens: 0, within: Within::Nothing };
     let mut tokens = Vec::new();
-    let mut depth = 0_usize;
     loop {
-        let token = lexer.next_token()?;
-        match token.kind {
-            TokenKind::LeftParen => depth += 1,
-            TokenKind::RightParen => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+        let token = lexer.next_token().unwrap_or_else(|error| Token {
+            kind: TokenKind::Bad(error.message),
+            span: error.span,
+        });
         // Each is within others, of which the grammar takes fewer.
-        if depth > 2 * DEPTH_MAX {
+        if lexer.parens > 2 * DEPTH_MAX {
             return Err(ParseError::new(token.span, "expression is nested too deeply"));
         }
         if tokens.len() >= TOKENS_MAX {
             let message = format!("expression has more than {TOKENS_MAX} words and operators");
             return Err(ParseError::new(token.span, message));
         }
-        let ended = token.kind == TokenKind::End;
+        let ended = matches!(token.kind, TokenKind::End | TokenKind::Bad(_));
         tokens.push(token);
         if ended {
             return Ok(tokens);
@@ -139,11 +164,20 @@ pub(crate) fn tokenize(query: &str) -> Result<Vec<Token>, ParseError> {
     }
 }
 
+/// What has been opened last and not closed, parentheses aside.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Nothing,
+    Braces,
+    Brackets,
+}
+
 struct Lexer<'a> {
     query: &'a str,
     at: usize,
-    /// Open brackets.
-    brackets: usize,
+    /// Open parentheses.
+    parens: usize,
+    within: Within,
 }
 
 impl Lexer<'_> {
@@ -165,20 +199,22 @@ impl Lexer<'_> {
         self.skip_blank();
         let rest = self.rest();
         let Some(first) = rest.chars().next() else {
-            return Ok(self.take(TokenKind::End, 0));
+            return self.end();
         };
+        match self.within {
+            Within::Nothing => {}
+            Within::Braces => return self.in_braces(first),
+            Within::Brackets => return self.in_brackets(first),
+        }
         match first {
             '"' | '\'' | '`' => return self.text(first),
-            'a'..='z' | 'A'..='Z' | '_' => return Ok(self.identifier()),
-            ':' if self.brackets == 0 => return Ok(self.identifier()),
+            'a'..='z' | 'A'..='Z' | '_' | ':' => return Ok(self.identifier()),
             '0'..='9' => return self.number(),
             '.' if rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit) => return self.number(),
             _ => {}
         }
         let two = rest.get(..2).and_then(|two| {
             Some(match two {
-                "=~" => TokenKind::MatchRegex,
-                "!~" => TokenKind::NotMatchRegex,
                 "==" => TokenKind::Equal,
                 "!=" => TokenKind::NotEqual,
                 ">=" => TokenKind::GreaterOrEqual,
@@ -192,36 +228,121 @@ impl Lexer<'_> {
             return Ok(self.take(kind, 2));
         }
         let kind = match first {
-            '(' => TokenKind::LeftParen,
-            ')' => TokenKind::RightParen,
-            '{' => TokenKind::LeftBrace,
-            '}' => TokenKind::RightBrace,
-            '[' => TokenKind::LeftBracket,
-            ']' => TokenKind::RightBracket,
+            '(' | ')' => return self.paren(first),
+            '{' => {
+                self.within = Within::Braces;
+                TokenKind::LeftBrace
+            }
+            '[' => {
+                self.within = Within::Brackets;
+                TokenKind::LeftBracket
+            }
+            ']' => return Err(self.error(1, "unexpected right bracket ']'")),
             ',' => TokenKind::Comma,
-            ':' => TokenKind::Colon,
+            '=' if rest.starts_with("=~") => {
+                return Err(self.error(2, "unexpected character after '=': '~'"));
+            }
             '=' => TokenKind::Assign,
+            '!' => return Err(self.lone("unexpected character after '!'")),
             '@' => TokenKind::At,
-            '+' => TokenKind::Add,
-            '-' => TokenKind::Sub,
-            '*' => TokenKind::Mul,
-            '/' => TokenKind::Div,
-            '%' => TokenKind::Mod,
-            '^' => TokenKind::Pow,
             '>' => TokenKind::Greater,
             '<' => TokenKind::Less,
-            other => {
-                return Err(
-                    self.error(other.len_utf8(), format!("unexpected character: {other:?}"))
-                );
+            other => match arithmetic(other) {
+                Some(kind) => kind,
+                None => {
+                    let message = format!("unexpected character: {other:?}");
+                    return Err(self.error(other.len_utf8(), message));
+                }
+            },
+        };
+        Ok(self.take(kind, 1))
+    }
+
+    fn end(&mut self) -> Result<Token, ParseError> {
+        match self.within {
+            Within::Braces => Err(self.error(0, "unexpected end of input inside braces")),
+            Within::Brackets => {
+                Err(self.error(0, "unexpected end of input in duration expression"))
+            }
+            Within::Nothing if self.parens > 0 => Err(self.error(0, "unclosed left parenthesis")),
+            Within::Nothing => Ok(self.take(TokenKind::End, 0)),
+        }
+    }
+
+    /// Matchers.
+    fn in_braces(&mut self, first: char) -> Result<Token, ParseError> {
+        let second = self.rest().chars().nth(1);
+        let (kind, length) = match (first, second) {
+            ('"' | '\'' | '`', _) => return self.text(first),
+            ('a'..='z' | 'A'..='Z' | '_', _) => {
+                let name = self.word().to_owned();
+                let length = name.len();
+                return Ok(self.take(TokenKind::Label(name), length));
+            }
+            (',', _) => (TokenKind::Comma, 1),
+            ('}', _) => {
+                self.within = Within::Nothing;
+                (TokenKind::RightBrace, 1)
+            }
+            ('=', Some('~')) => (TokenKind::MatchRegex, 2),
+            ('=', _) => (TokenKind::Assign, 1),
+            ('!', Some('~')) => (TokenKind::NotMatchRegex, 2),
+            ('!', Some('=')) => (TokenKind::NotEqual, 2),
+            ('!', _) => return Err(self.lone("unexpected character after '!' inside braces")),
+            ('{', _) => return Err(self.error(1, "unexpected left brace '{'")),
+            (other, _) => {
+                let message = format!("unexpected character inside braces: {other:?}");
+                return Err(self.error(other.len_utf8(), message));
             }
         };
-        match kind {
-            TokenKind::LeftBracket => self.brackets += 1,
-            TokenKind::RightBracket => self.brackets = self.brackets.saturating_sub(1),
-            _ => {}
+        Ok(self.take(kind, length))
+    }
+
+    /// A range, or range and step.
+    fn in_brackets(&mut self, first: char) -> Result<Token, ParseError> {
+        let kind = match first {
+            ']' => {
+                self.within = Within::Nothing;
+                TokenKind::RightBracket
+            }
+            '(' | ')' => return self.paren(first),
+            ':' => TokenKind::Colon,
+            ',' => TokenKind::Comma,
+            '0'..='9' => return self.number(),
+            '.' if self.rest().as_bytes().get(1).is_some_and(u8::is_ascii_digit) => {
+                return self.number();
+            }
+            'a'..='z' | 'A'..='Z' if is_one_of(&DURATION_WORDS, self.word()) => {
+                return Ok(self.identifier());
+            }
+            other => match arithmetic(other) {
+                Some(kind) => kind,
+                None => {
+                    let message = format!("unexpected character in duration expression: {other:?}");
+                    return Err(self.error(other.len_utf8(), message));
+                }
+            },
+        };
+        Ok(self.take(kind, 1))
+    }
+
+    fn paren(&mut self, paren: char) -> Result<Token, ParseError> {
+        if paren == '(' {
+            self.parens += 1;
+            return Ok(self.take(TokenKind::LeftParen, 1));
         }
-        Ok(self.take(kind, first.len_utf8()))
+        let token = self.take(TokenKind::RightParen, 1);
+        match self.parens.checked_sub(1) {
+            Some(parens) => self.parens = parens,
+            None => return Err(self.error(0, "unexpected right parenthesis ')'")),
+        }
+        Ok(token)
+    }
+
+    /// An operator lacks its second character.
+    fn lone(&self, message: &str) -> ParseError {
+        let found = self.rest().chars().nth(1).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.error(1, format!("{message}: {found:?}"))
     }
 
     fn skip_blank(&mut self) {
@@ -239,13 +360,19 @@ impl Lexer<'_> {
         }
     }
 
-    fn identifier(&mut self) -> Token {
-        let colons = self.brackets == 0;
+    /// The name here.
+    fn word(&self) -> &str {
+        let colons = self.within == Within::Nothing;
         let rest = self.rest();
         let length = rest
             .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':')))
             .unwrap_or(rest.len());
-        let name = rest.get(..length).unwrap_or("").to_owned();
+        rest.get(..length).unwrap_or("")
+    }
+
+    fn identifier(&mut self) -> Token {
+        let name = self.word().to_owned();
+        let length = name.len();
         let kind = match name.to_ascii_lowercase().as_str() {
             "inf" => TokenKind::Number(f64::INFINITY),
             "nan" => TokenKind::Number(f64::NAN),
@@ -305,15 +432,54 @@ impl Lexer<'_> {
             }
             length += 1;
         }
-        let word = rest.get(..length).unwrap_or("").to_owned();
-        if let Some(value) = parse_number(&word) {
+        let word = rest.get(..length).unwrap_or("");
+        if let Some(value) = parse_number(word) {
             return Ok(self.take(TokenKind::Number(value), length));
         }
-        if let Some(ms) = parse_duration_ms(&word) {
+        if let Some(ms) = parse_duration_ms(word) {
             return Ok(self.take(TokenKind::Duration(crate::number::seconds(ms)), length));
         }
-        Err(self.error(length, format!("bad number or duration syntax: {word:?}")))
+        let message = match unit_missing_at(word) {
+            None => format!("not a valid duration string: {}", quote(word)),
+            Some(at) => {
+                let read = word.get(..at).unwrap_or(word);
+                format!("bad number or duration syntax: {}", quote(read))
+            }
+        };
+        Err(self.error(length, message))
     }
+}
+
+/// How far a word that begins with a digit can be read as numbers with units, in whatever order, and one
+/// character further; `None` when it is that altogether.
+fn unit_missing_at(word: &str) -> Option<usize> {
+    let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_' | 'e' | 'E' | '+' | '-');
+    let mut rest = word.trim_start_matches(is_number);
+    let read = |rest: &str| word.len() - rest.len();
+    loop {
+        let Some(after) = rest.strip_prefix(['s', 'm', 'h', 'd', 'w', 'y']) else {
+            return Some(read(rest));
+        };
+        rest = after.strip_prefix('s').unwrap_or(after);
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.chars().next() {
+            None => return None,
+            Some(c) if digits.len() == rest.len() => return Some(read(rest) + c.len_utf8()),
+            Some(_) => rest = digits,
+        }
+    }
+}
+
+fn arithmetic(c: char) -> Option<TokenKind> {
+    Some(match c {
+        '+' => TokenKind::Add,
+        '-' => TokenKind::Sub,
+        '*' => TokenKind::Mul,
+        '/' => TokenKind::Div,
+        '%' => TokenKind::Mod,
+        '^' => TokenKind::Pow,
+        _ => return None,
+    })
 }
 
 /// `1h30m` in milliseconds: units `y w d h m s ms`, descending, each at most once.
