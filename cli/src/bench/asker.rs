@@ -149,6 +149,19 @@ impl Asker {
         let value = document.pointer("/data/result/0/value/1").and_then(|value| value.as_str());
         Ok(value.with_context(|| format!("{query} finds nothing"))?.parse()?)
     }
+
+    /// The names of the metrics a selector finds.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) async fn names(&self, selector: &str) -> anyhow::Result<Vec<String>> {
+        let url = format!("{}/api/v1/label/__name__/values", self.url);
+        let answer = self.web.get(url).query(&[("match[]", selector)]).send().await?;
+        let document: serde_json::Value = answer.error_for_status()?.json().await?;
+        let names = document.pointer("/data").and_then(|data| data.as_array());
+        let names = names.with_context(|| format!("{selector} has no names"))?;
+        Ok(names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
+    }
 }
 
 fn is_empty(body: &[u8]) -> bool {

@@ -134,11 +134,18 @@ pub(super) async fn scan(
     hours: u32,
     mut cost: impl FnMut() -> anyhow::Result<Cost>,
 ) -> anyhow::Result<Scan> {
-    let series = format!("{{instance=\"{}\",__name__=~\"node_.+\"}}", fill::host_name(0));
-    // All of a range but its begin, which a query leaves out.
-    let range = format!("{series}[{hours}h]");
-    let samples = asker.number(&format!("sum(count_over_time({range}))"), end_s).await?;
-    let query = format!("count(rate({range}))");
+    let host = format!("instance=\"{}\"", fill::host_name(0));
+    let names = asker.names(&format!("{{{host},__name__=~\"node_.+\"}}")).await?;
+    // Without their names series of several metrics would be the same: each is asked for by itself, in
+    // one question. All of a range but its begin, which a query leaves out.
+    let range = |name: &String| format!("{name}{{{host}}}[{hours}h]");
+    let mut samples = 0.0;
+    for name in &names {
+        samples += asker.number(&format!("sum(count_over_time({}))", range(name)), end_s).await?;
+    }
+    let rates: Vec<String> =
+        names.iter().map(|name| format!("count(rate({}))", range(name))).collect();
+    let query = rates.join(" or ");
     let before = cost()?;
     let (began, mut times) = (Instant::now(), 0);
     let spent = loop {
