@@ -237,6 +237,13 @@ async fn query_range() {
     check("query_range.http").await;
 }
 
+/// Where there are several threads questions are tried in place first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_in_place() {
+    check("query.http").await;
+    check("query_range.http").await;
+}
+
 #[tokio::test]
 async fn series_labels_and_metadata() {
     check("series.http").await;

@@ -2,8 +2,8 @@
 //! Prometheus's parameters, shapes, error codes and limits.
 //!
 //! Handlers read parameters ([`Params`]), wait for a turn ([`Gate`]) on a blocking thread, ask the
-//! engine or the index, and write JSON straight into bytes. They know the store only as something to
-//! read; nothing here changes anything.
+//! engine or the index, and write JSON straight into bytes; what is short is tried before that, without a
+//! change of threads. They know the store only as something to read; nothing here changes anything.
 //!
 //! Bounds: a form of 1 MiB ([`crate::http::routes::BODY_BYTES_MAX`]), 10,000 parameters, 100
 //! selectors; a query's samples, series, points, time and concurrency by
@@ -16,6 +16,7 @@ mod beyond;
 mod exemplars;
 mod federate;
 mod gate;
+mod in_place;
 mod json;
 mod layout;
 mod outward;
@@ -67,6 +68,8 @@ struct Shared {
     /// For what is answered without a turn.
     quick: Engine,
     gate: Gate,
+    /// What is not tried before its turn.
+    overran: in_place::Overran,
     clock: ClockHandle,
     series_max: usize,
     samples_max: usize,
@@ -115,6 +118,7 @@ impl Prometheus {
             engine,
             quick,
             gate: Gate::new(query.concurrency_max, query.timeout).logging(query.slow_after),
+            overran: in_place::Overran::default(),
             started_ms: clock(),
             clock: ClockHandle(clock),
             series_max: query.series_max,

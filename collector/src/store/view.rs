@@ -14,6 +14,8 @@ use stoa_tsdb::{
     BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, SeriesData, Stats, Tier,
 };
 
+use tokio::time::Instant;
+
 use super::{damage, histogram};
 
 /// Stretches of time asked for that are remembered one by one; more than a query has selectors.
@@ -31,11 +33,13 @@ pub struct StoreView {
     asked: Mutex<Vec<(TimestampMs, TimestampMs)>>,
     /// Says that nobody wants what is read any more.
     stop: Option<Arc<AtomicBool>>,
+    /// When nobody does.
+    deadline: Option<Instant>,
 }
 
 impl StoreView {
     pub(super) fn new(db: Arc<Db>, dir: PathBuf) -> Self {
-        Self { db, dir, asked: Mutex::default(), stop: None }
+        Self { db, dir, asked: Mutex::default(), stop: None, deadline: None }
     }
 
     /// The same, and what is read is given up once this is set.
@@ -44,8 +48,15 @@ impl StoreView {
         Self { stop: Some(stop), ..self }
     }
 
+    /// The same, and what is read is given up at that time, if there is one.
+    #[must_use]
+    pub fn by(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed))
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Why what was read through this view may be incomplete: damage met up to now, in the times that

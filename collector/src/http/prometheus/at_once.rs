@@ -11,8 +11,8 @@
 //! - it holds at most [`SAMPLES_MAX`] samples of [`SERIES_MAX`] series a selector at a time;
 //! - it takes at most [`TIME_MAX`], or is broken off at the next look at the clock.
 //!
-//! Anything else, errors included, is as if it had not been tried: it takes a turn ([`super::Gate`]), and
-//! the try has cost about that much. None waits for the lock of the head's state, nor for what is on disk when
+//! Anything else, errors included, is as if it had not been tried: it is tried in place
+//! ([`super::in_place`]) or takes a turn ([`super::Gate`]), and the try has cost about that much. None waits for the lock of the head's state, nor for what is on disk when
 //! it is found; two short waits are left:
 //!
 //! - locks that are held for the copy of a few words (what a view was asked for, where a window's chunks are);
@@ -71,7 +71,7 @@ pub(super) fn answer(shared: &Arc<Shared>, params: &Params) -> Option<Success> {
 }
 
 /// Whether what a query does is bounded by its text and what it reads.
-fn is_small(text: &str) -> bool {
+pub(super) fn is_small(text: &str) -> bool {
     // A subquery, but for `:` in names; and patterns, of matchers or of `label_replace`; and what
     // writes labels, which one call inside another makes many times as long.
     let mut brackets = text.split('[').skip(1);

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::active::Asked;
 use super::params::{Params, TIME_MIN_MS};
 use super::reply::{ApiError, ErrorKind, Success};
-use super::{Shared, Stop, Work, at_once, query, series};
+use super::{Shared, Stop, Work, at_once, in_place, query, series};
 use crate::config::When;
 use crate::remote::Question;
 
@@ -80,7 +80,13 @@ async fn answer(
         {
             return Ok(answer.into_response());
         }
-        let work = here(shared, &question, &params)?;
+        let mut work = here(shared, &question, &params)?;
+        if matches!(question, Question::Query | Question::QueryRange) {
+            if let Some(answer) = in_place::answer(shared, &params, work) {
+                return Ok(answer.into_response());
+            }
+            work = here(shared, &question, &params)?;
+        }
         let asked = asked(shared, &question, &params);
         return shared.gate.run(asked, timeout, work).await.map(Success::into_response);
     };

@@ -59,18 +59,27 @@ pub struct GateFigures {
 pub struct Stop {
     asked: Arc<AtomicBool>,
     waited: Duration,
+    /// When nobody wants the answer from here any more.
+    deadline: Option<Instant>,
 }
 
 impl Stop {
     #[cfg(test)]
     pub(super) fn said(asked: bool) -> Self {
-        Self { asked: Arc::new(AtomicBool::new(asked)), waited: Duration::ZERO }
+        Self { asked: Arc::new(AtomicBool::new(asked)), ..Self::default() }
     }
 
     /// Whether nobody wants the answer any more.
     #[must_use]
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// When it is to stop by itself.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// What is set then.
@@ -178,6 +187,29 @@ impl Gate {
             abandoned: read(&self.counters.abandoned),
             running: read(&self.counters.running),
         }
+    }
+
+    /// Runs short work on this thread if it can have a turn now; `None` when it cannot. It is told to stop
+    /// after `most`, and counts as begun if it has an answer.
+    pub(super) fn run_here<T>(
+        &self,
+        most: Duration,
+        work: impl FnOnce(&Stop) -> Option<T>,
+    ) -> Option<Option<T>> {
+        // What takes that long is listed and logged, and may not take longer.
+        if most >= self.slow.min(self.timeout_max) {
+            return None;
+        }
+        let turn = self.running.try_acquire().ok()?;
+        self.counters.running.fetch_add(1, Ordering::Relaxed);
+        let stop = Stop { deadline: Some(Instant::now() + most), ..Stop::default() };
+        let answer = work(&stop);
+        self.counters.running.fetch_sub(1, Ordering::Relaxed);
+        drop(turn);
+        if answer.is_some() {
+            self.answered_at_once();
+        }
+        Some(answer)
     }
 
     /// Runs work on a blocking thread once it is its turn.
@@ -306,6 +338,31 @@ mod tests {
             assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
         }
         assert_eq!(gate.figures().refused, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_tried_here_has_a_turn_or_is_not_tried() {
+        let gate = Gate::new(1, LONG);
+        let short = Duration::from_millis(1);
+        let answer = gate.run_here(short, |stop| {
+            assert_eq!(gate.figures().running, 1);
+            assert!(gate.run_here(short, |_| Some(())).is_none(), "one turn, two have it");
+            (!stop.asked()).then_some(7)
+        });
+        assert_eq!(answer, Some(Some(7)));
+        let mut stop = Stop::default();
+        let none = gate.run_here(short, |given| {
+            stop = given.clone();
+            None::<()>
+        });
+        assert_eq!(none, Some(None));
+        assert!(!stop.asked());
+        tokio::time::advance(short).await;
+        assert!(stop.asked());
+        let figures = gate.figures();
+        assert_eq!((figures.started, figures.running), (1, 0));
+        // What takes so long is logged: it takes its turn.
+        assert!(gate.logging(short).run_here(short, |_| Some(())).is_none());
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ pub(super) fn query(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, A
     let stats = Wanted::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
-        let view = asked.store.view().until(stop.flag());
+        let view = asked.store.view().until(stop.flag()).by(stop.deadline());
         let asking = Asking::new(&view, stop, stats);
         let answer = engine.instant(&asking, &text, at, &asking).map_err(refused)?;
         let stats = asking.stats(&answer);
@@ -42,7 +42,7 @@ pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<W
     let stats = Wanted::of(params);
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
-        let view = asked.store.view().until(stop.flag());
+        let view = asked.store.view().until(stop.flag()).by(stop.deadline());
         let asking = Asking::new(&view, stop, stats);
         let answer = engine
             .range(&asking, &text, range.start, range.end, range.step, &asking)
