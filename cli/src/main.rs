@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod corpus;
 mod delete;
+mod explain;
 mod export;
 mod fsck;
 mod host;
@@ -34,6 +35,7 @@ use stoa_daemon::Exit;
 Examples:
   stoa up
   stoa query 'up'
+  stoa explain 'rate(node_cpu_seconds_total[5m])'
   stoa token create
   stoa host list"
 )]
@@ -46,6 +48,7 @@ struct Cli {
 enum Command {
     Up(up::UpArgs),
     Query(query::QueryArgs),
+    Explain(explain::ExplainArgs),
     Token(token::TokenArgs),
     Host(host::HostArgs),
     Import(import::ImportArgs),
@@ -65,6 +68,7 @@ async fn main() -> Exit {
     let result = match Cli::parse().command {
         Command::Up(args) => up::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Host(args) => host::run(args).await,
         Command::Import(args) => import::run(args).await,

@@ -95,6 +95,8 @@ POST /opentelemetry.proto.collector.metrics.v1.MetricsService/Export write: in; 
 POST /opentelemetry.proto.collector.trace.v1.TraceService/Export write: in; 401 403 in in 403
 POST /otlp/v1/logs write: in; 401 403 in in 403
 GET /ready open: in; in in in in in
+GET /stoa/api/v1/explain read: in; 401 in in in in
+POST /stoa/api/v1/explain read: in; 401 in in in in
 GET /stoa/api/v1/handoff read: in; 401 in in in in
 GET /stoa/api/v1/hosts admin: in; 401 403 403 in 403
 POST /stoa/api/v1/hosts/{name}/revoke admin: in; 401 403 403 in 403

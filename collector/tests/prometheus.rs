@@ -245,6 +245,11 @@ async fn the_same_in_place() {
 }
 
 #[tokio::test]
+async fn explain() {
+    check("explain.http").await;
+}
+
+#[tokio::test]
 async fn series_labels_and_metadata() {
     check("series.http").await;
 }

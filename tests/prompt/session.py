@@ -157,6 +157,13 @@ def commands():
     check(warned.returncode == 0 and warned.stdout.startswith("time,herd,keeper,value\n"), f"csv: {warned}")
     wrong = run("query", "up", "--time", "noonish")
     check(wrong.returncode == 2 and "is no time" in wrong.stderr, f"a wrong time: {wrong}")
+    told = run("explain", "sum(rate(zebra_stripes_total[5m])) / 2")
+    parts = ["/: instant vector", "└─ rate", "reads    samples", "asked    at", "took "]
+    check(told.returncode == 0 and all(part in told.stdout for part in parts), f"explained: {told}")
+    dry = run("explain", "zebra_stripes_total", "--dry", "--json", "--range", "10m")
+    check(dry.returncode == 0 and '"seriesMost":2' in dry.stdout and '"run"' not in dry.stdout, f"dry: {dry}")
+    unclear = run("explain", "zebra_stripes_total + )")
+    check(unclear.returncode == 2 and "^" in unclear.stderr, f"explained with a caret: {unclear}")
     empty = run("query", stdin="")
     check(empty.returncode == 2, f"nothing asked: {empty}")
 

@@ -14,6 +14,7 @@ mod around;
 mod at_once;
 mod beyond;
 mod exemplars;
+mod explain;
 mod federate;
 mod gate;
 mod in_place;
@@ -155,6 +156,7 @@ pub fn routes(prometheus: Prometheus) -> Routes {
         .any_of(&asked, "/api/v1/format_query", Scope::Read, layout::format_query)
         .any_of(&asked, "/api/v1/parse_query", Scope::Read, layout::parse_query)
         .any_of(&asked, "/api/v1/query_exemplars", Scope::Read, exemplars::query_exemplars)
+        .any_of(&asked, "/stoa/api/v1/explain", Scope::Read, explain::explain)
         .any_of(&asked, "/api/v1/series", Scope::Read, beyond::series)
         .any_of(&asked, "/api/v1/labels", Scope::Read, beyond::labels)
         .get("/api/v1/label/{name}/values", Scope::Read, beyond::label_values)

@@ -11,7 +11,8 @@ use stoa_promql::storage::{
     StorageError,
 };
 use stoa_tsdb::{
-    BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, SeriesData, Stats, Tier,
+    BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, SeriesData, Stats, Survey,
+    Tier,
 };
 
 use tokio::time::Instant;
@@ -153,6 +154,36 @@ impl StoreView {
         found.map_err(refused)
     }
 
+    /// What [`Storage::select`] would read with the histograms of the same, or [`Storage::select_newest`]
+    /// where the newest will do: by indexes alone.
+    ///
+    /// # Errors
+    /// When a limit of series is passed, or nobody wants it any more.
+    pub fn survey(&self, select: &Select<'_>, newest: bool) -> Result<Survey, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, .. } = *select;
+        self.note(start_ms, end_ms);
+        let stop = || self.is_stopped();
+        let found = self.db.survey_until(matchers, (start_ms, end_ms), newest, series_max, &stop);
+        found.map_err(refused)
+    }
+
+    /// The same of [`Storage::select_rollups`]; `None` where that says nothing.
+    ///
+    /// # Errors
+    /// As [`Self::survey`].
+    pub fn survey_rollups(
+        &self,
+        select: &Select<'_>,
+        hints: &Hints,
+    ) -> Result<Option<Survey>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, .. } = *select;
+        self.note(start_ms, end_ms);
+        let (range, (_, resolution)) = ((start_ms, end_ms), resolution(hints));
+        let stop = || self.is_stopped();
+        let found = self.db.survey_rollups_until(matchers, range, resolution, series_max, &stop);
+        found.map_err(refused)
+    }
+
     /// The blocks of samples.
     #[must_use]
     pub fn blocks(&self) -> Vec<BlockFigures> {
@@ -173,6 +204,13 @@ fn refused(error: SelectError) -> StorageError {
         SelectError::TooManySamples { max } => StorageError::TooManySamples { max },
         SelectError::Stopped => StorageError::Stopped,
     }
+}
+
+/// Which rollups do, and of which windows they are.
+fn resolution(hints: &Hints) -> (Option<i64>, Resolution) {
+    let window_ms = hints.window_ms(&WINDOWS_MS);
+    let tier = Tier::ALL.into_iter().find(|tier| Some(tier.window_ms()) == window_ms);
+    (window_ms, tier.map_or(Resolution::Finest, Resolution::Window))
 }
 
 fn series_of(data: SeriesData) -> Series {
@@ -258,9 +296,7 @@ impl Storage for StoreView {
         select: &Select<'_>,
         hints: &Hints,
     ) -> Result<Option<RolledUp>, StorageError> {
-        let window_ms = hints.window_ms(&WINDOWS_MS);
-        let tier = Tier::ALL.into_iter().find(|tier| Some(tier.window_ms()) == window_ms);
-        let resolution = tier.map_or(Resolution::Finest, Resolution::Window);
+        let (window_ms, resolution) = resolution(hints);
         let range = (select.start_ms, select.end_ms);
         self.note(select.start_ms, select.end_ms);
         let found = self.db.select_rollups_until(

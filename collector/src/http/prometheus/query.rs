@@ -126,7 +126,7 @@ fn cut(value: &mut Value, limit: usize) -> bool {
 }
 
 /// Why a query has no value, in Prometheus's terms.
-fn refused(error: QueryError) -> ApiError {
+pub(super) fn refused(error: QueryError) -> ApiError {
     match error {
         QueryError::Parse(_) => ApiError::invalid("query", error),
         QueryError::TooManyPoints { .. } => ApiError::bad_data(error.to_string()),
