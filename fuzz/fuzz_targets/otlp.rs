@@ -5,7 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use stoa_exchange::otlp::{
-    Form, LABEL_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels, Sink, Translator, read,
+    Form, LABEL_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleExemplar, SampleLabels, Sink,
+    Translator, read,
 };
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
@@ -37,7 +38,8 @@ impl Sink for Kept {
 
     fn metadata(&mut self, _name: &str, _kind: MetricKind, _help: &str, _unit: &str) {}
 
-    fn exemplars(&mut self, _count: u64) {}
+    fn exemplars(&mut self, _: SampleLabels<'_>, _: &[SampleExemplar<'_>]) {}
+    fn exemplars_left_out(&mut self, _count: u64) {}
 
     fn refused(&mut self, why: &Refused) {
         assert!(!why.to_string().is_empty());

@@ -238,8 +238,15 @@ mod tests {
             let minutes = 6 * n;
             let time_ns = minutes * 60_000_000_000;
             let (start_ns, attributes, measure) = (time_ns - 1, Ok(&[][..]), Measure::Integer(1));
-            let point =
-                Point { attributes, start_ns, time_ns, ended: false, measure, exemplars: 0 };
+            let point = Point {
+                attributes,
+                start_ns,
+                time_ns,
+                ended: false,
+                measure,
+                exemplars: &[],
+                exemplars_left_out: 0,
+            };
             let now_ms = i64::try_from(minutes * 60_000).unwrap();
             let total = deltas.add(b"s", &point, true, now_ms, i64::MAX).unwrap();
             assert_eq!(total, Some(Total::Integer(i64::try_from(n).unwrap())));

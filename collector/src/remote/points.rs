@@ -424,7 +424,8 @@ fn write(writer: &mut Writer, stream: &Stream, made: &Made) {
         time_ns: made.t_ms.cast_unsigned().saturating_mul(1_000_000),
         ended: made.ended,
         measure,
-        exemplars: 0,
+        exemplars: &[],
+        exemplars_left_out: 0,
     });
 }
 

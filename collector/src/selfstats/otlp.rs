@@ -36,6 +36,11 @@ impl Page {
                 otlp.histograms_refused,
             ),
             (
+                "stoa_collector_otlp_exemplars_kept_total",
+                "Exemplars that came by OTLP and were kept.",
+                otlp.exemplars_written,
+            ),
+            (
                 "stoa_collector_otlp_exemplars_ignored_total",
                 "Exemplars that came by OTLP and were not kept.",
                 otlp.exemplars_ignored,

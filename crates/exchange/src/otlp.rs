@@ -9,7 +9,7 @@
 //! level is gone through twice for that, once for what is said of it and once for what it holds;
 //! nothing of a message is kept but one point, and text is borrowed where it stands as it is meant.
 //! Unknown fields are skipped. Bounds: [`POINTS_MAX`], [`NUMBERS_MAX`], [`ATTRIBUTES_MAX`],
-//! [`TEXT_BYTES_MAX`], [`NESTING_MAX`].
+//! [`TEXT_BYTES_MAX`], [`NESTING_MAX`], [`EXEMPLARS_MAX`].
 //!
 //! What is read more kindly than the protocol asks, for senders that need it: protobuf text that is
 //! no UTF-8 has U+FFFD in place of what is wrong; in JSON a number may have a fraction of zero or an
@@ -19,7 +19,7 @@
 //! [`Translator`] is a visitor that makes samples of points, by Prometheus's rules; [`Deltas`] adds up
 //! those that count from the point before. [`Writer`] is one that writes what it is handed as protobuf.
 //!
-//! Exemplars are counted, not read; minima, maxima and the metadata of metrics are skipped.
+//! Minima, maxima and the metadata of metrics are skipped. [`Writer`] writes no exemplars.
 //!
 //! ```
 //! use stoa_exchange::otlp::{self, Form, Measure, Metric, Point, Resource, Scope, Visitor};
@@ -48,6 +48,7 @@
 mod answer;
 mod attribute;
 mod delta;
+mod exemplar;
 mod histogram;
 mod json;
 mod labels;
@@ -65,12 +66,13 @@ pub use answer::{partial_success, response, status};
 pub use delta::{
     DELTA_BYTES_MAX, DeltaCounts, DeltaFault, DeltaLimits, Deltas, STREAM_NUMBERS_MAX,
 };
+pub use exemplar::{EXEMPLAR_CHARS_MAX, EXEMPLARS_MAX, Exemplar};
 pub use histogram::ScaleError;
 pub use name::Strategy;
 pub use total::{BUCKETS_MAX, ExplicitTotal, ExponentialTotal, Total};
 pub use translate::{
     Accumulate, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, Options, Refused, SAMPLES_MAX,
-    SampleLabels, Sink, Translator,
+    SampleExemplar, SampleLabels, Sink, Translator,
 };
 pub use write::Writer;
 
@@ -228,8 +230,10 @@ pub struct Point<'a> {
     pub ended: bool,
     /// What was measured.
     pub measure: Measure<'a>,
-    /// How many exemplars.
-    pub exemplars: u64,
+    /// Examples of what it counts, in the sender's order.
+    pub exemplars: &'a [Exemplar<'a>],
+    /// How many more there are, beyond [`EXEMPLARS_MAX`].
+    pub exemplars_left_out: u64,
 }
 
 /// What was measured.

@@ -19,7 +19,7 @@ use prost::Message as _;
 use stoa_exchange::exposition::{Format, Line, Reader};
 use stoa_exchange::otlp::{
     self, Accumulate, DeltaFault, DeltaLimits, Deltas, Form, Measure, Options, Point, Refused,
-    SampleLabels, Sink, Total, Translator,
+    SampleExemplar, SampleLabels, Sink, Total, Translator,
 };
 use stoa_exchange::prometheus_block::{BlockFiles, BlockReader};
 use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, read};
@@ -254,7 +254,8 @@ impl Sink for Samples {
     }
 
     fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
-    fn exemplars(&mut self, _count: u64) {}
+    fn exemplars(&mut self, _: SampleLabels<'_>, _: &[SampleExemplar<'_>]) {}
+    fn exemplars_left_out(&mut self, _count: u64) {}
     fn refused(&mut self, _why: &Refused) {}
 }
 

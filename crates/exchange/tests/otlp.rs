@@ -73,8 +73,8 @@ impl otlp::Visitor for Lines {
             Measure::Double(value) => write!(self.0, "double {value}").unwrap(),
             other => write!(self.0, "{other:?}").unwrap(),
         }
-        if *exemplars > 0 {
-            write!(self.0, " {exemplars} exemplars").unwrap();
+        if !exemplars.is_empty() {
+            write!(self.0, " {} exemplars", exemplars.len()).unwrap();
         }
         self.attributes(point.attributes);
     }

@@ -14,8 +14,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use prost::Message as _;
 use stoa_exchange::otlp::{
-    Form, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, Options, Refused, SAMPLES_MAX, SampleLabels, Sink,
-    Strategy, Translator, read,
+    Accumulate, DeltaFault, Form, INFO_SAMPLES_MAX, LABEL_BYTES_MAX, Options, Point, Refused,
+    SAMPLES_MAX, SampleExemplar, SampleLabels, Sink, Strategy, Total, Translator, read,
 };
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs, is_stale};
@@ -60,8 +60,22 @@ impl Sink for Lines {
         writeln!(self.0, "# {name} {} {unit} {help}", kind.as_str()).unwrap();
     }
 
-    fn exemplars(&mut self, count: u64) {
-        writeln!(self.0, "{count} exemplars").unwrap();
+    fn place(&mut self, labels: SampleLabels<'_>) -> bool {
+        !labels.iter().any(|(_, value)| *value == "nowhere")
+    }
+
+    fn exemplars(&mut self, series: SampleLabels<'_>, exemplars: &[SampleExemplar<'_>]) {
+        for SampleExemplar { labels, t_ms, value } in exemplars {
+            self.labels(series);
+            self.0.push_str("# ");
+            let labels: Vec<_> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+            self.labels(&labels);
+            writeln!(self.0, "{value}@{t_ms}").unwrap();
+        }
+    }
+
+    fn exemplars_left_out(&mut self, count: u64) {
+        writeln!(self.0, "{count} exemplars left out").unwrap();
     }
 
     fn refused(&mut self, why: &Refused) {
@@ -136,8 +150,8 @@ fn all_kinds_become_what_prometheus_makes_of_them() {
 __name__=load_ratio job=shop 0.5@1000
 __name__=load_ratio job=shop stale@2000
 ! a point of \"load\" has no value
-# io_bytes_total counter bytes \n2 exemplars
-__name__=io_bytes_total job=shop 7@1000
+# io_bytes_total counter bytes \n__name__=io_bytes_total job=shop 7@1000
+2 exemplars left out
 # queue gauge  \n__name__=queue job=shop -7@1000
 ! the temporality of \"delta\" is not cumulative
 ! the temporality of \"delta\" is not cumulative
@@ -326,6 +340,161 @@ fn a_metric_whose_name_would_be_copied_for_each_point_is_refused_shortly() {
     }
 }
 
+#[test]
+fn exemplars_are_of_the_series_that_their_value_counts_in() {
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let fits = "x".repeat(128 - "trace_id".len() - 32 - "span_id".len() - 16 - 1);
+    let ids = format!(r#""traceId":"{}","spanId":"b7ad6b7169203331""#, trace.to_uppercase());
+    let exemplar = |time: u32, value: &str, more: &str| {
+        let time = time * 1_000_000;
+        format!(r#"{{"timeUnixNano":"{time}","asDouble":{value}{more}}}"#)
+    };
+    let attributed = |text: &str| format!(r#",{ids},"filteredAttributes":[{}]"#, attributes(text));
+    let point = |exemplars: &[String], more: &str| {
+        format!(r#"{{"timeUnixNano":"9000000","exemplars":[{}]{more}}}"#, exemplars.join(","))
+    };
+    let two = [exemplar(3, "2", ""), exemplar(2, "0.5", &format!(",{ids}"))];
+    let buckets = [
+        exemplar(3, "1", ""),
+        exemplar(2, "0.5", ""),
+        exemplar(1, "7", ""),
+        exemplar(1, "2.5", ""),
+        exemplar(1, "\"NaN\"", ""),
+        r#"{"timeUnixNano":"1000000"}"#.to_owned(),
+    ];
+    let histogram = r#","count":"6","bucketCounts":["1","2","3"],"explicitBounds":[1,2.5]"#;
+    let sum = |points: &str| {
+        format!(r#"{{"name":"s","sum":{{"aggregationTemporality":2,"dataPoints":[{points}]}}}}"#)
+    };
+    let of_kind = |kind: &str, point: &str| {
+        format!(r#"{{"name":"h","{kind}":{{"aggregationTemporality":2,"dataPoints":[{point}]}}}}"#)
+    };
+    let number = r#","asInt":1"#;
+    let default = Options::default();
+    let native = Options { convert_histograms_to_nhcb: true, ..Options::default() };
+    for (options, metric, expected) in [
+        // In order of time, whatever the order of the point.
+        (
+            &default,
+            sum(&point(&two, number)),
+            format!(
+                "__name__=s # span_id=b7ad6b7169203331 trace_id={trace} 0.5@2\n__name__=s # 2@3\n"
+            ),
+        ),
+        // What does not say when is of when its point is; zeroes are no trace.
+        (
+            &default,
+            sum(&point(
+                &[r#"{"asInt":"4","traceId":"00000000000000000000000000000000","spanId":"1"}"#
+                    .to_owned()],
+                number,
+            )),
+            "__name__=s # 4@9\n".to_owned(),
+        ),
+        // Attributes stand under their own names, as long as all of it fits; a trace stands over one.
+        (
+            &default,
+            sum(&point(&[exemplar(1, "1", &attributed(&format!("ü={fits}")))], number)),
+            format!("__name__=s # span_id=b7ad6b7169203331 trace_id={trace} ü={fits} 1@1\n"),
+        ),
+        (
+            &default,
+            sum(&point(&[exemplar(1, "1", &attributed(&format!("ü={fits}x")))], number)),
+            format!("__name__=s # span_id=b7ad6b7169203331 trace_id={trace} 1@1\n"),
+        ),
+        (
+            &default,
+            sum(&point(&[exemplar(1, "1", &attributed("a.b=1 trace_id=x a.b=2 c="))], number)),
+            format!("__name__=s # a.b=1 span_id=b7ad6b7169203331 trace_id={trace} 1@1\n"),
+        ),
+        // Of a histogram each is of the first bucket it counts in, or of the native histogram.
+        (
+            &default,
+            of_kind("histogram", &point(&buckets, histogram)),
+            "2 exemplars left out\n\
+             __name__=h_bucket le=1 # 0.5@2\n__name__=h_bucket le=1 # 1@3\n\
+             __name__=h_bucket le=2.5 # 2.5@1\n__name__=h_bucket le=+Inf # 7@1\n"
+                .to_owned(),
+        ),
+        (
+            &native,
+            of_kind("histogram", &point(&two, histogram)),
+            format!(
+                "__name__=h # span_id=b7ad6b7169203331 trace_id={trace} 0.5@2\n__name__=h # 2@3\n"
+            ),
+        ),
+        (
+            &default,
+            of_kind("exponentialHistogram", &point(&two, r#","count":"1","zeroCount":"1""#)),
+            format!(
+                "__name__=h # span_id=b7ad6b7169203331 trace_id={trace} 0.5@2\n__name__=h # 2@3\n"
+            ),
+        ),
+        // Gauges have none, and what is refused has no series.
+        (
+            &default,
+            sum(&point(&two, number)).replace("sum", "gauge"),
+            "2 exemplars left out\n".to_owned(),
+        ),
+        (
+            &default,
+            sum(&point(&two, "")),
+            "! a point of \"s\" has no value\n2 exemplars left out\n".to_owned(),
+        ),
+    ] {
+        let all = lines(options, &message("", &metric));
+        let is_of_exemplars = |line: &&str| {
+            line.contains(" # ") || line.contains("exemplars") || line.starts_with('!')
+        };
+        let found: Vec<&str> = all.lines().filter(is_of_exemplars).collect();
+        assert_eq!(found, expected.lines().collect::<Vec<_>>(), "{metric}");
+    }
+    let many = vec![exemplar(1, "1", ""); 1025];
+    let all = lines(&default, &message("", &sum(&point(&many, number))));
+    assert!(all.ends_with("# 1@1\n1 exemplars left out\n"), "{}", all.len());
+}
+
+/// Knows what was to be added.
+#[derive(Default)]
+struct Asked(u32);
+
+impl Accumulate for Asked {
+    fn add(
+        &mut self,
+        _series: &[u8],
+        _point: &Point<'_>,
+        _grows: bool,
+    ) -> Result<Option<Total>, DeltaFault> {
+        self.0 += 1;
+        Ok(None)
+    }
+}
+
+#[test]
+fn what_has_no_place_is_not_added_up() {
+    let points = r#"{"timeUnixNano":"1000000","asInt":1},
+        {"timeUnixNano":"1000000","asInt":1,"attributes":[{"key":"a","value":{"stringValue":"nowhere"}}]}"#;
+    let kinds = [
+        ("sum", points.to_owned(), 1, 1),
+        ("histogram", points.replace("asInt", "count"), 1, 2),
+        // Coarser than there is a schema for.
+        ("exponentialHistogram", points.replace(r#""asInt":1"#, r#""scale":-5"#), 0, 0),
+    ];
+    for (kind, points, added, samples) in kinds {
+        let metric = format!(
+            r#"{{"name":"m","{kind}":{{"aggregationTemporality":1,"dataPoints":[{points}]}}}}"#
+        );
+        let (mut sink, mut asked, options) =
+            (Lines::default(), Asked::default(), Options::default());
+        let mut translator = Translator::new(&options, &mut sink).adding(Some(&mut asked));
+        read(Form::Json, message("", &metric).as_bytes(), &mut translator).unwrap();
+        translator.finish();
+        assert_eq!(asked.0, added, "{kind}");
+        assert_eq!(sink.0.matches("1@1\n").count(), samples, "{kind} {}", sink.0);
+        assert!(!sink.0.contains("nowhere"), "{kind} {}", sink.0);
+    }
+}
+
 /// Samples and bytes of labels, and points that were too large.
 #[derive(Default)]
 struct Count {
@@ -341,7 +510,8 @@ impl Sink for Count {
     }
     fn histogram(&mut self, _: SampleLabels<'_>, _: TimestampMs, _: Histogram) {}
     fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
-    fn exemplars(&mut self, _: u64) {}
+    fn exemplars(&mut self, _: SampleLabels<'_>, _: &[SampleExemplar<'_>]) {}
+    fn exemplars_left_out(&mut self, _: u64) {}
     fn refused(&mut self, why: &Refused) {
         assert_eq!(*why, Refused::TooLarge);
         self.refused += 1;

@@ -134,7 +134,15 @@ mod tests {
     fn add(streams: &Streams, sender: &str, t_s: u64) -> Option<Total> {
         let time_ns = t_s * 1_000_000_000;
         let (start_ns, attributes, measure) = (0, Ok(&[][..]), Measure::Integer(1));
-        let point = Point { attributes, start_ns, time_ns, ended: false, measure, exemplars: 0 };
+        let point = Point {
+            attributes,
+            start_ns,
+            time_ns,
+            ended: false,
+            measure,
+            exemplars: &[],
+            exemplars_left_out: 0,
+        };
         streams.of(sender, 0).add(b"s", &point, true).unwrap()
     }
 

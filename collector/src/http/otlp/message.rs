@@ -1,8 +1,10 @@
 //! A message's points as samples, handed over.
 
 use stoa_exchange::otlp::{
-    self, Accumulate, DeltaFault, Form, Options, Refused, SampleLabels, Sink, Translator,
+    self, Accumulate, DeltaFault, Form, Options, Refused, SampleExemplar, SampleLabels, Sink,
+    Translator,
 };
+use stoa_exchange::remote_write::RawLabel;
 use stoa_model::histogram::Histogram;
 use stoa_model::{MetricKind, TimestampMs};
 
@@ -33,10 +35,16 @@ struct Samples<'s> {
 
 impl Samples<'_> {
     fn place(&mut self, labels: SampleLabels<'_>) -> Option<Place> {
-        let raw = labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let raw: Vec<_> = raw.collect();
-        self.intake.place(&raw, 1).map(|(place, _is_new)| place)
+        self.intake.place(&raw(labels), 1).map(|(place, _is_new)| place)
     }
+}
+
+fn raw<'a>(labels: SampleLabels<'a>) -> Vec<RawLabel<'a>> {
+    labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
+}
+
+fn raw_of<'a>(exemplar: &'a SampleExemplar<'_>) -> Vec<RawLabel<'a>> {
+    exemplar.labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
 }
 
 impl Sink for Samples<'_> {
@@ -64,7 +72,18 @@ impl Sink for Samples<'_> {
         self.intake.describe(name, kind, help, unit);
     }
 
-    fn exemplars(&mut self, count: u64) {
+    fn place(&mut self, labels: SampleLabels<'_>) -> bool {
+        Self::place(self, labels).is_some()
+    }
+
+    fn exemplars(&mut self, series: SampleLabels<'_>, exemplars: &[SampleExemplar<'_>]) {
+        let labels: Vec<Vec<RawLabel<'_>>> = exemplars.iter().map(raw_of).collect();
+        let each = labels.iter().zip(exemplars);
+        let each = each.map(|(labels, exemplar)| (&**labels, exemplar.value, exemplar.t_ms));
+        self.intake.exemplars(&raw(series), each);
+    }
+
+    fn exemplars_left_out(&mut self, count: u64) {
         self.intake.tally.exemplars_ignored += count;
     }
 

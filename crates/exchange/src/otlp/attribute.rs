@@ -59,6 +59,11 @@ impl<'a> Gathered<'a> {
         if self.too_many { Err(AttributesFault::TooMany) } else { Ok(&self.list) }
     }
 
+    /// All of them, if each can be kept.
+    pub(super) fn into_all(self) -> Option<Vec<Attribute<'a>>> {
+        (self.left_out.is_empty() && !self.too_many).then_some(self.list)
+    }
+
     /// The names of the others.
     pub(super) fn left_out(&self) -> &[(Cow<'a, str>, AttributesFault)] {
         &self.left_out

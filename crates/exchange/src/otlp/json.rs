@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 
 use self::value::Field;
 use super::attribute::Gathered;
+use super::exemplar::id_of_text;
 use super::point::{Budget, Draft, Number, Side};
-use super::{Kind, Metric, ReadError, Resource, Scope, Temporality, Visitor};
+use super::{Exemplar, Kind, Metric, ReadError, Resource, Scope, Temporality, Visitor};
 
 type Done = Result<(), ReadError>;
 
@@ -116,12 +117,9 @@ impl<'a> Reading<'a, '_> {
         draft.start_ns = start.unsigned()?;
         draft.time_ns = time.unsigned()?;
         draft.flags = flags.unsigned()?;
-        exemplars.elements(|_exemplar| {
-            draft.exemplars += 1;
-            Ok(())
-        })?;
+        exemplars.elements(|message| exemplar(draft, message))?;
         match kind {
-            Kind::Gauge | Kind::Sum => number(draft, message)?,
+            Kind::Gauge | Kind::Sum => draft.number = number(message)?,
             Kind::Histogram => explicit(draft, budget, message)?,
             Kind::ExponentialHistogram => exponential(draft, budget, message)?,
             Kind::Summary => summary(draft, budget, message)?,
@@ -131,18 +129,38 @@ impl<'a> Reading<'a, '_> {
     }
 }
 
-fn number(draft: &mut Draft<'_>, message: Field<'_>) -> Done {
+fn exemplar<'a>(draft: &mut Draft<'a>, message: Field<'a>) -> Done {
+    if !draft.has_room() {
+        return Ok(());
+    }
+    let [attributes, time, trace, span] =
+        message.pick(["filteredAttributes", "timeUnixNano", "traceId", "spanId"])?;
+    let mut said = Gathered::default();
+    attributes.attributes(&mut said)?;
+    let read = Exemplar {
+        attributes: None,
+        time_ns: time.unsigned()?,
+        value: number(message)?.map(Number::double),
+        trace_id: id_of_text(&trace.text()?),
+        span_id: id_of_text(&span.text()?),
+    };
+    draft.exemplars.push(read.attributed(said));
+    Ok(())
+}
+
+fn number(message: Field<'_>) -> Result<Option<Number>, ReadError> {
     let [integer, double] = message.pick(["asInt", "asDouble"])?;
-    if double.is_there() {
-        draft.number = Some(Number::Double(double.double()?));
+    Ok(if double.is_there() {
+        Some(Number::Double(double.double()?))
     } else if integer.is_there() {
-        draft.number = Some(match integer.integer() {
+        Some(match integer.integer() {
             Ok(value) => Number::Integer(value),
             // Perl's int() of what is beyond 64 bits is no integer.
             Err(_) => Number::Double(integer.double()?),
-        });
-    }
-    Ok(())
+        })
+    } else {
+        None
+    })
 }
 
 fn explicit(draft: &mut Draft<'_>, budget: &mut Budget, message: Field<'_>) -> Done {

@@ -2,8 +2,8 @@
 
 use super::attribute::Gathered;
 use super::{
-    Buckets, Explicit, Exponential, Kind, Measure, NUMBERS_MAX, POINTS_MAX, Point, ReadError,
-    Summary,
+    Buckets, EXEMPLARS_MAX, Exemplar, Explicit, Exponential, Kind, Measure, NUMBERS_MAX,
+    POINTS_MAX, Point, ReadError, Summary,
 };
 
 /// `DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`.
@@ -20,7 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) start_ns: u64,
     pub(super) time_ns: u64,
     pub(super) flags: u64,
-    pub(super) exemplars: u64,
+    pub(super) exemplars: Vec<Exemplar<'a>>,
+    pub(super) exemplars_left_out: u64,
     pub(super) number: Option<Number>,
     pub(super) count: u64,
     pub(super) sum: Option<f64>,
@@ -41,6 +42,15 @@ pub(super) enum Number {
     Double(f64),
 }
 
+impl Number {
+    pub(super) fn double(self) -> f64 {
+        match self {
+            Self::Integer(value) => value as f64,
+            Self::Double(value) => value,
+        }
+    }
+}
+
 /// The buckets above or below zero.
 #[derive(Debug, Default)]
 pub(super) struct Side {
@@ -59,7 +69,7 @@ impl Side {
     }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     /// Makes room for the next point.
     pub(super) fn clear(&mut self) {
         self.attributes.clear();
@@ -68,9 +78,18 @@ impl Draft<'_> {
         self.positive.clear();
         self.negative.clear();
         self.quantiles.clear();
-        (self.start_ns, self.time_ns, self.flags, self.exemplars) = (0, 0, 0, 0);
+        self.exemplars.clear();
+        self.exemplars_left_out = 0;
+        (self.start_ns, self.time_ns, self.flags) = (0, 0, 0);
         (self.number, self.sum, self.count, self.zero_count) = (None, None, 0, 0);
         (self.scale, self.zero_threshold) = (0, 0.0);
+    }
+
+    /// Whether there is room for another exemplar; where there is none it is counted.
+    pub(super) fn has_room(&mut self) -> bool {
+        let has_room = self.exemplars.len() < EXEMPLARS_MAX;
+        self.exemplars_left_out += u64::from(!has_room);
+        has_room
     }
 
     pub(super) fn point(&self, kind: Kind) -> Point<'_> {
@@ -108,7 +127,8 @@ impl Draft<'_> {
             time_ns: self.time_ns,
             ended: self.flags & NO_RECORDED_VALUE != 0,
             measure,
-            exemplars: self.exemplars,
+            exemplars: &self.exemplars,
+            exemplars_left_out: self.exemplars_left_out,
         }
     }
 }

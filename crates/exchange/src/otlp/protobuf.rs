@@ -5,8 +5,9 @@ mod value;
 
 use self::value::{attribute, text};
 use super::attribute::Gathered;
+use super::exemplar::id;
 use super::point::{Budget, Draft, Number, Side};
-use super::{Kind, Metric, ReadError, Resource, Scope, Temporality, Visitor};
+use super::{Exemplar, Kind, Metric, ReadError, Resource, Scope, Temporality, Visitor};
 use crate::wire::{Fields, Value};
 
 type Done = Result<(), ReadError>;
@@ -144,13 +145,34 @@ impl<'a> Reading<'a, '_> {
     }
 }
 
+fn exemplar<'a>(draft: &mut Draft<'a>, message: &'a [u8]) -> Done {
+    if !draft.has_room() {
+        return Ok(());
+    }
+    let (mut read, mut said) = (Exemplar::default(), Gathered::default());
+    each(message, |field, value| {
+        match field {
+            2 => read.time_ns = value.fixed(field)?,
+            3 => read.value = Some(value.double(field)?),
+            4 => read.span_id = id(value.bytes(field)?),
+            5 => read.trace_id = id(value.bytes(field)?),
+            6 => read.value = Some(value.fixed(field)?.cast_signed() as f64),
+            7 => attribute(value.bytes(field)?, &mut said)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    draft.exemplars.push(read.attributed(said));
+    Ok(())
+}
+
 /// A field of `NumberDataPoint`.
 fn number<'a>(draft: &mut Draft<'a>, field: u64, value: Value<'a>) -> Done {
     match field {
         2 => draft.start_ns = value.fixed(field)?,
         3 => draft.time_ns = value.fixed(field)?,
         4 => draft.number = Some(Number::Double(value.double(field)?)),
-        5 => draft.exemplars += 1,
+        5 => exemplar(draft, value.bytes(field)?)?,
         6 => draft.number = Some(Number::Integer(value.fixed(field)?.cast_signed())),
         7 => attribute(value.bytes(field)?, &mut draft.attributes)?,
         8 => draft.flags = value.number(field)?,
@@ -178,7 +200,7 @@ fn explicit<'a>(draft: &mut Draft<'a>, budget: &mut Budget, field: u64, value: V
                 draft.bounds.push(f64::from_bits(bits));
             }
         }
-        8 => draft.exemplars += 1,
+        8 => exemplar(draft, value.bytes(field)?)?,
         9 => attribute(value.bytes(field)?, &mut draft.attributes)?,
         10 => draft.flags = value.number(field)?,
         _ => {}
@@ -204,7 +226,7 @@ fn exponential<'a>(
         8 => buckets(value.bytes(field)?, budget, &mut draft.positive)?,
         9 => buckets(value.bytes(field)?, budget, &mut draft.negative)?,
         10 => draft.flags = value.number(field)?,
-        11 => draft.exemplars += 1,
+        11 => exemplar(draft, value.bytes(field)?)?,
         14 => draft.zero_threshold = value.double(field)?,
         _ => {}
     }

@@ -9,6 +9,9 @@
 //!   markers.
 //! - What else is known of a resource becomes `target_info`, 1 from its earliest point to its latest,
 //!   every 2.5 minutes, so that a query finds it anywhere between.
+//! - Exemplars of sums and histograms are those of the series, or of the bucket, that their value counts
+//!   in: `trace_id`, `span_id`, and their attributes under their own names where all of it has no more
+//!   than 128 characters.
 //! - Points that count from the one before are added up, where that is asked for
 //!   ([`Translator::adding`]), and refused otherwise, as are those that do not say from when. Start
 //!   times are not kept.
@@ -27,8 +30,8 @@ use stoa_model::{MetricKind, TimestampMs, stale_nan};
 use self::out::Out;
 use super::labels::{LabelSet, OfResource, Pair, of_scope};
 use super::{
-    AttributesFault, DeltaFault, Kind, Measure, Metric, Point, Resource, ScaleError, Scope,
-    Strategy, Temporality, Total, Visitor,
+    AttributesFault, DeltaFault, Exemplar, Kind, Measure, Metric, Point, Resource, ScaleError,
+    Scope, Strategy, Temporality, Total, Visitor,
 };
 
 /// Most samples handed over for one message; points with many buckets or quantiles are many samples.
@@ -92,6 +95,17 @@ impl Default for Options {
 /// Labels of a series: sorted by name, each once, none empty.
 pub type SampleLabels<'a> = &'a [(&'a str, &'a str)];
 
+/// An exemplar of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleExemplar<'a> {
+    /// Sorted by name, each once, none empty.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// When; of an exemplar that does not say so, when its point is.
+    pub t_ms: TimestampMs,
+    /// What was measured.
+    pub value: f64,
+}
+
 /// Takes what points become.
 pub trait Sink {
     /// A point begins: what is handed over until the next call of this or of [`Sink::info`] is of it.
@@ -104,8 +118,15 @@ pub trait Sink {
     fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, histogram: Histogram);
     /// What is said about a metric: its name, kind, help and unit.
     fn metadata(&mut self, name: &str, kind: MetricKind, help: &str, unit: &str);
-    /// Exemplars that came with a point; none is kept.
-    fn exemplars(&mut self, count: u64);
+    /// Whether samples of this series are taken; where not, the point that is to become one is refused,
+    /// which is this sink's to say. Asked of points that count from the one before, ahead of adding them.
+    fn place(&mut self, _labels: SampleLabels<'_>) -> bool {
+        true
+    }
+    /// Exemplars of a series, in order of time.
+    fn exemplars(&mut self, series: SampleLabels<'_>, exemplars: &[SampleExemplar<'_>]);
+    /// So many exemplars that are of no series here.
+    fn exemplars_left_out(&mut self, count: u64);
     /// A point that became nothing.
     fn refused(&mut self, why: &Refused);
 }
@@ -189,6 +210,8 @@ pub struct Translator<'s> {
     adds_up: bool,
     /// It is a sum that only grows.
     grows: bool,
+    /// It is of a kind whose exemplars are taken.
+    has_exemplars: bool,
     /// The name of a stream.
     stream: Vec<u8>,
     /// When the first and the last point of the resource are.
@@ -208,13 +231,14 @@ impl<'s> Translator<'s> {
     pub fn new(options: &'s Options, sink: &'s mut dyn Sink) -> Self {
         Self {
             options,
-            out: Out { sink, samples_left: SAMPLES_MAX, bytes_left: LABEL_BYTES_MAX },
+            out: Out { sink, samples_left: SAMPLES_MAX, bytes_left: LABEL_BYTES_MAX, placed: None },
             resource: Ok(OfResource::default()),
             scope: Ok(Vec::new()),
             metric: Err(Refused::MetricName(String::new())),
             deltas: None,
             adds_up: false,
             grows: false,
+            has_exemplars: false,
             stream: Vec::new(),
             times: None,
             info_left: INFO_SAMPLES_MAX,
@@ -258,49 +282,99 @@ impl<'s> Translator<'s> {
         let _too_large = self.out.sample(&labels, "target_info", None, last, 1.0);
     }
 
-    fn take(&mut self, point: &Point<'_>) -> Result<(), Refused> {
+    /// Whether there is a place for it; where there is none, the sink has said so.
+    fn take(&mut self, point: &Point<'_>) -> Result<bool, Refused> {
         let (name, sent) = self.metric.as_ref().map_err(Clone::clone)?;
         let resource = self.resource.as_ref().map_err(Clone::clone)?;
         let scope = self.scope.as_ref().map_err(Clone::clone)?;
         let attributes = point.attributes.map_err(Refused::Attributes)?;
         let labels = LabelSet::of_point(self.options, resource, scope, attributes)?;
-        let t_ms = i64::try_from(point.time_ns / 1_000_000).unwrap_or(i64::MAX);
+        let t_ms = milliseconds(point.time_ns);
+        let native = self.options.convert_histograms_to_nhcb;
+        let made = Made { labels: &labels, name, sent, t_ms, ended: point.ended, native };
         let total = match &mut self.deltas {
             Some(deltas) if self.adds_up && !point.ended => {
+                // What is refused for its series shall take no room among the streams.
+                if !self.out.places(|out| made.hand_over(out, point.measure, false))? {
+                    return Ok(false);
+                }
                 name_stream(&mut self.stream, name, &labels);
                 let why = |why| Refused::Delta { metric: sent.clone(), why };
                 deltas.add(&self.stream, point, self.grows).map_err(why)?
             }
             _ => None,
         };
-        let unknown = total.is_some();
-        let out = &mut self.out;
-        let value = |value: f64| if point.ended { stale_nan() } else { value };
-        match total.as_ref().map_or(point.measure, Total::measure) {
-            Measure::Absent if !point.ended => {
-                return Err(Refused::Absent { metric: sent.clone() });
-            }
-            Measure::Absent => out.sample(&labels, name, None, t_ms, stale_nan())?,
-            Measure::Integer(number) => {
-                out.sample(&labels, name, None, t_ms, value(number as f64))?;
-            }
-            Measure::Double(number) => out.sample(&labels, name, None, t_ms, value(number))?,
-            Measure::Histogram(histogram) if self.options.convert_histograms_to_nhcb => {
-                let native = if point.ended { Histogram::stale() } else { histogram.custom() };
-                let native = summed(native, unknown && histogram.sum.is_none());
-                out.histogram(&labels, name, t_ms, native)?;
-            }
-            Measure::Histogram(histogram) => out.explicit(&labels, name, t_ms, histogram, value)?,
-            Measure::Exponential(histogram) => {
-                let native = if point.ended { Histogram::stale() } else { histogram.native()? };
-                let native = summed(native, unknown && histogram.sum.is_none());
-                out.histogram(&labels, name, t_ms, native)?;
-            }
-            Measure::Summary(summary) => out.summary(&labels, name, t_ms, summary, value)?,
+        let measure = total.as_ref().map_or(point.measure, Total::measure);
+        made.hand_over(&mut self.out, measure, total.is_some())?;
+        if self.has_exemplars && !point.exemplars.is_empty() {
+            made.exemplify(&mut self.out, measure, point.exemplars);
         }
         let (first, last) = self.times.unwrap_or((t_ms, t_ms));
         self.times = Some((first.min(t_ms), last.max(t_ms)));
+        Ok(true)
+    }
+}
+
+fn milliseconds(time_ns: u64) -> TimestampMs {
+    i64::try_from(time_ns / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// A point on its way to the sink.
+struct Made<'a> {
+    labels: &'a [Pair<'a>],
+    /// The metric's name here and as it was sent.
+    name: &'a str,
+    sent: &'a str,
+    t_ms: TimestampMs,
+    ended: bool,
+    /// Listed bounds become custom buckets.
+    native: bool,
+}
+
+impl Made<'_> {
+    /// As samples. `is_total` says that it is what a stream has come to.
+    fn hand_over(
+        &self,
+        out: &mut Out<'_>,
+        measure: Measure<'_>,
+        is_total: bool,
+    ) -> Result<(), Refused> {
+        let Self { labels, name, t_ms, ended, .. } = *self;
+        let value = |value: f64| if ended { stale_nan() } else { value };
+        match measure {
+            Measure::Absent if !ended => {
+                return Err(Refused::Absent { metric: self.sent.to_owned() });
+            }
+            Measure::Absent => out.sample(labels, name, None, t_ms, stale_nan())?,
+            Measure::Integer(number) => {
+                out.sample(labels, name, None, t_ms, value(number as f64))?;
+            }
+            Measure::Double(number) => out.sample(labels, name, None, t_ms, value(number))?,
+            Measure::Histogram(histogram) if self.native => {
+                let native = if ended { Histogram::stale() } else { histogram.custom() };
+                let native = summed(native, is_total && histogram.sum.is_none());
+                out.histogram(labels, name, t_ms, native)?;
+            }
+            Measure::Histogram(histogram) => out.explicit(labels, name, t_ms, histogram, value)?,
+            Measure::Exponential(histogram) => {
+                let native = if ended { Histogram::stale() } else { histogram.native()? };
+                let native = summed(native, is_total && histogram.sum.is_none());
+                out.histogram(labels, name, t_ms, native)?;
+            }
+            Measure::Summary(summary) => out.summary(labels, name, t_ms, summary, value)?,
+        }
         Ok(())
+    }
+
+    /// Its exemplars.
+    fn exemplify(&self, out: &mut Out<'_>, measure: Measure<'_>, exemplars: &[Exemplar<'_>]) {
+        let Self { labels, name, t_ms, .. } = *self;
+        match measure {
+            Measure::Histogram(histogram) if !self.native => {
+                out.exemplars_of_buckets(labels, name, t_ms, histogram, exemplars);
+            }
+            _ => out.exemplars(labels, name, None, t_ms, exemplars.iter().collect()),
+        }
     }
 }
 
@@ -344,6 +418,7 @@ impl Visitor for Translator<'_> {
         let counts = !matches!(metric.kind, Kind::Gauge | Kind::Summary);
         self.adds_up = counts && metric.temporality == Temporality::Delta;
         self.grows = metric.kind == Kind::Sum && metric.monotonic;
+        self.has_exemplars = counts;
         let is_taken = !counts
             || metric.temporality == Temporality::Cumulative
             || self.adds_up && self.deltas.is_some();
@@ -362,11 +437,14 @@ impl Visitor for Translator<'_> {
 
     fn point(&mut self, point: &Point<'_>) {
         self.out.sink.point();
-        if point.exemplars > 0 {
-            self.out.sink.exemplars(point.exemplars);
+        let taken = self.take(point);
+        if let Err(why) = &taken {
+            self.out.sink.refused(why);
         }
-        if let Err(why) = self.take(point) {
-            self.out.sink.refused(&why);
+        let has_place = self.has_exemplars && taken == Ok(true);
+        let without = if has_place { 0 } else { point.exemplars.len() as u64 };
+        if without + point.exemplars_left_out > 0 {
+            self.out.sink.exemplars_left_out(without + point.exemplars_left_out);
         }
     }
 }

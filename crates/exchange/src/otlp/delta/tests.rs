@@ -6,7 +6,9 @@ use super::*;
 use stoa_model::MetricKind;
 use stoa_model::histogram::Histogram;
 
-use crate::otlp::{Accumulate, Form, Options, Refused, SampleLabels, Sink, Translator};
+use crate::otlp::{
+    Accumulate, Form, Options, Refused, SampleExemplar, SampleLabels, Sink, Translator,
+};
 use crate::otlp::{BUCKETS_MAX, Buckets, Explicit, Exponential, Measure};
 use crate::wire::{put_bytes, put_number};
 
@@ -15,7 +17,15 @@ const LIMITS: DeltaLimits = DeltaLimits { streams_max: 2, stale_ms: 300_000 };
 /// A point that counts from one second to another.
 fn point(start_s: u64, time_s: u64, measure: Measure<'_>) -> Point<'_> {
     let (start_ns, time_ns) = (start_s * 1_000_000_000, time_s * 1_000_000_000);
-    Point { attributes: Ok(&[]), start_ns, time_ns, ended: false, measure, exemplars: 0 }
+    Point {
+        attributes: Ok(&[]),
+        start_ns,
+        time_ns,
+        ended: false,
+        measure,
+        exemplars: &[],
+        exemplars_left_out: 0,
+    }
 }
 
 fn add(deltas: &mut Deltas, name: &str, start_s: u64, time_s: u64, value: i64) -> String {
@@ -353,7 +363,8 @@ impl Sink for Sums {
     }
 
     fn metadata(&mut self, _: &str, _: MetricKind, _: &str, _: &str) {}
-    fn exemplars(&mut self, _count: u64) {}
+    fn exemplars(&mut self, _: SampleLabels<'_>, _: &[SampleExemplar<'_>]) {}
+    fn exemplars_left_out(&mut self, _count: u64) {}
 
     fn refused(&mut self, why: &Refused) {
         panic!("{why}");

@@ -3,9 +3,9 @@
 use stoa_model::histogram::Histogram;
 use stoa_model::{METRIC_NAME, TimestampMs};
 
-use super::{Refused, Sink};
+use super::{Refused, SampleExemplar, Sink, milliseconds};
 use crate::otlp::labels::Pair;
-use crate::otlp::{Explicit, Summary};
+use crate::otlp::{Exemplar, Explicit, Summary};
 
 /// Bytes of the name of a bucket's or quantile's label, and of the largest bound's value.
 const EXTRA_BYTES: usize = "quantile".len() + "+Inf".len();
@@ -21,9 +21,24 @@ pub(super) struct Out<'s> {
     pub(super) samples_left: usize,
     /// Of labels.
     pub(super) bytes_left: usize,
+    /// Nothing is handed over now, it is only asked whether all has a place: whether all had so far.
+    pub(super) placed: Option<bool>,
 }
 
 impl Out<'_> {
+    /// Whether all that `make` hands over has a place. Nothing of it counts as handed over.
+    pub(super) fn places(
+        &mut self,
+        make: impl FnOnce(&mut Self) -> Result<(), Refused>,
+    ) -> Result<bool, Refused> {
+        let left = (self.samples_left, self.bytes_left);
+        self.placed = Some(true);
+        let made = make(self);
+        let placed = self.placed.take().unwrap_or(true);
+        (self.samples_left, self.bytes_left) = left;
+        made.map(|()| placed)
+    }
+
     pub(super) fn sample(
         &mut self,
         labels: &Labels<'_>,
@@ -33,7 +48,10 @@ impl Out<'_> {
         value: f64,
     ) -> Result<(), Refused> {
         let labels = self.whole(labels, name, extra)?;
-        self.sink.sample(&labels, t_ms, value);
+        match &mut self.placed {
+            Some(all) => *all &= self.sink.place(&labels),
+            None => self.sink.sample(&labels, t_ms, value),
+        }
         Ok(())
     }
 
@@ -45,8 +63,75 @@ impl Out<'_> {
         histogram: Histogram,
     ) -> Result<(), Refused> {
         let labels = self.whole(labels, name, None)?;
-        self.sink.histogram(&labels, t_ms, histogram);
+        match &mut self.placed {
+            Some(all) => *all &= self.sink.place(&labels),
+            None => self.sink.histogram(&labels, t_ms, histogram),
+        }
         Ok(())
+    }
+
+    /// The exemplars of a series. They may come in any order, and are kept in that of time.
+    pub(super) fn exemplars(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        extra: Option<(&str, &str)>,
+        t_ms: TimestampMs,
+        exemplars: Vec<&Exemplar<'_>>,
+    ) {
+        let all = exemplars.len();
+        let of = |exemplar: &'_ Exemplar<'_>| {
+            let said = exemplar.time_ns > 0;
+            let t_ms = if said { milliseconds(exemplar.time_ns) } else { t_ms };
+            exemplar.value.map(|value| (t_ms, value))
+        };
+        let mut taken: Vec<SampleExemplar<'_>> = exemplars
+            .into_iter()
+            .filter_map(|one| of(one).map(|(t_ms, value)| (one, t_ms, value)))
+            .map(|(one, t_ms, value)| SampleExemplar { labels: one.labels(), t_ms, value })
+            .collect();
+        taken.sort_by(|a, b| a.t_ms.cmp(&b.t_ms).then(a.value.total_cmp(&b.value)));
+        let Ok(series) = self.whole(labels, name, extra) else {
+            return self.sink.exemplars_left_out(all as u64);
+        };
+        if !taken.is_empty() {
+            self.sink.exemplars(&series, &taken);
+        }
+        if taken.len() < all {
+            self.sink.exemplars_left_out((all - taken.len()) as u64);
+        }
+    }
+
+    /// The exemplars of a histogram, each of the first bucket that its value counts in.
+    pub(super) fn exemplars_of_buckets(
+        &mut self,
+        labels: &Labels<'_>,
+        name: &str,
+        t_ms: TimestampMs,
+        histogram: Explicit<'_>,
+        exemplars: &[Exemplar<'_>],
+    ) {
+        let Explicit { bounds, counts, .. } = histogram;
+        let mut bounds = bounds.get(..bounds.len().min(counts.len())).unwrap_or_default().to_vec();
+        bounds.sort_unstable_by(f64::total_cmp);
+        let bucket = |exemplar: &Exemplar<'_>| {
+            let value = exemplar.value.filter(|value| !value.is_nan())?;
+            let at = bounds.partition_point(|bound| *bound < value);
+            Some(bounds.get(at).copied().unwrap_or(f64::INFINITY))
+        };
+        let mut placed: Vec<(f64, &Exemplar<'_>)> =
+            exemplars.iter().filter_map(|one| Some((bucket(one)?, one))).collect();
+        if placed.len() < exemplars.len() {
+            self.sink.exemplars_left_out((exemplars.len() - placed.len()) as u64);
+        }
+        placed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let name = format!("{name}_bucket");
+        for own in placed.chunk_by(|(a, _), (b, _)| a.total_cmp(b).is_eq()) {
+            let Some((bound, _)) = own.first() else { continue };
+            let le = ("le", &*plain(*bound));
+            let own = own.iter().map(|(_, exemplar)| *exemplar).collect();
+            self.exemplars(labels, &name, Some(le), t_ms, own);
+        }
     }
 
     /// The labels with the metric's name and one more, which stand over others of their names.

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+mod deltas;
+mod exemplars;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -512,79 +515,6 @@ async fn a_call_needs_what_a_request_needs() {
     }
     let answer = receiver.post("/v1/metrics", JSON, "", b"{}".to_vec()).await;
     assert_eq!(answer.status, 401);
-}
-
-/// A delta of so much, of so many seconds ago.
-fn delta(value: i64, ago_s: u64) -> Vec<u8> {
-    let mut message = message(36.5, value, DELTA);
-    for metric in &mut message.resource_metrics[0].scope_metrics[0].metrics {
-        let points = match metric.data.as_mut().unwrap() {
-            metric::Data::Gauge(gauge) => &mut gauge.data_points,
-            metric::Data::Sum(sum) => &mut sum.data_points,
-            other => panic!("{other:?}"),
-        };
-        points[0].time_unix_nano = NOW_NS - ago_s * 1_000_000_000;
-    }
-    message.encode_to_vec()
-}
-
-#[tokio::test]
-async fn deltas_are_added_up_and_none_is_added_twice() {
-    let receiver = Receiver::new();
-    for (value, ago_s) in [(3, 20), (4, 10), (5, 0), (5, 0)] {
-        let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(value, ago_s)).await;
-        assert_eq!((answer.status, answer.body.len()), (200, 0), "{value} {ago_s}");
-    }
-    // Of the same times, as from another scope, and of a sum that does not grow.
-    for (value, ago_s, why) in
-        [(6, 0, "it is not younger than the point before, which is another"), (-1, 0, "monotonic")]
-    {
-        let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(value, ago_s)).await;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        assert!(answer.status == 200 && text.contains(why), "{text}");
-    }
-    let line = format!(r#"{{"__name__":"disk_io_bytes_total",{LABELS}}} 12"#);
-    assert_eq!(receiver.query("disk_io_bytes_total").await, [line]);
-    let answer = receiver.post("/v1/metrics", PROTOBUF, "", delta(9, 15)).await;
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
-    assert!(text.contains("refused 1 points that cannot be kept (first: a delta of"), "{text}");
-    assert!(text.contains("it is not younger than the point before"), "{text}");
-    let deltas = receiver.otlp.deltas().unwrap();
-    assert_eq!((deltas.streams, deltas.added, deltas.repeated), (1, 3, 1));
-    assert_eq!((deltas.out_of_order, deltas.unfit), (2, 1));
-    assert_eq!(receiver.otlp.figures().points_refused, 3);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deltas_go_on_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = "[agents]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-                [storage]\nfree_bytes_min = \"0B\"";
-    // Whichever test is first.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let client = reqwest::Client::new();
-    // The third finds nothing, as after a crash, and begins anew.
-    for (ago_s, expected) in [(30, "3"), (20, "6"), (10, "3")] {
-        let mut config = Config::parse(Path::new("c.toml"), text).unwrap();
-        config.data_dir = dir.path().to_owned();
-        let kept = dir.path().join("otlp.deltas");
-        let server = Server::start(config, Arc::new(|| NOW)).await.unwrap();
-        assert!(!kept.exists());
-        let url = server.url().to_owned();
-        let request = client.post(format!("{url}/v1/metrics")).header("content-type", PROTOBUF);
-        let answer = request.body(delta(3, ago_s)).send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap()), (200, String::new()));
-        let at = NOW / 1000 - i64::try_from(ago_s).unwrap();
-        let query = format!("{url}/api/v1/query?query=disk_io_bytes_total&time={at}");
-        let answer = client.get(query).send().await.unwrap().text().await.unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer.pointer("/data/result/0/value/1"), Some(&json!(expected)));
-        server.stop().await.unwrap();
-        assert!(kept.exists());
-        if ago_s == 20 {
-            std::fs::remove_file(kept).unwrap();
-        }
-    }
 }
 
 /// What a node of Proxmox VE 9 sends, as its Perl writes it: numbers of 64 bits as numbers, a guest's
