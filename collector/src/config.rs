@@ -16,12 +16,15 @@ use crate::http::Scope;
 use crate::http::access::AddressBlock;
 
 mod otlp;
+mod push;
 mod relabel;
 mod remote;
 mod shown;
 
 pub use otlp::OtlpConfig;
 use otlp::WrittenOtlp;
+use push::WrittenPush;
+pub use push::{PushConfig, START_TIMES};
 pub use relabel::{RelabelAction, RelabelRule};
 pub use remote::{
     Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When, Wire,
@@ -56,6 +59,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Where OTLP is taken, and what comes of it.
     pub otlp: OtlpConfig,
+    /// What becomes of what others push.
+    pub push: PushConfig,
     /// How long and how much is stored.
     pub storage: StorageConfig,
     /// Where all that is stored is passed on to.
@@ -156,6 +161,7 @@ struct Written {
     agents: WrittenAgents,
     http: WrittenHttp,
     otlp: WrittenOtlp,
+    push: WrittenPush,
     storage: WrittenStorage,
     query: WrittenQuery,
     log: LogSection,
@@ -170,6 +176,7 @@ impl Default for Written {
             agents: WrittenAgents::default(),
             http: WrittenHttp::default(),
             otlp: WrittenOtlp::default(),
+            push: WrittenPush::default(),
             storage: WrittenStorage::default(),
             query: WrittenQuery::default(),
             log: LogSection::default(),
@@ -325,6 +332,7 @@ impl Config {
             agents,
             http,
             otlp,
+            push,
             storage,
             query,
             log,
@@ -392,6 +400,10 @@ impl Config {
             Ok(features) => features,
             Err(unknown) => return wrong("query.features", unknown.to_string()),
         };
+        let push = match PushConfig::mean(&push) {
+            Ok(push) => push,
+            Err(message) => return wrong("push.features", message),
+        };
         if query.timeout.0.is_zero() {
             return wrong("query.timeout", "0 would refuse everything".into());
         }
@@ -445,6 +457,7 @@ impl Config {
                 proxy_admins: http.proxy_admins,
             },
             otlp,
+            push,
             storage: StorageConfig {
                 retention,
                 retention_1m,

@@ -9,6 +9,7 @@ mod intake;
 mod places;
 mod rows;
 mod senders;
+mod starts;
 mod tally;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::senders::Senders;
 pub(crate) use self::senders::{Place, SenderStanding};
 pub(crate) use self::tally::Tally;
 use crate::clock::Clock;
+use crate::config::PushConfig;
 use crate::store::{Kept, Store, StoreError};
 
 /// Compressed bodies in memory at once, in bytes; further requests wait up to [`TURN_WAIT`].
@@ -90,6 +92,7 @@ struct Shared {
     senders: Senders,
     clock: Clock,
     doubt: ClockDoubt,
+    config: PushConfig,
     bodies: Arc<Semaphore>,
     taken: Arc<Semaphore>,
     decoding: Arc<Semaphore>,
@@ -105,11 +108,24 @@ impl Pusher {
     /// The way into a store; `series_max` bounds the series of one sender.
     #[must_use]
     pub fn new(store: Store, series_max: usize, clock: Clock, doubt: ClockDoubt) -> Self {
+        Self::with(store, series_max, clock, doubt, PushConfig::default())
+    }
+
+    /// The same with what is told otherwise than by default.
+    #[must_use]
+    pub fn with(
+        store: Store,
+        series_max: usize,
+        clock: Clock,
+        doubt: ClockDoubt,
+        config: PushConfig,
+    ) -> Self {
         Self(Arc::new(Shared {
             store,
             senders: Senders::new(series_max),
             clock,
             doubt,
+            config,
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX as usize)),
             taken: Arc::new(Semaphore::new(TAKEN_BYTES_MAX as usize)),
             decoding: Arc::new(Semaphore::new(DECODING_MAX)),
@@ -168,6 +184,7 @@ impl Pusher {
                 way,
                 sender: shared.senders.named(way, &name),
                 now_ms: (shared.clock)(),
+                config: shared.config,
             };
             (walk(&source), turn)
         });
@@ -187,11 +204,20 @@ impl Pusher {
     /// Stores what was taken. `None` when series it names are no longer known to the store: they have
     /// been forgotten, and the same message is to be walked again.
     async fn store(&self, taken: Taken) -> Result<Option<Tally>, Later> {
-        let Taken { batches, histograms, exemplars, mut tally } = taken;
+        let Taken { starts, batches, histograms, exemplars, mut tally } = taken;
         if tally.ahead > 0 && (self.0.doubt)() {
             return Err(Later("the collector's own clock is in doubt".to_owned()));
         }
         let store = &self.0.store;
+        // Ahead of what counts from there: each is after all that its series has.
+        let mut beginning = Vec::new();
+        for Rows { batch, .. } in starts.batches {
+            beginning.push(store.submit(batch).await.map_err(unstored)?);
+        }
+        for (group, histograms) in starts.histograms {
+            let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
+            beginning.push(store.submit_with(batch, histograms).await.map_err(unstored)?);
+        }
         let mut pending = Vec::with_capacity(batches.len());
         for Rows { batch, points } in batches {
             let submitted = store.submit(batch).await.map_err(unstored)?;
@@ -204,6 +230,15 @@ impl Pusher {
             pending.push((points, true, submitted));
         }
         let mut is_stale = false;
+        for pending in beginning {
+            match pending.stored().await {
+                Ok(done) => tally.starts += done.stored,
+                Err(StoreError::Append(AppendError::UnknownSeries { .. })) => is_stale = true,
+                // Nobody sent it: no sender is told.
+                Err(StoreError::Append(_)) => {}
+                Err(error) => return Err(unstored(error)),
+            }
+        }
         for (points, are_histograms, pending) in pending {
             match pending.stored().await {
                 Ok(done) => {

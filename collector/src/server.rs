@@ -317,7 +317,8 @@ impl Server {
             let ingest = Arc::clone(&ingest);
             let doubt = move || ingest.clock_standing() == clocks::Standing::Behind;
             let (store, clock) = (store.clone(), Arc::clone(&clock));
-            Pusher::new(store, SERIES_PER_SENDER_MAX, clock, Arc::new(doubt))
+            let doubt = Arc::new(doubt);
+            Pusher::with(store, SERIES_PER_SENDER_MAX, clock, doubt, config.push)
         };
         let remote_write = RemoteWrite::over(pusher.clone());
         let otlp = Otlp::new(pusher.clone(), &config.otlp);

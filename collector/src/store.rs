@@ -355,6 +355,13 @@ impl Store {
         })
     }
 
+    /// Whether a sample would come after all there are of a series: see [`Db::is_after_all`]. Waits for the
+    /// store's locks: call it from a thread that may block.
+    #[must_use]
+    pub fn is_after_all(&self, series: SeriesRef, t_ms: TimestampMs) -> bool {
+        self.0.db.is_after_all(series, t_ms)
+    }
+
     /// A place for history, beside head and log, that keeps `storage.free_bytes_min` free: see
     /// [`Db::bulk`].
     #[must_use]

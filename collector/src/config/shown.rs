@@ -66,6 +66,7 @@ impl Written {
             agents,
             http,
             otlp,
+            push,
             storage,
             remote_write,
             remote_read,
@@ -101,7 +102,7 @@ impl Written {
             proxy_scope,
             proxy_admins,
         };
-        let otlp = otlp.shown();
+        let (otlp, push) = (otlp.shown(), push.shown());
         let StorageConfig {
             retention,
             retention_1m,
@@ -144,7 +145,18 @@ impl Written {
         let LogOptions { level, otlp_endpoint, service: _ } = log;
         let otlp_endpoint = otlp_endpoint.map(|url| without_secrets(&url));
         let log = LogSection { level, otlp_endpoint };
-        Self { data_dir, remote_write, external_labels, agents, http, otlp, storage, query, log }
+        Self {
+            data_dir,
+            remote_write,
+            external_labels,
+            agents,
+            http,
+            otlp,
+            push,
+            storage,
+            query,
+            log,
+        }
     }
 }
 

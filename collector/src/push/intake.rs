@@ -11,7 +11,9 @@ use super::Way;
 use super::places;
 use super::rows::{self, Flat, Rows};
 use super::senders::{Cache, Place, Sender, Unplaced};
+use super::starts::{Starts, Zeroes};
 use super::tally::Tally;
+use crate::config::PushConfig;
 use crate::ingest::FUTURE_MAX_MS;
 use crate::store::exemplars::{EXEMPLARS_MAX, LABEL_CHARS_MAX};
 use crate::store::{Exemplar, Store};
@@ -21,6 +23,7 @@ const EXEMPLAR_BYTES: usize = 1024;
 
 /// What a message gives.
 pub(crate) struct Taken {
+    pub(super) starts: Starts,
     pub(super) batches: Vec<Rows>,
     pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
     /// Each with the labels of its series.
@@ -31,11 +34,13 @@ pub(crate) struct Taken {
 impl Taken {
     /// What it takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let rows = self.batches.iter().flat_map(|rows| &rows.batch.rows);
+        let rows = self.batches.iter().chain(&self.starts.batches);
+        let rows = rows.flat_map(|rows| &rows.batch.rows);
         let exemplars = self.exemplars.len() * EXEMPLAR_BYTES;
         let samples: usize =
             rows.map(|row| size_of_val(row) + size_of_val(row.samples.as_slice())).sum();
-        let histograms = self.histograms.iter().flat_map(|(_, histograms)| histograms);
+        let histograms = self.histograms.iter().chain(&self.starts.histograms);
+        let histograms = histograms.flat_map(|(_, histograms)| histograms);
         exemplars
             + samples
             + histograms.map(|sample| size_of_val(sample) + sample.bytes()).sum::<usize>()
@@ -48,6 +53,7 @@ pub(crate) struct Source {
     pub(super) way: Way,
     pub(super) sender: Arc<Sender>,
     pub(super) now_ms: TimestampMs,
+    pub(super) config: PushConfig,
 }
 
 impl Source {
@@ -73,6 +79,7 @@ impl Source {
             horizon_ms: self.now_ms.saturating_add(FUTURE_MAX_MS),
             samples: Vec::new(),
             histograms: Vec::new(),
+            zeroes: self.config.start_times.then(Zeroes::default),
             point: None,
             exemplars: Vec::new(),
             tally: Tally::default(),
@@ -90,6 +97,8 @@ pub(crate) struct Intake<'s> {
     horizon_ms: TimestampMs,
     samples: Vec<Flat>,
     histograms: Vec<(GroupId, HistogramSample)>,
+    /// Where series begin to count, if that is kept.
+    zeroes: Option<Zeroes>,
     /// The point that what comes now is of, where samples are made of points.
     point: Option<Point>,
     exemplars: Vec<(Labels, Exemplar)>,
@@ -173,6 +182,29 @@ impl Intake<'_> {
         }
     }
 
+    /// Whether it is of use to say from when on a series counts.
+    pub(crate) fn has_starts(&self) -> bool {
+        self.zeroes.is_some()
+    }
+
+    /// The sample or, if there is one, the histogram of `t_ms` counts from `start_ms` on: the series has a
+    /// zero then, if that is before the sample and after all that there are of the series.
+    pub(crate) fn starts(
+        &mut self,
+        place: Place,
+        start_ms: TimestampMs,
+        t_ms: TimestampMs,
+        histogram: Option<&Histogram>,
+    ) {
+        let is_known = start_ms > 0 && start_ms < t_ms && t_ms <= self.horizon_ms;
+        if let Some(zeroes) = &mut self.zeroes
+            && is_known
+            && self.store.is_after_all(place.series, start_ms)
+        {
+            zeroes.add(place, start_ms, histogram);
+        }
+    }
+
     /// A sample of a series that has a place.
     pub(crate) fn sample(&mut self, place: Place, t_ms: TimestampMs, value: f64) {
         if t_ms > self.horizon_ms {
@@ -241,12 +273,13 @@ impl Intake<'_> {
 
     /// The message is at its end.
     pub(crate) fn finish(self) -> Taken {
-        let Self { samples, histograms, exemplars, mut tally, cache, .. } = self;
+        let Self { samples, histograms, zeroes, exemplars, mut tally, cache, .. } = self;
         drop(cache);
         let (batches, same) = rows::batches(samples);
         tally.stored(same.samples);
         tally.rejected += same.points;
         let histograms = rows::histogram_batches(histograms);
-        Taken { batches, histograms, exemplars, tally }
+        let starts = zeroes.unwrap_or_default().finish();
+        Taken { starts, batches, histograms, exemplars, tally }
     }
 }

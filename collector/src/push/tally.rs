@@ -30,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) exemplars_written: u64,
     /// Exemplars that are not: too late, too long, or without a series; no sender is told.
     pub(crate) exemplars_ignored: u64,
+    /// Zeroes stored where a series begins to count, which are no samples of the sender's.
+    pub(crate) starts: u64,
     /// What the first series refused was refused for.
     first: Option<String>,
 }

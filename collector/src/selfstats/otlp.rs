@@ -36,6 +36,11 @@ impl Page {
                 otlp.histograms_refused,
             ),
             (
+                "stoa_collector_otlp_starts_total",
+                "Zeroes stored where series that came by OTLP begin to count.",
+                otlp.starts,
+            ),
+            (
                 "stoa_collector_otlp_exemplars_kept_total",
                 "Exemplars that came by OTLP and were kept.",
                 otlp.exemplars_written,

@@ -32,6 +32,11 @@ impl Page {
                 remote.exemplars_written,
             ),
             (
+                "stoa_collector_remote_write_starts_total",
+                "Zeroes stored where series that came by remote write begin to count.",
+                remote.starts,
+            ),
+            (
                 "stoa_collector_remote_write_exemplars_ignored_total",
                 "Exemplars that came by remote write and were not kept.",
                 remote.exemplars_ignored,

@@ -5,6 +5,7 @@
 
 mod deltas;
 mod exemplars;
+mod starts;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -25,10 +26,11 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use serde_json::{Value, json};
 use stoa_collector::clock::{self, Clock};
-use stoa_collector::config::{Config, QueryConfig, StorageConfig};
+use stoa_collector::config::{Config, PushConfig, QueryConfig, StorageConfig};
 use stoa_collector::http::access::PeerAddress;
 use stoa_collector::http::otlp::{self, Otlp};
 use stoa_collector::http::prometheus::{self, Prometheus};
+use stoa_collector::http::remote_write::{self, RemoteWrite};
 use stoa_collector::http::serve::{Limits, Places};
 use stoa_collector::http::{Access, AccessConfig, Principal, Scope, serve};
 use stoa_collector::push::Pusher;
@@ -72,6 +74,10 @@ impl Receiver {
 
     /// With a floor of free space and rules of access.
     fn within(free_bytes_min: u64, access: Arc<Access>) -> Self {
+        Self::with(free_bytes_min, access, PushConfig::default())
+    }
+
+    fn with(free_bytes_min: u64, access: Arc<Access>, push: PushConfig) -> Self {
         let clock: Clock = Arc::new(|| NOW);
         let storage = StorageConfig {
             retention: Duration::from_secs(14 * 86_400),
@@ -92,10 +98,12 @@ impl Receiver {
             concurrency_max: 2,
             ..Config::defaults().unwrap().query
         };
-        let pusher = Pusher::new(store.clone(), 100, Arc::clone(&clock), Arc::new(|| false));
-        let otlp = Otlp::new(pusher, &Config::defaults().unwrap().otlp);
+        let doubt = Arc::new(|| false);
+        let pusher = Pusher::with(store.clone(), 100, Arc::clone(&clock), doubt, push);
+        let otlp = Otlp::new(pusher.clone(), &Config::defaults().unwrap().otlp);
         let table = prometheus::routes(Prometheus::new(store.clone(), &query, clock))
-            .merge(otlp::routes(otlp.clone()));
+            .merge(otlp::routes(otlp.clone()))
+            .merge(remote_write::routes(RemoteWrite::over(pusher)));
         Self { router: table.into_router((), access), store, otlp }
     }
 

@@ -88,6 +88,10 @@ pub struct Series<'a> {
     /// Times in milliseconds and native histograms, in the sender's order; whether they are valid is
     /// not checked yet.
     pub histograms: &'a [(TimestampMs, Histogram)],
+    /// From when on each of the samples counts, in milliseconds, 0 where it is not said. Empty in version 1.
+    pub sample_starts: &'a [TimestampMs],
+    /// The same of the histograms.
+    pub histogram_starts: &'a [TimestampMs],
     /// Exemplars, in the sender's order.
     pub exemplars: &'a [Exemplar<'a>],
 }
@@ -222,17 +226,19 @@ fn kind(number: u64) -> MetricKind {
     }
 }
 
-/// A `Sample`, which both versions write alike: value 1, timestamp 2.
+/// A `Sample`, which both versions write alike: value 1, timestamp 2; and, in later messages of version 2,
+/// 3, from when on it counts.
 #[inline]
-fn sample(message: &[u8]) -> Result<(TimestampMs, f64), Malformed> {
+fn sample(message: &[u8]) -> Result<((TimestampMs, f64), TimestampMs), Malformed> {
     let mut fields = Fields(message);
-    let (mut t, mut v) = (0_u64, 0.0);
+    let (mut t, mut v, mut start) = (0_u64, 0.0, 0_u64);
     while let Some((field, value)) = fields.next()? {
         match field {
             1 => v = value.double(field)?,
             2 => t = value.number(field)?,
+            3 => start = value.number(field)?,
             _ => {}
         }
     }
-    Ok((t.cast_signed(), v))
+    Ok(((t.cast_signed(), v), start.cast_signed()))
 }

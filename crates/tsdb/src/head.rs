@@ -510,6 +510,24 @@ impl Head {
         (counts, foreign)
     }
 
+    /// Whether a series has nothing from `t` on, as far as that is known without decoding, and `t` is not
+    /// too old. False of one that is not here.
+    pub(crate) fn is_after_all(
+        &self,
+        series: SeriesRef,
+        t: TimestampMs,
+        now_ms: TimestampMs,
+    ) -> bool {
+        let found = self.refs.get(series).and_then(|place| {
+            let group = self.groups.get(place.group as usize)?.as_ref()?;
+            Some((group, place.slot, group.member(place.slot)?))
+        });
+        t >= self.oldest(self.max_t, now_ms)
+            && found.is_some_and(|(group, slot, member)| {
+                !group.has_samples(slot, member, t, TimestampMs::MAX)
+            })
+    }
+
     /// The newest timestamp ever taken.
     pub(crate) fn max_t(&self) -> TimestampMs {
         self.max_t

@@ -120,6 +120,12 @@ impl Accumulate for OfSender<'_> {
         let horizon_ms = self.now_ms.saturating_add(FUTURE_MAX_MS);
         self.streams.lock().add(&self.name, point, grows, self.now_ms, horizon_ms)
     }
+
+    fn begun_ns(&mut self, series: &[u8]) -> u64 {
+        self.name.truncate(self.sender);
+        self.name.extend_from_slice(series);
+        self.streams.lock().begun_ns(&self.name).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn take(
 ) -> Result<Taken, Refusal> {
     let mut deltas = deltas.map(|streams| streams.of(source.sender(), source.now_ms()));
     let deltas = deltas.as_mut().map(|deltas| -> &mut dyn Accumulate { deltas });
-    let mut samples = Samples { intake: source.begin() };
+    let mut samples = Samples { intake: source.begin(), start_ms: None };
     let mut translator = Translator::new(options, &mut samples).adding(deltas);
     otlp::read(form, message, &mut translator).map_err(|error| Refusal::Bad(error.to_string()))?;
     translator.finish();
@@ -31,6 +31,8 @@ pub(super) fn take(
 
 struct Samples<'s> {
     intake: Intake<'s>,
+    /// From when on counts what is handed over next.
+    start_ms: Option<TimestampMs>,
 }
 
 impl Samples<'_> {
@@ -52,18 +54,34 @@ impl Sink for Samples<'_> {
         self.intake.begin_point();
     }
 
+    fn has_starts(&self) -> bool {
+        self.intake.has_starts()
+    }
+
+    fn starts(&mut self, start_ms: TimestampMs) {
+        self.start_ms = Some(start_ms);
+    }
+
     fn info(&mut self) {
         self.intake.end_point();
     }
 
     fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64) {
+        let start_ms = self.start_ms.take();
         if let Some(place) = self.place(labels) {
+            if let Some(start_ms) = start_ms {
+                self.intake.starts(place, start_ms, t_ms, None);
+            }
             self.intake.sample(place, t_ms, value);
         }
     }
 
     fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, histogram: Histogram) {
+        let start_ms = self.start_ms.take();
         if let Some(place) = self.place(labels) {
+            if let Some(start_ms) = start_ms {
+                self.intake.starts(place, start_ms, t_ms, Some(&histogram));
+            }
             self.intake.histogram(place, t_ms, histogram);
         }
     }

@@ -9,7 +9,7 @@ use stoa_promql::Feature;
 
 use super::json;
 use super::reply::Success;
-use crate::config::Config;
+use crate::config::{Config, START_TIMES};
 use crate::http::routes::{Routes, Scope};
 
 /// The answers, as JSON.
@@ -55,8 +55,9 @@ async fn walreplay() -> Success {
 /// The keys that are Prometheus's flags too, under its names; all values are texts there.
 fn flags(config: &Config) -> Vec<u8> {
     let on = Feature::ALL.into_iter().filter(|feature| config.query.features.has(*feature));
+    let on = on.map(Feature::name).chain(config.push.start_times.then_some(START_TIMES));
     let flags = [
-        ("enable-feature", on.map(Feature::name).collect::<Vec<_>>().join(",")),
+        ("enable-feature", on.collect::<Vec<_>>().join(",")),
         ("query.lookback-delta", "5m".to_owned()),
         ("query.max-concurrency", config.query.concurrency_max.to_string()),
         ("query.max-samples", config.query.samples_max.to_string()),

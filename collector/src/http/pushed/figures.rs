@@ -27,6 +27,8 @@ pub struct PushFigures {
     pub points_refused: u64,
     /// Exemplars kept, those that were there already included.
     pub exemplars_written: u64,
+    /// Zeroes stored where series begin to count, beside the samples.
+    pub starts: u64,
     /// Exemplars not kept.
     pub exemplars_ignored: u64,
     /// Senders known now.
@@ -71,6 +73,7 @@ pub(in crate::http) struct Counters {
     histograms: AtomicU64,
     points: AtomicU64,
     exemplars_written: AtomicU64,
+    starts: AtomicU64,
     exemplars_ignored: AtomicU64,
 }
 
@@ -108,6 +111,7 @@ impl Counters {
         add(&self.histograms, tally.histograms);
         add(&self.points, tally.points);
         add(&self.exemplars_written, tally.exemplars_written);
+        add(&self.starts, tally.starts);
         add(&self.exemplars_ignored, tally.exemplars_ignored);
     }
 
@@ -131,6 +135,7 @@ impl Counters {
             histograms_refused: get(&self.histograms),
             points_refused: get(&self.points),
             exemplars_written: get(&self.exemplars_written),
+            starts: get(&self.starts),
             exemplars_ignored: get(&self.exemplars_ignored),
             ..PushFigures::default()
         }

@@ -1,7 +1,7 @@
 //! A message's series and what it says about metrics, handed over.
 
 use stoa_exchange::remote_write::{self, Exemplar, Metadata, RawLabel, Series, Version, Visitor};
-use stoa_model::MetricKind;
+use stoa_model::{MetricKind, TimestampMs};
 
 use crate::http::pushed::Refusal;
 use crate::push::{Intake, Source, Taken};
@@ -40,10 +40,14 @@ impl Visitor for Walk<'_> {
         }
         let Some((place, is_new)) = self.intake.place(labels, count) else { return };
         self.is_new = is_new;
-        for (t_ms, value) in series.samples {
+        let start = |starts: &[TimestampMs], at: usize| starts.get(at).copied().unwrap_or(0);
+        for (at, (t_ms, value)) in series.samples.iter().enumerate() {
+            self.intake.starts(place, start(series.sample_starts, at), *t_ms, None);
             self.intake.sample(place, *t_ms, *value);
         }
-        for (t_ms, histogram) in series.histograms {
+        for (at, (t_ms, histogram)) in series.histograms.iter().enumerate() {
+            let start_ms = start(series.histogram_starts, at);
+            self.intake.starts(place, start_ms, *t_ms, Some(histogram));
             self.intake.histogram(place, *t_ms, histogram.clone());
         }
     }

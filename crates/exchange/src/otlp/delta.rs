@@ -204,6 +204,12 @@ impl Deltas {
         added.map(Some)
     }
 
+    /// From when on a stream counts, in nanoseconds since 1970; 0 where its first point did not say so.
+    #[must_use]
+    pub fn begun_ns(&self, stream: &[u8]) -> Option<u64> {
+        self.streams.get(stream).map(|stream| stream.begun_ns)
+    }
+
     fn add_measured(
         &mut self,
         name: &[u8],

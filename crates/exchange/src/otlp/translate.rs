@@ -13,8 +13,8 @@
 //!   in: `trace_id`, `span_id`, and their attributes under their own names where all of it has no more
 //!   than 128 characters.
 //! - Points that count from the one before are added up, where that is asked for
-//!   ([`Translator::adding`]), and refused otherwise, as are those that do not say from when. Start
-//!   times are not kept.
+//!   ([`Translator::adding`]), and refused otherwise, as are those that do not say from when. What the
+//!   sink wants to know of when counting began ([`Sink::has_starts`]) it is told.
 //!
 //! [`Translator`] is a [`Visitor`] of [`super::read`]; a [`Sink`] takes what it makes, one sample at a
 //! time. Bounds beside those of the message: [`SAMPLES_MAX`], [`LABEL_BYTES_MAX`], [`INFO_SAMPLES_MAX`].
@@ -110,6 +110,13 @@ pub struct SampleExemplar<'a> {
 pub trait Sink {
     /// A point begins: what is handed over until the next call of this or of [`Sink::info`] is of it.
     fn point(&mut self) {}
+    /// Whether [`Sink::starts`] is of use here.
+    fn has_starts(&self) -> bool {
+        false
+    }
+    /// The next sample or histogram counts from then on. Said only of what begins with nothing: sums,
+    /// histograms, and sums and counts of summaries.
+    fn starts(&mut self, _start_ms: TimestampMs) {}
     /// What is handed over next is `target_info`, and of no point.
     fn info(&mut self) {}
     /// A sample.
@@ -190,6 +197,11 @@ pub trait Accumulate {
         point: &Point<'_>,
         grows: bool,
     ) -> Result<Option<Total>, DeltaFault>;
+
+    /// From when on that stream counts, as [`super::Deltas::begun_ns`] says; 0 where it is not known.
+    fn begun_ns(&mut self, _series: &[u8]) -> u64 {
+        0
+    }
 }
 
 /// How a name begins, where it is long.
@@ -231,7 +243,13 @@ impl<'s> Translator<'s> {
     pub fn new(options: &'s Options, sink: &'s mut dyn Sink) -> Self {
         Self {
             options,
-            out: Out { sink, samples_left: SAMPLES_MAX, bytes_left: LABEL_BYTES_MAX, placed: None },
+            out: Out {
+                sink,
+                samples_left: SAMPLES_MAX,
+                bytes_left: LABEL_BYTES_MAX,
+                placed: None,
+                start_ms: None,
+            },
             resource: Ok(OfResource::default()),
             scope: Ok(Vec::new()),
             metric: Err(Refused::MetricName(String::new())),
@@ -292,6 +310,7 @@ impl<'s> Translator<'s> {
         let t_ms = milliseconds(point.time_ns);
         let native = self.options.convert_histograms_to_nhcb;
         let made = Made { labels: &labels, name, sent, t_ms, ended: point.ended, native };
+        let mut start_ns = point.start_ns;
         let total = match &mut self.deltas {
             Some(deltas) if self.adds_up && !point.ended => {
                 // What is refused for its series shall take no room among the streams.
@@ -300,12 +319,21 @@ impl<'s> Translator<'s> {
                 }
                 name_stream(&mut self.stream, name, &labels);
                 let why = |why| Refused::Delta { metric: sent.clone(), why };
-                deltas.add(&self.stream, point, self.grows).map_err(why)?
+                let total = deltas.add(&self.stream, point, self.grows).map_err(why)?;
+                if self.out.sink.has_starts() {
+                    start_ns = deltas.begun_ns(&self.stream);
+                }
+                total
             }
             _ => None,
         };
         let measure = total.as_ref().map_or(point.measure, Total::measure);
-        made.hand_over(&mut self.out, measure, total.is_some())?;
+        let counts = self.has_exemplars || matches!(measure, Measure::Summary(_));
+        let has_start = counts && !point.ended && start_ns > 0 && self.out.sink.has_starts();
+        self.out.start_ms = has_start.then(|| milliseconds(start_ns));
+        let handed_over = made.hand_over(&mut self.out, measure, total.is_some());
+        self.out.start_ms = None;
+        handed_over?;
         if self.has_exemplars && !point.exemplars.is_empty() {
             made.exemplify(&mut self.out, measure, point.exemplars);
         }

@@ -21,6 +21,7 @@ struct Parts {
     custom_values: Vec<f64>,
     reset: ResetHint,
     t_ms: TimestampMs,
+    start_ms: TimestampMs,
 }
 
 /// The buckets above or below zero.
@@ -31,11 +32,11 @@ struct Side {
     counts: Vec<f64>,
 }
 
-/// Reads one. It is not checked: [`Histogram::validate`] says whether it is one.
+/// Reads one, and from when on it counts. It is not checked: [`Histogram::validate`] says whether it is one.
 pub(super) fn histogram(
     message: &[u8],
     budget: &mut Budget,
-) -> Result<(TimestampMs, Histogram), ReadError> {
+) -> Result<((TimestampMs, Histogram), TimestampMs), ReadError> {
     budget.take_histogram()?;
     let mut fields = Fields(message);
     let mut parts = Parts::default();
@@ -57,10 +58,12 @@ pub(super) fn histogram(
             14 => parts.reset = hint(value.number(field)?),
             15 => parts.t_ms = value.number(field)?.cast_signed(),
             16 => doubles(field, value, budget, &mut parts.custom_values)?,
+            17 => parts.start_ms = value.number(field)?.cast_signed(),
             _ => {}
         }
     }
-    Ok((parts.t_ms, parts.histogram()))
+    let (t_ms, start_ms) = (parts.t_ms, parts.start_ms);
+    Ok(((t_ms, parts.histogram()), start_ms))
 }
 
 impl Parts {

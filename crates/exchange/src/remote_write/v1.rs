@@ -54,19 +54,30 @@ fn series<'a>(
             1 => too_many = true,
             2 => {
                 budget.take()?;
-                read.floats.push(sample(value.bytes(field)?)?);
+                let (sample, _start) = sample(value.bytes(field)?)?;
+                read.floats.push(sample);
             }
             3 => {
                 budget.take()?;
                 exemplars.push(exemplar(value.bytes(field)?)?);
             }
-            4 => read.histograms.push(histogram(value.bytes(field)?, budget)?),
+            4 => {
+                let (histogram, _start) = histogram(value.bytes(field)?, budget)?;
+                read.histograms.push(histogram);
+            }
             _ => {}
         }
     }
     let labels = if too_many { Err(LabelsFault::TooMany) } else { Ok(labels.as_slice()) };
     let Samples { floats, histograms } = &*read;
-    visitor.series(&Series { labels, samples: floats, histograms, exemplars });
+    visitor.series(&Series {
+        labels,
+        samples: floats,
+        histograms,
+        sample_starts: &[],
+        histogram_starts: &[],
+        exemplars,
+    });
     Ok(())
 }
 

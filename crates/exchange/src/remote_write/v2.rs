@@ -45,6 +45,8 @@ struct Reading<'a> {
     fault: Option<LabelsFault>,
     samples: Vec<(i64, f64)>,
     histograms: Vec<(i64, Histogram)>,
+    sample_starts: Vec<i64>,
+    histogram_starts: Vec<i64>,
     exemplars: Vec<Exemplar<'a>>,
 }
 
@@ -53,6 +55,9 @@ impl<'a> Reading<'a> {
         self.labels.clear();
         self.samples.clear();
         self.histograms.clear();
+        self.sample_starts.clear();
+        self.histogram_starts.clear();
+        let mut created = 0;
         self.exemplars.clear();
         (self.name, self.fault) = (None, None);
         let mut said = None;
@@ -68,11 +73,14 @@ impl<'a> Reading<'a> {
                 (1, value) => self.reference(value.number(field)?),
                 (2, value) => {
                     self.budget.take()?;
-                    self.samples.push(sample(value.bytes(field)?)?);
+                    let (read, start) = sample(value.bytes(field)?)?;
+                    self.samples.push(read);
+                    self.sample_starts.push(start);
                 }
                 (3, value) => {
-                    let read = histogram(value.bytes(field)?, &mut self.budget)?;
+                    let (read, start) = histogram(value.bytes(field)?, &mut self.budget)?;
                     self.histograms.push(read);
+                    self.histogram_starts.push(start);
                 }
                 (4, value) => {
                     self.budget.take()?;
@@ -80,14 +88,27 @@ impl<'a> Reading<'a> {
                     self.exemplars.push(read);
                 }
                 (5, value) => said = Some(self.metadata(value.bytes(field)?)?),
+                // Once for all, before each said it for itself.
+                (6, value) => created = value.number(field)?.cast_signed(),
                 _ => {}
             }
+        }
+        for start in self.sample_starts.iter_mut().chain(&mut self.histogram_starts) {
+            *start = if *start == 0 { created } else { *start };
         }
         let odd = self.name.map(|_lone| LabelsFault::Odd);
         let labels = self.fault.or(odd).map_or(Ok(self.labels.as_slice()), Err);
         let (samples, histograms) = (self.samples.as_slice(), self.histograms.as_slice());
         let exemplars = self.exemplars.as_slice();
-        visitor.series(&Series { labels, samples, histograms, exemplars });
+        let (sample_starts, histogram_starts) = (&*self.sample_starts, &*self.histogram_starts);
+        visitor.series(&Series {
+            labels,
+            samples,
+            histograms,
+            sample_starts,
+            histogram_starts,
+            exemplars,
+        });
         if let (Ok(labels), Some(said)) = (labels, said)
             && let Some((_, name)) = labels.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes())
         {

@@ -1,14 +1,29 @@
 //! Reading little: the newest samples for a question about one time, and what can be had at once.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use stoa_model::{MatchOp, Matcher, TimestampMs};
 
 use super::Db;
 use super::gather::Wanted;
 use crate::SelectError;
+use crate::SeriesRef;
 use crate::head::{Found, TimesCache};
 use crate::select::{Gather, SeriesData};
 
 impl Db {
+    /// Whether a sample of `t_ms` would come after all that there are of a series, or be its first, and not
+    /// be too old. Decodes nothing: where what is sealed or in blocks reaches beyond `t_ms`, it is taken for
+    /// the series' own, and the answer is no.
+    #[must_use]
+    pub fn is_after_all(&self, series: SeriesRef, t_ms: TimestampMs) -> bool {
+        let now_ms = self.clock_ms.load(Relaxed);
+        let state = self.state();
+        let mut blocks = state.blocks.iter();
+        state.head.is_after_all(series, t_ms, now_ms)
+            && !blocks.any(|block| block.overlaps(t_ms, TimestampMs::MAX))
+    }
+
     /// As [`Self::select_until`], but of each series its newest sample in the range, and maybe some
     /// before it: sealed windows that are older than what is open are not read.
     ///

@@ -23,6 +23,8 @@ pub(super) struct Out<'s> {
     pub(super) bytes_left: usize,
     /// Nothing is handed over now, it is only asked whether all has a place: whether all had so far.
     pub(super) placed: Option<bool>,
+    /// From when on what is handed over counts, if that is to be said.
+    pub(super) start_ms: Option<TimestampMs>,
 }
 
 impl Out<'_> {
@@ -50,7 +52,14 @@ impl Out<'_> {
         let labels = self.whole(labels, name, extra)?;
         match &mut self.placed {
             Some(all) => *all &= self.sink.place(&labels),
-            None => self.sink.sample(&labels, t_ms, value),
+            None => {
+                // What a quantile was at first is not known.
+                let counts = extra.is_none_or(|(name, _)| name != "quantile");
+                if let Some(start_ms) = self.start_ms.filter(|_| counts) {
+                    self.sink.starts(start_ms);
+                }
+                self.sink.sample(&labels, t_ms, value);
+            }
         }
         Ok(())
     }
@@ -65,7 +74,12 @@ impl Out<'_> {
         let labels = self.whole(labels, name, None)?;
         match &mut self.placed {
             Some(all) => *all &= self.sink.place(&labels),
-            None => self.sink.histogram(&labels, t_ms, histogram),
+            None => {
+                if let Some(start_ms) = self.start_ms {
+                    self.sink.starts(start_ms);
+                }
+                self.sink.histogram(&labels, t_ms, histogram);
+            }
         }
         Ok(())
     }
