@@ -137,6 +137,7 @@ impl Client {
         // fails only when a provider is there already, which serves as well
         let _already = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
+            .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());

@@ -10,6 +10,7 @@
 mod client;
 mod elsewhere;
 mod figures;
+mod grpc;
 mod message;
 mod points;
 mod relabel;

@@ -5,30 +5,37 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value as Number};
 use prost::Message as _;
 use serde_json::{Value, json};
+use stoa_collector::ca::Ca;
 use stoa_collector::clock;
 use stoa_collector::config::Config;
+use stoa_collector::http::serve;
+use stoa_collector::http::serve::{Limits, Places};
+use stoa_collector::http::tls::{CertSource, HttpTls};
 use stoa_collector::remote::TargetFigures;
 use stoa_collector::server::Server;
 use stoa_model::{Labels, METRIC_NAME};
 use stoa_tsdb::GroupId;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long something that must happen may take, at most, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,8 +55,12 @@ async fn start(text: &str) -> (Server, TempDir) {
 
 /// Sends what `test_` series say, and nothing else.
 fn target(url: &str) -> String {
+    target_of("http/protobuf", url)
+}
+
+fn target_of(protocol: &str, url: &str) -> String {
     format!(
-        "[[otlp.export]]\nname = \"one\"\nurl = \"{url}\"\n\
+        "[[otlp.export]]\nname = \"one\"\nurl = \"{url}\"\nprotocol = \"{protocol}\"\n\
          write_relabel_configs = [{{ source_labels = [\"__name__\"], regex = \"test_.*\", action = \"keep\" }}]\n\
          queue_config = {{ max_samples_per_send = 10, batch_send_deadline = \"20ms\", \
          min_backoff = \"5ms\", max_backoff = \"50ms\" }}\n"
@@ -79,7 +90,37 @@ async fn answer(url: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_stoa_answers_the_same() {
     let (other, _other_dir) = start("").await;
-    let (one, _one_dir) = start(&target(&format!("{}/v1/metrics", other.url()))).await;
+    answers_the_same(other, |url| target(&format!("{url}/v1/metrics"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_stoa_answers_the_same_over_grpc() {
+    let (other, _other_dir) = start("").await;
+    answers_the_same(other, |url| target_of("grpc", url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_is_spoken_behind_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let now_ms = stoa_daemon::unix_ms();
+    let ca = Ca::open(dir.path(), false, now_ms).unwrap();
+    let source = CertSource::own("127.0.0.1".parse().unwrap(), &[]);
+    let tls = Arc::new(HttpTls::new(source, &ca, now_ms).unwrap());
+    let (receiver, addr, _serving) = Receiver::start_grpc(Some(tls)).await;
+    let target = target_of("grpc", &format!("https://{addr}"));
+    let ca_file = dir.path().join("ca/ca.pem");
+    let text = format!("{target}tls_config = {{ ca_file = \"{}\" }}\n", ca_file.display());
+    let (server, _dir) = start(&text).await;
+    append(&server, "test_x", 1, 5).await;
+    receiver.has("test_x", &counted(1, 5)).await;
+    let figures = settled(&server, 5).await;
+    assert_eq!((figures.samples_sent, figures.requests_failed), (5, 0), "{figures:?}");
+    server.stop().await.unwrap();
+}
+
+/// What is sent to one is answered by the other, which `target` says how to reach.
+async fn answers_the_same(other: Server, target: impl Fn(&str) -> String) {
+    let (one, _one_dir) = start(&target(other.url())).await;
     let now_ns = u64::try_from(stoa_daemon::unix_ms()).unwrap() * 1_000_000;
     let attributes = json!([{"key": "path", "value": {"stringValue": "/"}}]);
     let point = |more: Value| {
@@ -136,6 +177,8 @@ enum Mood {
     AtMost(usize),
     /// Refuses one point of each message.
     Partly,
+    /// Of a call: this status, with a delay of nothing or without.
+    Says(u8, bool),
 }
 
 struct Receiver {
@@ -168,6 +211,7 @@ async fn take(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: B
             (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], "no\n").into_response()
         }
         Mood::AtMost(most) if values.len() > most => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Mood::Says(..) => panic!("{mood:?}"),
         Mood::Takes | Mood::AtMost(_) | Mood::Partly => {
             let partial_success = match mood {
                 Mood::Partly => Some(ExportMetricsPartialSuccess {
@@ -187,15 +231,72 @@ async fn take(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: B
     answer
 }
 
+/// The same as a call of gRPC: its status is said at once where there is no answer.
+async fn call(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) -> Response {
+    assert_eq!(
+        (&headers["content-type"], &headers["te"]),
+        (&"application/grpc".parse().unwrap(), &"trailers".parse().unwrap())
+    );
+    assert_eq!(headers["grpc-encoding"], "gzip");
+    assert_eq!(body[0], 1);
+    assert_eq!(u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize, body.len() - 5);
+    let mood = *receiver.mood.lock().unwrap();
+    let mut told = HeaderMap::new();
+    told.insert("content-type", "application/grpc".parse().unwrap());
+    if let Mood::Says(code, has_delay) = mood {
+        told.insert("grpc-status", u16::from(code).into());
+        told.insert("grpc-message", "100 %25".parse().unwrap());
+        if has_delay {
+            // A google.rpc.Status with a RetryInfo of 0 s.
+            let details = "CAgaLgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxICCgA";
+            told.insert("grpc-status-details-bin", details.parse().unwrap());
+        }
+        receiver.requests.send_modify(|requests| *requests += 1);
+        return (told, Body::empty()).into_response();
+    }
+    let as_http = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, "application/x-protobuf".parse().unwrap()),
+        (header::CONTENT_ENCODING, "gzip".parse().unwrap()),
+    ]);
+    let answer = take(State(Arc::clone(&receiver)), as_http, body.slice(5..)).await;
+    if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        told.insert("grpc-status", 8.into());
+        return (told, Body::empty()).into_response();
+    }
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let length = u32::try_from(answer.len()).unwrap().to_be_bytes();
+    let frame = [&[0][..], &length, &answer].concat();
+    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), 0.into())]);
+    let body = Full::new(Bytes::from(frame)).with_trailers(std::future::ready(Some(Ok(trailers))));
+    (told, Body::new(body)).into_response()
+}
+
 impl Receiver {
+    fn router(self: &Arc<Self>) -> Router {
+        const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        let router = Router::new().route("/v1/metrics", post(take)).route(EXPORT, post(call));
+        router.with_state(Arc::clone(self))
+    }
+
+    /// One of gRPC, and what ends it.
+    async fn start_grpc(tls: Option<Arc<HttpTls>>) -> (Arc<Self>, SocketAddr, DropGuard) {
+        let (receiver, _url) = Self::start().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let places = Places::new(Limits::default());
+        tokio::spawn(serve(listener, receiver.router(), tls, places, stop.clone()));
+        (receiver, addr, stop.drop_guard())
+    }
+
     async fn start() -> (Arc<Self>, String) {
         let receiver = Arc::new(Self {
             mood: Mutex::new(Mood::Takes),
             taken: Mutex::default(),
             requests: watch::Sender::new(0),
         });
-        let router =
-            Router::new().route("/v1/metrics", post(take)).with_state(Arc::clone(&receiver));
+        let router = receiver.router();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -296,5 +397,40 @@ async fn what_is_refused_for_good_is_dropped_and_counted() {
     let figures = settled(&server, 14).await;
     assert_eq!((figures.samples_sent, figures.samples_rejected), (10, 4), "{figures:?}");
     assert!(!figures.failing);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_of_grpc_mean_what_the_specification_says() {
+    let (receiver, addr, _serving) = Receiver::start_grpc(None).await;
+    let (server, _dir) = start(&target_of("grpc", &format!("http://{addr}"))).await;
+    append(&server, "test_x", 1, 20).await;
+    receiver.has("test_x", &counted(1, 20)).await;
+    let later =
+        [(14, false), (1, false), (4, false), (15, false), (8, true), (16, false), (12, false)];
+    for (n, (code, has_delay)) in (0..).zip(later) {
+        receiver.set(Mood::Says(code, has_delay));
+        append(&server, "test_x", 21 + n * 10, 10).await;
+        receiver.requested(2).await;
+    }
+    receiver.set(Mood::Takes);
+    receiver.has("test_x", &counted(1, 90)).await;
+    let figures = settled(&server, 90).await;
+    assert_eq!((figures.samples_sent, figures.samples_rejected), (90, 0), "{figures:?}");
+    assert!(figures.requests_failed >= 12, "{figures:?}");
+    // Too much at once, for good, and in part.
+    receiver.set(Mood::AtMost(6));
+    append(&server, "test_y", 1, 10).await;
+    receiver.has("test_y", &counted(1, 10)).await;
+    for (n, code) in (0..).zip([3, 13]) {
+        receiver.set(Mood::Says(code, false));
+        append(&server, "test_bad", 1 + n, 1).await;
+        settled(&server, 101 + u64::try_from(n).unwrap()).await;
+    }
+    receiver.set(Mood::Partly);
+    append(&server, "test_x", 91, 1).await;
+    let figures = settled(&server, 103).await;
+    assert_eq!((figures.samples_sent, figures.samples_rejected), (100, 3), "{figures:?}");
+    assert!(!figures.failing && figures.answers_unread == 0, "{figures:?}");
     server.stop().await.unwrap();
 }

@@ -277,6 +277,9 @@ mod tests {
         let shown = serde_json::to_value(otlp.shown()).unwrap();
         assert_eq!(shown["export"][0]["url"], "https://otel.lan:4318/v1/metrics");
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
+        assert_eq!(shown["export"][0]["protocol"], "http/protobuf");
+        let grpc = read("export = [{ url = \"http://h:4317\", protocol = \"grpc\" }]").unwrap();
+        assert_eq!(grpc.exports[0].wire, Wire::OtlpGrpc);
     }
 
     #[test]
@@ -298,6 +301,14 @@ mod tests {
             ),
             ("promote_resource_attributes = [\"\"]", "an empty name is no attribute's"),
             ("translation_strategy = \"None\"", "otlp.translation_strategy"),
+            (
+                "export = [{ url = \"http://h/v1/metrics\", protocol = \"grpc\" }]",
+                "otlp.export: url of gRPC is a host and a port, without a path",
+            ),
+            (
+                "export = [{ url = \"http://h/\", protocol = \"http/json\" }]",
+                "unknown variant, expected `http/protobuf` or `grpc`",
+            ),
             (
                 "export = [{ url = \"http://h/\", protobuf_message = \"prometheus.WriteRequest\" }]",
                 "otlp.export: protobuf_message is for remote_write",

@@ -120,6 +120,8 @@ pub enum Wire {
     RemoteWrite(Version),
     /// OTLP over HTTP.
     Otlp,
+    /// OTLP over gRPC.
+    OtlpGrpc,
 }
 
 /// A target of remote write, or of OTLP (`otlp.export`).
@@ -186,6 +188,8 @@ pub(super) struct WrittenRemoteWrite {
     tls_config: WrittenTls,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protobuf_message: Option<Message>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
     #[serde(default)]
     queue_config: WrittenQueue,
     #[serde(default)]
@@ -209,6 +213,16 @@ pub(super) struct WrittenRemoteRead {
     authorization: Option<WrittenAuthorization>,
     #[serde(default)]
     tls_config: WrittenTls,
+}
+
+/// How OTLP is spoken, by the names that its SDKs have for it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+enum Protocol {
+    #[default]
+    #[serde(rename = "http/protobuf")]
+    Http,
+    #[serde(rename = "grpc")]
+    Grpc,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -286,6 +300,9 @@ fn bearer() -> String {
 impl RemoteWriteConfig {
     pub(super) fn mean(written: Vec<WrittenRemoteWrite>) -> Result<Vec<Self>, String> {
         let targets = written.into_iter().map(|mut written| {
+            if written.protocol.is_some() {
+                return Err("protocol is for otlp.export".to_owned());
+            }
             let message = *written.protobuf_message.get_or_insert_default();
             Self::mean_one(written, Wire::RemoteWrite(message.version()))
         });
@@ -294,9 +311,21 @@ impl RemoteWriteConfig {
 
     /// Targets of OTLP, written with the same keys.
     pub(super) fn mean_otlp(written: Vec<WrittenRemoteWrite>) -> Result<Vec<Self>, String> {
-        let targets = written.into_iter().map(|written| match written.protobuf_message {
-            Some(_) => Err("protobuf_message is for remote_write".to_owned()),
-            None => Self::mean_one(written, Wire::Otlp),
+        let targets = written.into_iter().map(|mut written| {
+            if written.protobuf_message.is_some() {
+                return Err("protobuf_message is for remote_write".to_owned());
+            }
+            match written.protocol.get_or_insert_default() {
+                Protocol::Http => Self::mean_one(written, Wire::Otlp),
+                Protocol::Grpc => {
+                    let target = Self::mean_one(written, Wire::OtlpGrpc)?;
+                    let url = &target.endpoint.url;
+                    if url.path() != "/" || url.query().is_some() {
+                        return Err("url of gRPC is a host and a port, without a path".to_owned());
+                    }
+                    Ok(target)
+                }
+            }
         });
         Self::named_apart(targets.collect::<Result<_, _>>()?)
     }
@@ -563,6 +592,7 @@ mod tests {
         check(&with("basic_auth = { username = \"a\" }"), "basic_auth.password or basic_auth.");
         check(&with("tls_config = { cert_file = \"a\" }"), "cert_file and key_file need");
         check(&with("protobuf_message = \"x\""), "unknown variant, expected");
+        check(&with("protocol = \"grpc\""), "protocol is for otlp.export");
         let both = "basic_auth = { username = \"a\", password = \"b\" }\nauthorization = { credentials = \"c\" }";
         check(&with(both), "exclude each other");
         let user = "url = \"https:/ann:b@h/w\"\nauthorization = { credentials = \"c\" }";

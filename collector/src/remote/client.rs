@@ -67,6 +67,14 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn new(endpoint: &Endpoint) -> Result<Self, ClientError> {
+        Self::speaking(endpoint, false)
+    }
+
+    /// The same over HTTP/2 from the first byte on, as gRPC has it, or over HTTP/1.1.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn speaking(endpoint: &Endpoint, is_http2: bool) -> Result<Self, ClientError> {
         // Fails only when a provider is there already, which serves as well.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -76,6 +84,7 @@ impl Client {
             .pool_max_idle_per_host(IDLE_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
+        builder = if is_http2 { builder.http2_prior_knowledge() } else { builder.http1_only() };
         if let Some(path) = &endpoint.tls.ca_file {
             let list = Certificate::from_pem_bundle(&read(path)?).ok();
             let list = list.filter(|list| !list.is_empty());

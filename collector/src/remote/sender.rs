@@ -63,7 +63,7 @@ impl Target {
     /// # Errors
     /// [`ClientError`] when the files of its TLS cannot be used.
     pub fn new(config: RemoteWriteConfig) -> Result<Self, ClientError> {
-        let client = Client::new(&config.endpoint)?;
+        let client = Client::speaking(&config.endpoint, config.wire == Wire::OtlpGrpc)?;
         Ok(Self { config: Arc::new(config), client, counters: Arc::default() })
     }
 
@@ -385,11 +385,12 @@ impl Sending {
     async fn attempt(&self, message: &Message) -> Attempt {
         let later = |why: String| Attempt::Later { why, after: None };
         let client = &self.target.client;
-        let request = match client.request(Method::POST, client.url().clone()).await {
+        let url = self.wire.url(client.url());
+        let request = match client.request(Method::POST, url).await {
             Ok(request) => request,
             Err(error) => return later(error_chain(&error)),
         };
-        let request = self.wire.headers(request).body(message.body.clone());
+        let request = self.wire.request(request, message);
         match request.send().await {
             Ok(response) => self.wire.judge(response, message).await,
             // The address may hold a secret.

@@ -11,7 +11,7 @@
 //! | 413 | sent again in two halves, each of which is dropped when that is too much still |
 //! | any other 4xx | dropped, counted, the first line of the answer logged |
 //!
-//! OTLP, as its specification says but for the third line, which is decision 0010's:
+//! OTLP over HTTP ([`grpc`] knows the other), as its specification says but for the third line, which is decision 0010's:
 //!
 //! | answer | |
 //! |---|---|
@@ -24,19 +24,20 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use reqwest::{RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response, Url};
 use stoa_exchange::otlp;
 use stoa_exchange::remote_write::Version;
 use stoa_tsdb::FollowedSeries;
 
 use super::client::{complaint, start_of};
+use super::grpc;
 use super::message::{self, Message};
 use super::points;
 use crate::config::Wire;
 use crate::store::Metadata;
 
 /// The longest wait a target can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Of an answer of OTLP this much is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -77,7 +78,7 @@ impl Wire {
             Self::RemoteWrite(version) => {
                 (message::messages(version, series, samples_max, metadata), 0)
             }
-            Self::Otlp => points::messages(series, samples_max, metadata),
+            Self::Otlp | Self::OtlpGrpc => points::messages(series, samples_max, metadata),
         }
     }
 
@@ -85,12 +86,25 @@ impl Wire {
     pub(super) fn halves(self, message: &Message, metadata: &Metadata) -> Option<Vec<Message>> {
         match self {
             Self::RemoteWrite(version) => message::halves(version, message, metadata),
-            Self::Otlp => points::halves(message),
+            Self::Otlp | Self::OtlpGrpc => points::halves(message),
         }
     }
 
-    /// A request with what says how its message is written.
-    pub(super) fn headers(self, request: RequestBuilder) -> RequestBuilder {
+    /// Where requests go, by the target's address.
+    pub(super) fn url(self, address: &Url) -> Url {
+        match self {
+            Self::RemoteWrite(_) | Self::Otlp => address.clone(),
+            // The path of an address of gRPC is the call's.
+            Self::OtlpGrpc => {
+                let mut url = address.clone();
+                url.set_path(grpc::PATH);
+                url
+            }
+        }
+    }
+
+    /// A request with its message and what says how that is written.
+    pub(super) fn request(self, request: RequestBuilder, message: &Message) -> RequestBuilder {
         let (content, packed, protocol) = match self {
             Self::RemoteWrite(Version::One) => ("application/x-protobuf", "snappy", Some("0.1.0")),
             Self::RemoteWrite(Version::Two) => (
@@ -99,10 +113,12 @@ impl Wire {
                 Some("2.0.0"),
             ),
             Self::Otlp => ("application/x-protobuf", "gzip", None),
+            Self::OtlpGrpc => return grpc::request(request, message),
         };
         let request = request
             .header(header::CONTENT_ENCODING, packed)
-            .header(header::CONTENT_TYPE, HeaderValue::from_static(content));
+            .header(header::CONTENT_TYPE, HeaderValue::from_static(content))
+            .body(message.body.clone());
         match protocol {
             Some(version) => request.header(PROTOCOL, HeaderValue::from_static(version)),
             None => request,
@@ -113,6 +129,7 @@ impl Wire {
     pub(super) async fn judge(self, response: Response, message: &Message) -> Attempt {
         let status = response.status();
         let said = match self {
+            Self::OtlpGrpc => return grpc::judge(response, message).await,
             Self::RemoteWrite(_) => written(response.headers()),
             Self::Otlp => None,
         };
@@ -146,8 +163,8 @@ impl Wire {
             (200..=299, _) => Verdict::Taken,
             (415, _) if is_two => Verdict::OtherVersion,
             (300..=399 | 401 | 403..=405 | 407 | 429, _) => Verdict::Later,
-            (502..=504, Self::Otlp) => Verdict::Later,
-            (_, Self::Otlp) => Verdict::Refused,
+            (502..=504, Self::Otlp | Self::OtlpGrpc) => Verdict::Later,
+            (_, Self::Otlp | Self::OtlpGrpc) => Verdict::Refused,
             (408 | 425, Self::RemoteWrite(_)) => Verdict::Later,
             (400..=499, Self::RemoteWrite(_)) => Verdict::Refused,
             (_, Self::RemoteWrite(_)) => Verdict::Later,
@@ -166,7 +183,7 @@ enum Verdict {
 
 /// What an answer of OTLP says of a message that was taken. Of a point of several samples all are
 /// refused; how many they are is not said, so it is their share.
-fn partly(answer: &[u8], message: &Message) -> Attempt {
+pub(super) fn partly(answer: &[u8], message: &Message) -> Attempt {
     match otlp::partial_success(answer) {
         Ok((rejected, why)) if rejected > 0 => {
             let points = message.points.max(1);

@@ -62,7 +62,7 @@ mod write;
 use std::borrow::Cow;
 
 pub use crate::wire::Malformed;
-pub use answer::{partial_success, response, status};
+pub use answer::{partial_success, response, retry_delay, status};
 pub use delta::{
     DELTA_BYTES_MAX, DeltaCounts, DeltaFault, DeltaLimits, Deltas, STREAM_NUMBERS_MAX,
 };

@@ -1,5 +1,9 @@
 //! What a sender is told, and a receiver says: `ExportMetricsServiceResponse` and `google.rpc.Status`.
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use serde::Serialize;
 
 use super::Form;
@@ -51,6 +55,53 @@ pub fn partial_success(answer: &[u8]) -> Result<(u64, String), Malformed> {
         }
     }
     Ok((rejected, why))
+}
+
+/// How long a receiver asks to be left alone, as `grpc-status-details-bin` says it: the delay of a
+/// `google.rpc.RetryInfo` among the details of a `google.rpc.Status`, in base64. `None` where there is none.
+#[must_use]
+pub fn retry_delay(details: &str) -> Option<Duration> {
+    let status = BASE64_STANDARD_NO_PAD.decode(details.trim_end_matches('=')).ok()?;
+    let mut fields = Fields(&status);
+    while let Some((field, value)) = fields.next().ok()? {
+        if field != 3 {
+            continue;
+        }
+        let (mut is_it, mut info) = (false, &[][..]);
+        let mut any = Fields(value.bytes(field).ok()?);
+        while let Some((field, value)) = any.next().ok()? {
+            match field {
+                1 => is_it = value.bytes(field).ok()?.ends_with(b"/google.rpc.RetryInfo"),
+                2 => info = value.bytes(field).ok()?,
+                _ => {}
+            }
+        }
+        if is_it {
+            return delay(info).ok();
+        }
+    }
+    None
+}
+
+/// The duration of a `RetryInfo`; nothing where none or less is said.
+fn delay(info: &[u8]) -> Result<Duration, Malformed> {
+    let mut delay = Duration::ZERO;
+    let mut fields = Fields(info);
+    while let Some((field, value)) = fields.next()? {
+        if field != 1 {
+            continue;
+        }
+        let mut said = Fields(value.bytes(field)?);
+        while let Some((field, value)) = said.next()? {
+            let number = u64::try_from(value.number(field)?.cast_signed()).unwrap_or(0);
+            delay = delay.saturating_add(match field {
+                1 => Duration::from_secs(number),
+                2 => Duration::from_nanos(number),
+                _ => Duration::ZERO,
+            });
+        }
+    }
+    Ok(delay)
 }
 
 /// The answer to a message that was not taken: a code of gRPC and why.
