@@ -24,6 +24,8 @@ pub struct TargetFigures {
     pub samples_filtered: u64,
     /// Samples that its protocol has no form for.
     pub samples_unfit: u64,
+    /// Samples of histograms and summaries that went as gauges, since a part of their point was missing.
+    pub samples_apart: u64,
     /// Samples dropped from the log before their turn came.
     pub samples_lost: u64,
     /// Samples whose series the store no longer knew; left out.
@@ -61,6 +63,7 @@ pub(super) struct Counters {
     pub(super) samples_rejected: AtomicU64,
     pub(super) samples_filtered: AtomicU64,
     pub(super) samples_unfit: AtomicU64,
+    pub(super) samples_apart: AtomicU64,
     pub(super) samples_orphaned: AtomicU64,
     pub(super) samples_retried: AtomicU64,
     pub(super) requests_accepted: AtomicU64,
@@ -82,6 +85,7 @@ impl Default for Counters {
             samples_rejected: AtomicU64::default(),
             samples_filtered: AtomicU64::default(),
             samples_unfit: AtomicU64::default(),
+            samples_apart: AtomicU64::default(),
             samples_orphaned: AtomicU64::default(),
             samples_retried: AtomicU64::default(),
             requests_accepted: AtomicU64::default(),
@@ -126,6 +130,7 @@ impl Counters {
             samples_lost: follower.as_ref().map_or(0, |follower| follower.samples_lost),
             samples_filtered: self.samples_filtered.load(Relaxed),
             samples_unfit: self.samples_unfit.load(Relaxed),
+            samples_apart: self.samples_apart.load(Relaxed),
             samples_orphaned: self.samples_orphaned.load(Relaxed),
             samples_retried: self.samples_retried.load(Relaxed),
             requests_accepted: self.requests_accepted.load(Relaxed),

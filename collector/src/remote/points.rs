@@ -7,11 +7,14 @@
 //! are the resource's `service.name` and `service.instance.id`, other labels attributes. A stale marker
 //! is a point without a recorded value. When counting began is not known and not said.
 //!
-//! What cannot be put together, because a part of it is missing or its counts are no counts, goes out as
-//! gauges under the names it has. Native histograms of floats have no form in OTLP and are left out and
+//! Parts that came apart wait for each other ([`waiting`]). What cannot be put together, because a part of
+//! it is missing still or its counts are no counts, goes out as gauges under the names it has, and is counted. Native histograms of floats have no form in OTLP and are left out and
 //! counted.
 
+mod waiting;
+
 use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasher;
 use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
@@ -20,8 +23,10 @@ use stoa_exchange::otlp::{
     Scope, Summary, Temporality, Total, Visitor, Writer,
 };
 use stoa_model::{Labels, METRIC_NAME, MetricKind, TimestampMs, is_stale};
-use stoa_tsdb::FollowedSeries;
+use stoa_tsdb::{Cursor, FollowedSeries};
+use tokio::time::Instant;
 
+pub(super) use self::waiting::Waiting;
 use super::message::Message;
 use crate::store::Metadata;
 
@@ -33,20 +38,47 @@ const INSTANCE: &str = "instance";
 const LE: &str = "le";
 const QUANTILE: &str = "quantile";
 
-/// The samples in their order, at most `samples_max` in a message, or one point; and how many of them
-/// have no form.
-pub(super) fn messages(
-    series: &[FollowedSeries],
+/// What a read of the log becomes.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The samples in their order, at most as many in a message as was said, or one point.
+    pub(super) messages: Vec<Message>,
+    /// Samples that have no form.
+    pub(super) left_out: u64,
+    /// Samples of histograms and summaries that go as gauges.
+    pub(super) apart: u64,
+    /// Up to where all is in these messages and those before; `None` when nothing is.
+    pub(super) cursor: Option<Cursor>,
+}
+
+/// What was read of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read<'a> {
+    pub(super) series: &'a [FollowedSeries],
+    /// Up to where.
+    pub(super) end: Cursor,
+    /// Its newest time, where there is more in the log.
+    pub(super) newest_t: Option<TimestampMs>,
+}
+
+/// What was read as messages, but for what waits.
+pub(super) fn written(
+    waiting: &mut Waiting,
+    read: &Read<'_>,
     samples_max: usize,
     metadata: &Metadata,
-) -> (Vec<Message>, u64) {
+    now: Instant,
+) -> Written {
     let mut gathered = Gathered::default();
-    let families = bucket_families(series);
-    for one in series {
-        gathered.take(one, &families, metadata);
+    let families = waiting.families(bucket_families(read.series));
+    for one in read.series {
+        gathered.take(one, families, metadata);
     }
-    let left_out = gathered.left_out;
-    (gathered.written(samples_max, metadata), left_out)
+    waiting.settle(&mut gathered.parts, read.newest_t, now);
+    gathered.join();
+    let (left_out, apart) = (gathered.left_out, gathered.apart);
+    let messages = gathered.written(samples_max, metadata);
+    Written { messages, left_out, apart, cursor: waiting.cursor(read.end) }
 }
 
 /// A message as two, each of half its points; `None` when there are not two points in it.
@@ -108,7 +140,7 @@ fn bucket_families(series: &[FollowedSeries]) -> HashSet<&str> {
 }
 
 /// A stream of points, in the order in which they are written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Stream {
     job: String,
     instance: String,
@@ -118,7 +150,7 @@ struct Stream {
 }
 
 /// What the points of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum PointForm {
     Gauge,
     Counter,
@@ -167,6 +199,8 @@ struct Parts {
     listed: Vec<(f64, String, f64)>,
     sum: Option<f64>,
     count: Option<f64>,
+    /// In which read the first of it came, and when that was, if it waits.
+    since: Option<(u64, Instant)>,
 }
 
 /// Which part of a point a series holds.
@@ -178,7 +212,7 @@ enum Role<'a> {
     Count(&'a str, PointForm),
 }
 
-fn role<'a>(labels: &'a Labels, families: &HashSet<&str>, metadata: &Metadata) -> Role<'a> {
+fn role<'a>(labels: &'a Labels, families: &HashSet<String>, metadata: &Metadata) -> Role<'a> {
     let name = labels.get(METRIC_NAME).unwrap_or_default();
     let number = |label| labels.get(label).filter(|text| text.parse::<f64>().is_ok());
     let kind = |name: &str| metadata.get(name).map(|said| said.kind);
@@ -222,10 +256,12 @@ struct Gathered {
     streams: BTreeMap<Stream, Vec<Made>>,
     parts: BTreeMap<Stream, BTreeMap<TimestampMs, Parts>>,
     left_out: u64,
+    /// Samples of points that could not be put together.
+    apart: u64,
 }
 
 impl Gathered {
-    fn take(&mut self, one: &FollowedSeries, families: &HashSet<&str>, metadata: &Metadata) {
+    fn take(&mut self, one: &FollowedSeries, families: &HashSet<String>, metadata: &Metadata) {
         let FollowedSeries { labels, samples, histograms } = one;
         let role = role(labels, families, metadata);
         let (name, form, without) = match &role {
@@ -304,7 +340,10 @@ impl Gathered {
                         let samples = parts.samples();
                         self.add(stream.clone(), Made { t_ms, ended, measured, samples });
                     }
-                    None => self.apart(&stream, t_ms, parts),
+                    None => {
+                        self.apart += parts.samples();
+                        self.apart(&stream, t_ms, parts);
+                    }
                 }
             }
         }
@@ -332,8 +371,7 @@ impl Gathered {
         }
     }
 
-    fn written(mut self, samples_max: usize, metadata: &Metadata) -> Vec<Message> {
-        self.join();
+    fn written(self, samples_max: usize, metadata: &Metadata) -> Vec<Message> {
         let samples_max = samples_max as u64;
         let (mut messages, mut writer, mut held) = (Vec::new(), Writer::default(), 0);
         let mut last: Option<&Stream> = None;
@@ -430,6 +468,22 @@ fn write(writer: &mut Writer, stream: &Stream, made: &Made) {
 }
 
 impl Parts {
+    /// Adds what came before.
+    fn add(&mut self, before: Self) {
+        let Self { listed, sum, count, since } = before;
+        self.listed.extend(listed);
+        self.sum = sum.or(self.sum);
+        self.count = count.or(self.count);
+        self.since = since.or(self.since);
+    }
+
+    /// Which parts there are, as a hash.
+    fn layout(&self, hasher: &impl BuildHasher) -> u64 {
+        let mut listed: Vec<&str> = self.listed.iter().map(|(_, text, _)| &**text).collect();
+        listed.sort_unstable();
+        hasher.hash_one((listed, self.sum.is_some(), self.count.is_some()))
+    }
+
     fn samples(&self) -> u64 {
         let alone = u64::from(self.sum.is_some()) + u64::from(self.count.is_some());
         self.listed.len() as u64 + alone

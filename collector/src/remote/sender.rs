@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, ClientError};
 use super::figures::{Counters, TargetFigures, add};
 use super::message::{Message, descriptions};
+use super::points::{Read, Waiting};
 use super::relabel::relabelled;
 use super::wire::Attempt;
 use crate::config::{RemoteWriteConfig, Wire};
@@ -168,12 +169,19 @@ enum Delivery {
 /// A batch of the log as requests.
 struct Prepared {
     messages: Vec<Message>,
-    cursor: Cursor,
+    /// Up to where all is delivered with these; `None` when it is not known to be more than before.
+    cursor: Option<Cursor>,
     is_all: bool,
     newest_ms: Option<TimestampMs>,
 }
 
-type Reading = JoinHandle<(Follower, Prepared)>;
+type Reading = JoinHandle<(Reader, Prepared)>;
+
+/// Where it is read on, and what of it waits.
+struct Reader {
+    follower: Follower,
+    waiting: Waiting,
+}
 
 struct Sending {
     target: Target,
@@ -193,18 +201,18 @@ struct Sending {
 impl Sending {
     async fn run(&mut self) -> Ended {
         let Some(follower) = self.begin().await else { return Ended::Stop };
-        let mut reading = self.read(follower);
+        let mut reading = self.read(Reader { follower, waiting: Waiting::default() });
         loop {
-            let (follower, prepared) = match reading.await {
+            let (reader, prepared) = match reading.await {
                 Ok(read) => read,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(_cancelled) => return Ended::Stop,
             };
             let (mut next, mut waiting) = (None, None);
             if prepared.is_all {
-                waiting = Some(follower);
+                waiting = Some(reader);
             } else {
-                next = Some(self.read(follower));
+                next = Some(self.read(reader));
             }
             let counters = Arc::clone(&self.target.counters);
             if !prepared.messages.is_empty() {
@@ -228,18 +236,20 @@ impl Sending {
             if !prepared.messages.is_empty() {
                 counters.delivered(prepared.newest_ms);
             }
-            self.store.delivered(self.target.name(), prepared.cursor);
+            if let Some(cursor) = prepared.cursor {
+                self.store.delivered(self.target.name(), cursor);
+            }
             self.save_if_due().await;
             if self.describe_if_due().await == Delivery::Stopped {
                 return Ended::Stop;
             }
             reading = match (next, waiting) {
                 (Some(next), _) => next,
-                (None, Some(follower)) => {
+                (None, Some(reader)) => {
                     if !self.pause(self.target.config.deadline).await {
                         return Ended::Stop;
                     }
-                    self.read(follower)
+                    self.read(reader)
                 }
                 (None, None) => return Ended::Again,
             };
@@ -269,28 +279,31 @@ impl Sending {
     }
 
     /// Reads on and makes requests, on a thread that may wait for the disk.
-    fn read(&self, mut follower: Follower) -> Reading {
+    fn read(&self, mut reader: Reader) -> Reading {
         let (store, target, wire) = (self.store.clone(), self.target.clone(), self.wire);
         tokio::task::spawn_blocking(move || {
             let samples_max = target.config.samples_max;
             let most = samples_max.saturating_mul(REQUESTS_PER_READ);
-            let followed = store.read_on(&mut follower, most);
+            let followed = store.read_on(&mut reader.follower, most);
             let (series, left_out) = {
                 let config = &target.config;
                 relabelled(&config.external, &config.relabel, followed.series)
             };
             add(&target.counters.samples_filtered, left_out);
-            let (messages, unfit) = wire.messages(&series, samples_max, store.metadata());
-            add(&target.counters.samples_unfit, unfit);
+            let newest_t = followed.max_t.filter(|_| !followed.is_all);
+            let read = Read { series: &series, end: followed.cursor, newest_t };
+            let written = wire.written(&mut reader.waiting, &read, samples_max, store.metadata());
+            add(&target.counters.samples_unfit, written.left_out);
+            add(&target.counters.samples_apart, written.apart);
             let prepared = Prepared {
-                messages,
-                cursor: followed.cursor,
+                messages: written.messages,
+                cursor: written.cursor,
                 is_all: followed.is_all,
                 newest_ms: followed.max_t,
             };
             add(&target.counters.samples_orphaned, followed.orphaned);
             add(&target.counters.log_damaged, followed.damaged);
-            (follower, prepared)
+            (reader, prepared)
         })
     }
 

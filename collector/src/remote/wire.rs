@@ -27,12 +27,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reqwest::{RequestBuilder, Response, Url};
 use stoa_exchange::otlp;
 use stoa_exchange::remote_write::Version;
-use stoa_tsdb::FollowedSeries;
+use tokio::time::Instant;
 
 use super::client::{complaint, start_of};
 use super::grpc;
 use super::message::{self, Message};
-use super::points;
+use super::points::{self, Read, Waiting, Written};
 use crate::config::Wire;
 use crate::store::Metadata;
 
@@ -66,19 +66,22 @@ pub(super) enum Attempt {
 }
 
 impl Wire {
-    /// The samples in their order, at most `samples_max` in a message; and how many the protocol has no
-    /// form for.
-    pub(super) fn messages(
+    /// What was read as messages, the samples in their order, at most `samples_max` in one.
+    pub(super) fn written(
         self,
-        series: &[FollowedSeries],
+        waiting: &mut Waiting,
+        read: &Read<'_>,
         samples_max: usize,
         metadata: &Metadata,
-    ) -> (Vec<Message>, u64) {
+    ) -> Written {
         match self {
             Self::RemoteWrite(version) => {
-                (message::messages(version, series, samples_max, metadata), 0)
+                let messages = message::messages(version, read.series, samples_max, metadata);
+                Written { messages, left_out: 0, apart: 0, cursor: Some(read.end) }
             }
-            Self::Otlp | Self::OtlpGrpc => points::messages(series, samples_max, metadata),
+            Self::Otlp | Self::OtlpGrpc => {
+                points::written(waiting, read, samples_max, metadata, Instant::now())
+            }
         }
     }
 

@@ -43,7 +43,13 @@ impl Page {
                 ]
             },
         );
-        let of_one: [OfOne; 9] = [
+        let of_one: [OfOne; 10] = [
+            (
+                counter,
+                "stoa_collector_handoff_samples_apart_total",
+                "Samples of histograms and summaries that a target of OTLP was sent as gauges, since a part of their point did not come in time or its counts are none.",
+                |target| target.samples_apart as f64,
+            ),
             (
                 counter,
                 "stoa_collector_handoff_answers_unread_total",

@@ -84,10 +84,16 @@ fn lines(message: &Message) -> String {
     lines.text
 }
 
+/// What is read while much more is in the log.
+fn at_once(series: &[FollowedSeries], samples_max: usize) -> Written {
+    let read = Read { series, end: Cursor::default(), newest_t: Some(TimestampMs::MAX) };
+    written(&mut Waiting::default(), &read, samples_max, &metadata(), Instant::now())
+}
+
 /// The lines of one message.
 #[track_caller]
 fn check(list: &[FollowedSeries], expected: &str) {
-    let (messages, left_out) = messages(list, 1000, &metadata());
+    let Written { messages, left_out, .. } = at_once(list, 1000);
     let samples: usize = list.iter().map(|one| one.samples.len() + one.histograms.len()).sum();
     assert_eq!(messages[0].samples + left_out, samples as u64);
     let expected: String = expected.lines().map(|line| format!("{}\n", line.trim())).collect();
@@ -183,7 +189,7 @@ fn native_histograms_are_exponential_or_have_bounds() {
 fn messages_hold_so_many_samples_and_can_be_halved() {
     let list: Vec<FollowedSeries> =
         ["a", "b", "c"].map(|name| series(name, &[1.0, 2.0, 3.0])).into();
-    let (messages, left_out) = messages(&list, 4, &metadata());
+    let Written { messages, left_out, .. } = at_once(&list, 4);
     assert_eq!(left_out, 0);
     assert_eq!(messages.iter().map(|m| m.samples).collect::<Vec<_>>(), [4, 4, 1]);
     let all: String = messages.iter().map(lines).collect();
@@ -196,6 +202,61 @@ fn messages_hold_so_many_samples_and_can_be_halved() {
     let buckets: Vec<FollowedSeries> =
         (0..9).map(|le| series(&format!("x_bucket|le={le}"), &[1.0])).collect();
     let inf = series("x_bucket|le=+Inf", &[1.0]);
-    let (messages, _) = super::messages(&[buckets, vec![inf]].concat(), 4, &metadata());
+    let messages = at_once(&[buckets, vec![inf]].concat(), 4).messages;
     assert_eq!(messages.iter().map(|m| (m.samples, m.points)).collect::<Vec<_>>(), [(10, 1)]);
+}
+
+/// A cursor at a place of its own.
+fn end(number: u32) -> Cursor {
+    let mut cursor = Cursor::default();
+    cursor.position.offset = number.into();
+    cursor
+}
+
+#[test]
+fn parts_that_came_apart_wait_for_each_other() {
+    let (mut waiting, metadata, begun) = (Waiting::default(), metadata(), Instant::now());
+    // Of the n-th second.
+    let part = |text: &str, t: usize, value: f64| {
+        let mut one = series(text, &vec![value; t]);
+        one.samples.drain(..t - 1);
+        one
+    };
+    let first = |t| vec![part("req_seconds_bucket|le=1", t, 1.0), part("req_seconds_sum", t, 7.5)];
+    let rest =
+        |t| vec![part("req_seconds_bucket|le=+Inf", t, 6.0), part("req_seconds_count", t, 6.0)];
+    let whole =
+        |t: u64| format!(": req_seconds Histogram seconds {{}} 6 Some(7.5) [1.0] [1, 5]@{t}\n");
+    let mut number = 0;
+    let mut read = |series: Vec<FollowedSeries>, after_s: u64, newest_t: Option<i64>| {
+        number += 1;
+        let read = Read { series: &series, end: end(number), newest_t };
+        let now = begun + std::time::Duration::from_secs(after_s);
+        let written = written(&mut waiting, &read, 1000, &metadata, now);
+        let text: String = written.messages.iter().map(lines).collect();
+        (text, written.apart, written.cursor)
+    };
+    let nothing = |cursor| (String::new(), 0, cursor);
+    // Of a stream that is new it is not known when it is whole.
+    assert_eq!(read(first(1), 0, None), nothing(None));
+    assert_eq!(read(rest(1), 1, None), nothing(None));
+    assert_eq!(read(vec![], 4, None), nothing(None));
+    assert_eq!(read(vec![], 5, None), (whole(1), 0, Some(end(4))));
+    // Then it is; what is delivered is what was before.
+    assert_eq!(read(first(2), 6, None), nothing(Some(end(4))));
+    let other = read(vec![part("temp", 2, 36.5)], 7, None);
+    assert_eq!(other, (": temp Gauge  {} 36.5@2\n".to_owned(), 0, Some(end(4))));
+    assert_eq!(read(rest(2), 8, None), (whole(2), 0, Some(end(7))));
+    // Points stay in order.
+    assert_eq!(read(first(3), 10, None), nothing(Some(end(7))));
+    assert_eq!(read([first(4), rest(4)].concat(), 11, None), nothing(Some(end(7))));
+    assert_eq!(read(rest(3), 12, None), (whole(3) + &whole(4), 0, Some(end(10))));
+    // What does not come in time is missing, and counted.
+    assert_eq!(read(first(5), 20, None), nothing(Some(end(10))));
+    let (text, apart, cursor) = read(vec![], 25, None);
+    assert_eq!(text, ": req_seconds_bucket Gauge  {le=1} 1@5\n: req_seconds_sum Gauge  {} 7.5@5\n");
+    assert_eq!((apart, cursor), (2, Some(end(12))));
+    // While there is more in the log its time counts.
+    assert_eq!(read([first(6), rest(6)].concat(), 25, Some(10_999)), nothing(Some(end(12))));
+    assert_eq!(read(vec![], 25, Some(11_000)), (whole(6), 0, Some(end(14))));
 }
