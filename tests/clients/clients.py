@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.view import (
     View,
 )
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.parser import text_string_to_metric_families
 
 URL = sys.argv[1]
@@ -47,7 +48,7 @@ def exporter(protocol, temporality):
 
 
 def send(protocol, temporality, instance):
-    """Three rounds, each exported."""
+    """Three rounds, each exported and in a trace of its own, of which it says the numbers."""
     reader = PeriodicExportingMetricReader(exporter(protocol, temporality), NEVER_MS)
     resource = Resource.create(
         {"service.name": "clients", "service.namespace": "test", "service.instance.id": instance}
@@ -60,16 +61,21 @@ def send(protocol, temporality, instance):
     latency = meter.create_histogram("clients.latency", unit="s")
     size = meter.create_histogram("clients.size", unit="By")
     attributes = {"http.method": "GET", "name": "ü \"quoted\""}
+    tracer = TracerProvider().get_tracer("clients")
+    traces = set()
     for round_ in (1, 2, 3):
-        counter.add(round_, attributes)
-        open_now.add(5 if round_ == 1 else -2, attributes)
-        temperature.set(round_ + 0.5, attributes)
-        for value in (0.5, 3.0, 30.0):
-            latency.record(value, attributes)
-        for value in (1, 2, 4):
-            size.record(value, attributes)
+        with tracer.start_as_current_span("round") as span:
+            traces.add(f"{span.get_span_context().trace_id:032x}")
+            counter.add(round_, attributes)
+            open_now.add(5 if round_ == 1 else -2, attributes)
+            temperature.set(round_ + 0.5, attributes)
+            for value in (0.5, 3.0, 30.0):
+                latency.record(value, attributes)
+            for value in (1, 2, 4):
+                size.record(value, attributes)
         assert provider.force_flush(), f"{instance}: an export failed"
     provider.shutdown()
+    return traces
 
 
 def ask(path, **parameters):
@@ -82,6 +88,20 @@ def value(query):
     result = json.loads(ask("/api/v1/query", query=query))["data"]["result"]
     assert len(result) == 1, f"{query}: {result}"
     return float(result[0]["value"][1])
+
+
+def check_exemplars(instance, traces):
+    """The traces of each kind of metric that has exemplars."""
+    for name, of in (
+        ("clients_requests_total", "counter"),
+        ("clients_latency_seconds_bucket", "histogram"),
+        ("clients_size_bytes", "exponential histogram"),
+    ):
+        query = f'{name}{{instance="{instance}"}}'
+        found = json.loads(ask("/api/v1/query_exemplars", query=query, start=0))["data"]
+        labels = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+        assert {each["trace_id"] for each in labels} == traces, f"{of}: {labels}, not of {traces}"
+        assert all(len(each["span_id"]) == 16 for each in labels), f"{of}: {labels}"
 
 
 def check(instance):
@@ -149,8 +169,9 @@ def main():
     for protocol in ("http", "grpc"):
         for temporality in (AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA):
             instance = f"{protocol}-{temporality.name.lower()}"
-            send(protocol, temporality, instance)
+            traces = send(protocol, temporality, instance)
             check(instance)
+            check_exemplars(instance, traces)
             print(f"clients: {instance} is stored as it was sent")
     read_as_prometheus()
     print("clients: /metrics and /federate are read by prometheus-client")
