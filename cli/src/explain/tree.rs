@@ -111,7 +111,8 @@ fn reading(read: &Reading, lines: &mut Vec<String>) {
         ("newest", _) => ("the newest samples".to_owned(), "sample"),
         _ => ("samples".to_owned(), "sample"),
     };
-    lines.push(format!("reads    {what}: {}", printable(&read.why)));
+    let why = if read.of == "newest" { "" } else { &format!(": {}", printable(&read.why)) };
+    lines.push(format!("reads    {what}{why}"));
     lines.push(format!("         {}", stretch(read.start_ms, read.end_ms)));
     let all = weight(read.chunks, read.bytes, read.samples, unit);
     lines.push(format!("         {} series, {all}", read.series));

@@ -68,12 +68,13 @@ impl<'a> Measuring<'a> {
     fn timed<T>(
         &self,
         read: impl FnOnce(&Asking<'a>) -> Result<T, StorageError>,
-        size: impl FnOnce(&T) -> (usize, usize),
+        size: impl FnOnce(&T) -> Option<(usize, usize)>,
     ) -> Result<T, StorageError> {
         let began = Instant::now();
         let found = read(self.asking)?;
         let took = began.elapsed();
-        let (series, samples) = size(&found);
+        // What storage has nothing to say of is not read.
+        let Some((series, samples)) = size(&found) else { return Ok(found) };
         let mut state = self.state();
         if let Some(place) = state.reader {
             let reading = state.taken.reads.entry(place).or_default();
@@ -119,8 +120,8 @@ impl Caller for Measuring<'_> {
     }
 }
 
-fn of_floats(list: &[Series]) -> (usize, usize) {
-    (list.len(), list.iter().map(|series| series.values.len()).sum())
+fn of_floats(list: &[Series]) -> Option<(usize, usize)> {
+    Some((list.len(), list.iter().map(|series| series.values.len()).sum()))
 }
 
 impl Storage for Measuring<'_> {
@@ -129,19 +130,19 @@ impl Storage for Measuring<'_> {
     }
 
     fn select_newest(&self, select: &Select<'_>) -> Result<Option<Vec<Series>>, StorageError> {
-        let size = |found: &Option<Vec<Series>>| found.as_deref().map_or((0, 0), of_floats);
+        let size = |found: &Option<Vec<Series>>| found.as_deref().and_then(of_floats);
         self.timed(|asking| asking.select_newest(select), size)
     }
 
     fn select_histograms(&self, select: &Select<'_>) -> Result<Vec<HistogramSeries>, StorageError> {
         let size = |list: &Vec<HistogramSeries>| {
-            (list.len(), list.iter().map(|series| series.samples.len()).sum())
+            Some((list.len(), list.iter().map(|series| series.samples.len()).sum()))
         };
         self.timed(|asking| asking.select_histograms(select), size)
     }
 
     fn select_starts(&self, select: &Select<'_>) -> Result<Vec<StartSeries>, StorageError> {
-        self.timed(|asking| asking.select_starts(select), |_beside| (0, 0))
+        self.timed(|asking| asking.select_starts(select), |_beside| Some((0, 0)))
     }
 
     fn windows_ms(&self) -> &[i64] {
@@ -154,7 +155,7 @@ impl Storage for Measuring<'_> {
         hints: &Hints,
     ) -> Result<Option<RolledUp>, StorageError> {
         let size = |found: &Option<RolledUp>| {
-            found.as_ref().map_or((0, 0), |found| (found.series.len(), found.samples))
+            found.as_ref().map(|found| (found.series.len(), found.samples))
         };
         self.timed(|asking| asking.select_rollups(select, hints), size)
     }
