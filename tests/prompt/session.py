@@ -150,7 +150,7 @@ def commands():
     check(piped.returncode == 0 and piped.stdout.split() == ["value", "2"], f"standard input is asked: {piped}")
     check("\x1b" not in piped.stdout, "no colours without a terminal")
     bad = run("query", "zebra_stripes_total + )")
-    check(bad.returncode == 2 and "\n                        ^" in bad.stderr, f"a caret: {bad}")
+    check(bad.returncode == 2 and "\n                         ^" in bad.stderr, f"a caret: {bad}")
     bars = run("query", "zebra_stripes_total", "--format", "chart", "--time", "5 minutes ago")
     check(bars.stdout.count("█") > 10, f"bars: {bars}")
     warned = run("query", "rate(zebra_stripes_total[1m])", "--format", "csv")
