@@ -35,6 +35,7 @@ mod function;
 mod engine;
 mod plan;
 pub mod script;
+mod stepwise;
 
 pub use engine::{Caller, Engine, Limits};
 pub use error::QueryError;
@@ -45,5 +46,6 @@ pub use parse::{
     vocabulary,
 };
 pub use plan::{Event, Place, PlanNode};
+pub use stepwise::{Stepwise, joined};
 pub use storage::{Hints, SAMPLE_BYTES, Select, Series, Storage, StorageError};
 pub use value::{Answer, MatrixSeries, SampleStats, StepSamples, Value, VectorSample};

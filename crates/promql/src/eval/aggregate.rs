@@ -75,7 +75,7 @@ impl Evaluator<'_> {
             Some(parameter) => self.eval_scalar(parameter, steps)?,
             None => Vec::new(),
         };
-        let rows = self.eval_vector(&aggregate.operand, steps)?;
+        let rows = self.in_order(self.eval_vector(&aggregate.operand, steps)?)?;
         if let Some(parameter_expr) = &aggregate.parameter {
             for q in out_of_unit_range(&parameter) {
                 self.note(&Note::InvalidQuantile(q), parameter_expr.span);

@@ -271,7 +271,7 @@ impl Evaluator<'_> {
             "histogram_quantiles" => 0,
             _ => 2,
         };
-        let rows = self.vector_argument(call, vector_at, steps)?;
+        let rows = self.in_order(self.vector_argument(call, vector_at, steps)?)?;
         let places = Places {
             vector: self.argument(call, vector_at)?.span,
             first: self.argument(call, 0)?.span,
@@ -387,7 +387,7 @@ impl Evaluator<'_> {
 
     /// Sorts rows, stably, in parts between which it may be ended; that the parts are in order makes what
     /// is left to do little.
-    fn sorted(
+    pub(super) fn sorted(
         &self,
         rows: &mut [Row],
         compare: impl Fn(&Row, &Row) -> Ordering,
@@ -401,6 +401,16 @@ impl Evaluator<'_> {
         self.check_cancelled()?;
         rows.sort_by(compare);
         Ok(())
+    }
+
+    /// Rows in order of labels, whichever others there are at other steps: for what depends on the order in
+    /// which values are added up, or chosen among equals.
+    pub(super) fn in_order(&self, mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
+        let compare = |a: &Row, b: &Row| a.labels.cmp(&b.labels);
+        if !rows.is_sorted_by(|a, b| compare(a, b).is_le()) {
+            self.sorted(&mut rows, compare)?;
+        }
+        Ok(rows)
     }
 
     fn range_call(

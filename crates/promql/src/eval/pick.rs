@@ -24,7 +24,7 @@ impl Evaluator<'_> {
         let op = aggregate.op;
         let Some(parameter_expr) = &aggregate.parameter else { return Ok(Vec::new()) };
         let parameter = self.eval_scalar(parameter_expr, steps)?;
-        let mut rows = self.eval_vector(&aggregate.operand, steps)?;
+        let mut rows = self.in_order(self.eval_vector(&aggregate.operand, steps)?)?;
         self.check_parameter(op, &parameter, parameter_expr.span)?;
         let ratios: Vec<f64> = match op {
             AggregateOp::LimitRatio => rows.iter().map(|row| ratio_of(&row.labels)).collect(),
