@@ -250,6 +250,8 @@ struct Noted {
     /// Of blocks that are to be set aside, by their directory.
     waiting: BTreeMap<PathBuf, Damage>,
     missing: BTreeMap<PathBuf, Missing>,
+    /// How often there was more missing than before, or less.
+    changes: u64,
 }
 
 impl Notes {
@@ -275,7 +277,7 @@ impl Notes {
     /// time it may have been of.
     pub(crate) fn found_damaged(&self, damage: Damage, end: End) {
         let mut noted = self.noted();
-        noted.missing.remove(&damage.path);
+        noted.found(&damage.path);
         noted.miss(&damage.path, &damage.what, damage.cost.times_until(end));
         noted.tell(damage);
     }
@@ -288,7 +290,12 @@ impl Notes {
 
     /// Something can be read again.
     pub(crate) fn found(&self, path: &Path) {
-        self.noted().missing.remove(path);
+        self.noted().found(path);
+    }
+
+    /// How often what answers lack has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.noted().changes
     }
 
     /// A block was found damaged; it is told when it has been set aside.
@@ -306,7 +313,7 @@ impl Notes {
         let damage = noted.waiting.remove(block);
         let damage = damage.unwrap_or_else(|| Damage::new(block, "the block is damaged", cost));
         if !is_missed {
-            noted.missing.remove(block);
+            noted.found(block);
         }
         noted.tell(damage.kept(Some(kept)));
     }
@@ -343,12 +350,23 @@ impl Noted {
     }
 
     fn miss(&mut self, path: &Path, what: &str, times: Option<(TimestampMs, TimestampMs)>) {
-        let Some(times) = times else { return };
+        // Of nobody knows when it is not known either whether it was missing before.
+        let Some(times) = times else {
+            self.changes += 1;
+            return;
+        };
         let is_full = self.missing.len() >= LISTED_MAX && !self.missing.contains_key(path);
         // One for all that have no room.
         let path = if is_full { Path::new("") } else { path };
         let missing = || Missing { path: path.to_owned(), what: what.to_owned(), times };
+        let is_new = !self.missing.contains_key(path);
         let known = self.missing.entry(path.to_owned()).or_insert_with(missing);
-        known.times = joined(Some(known.times), Some(times)).unwrap_or(times);
+        let all = joined(Some(known.times), Some(times)).unwrap_or(times);
+        self.changes += u64::from(is_new || all != known.times);
+        known.times = all;
+    }
+
+    fn found(&mut self, path: &Path) {
+        self.changes += u64::from(self.missing.remove(path).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! The database: one head, its log, its blocks, behind one handle.
 //!
 //! One thread appends; any number read at the same time. Locks are taken in this order and no other:
-//! `compaction`, `maintenance`, `files`, `writer`, `state`, `followers`. No lock but the first is held while blocks are
+//! `compaction`, `maintenance`, `files`, `writer`, `state`, `followers`, `past`. No lock but the first is held while blocks are
 //! merged; neither `writer` nor `state` while blocks, checkpoints or files of the head are written, and
 //! `state` not while chunks of a query are decoded.
 //! There is one `state` and not one per group: an append holds it for the microseconds of one batch,
@@ -20,6 +20,7 @@ mod maintain;
 mod mend;
 mod newest;
 mod open;
+mod past;
 mod query;
 mod rollups;
 mod stats;
@@ -33,7 +34,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use stoa_model::Labels;
+use stoa_model::{Labels, TimestampMs};
 use stoa_wal::Disk;
 
 pub use self::compact::Compaction;
@@ -41,6 +42,8 @@ use self::compact::Retries;
 pub use self::delete::Deletion;
 use self::maintain::Upkeep;
 pub use self::maintain::{Deleted, Maintenance};
+use self::past::Past;
+pub use self::past::Revision;
 pub use self::rollups::{Resolution, RollupSeries, Rollups, Stretch};
 use self::stats::Counters;
 pub use self::stats::{BlockFigures, Stats, TierStats};
@@ -59,7 +62,7 @@ use crate::quarantine::set_aside;
 use crate::record::{self, KIND_BATCH, KIND_HISTOGRAMS, KIND_SERIES};
 use crate::tier::Tiers;
 use crate::{
-    AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, SeriesRef,
+    AppendError, Appended, Batch, DbError, GroupId, HistogramSample, Mark, Options, Row, SeriesRef,
 };
 
 /// Beyond this many bytes of chunks in memory an append writes them to a file of the head itself and
@@ -111,6 +114,7 @@ pub struct Db {
     files: Mutex<HeadFiles>,
     writer: Mutex<Writer>,
     state: RwLock<State>,
+    past: Past,
     followers: Mutex<Followers>,
     indexes: IndexCache,
     counters: Counters,
@@ -234,6 +238,9 @@ impl Db {
         let mut state = self.state_mut();
         let (mut appended, _foreign) = state.head.apply(batch.group, &rows, &histograms, known);
         appended.too_old = too_old;
+        if appended.stored > 0 {
+            self.past.appended(oldest(&rows, &histograms));
+        }
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }
@@ -370,6 +377,12 @@ impl Writer {
         put(&mut self.body);
         self.log.append(kind, &self.body).map_err(AppendError::from)
     }
+}
+
+/// The time of the oldest sample of a batch.
+fn oldest(rows: &[Row], histograms: &[HistogramSample]) -> TimestampMs {
+    let times = rows.iter().map(|row| row.t_ms).chain(histograms.iter().map(|h| h.t_ms));
+    times.min().unwrap_or(TimestampMs::MAX)
 }
 
 fn blocks_dir(dir: &Path) -> PathBuf {

@@ -335,7 +335,7 @@ impl Db {
 
     /// Puts a block in the place of others; false, and nothing done, when one of those is gone.
     pub(super) fn replace_blocks(&self, gone: &[Arc<Block>], block: Option<Arc<Block>>) -> bool {
-        let mut state = self.state_mut();
+        let mut state = self.change_state();
         if !has_all(&state.blocks, gone) {
             return false;
         }

@@ -157,7 +157,7 @@ impl Db {
         let (log_before, serial, groups, starts) = {
             let mut writer = self.writer();
             let segment = writer.log.cut()?;
-            let mut state = self.state_mut();
+            let mut state = self.change_state();
             let in_wanted = |t| is_wanted(self.options.block_start(t));
             let serial = state.head.seal_before(boundary, in_wanted);
             let windows = state.head.windows().filter(|window| window.last_t() < boundary);
@@ -187,7 +187,7 @@ impl Db {
             };
             let snapshot = |id| self.state().head.snapshot(id, is_in_block);
             let block = self.write_block(&plan, &groups, snapshot, upkeep)?;
-            let mut state = self.state_mut();
+            let mut state = self.change_state();
             if let Some(block) = block {
                 written += 1;
                 let mut blocks = state.blocks.to_vec();
@@ -242,7 +242,7 @@ impl Db {
     ) -> Result<Option<Arc<Block>>, DbError> {
         let written = self.write_block(plan, &[group.id], |_| Some(group.clone()), upkeep)?;
         let Some(block) = written.map(Arc::new) else { return Ok(None) };
-        let mut state = self.state_mut();
+        let mut state = self.change_state();
         state.blocks = state.blocks.iter().chain([&block]).cloned().collect();
         Ok(Some(block))
     }
@@ -526,7 +526,7 @@ impl Db {
 
     fn forget_block(&self, block: &Block) {
         let sequence = block.meta.sequence;
-        let mut state = self.state_mut();
+        let mut state = self.change_state();
         let kept = state.blocks.iter().filter(|kept| kept.meta.sequence != sequence);
         state.blocks = kept.cloned().collect();
         drop(state);

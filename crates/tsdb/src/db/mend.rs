@@ -36,7 +36,7 @@ impl Db {
                 && is_better(&held.block, &mended.block)
             {
                 let sequence = held.block.meta.sequence;
-                self.state_mut().tiers.replace(&[sequence], Some(Arc::new(mended)));
+                self.change_state().tiers.replace(&[sequence], Some(Arc::new(mended)));
             }
         }
     }

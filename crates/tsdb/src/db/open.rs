@@ -11,6 +11,7 @@ use stoa_wal::Disk;
 
 use super::compact::Retries;
 use super::maintain::Upkeep;
+use super::past::Past;
 use super::stats::Counters;
 use super::{Db, State, Writer, blocks_dir, set_block_aside, whole};
 use crate::block::{Block, BlockError, INDEX, IndexCache, Meta, TOMBSTONES, TombstonesState};
@@ -144,6 +145,7 @@ impl Db {
             files: Mutex::new(files),
             writer: Mutex::new(Writer { log, since: 1, body: Vec::new() }),
             state: RwLock::new(State { head, blocks: blocks.into(), tiers }),
+            past: Past::default(),
             followers: Mutex::new(followers),
             counters,
             notes,

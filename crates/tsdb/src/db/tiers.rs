@@ -180,7 +180,7 @@ impl Db {
         }
         let replaced: Vec<u64> = parents.iter().map(|known| known.block.meta.sequence).collect();
         self.notes.found(&block.dir);
-        self.state_mut().tiers.replace(&replaced, Some(Arc::new(held)));
+        self.change_state().tiers.replace(&replaced, Some(Arc::new(held)));
         for parent in parents {
             self.indexes.forget(parent.block.meta.sequence);
             upkeep.unsettled.push(parent.block.dir.clone());
@@ -353,7 +353,7 @@ impl Db {
         self.counters.tier_samples_left_out.fetch_add(made.left_out, Relaxed);
         done.tier_blocks += u64::from(new.is_some());
         let gone: Vec<_> = {
-            let mut state = self.state_mut();
+            let mut state = self.change_state();
             let is_gone = |held: &&Arc<TierBlock>| job.replaces.contains(&held.block.meta.sequence);
             let gone = state.tiers.blocks.iter().filter(is_gone).cloned().collect();
             if new.is_none() {
@@ -448,7 +448,7 @@ impl Db {
 
     /// Takes a block out of its tier; its directory stays.
     pub(super) fn forget_tier_block(&self, sequence: u64) {
-        self.state_mut().tiers.replace(&[sequence], None);
+        self.change_state().tiers.replace(&[sequence], None);
         self.indexes.forget(sequence);
     }
 
@@ -509,7 +509,7 @@ impl Db {
             let opened = TierBlock::open(&*self.disk, held.tier, &block.dir);
             let opened = opened.map_err(|what| error(io::Error::other(what)))?;
             let sequence = block.meta.sequence;
-            self.state_mut().tiers.replace(&[sequence], Some(Arc::new(opened)));
+            self.change_state().tiers.replace(&[sequence], Some(Arc::new(opened)));
             done.series += marked.len() as u64;
             done.blocks += 1;
         }
