@@ -144,6 +144,8 @@ pub struct QueryConfig {
     pub bytes_max: u64,
     /// Series it may select.
     pub series_max: usize,
+    /// Bytes of answers that are kept for those who ask again; 0 keeps none.
+    pub reuse_bytes_max: u64,
     /// Queries that run at once; more wait.
     pub concurrency_max: usize,
     /// How long one takes that is logged.
@@ -266,6 +268,7 @@ struct WrittenQuery {
     samples_max: usize,
     bytes_max: Bytes,
     series_max: usize,
+    reuse_bytes_max: Bytes,
     concurrency_max: usize,
     slow_after: Span,
     features: Vec<String>,
@@ -278,6 +281,7 @@ impl Default for WrittenQuery {
             samples_max: 50_000_000,
             bytes_max: Bytes(1 << 30),
             series_max: 500_000,
+            reuse_bytes_max: Bytes(64 << 20),
             concurrency_max: 8,
             slow_after: Span(Duration::from_secs(10)),
             features: names(Features::default()),
@@ -475,6 +479,7 @@ impl Config {
                 samples_max: query.samples_max,
                 bytes_max: query.bytes_max.0,
                 series_max: query.series_max,
+                reuse_bytes_max: query.reuse_bytes_max.0,
                 concurrency_max: query.concurrency_max,
                 slow_after: query.slow_after.0,
                 features,

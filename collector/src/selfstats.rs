@@ -7,6 +7,7 @@ mod handoff;
 mod otlp;
 mod pushed;
 mod remote_write;
+mod reuse;
 
 use stoa_exchange::otlp::DeltaCounts;
 use stoa_model::{Family, Labels, MetricKind};
@@ -16,7 +17,7 @@ use stoa_tsdb::{Stats, TierStats};
 
 use crate::http::access::Refusals;
 use crate::http::import::ImportFigures;
-use crate::http::prometheus::GateFigures;
+use crate::http::prometheus::{GateFigures, ReuseFigures};
 use crate::http::pushed::PushFigures;
 use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
@@ -49,6 +50,8 @@ pub struct Figures {
     pub http: HttpFigures,
     /// Queries.
     pub queries: GateFigures,
+    /// What was kept of answers, and used again.
+    pub reuse: ReuseFigures,
     /// What came by remote write.
     pub remote_write: PushFigures,
     /// What came by OTLP.
@@ -87,6 +90,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.deltas(&figures.deltas.unwrap_or_default());
     page.people(figures);
     page.imports(&figures.imports);
+    page.reuse(&figures.reuse);
     page.handoff(&figures.handoff);
     if let Some(elsewhere) = figures.elsewhere {
         page.elsewhere(elsewhere);

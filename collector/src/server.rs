@@ -204,6 +204,7 @@ impl Parts {
             refusals: self.access.iter().map(|access| access.refusals()).sum(),
             http: self.places.figures(),
             queries: self.prometheus.figures(),
+            reuse: self.prometheus.reuse(),
             remote_write: self.remote_write.figures(),
             otlp: self.otlp.figures(),
             deltas: self.otlp.deltas(),

@@ -26,6 +26,7 @@ mod pools;
 mod query;
 mod read;
 mod reply;
+mod reuse;
 mod rules;
 mod self_metrics;
 mod series;
@@ -41,6 +42,7 @@ use http::Method;
 use stoa_model::TimestampMs;
 use stoa_promql::{Engine, Limits};
 
+use self::reuse::Reuse;
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::config::QueryConfig;
@@ -55,6 +57,7 @@ pub use params::{
     DurationError, Params, TIME_MAX_MS, TIME_MIN_MS, TimeError, duration, rfc3339, time,
 };
 pub use reply::{ApiError, ErrorKind, Success, TRUNCATED};
+pub use reuse::ReuseFigures;
 pub use settings::settings_routes;
 
 /// The API over a store; clones are cheap and all the same.
@@ -71,6 +74,7 @@ struct Shared {
     gate: Gate,
     /// What is not tried before its turn.
     overran: in_place::Overran,
+    reuse: Reuse,
     clock: ClockHandle,
     series_max: usize,
     samples_max: usize,
@@ -120,6 +124,7 @@ impl Prometheus {
             quick,
             gate: Gate::new(query.concurrency_max, query.timeout).logging(query.slow_after),
             overran: in_place::Overran::default(),
+            reuse: Reuse::new(query.reuse_bytes_max),
             started_ms: clock(),
             clock: ClockHandle(clock),
             series_max: query.series_max,
@@ -132,6 +137,12 @@ impl Prometheus {
     #[must_use]
     pub fn figures(&self) -> GateFigures {
         self.0.gate.figures()
+    }
+
+    /// What was kept of answers, and used again.
+    #[must_use]
+    pub fn reuse(&self) -> ReuseFigures {
+        self.0.reuse.figures()
     }
 
     /// What the other engine was asked since the start, if there is one.

@@ -11,8 +11,8 @@ use stoa_promql::storage::{
     StorageError,
 };
 use stoa_tsdb::{
-    BlockFigures, Db, HistogramData, Missing, Resolution, SelectError, SeriesData, Stats, Survey,
-    Tier,
+    BlockFigures, Db, HistogramData, Missing, Resolution, Revision, SelectError, SeriesData, Stats,
+    Survey, Tier,
 };
 
 use tokio::time::Instant;
@@ -53,6 +53,24 @@ impl StoreView {
     #[must_use]
     pub fn by(self, deadline: Option<Instant>) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same over a database of its own.
+    #[cfg(test)]
+    pub(crate) fn of(db: Arc<Db>) -> Self {
+        Self::new(db, PathBuf::new())
+    }
+
+    /// Closes the past up to a time; see [`Db::close_past`].
+    #[must_use]
+    pub fn close_past(&self, until_ms: TimestampMs) -> Revision {
+        self.db.close_past(until_ms)
+    }
+
+    /// What the past is now; see [`Db::revision`].
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.db.revision()
     }
 
     fn is_stopped(&self) -> bool {

@@ -7,6 +7,7 @@ use stoa_promql::{Answer, Engine, QueryError, Value};
 
 use super::params::{Params, duration};
 use super::reply::{ApiError, ErrorKind, Success};
+use super::reuse::Question;
 use super::stats::{Asking, Stats, Wanted};
 use super::{Shared, Work};
 
@@ -40,16 +41,28 @@ pub(super) fn query_range(prometheus: &Arc<Shared>, params: &Params) -> Result<W
     let range = Range::of(params)?;
     let text = params.get("query").unwrap_or("").to_owned();
     let stats = Wanted::of(params);
+    // Whose figures are wanted is evaluated as a whole.
+    let may_reuse = stats == Wanted::Nothing && !is_set(params, "nocache");
     let asked = Arc::clone(prometheus);
     Ok(Box::new(move |stop| {
         let view = asked.store.view().until(stop.flag()).by(stop.deadline());
         let asking = Asking::new(&view, stop, stats);
-        let answer = engine
-            .range(&asking, &text, range.start, range.end, range.step, &asking)
-            .map_err(refused)?;
+        let answer = if may_reuse {
+            let question = Question { engine, text: &text, range, now_ms: asked.now_ms() };
+            asked.reuse.answer(&question, &view, &asking)
+        } else {
+            engine.range(&asking, &text, range.start, range.end, range.step, &asking)
+        };
+        let answer = answer.map_err(refused)?;
         let stats = asking.stats(&answer);
         Ok(printed(answer, limit, stats).warnings(view.warnings()))
     }))
+}
+
+/// Whether a parameter says yes, as VictoriaMetrics reads it.
+fn is_set(params: &Params, name: &str) -> bool {
+    let value = params.get(name).unwrap_or("").to_ascii_lowercase();
+    !matches!(value.as_str(), "" | "0" | "f" | "false" | "no")
 }
 
 /// The engine, with the lookback a request asks for.
@@ -153,6 +166,18 @@ mod tests {
         let params = Params::parse(b"", query.as_bytes()).unwrap();
         let range = Range::of(&params).map(|range| (range.start, range.end, range.step));
         assert_eq!(range.map_err(|error| error.to_string()), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn a_parameter_says_yes_or_no() {
+        let is_set =
+            |query: &str| is_set(&Params::parse(b"", query.as_bytes()).unwrap(), "nocache");
+        for yes in ["nocache=1", "nocache=true", "nocache=yes", "nocache=x"] {
+            assert!(is_set(yes), "{yes}");
+        }
+        for no in ["", "nocache", "nocache=0", "nocache=False", "nocache=no", "other=1"] {
+            assert!(!is_set(no), "{no}");
+        }
     }
 
     #[test]
