@@ -78,14 +78,15 @@ pub(super) async fn measure(args: QueryArgs, dir: &Path) -> anyhow::Result<Outco
     .await?;
 
     let mut collector = Collector::start(dir).await?;
-    let asker = Asker::new(collector.url(), false)?;
+    let asker = Asker::new(collector.url(), true)?;
     let end_s = end_ms / 1000 - i64::try_from(millis(interval).div_ceil(1000))?;
-    let mut panels = Vec::new();
+    let (mut panels, mut refreshed) = (Vec::new(), Vec::new());
     match &queries {
         Some(queries) => {
             for range in RANGES {
                 say(&format!("asking {} queries over {} h", queries.len(), range.0));
                 panels.push(asker.dashboard(queries, end_s, range).await?);
+                refreshed.push(asker.refreshed(queries, end_s, range).await?);
             }
         }
         None => say("no dashboard: name one with --dashboard, or set STOA_CONFORMANCE_DATA"),
@@ -104,6 +105,7 @@ pub(super) async fn measure(args: QueryArgs, dir: &Path) -> anyhow::Result<Outco
         hours: load.ticks as f64 * interval.as_secs_f64() / 3600.0,
         samples,
         panels,
+        refreshed,
         single,
         scan,
         collector_rss_bytes: cost.rss_bytes,
@@ -170,6 +172,8 @@ pub(crate) struct Outcome {
     hours: f64,
     samples: u64,
     panels: Vec<Panels>,
+    /// The same for who asks again a step later.
+    refreshed: Vec<Panels>,
     single: Latency,
     scan: Scan,
     collector_rss_bytes: u64,
@@ -193,6 +197,10 @@ impl Report for Outcome {
         ];
         for panels in &self.panels {
             let title = if panels.hours == 1 { "1 h, step 15 s" } else { "24 h, step 60 s" };
+            rows.push((title, panels.said()));
+        }
+        for panels in &self.refreshed {
+            let title = if panels.hours == 1 { "1 h, a step later" } else { "24 h, a step later" };
             rows.push((title, panels.said()));
         }
         let Latency { count, p50_ms, p99_ms, .. } = self.single;

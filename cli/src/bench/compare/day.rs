@@ -85,7 +85,7 @@ pub(super) async fn measure(
     if let Some(queries) = queries {
         say("a day: asking Stoa");
         let mut collector = Collector::start(&stoa_dir).await?;
-        let asker = Asker::new(collector.url(), false)?;
+        let asker = Asker::new(collector.url(), true)?;
         let asking = Asking { asker: &asker, queries, end_s, hours };
         answers = asking.answers(|| collector.cost()).await?;
         collector.stop().await?;
