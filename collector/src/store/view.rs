@@ -220,6 +220,8 @@ fn refused(error: SelectError) -> StorageError {
     match error {
         SelectError::TooManySeries { max } => StorageError::TooManySeries { max },
         SelectError::TooManySamples { max } => StorageError::TooManySamples { max },
+        // Only names and listings are counted by bytes.
+        error @ SelectError::TooManyBytes { .. } => StorageError::Read(Box::new(error)),
         SelectError::Stopped => StorageError::Stopped,
     }
 }

@@ -176,6 +176,12 @@ pub enum SelectError {
         /// The caller's limit.
         max: usize,
     },
+    /// More bytes would be held than the caller takes.
+    #[error("more than {max} bytes would be held")]
+    TooManyBytes {
+        /// The caller's limit.
+        max: usize,
+    },
     /// The caller does not want it any more.
     #[error("the reading was stopped")]
     Stopped,

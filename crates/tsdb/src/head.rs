@@ -608,6 +608,11 @@ impl Head {
         each.fold((0, 0), |(samples, bytes), (s, b)| (samples + s, bytes + b))
     }
 
+    /// Chunks of single series, open ones included.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.groups().map(Group::chunks).sum()
+    }
+
     /// Whether a series is here.
     pub(crate) fn knows(&self, series: SeriesRef) -> bool {
         self.refs.get(series).is_some()

@@ -48,8 +48,9 @@ pub use batch::{
 pub use bulk::{Bulk, BulkCounts, BulkError, BulkSeries, BulkWritten, NoRoom};
 pub use damage::{Cost, Damage, Missing};
 pub use db::{
-    BlockFigures, Compaction, Db, Deleted, Deletion, Maintenance, Resolution, Revision,
-    RollupSeries, Rollups, Stats, Stretch, Survey, Surveyed, TierStats, Where,
+    BlockFigures, Compaction, Db, Deleted, Deletion, Listing, Maintenance, Near, Reader,
+    Resolution, Revision, RollupSeries, Rollups, Stats, Stretch, Survey, Surveyed, TierStats,
+    Where, Whole,
 };
 pub use error::{AppendError, DbError, SelectError};
 pub use follow::{Cursor, Followed, FollowedSeries, Follower, FollowerFigures};

@@ -51,6 +51,9 @@ pub(crate) struct BlockQuery<'a> {
     lanes: HashMap<u32, Arc<Vec<Lane>>>,
     /// By group and lane.
     times: HashMap<(u32, u32), Arc<LaneTimes>>,
+    /// Timestamps in them, and how many there may be before they are read anew.
+    ticks: usize,
+    ticks_max: usize,
     /// Single chunks the disk did not give, since one it gave.
     unread: u32,
     /// What could not be read so far.
@@ -72,6 +75,16 @@ pub(crate) struct Place {
     lanes: Arc<Vec<Lane>>,
 }
 
+impl Place {
+    /// How many samples are in windows that lie in the range as a whole, what was deleted of them
+    /// included.
+    pub(crate) fn ticks_within(&self, start: TimestampMs, end: TimestampMs) -> usize {
+        let windows = self.lanes.get(self.entry.lane as usize).map(|lane| lane.windows.iter());
+        let within = |window: &&Window| start <= window.first_t && window.last_t <= end;
+        windows.into_iter().flatten().filter(within).map(|window| window.ticks as usize).sum()
+    }
+}
+
 impl<'a> BlockQuery<'a> {
     pub(crate) fn new(
         block: &'a Block,
@@ -80,7 +93,14 @@ impl<'a> BlockQuery<'a> {
         end: TimestampMs,
     ) -> Self {
         let (lanes, times, lost) = (HashMap::new(), HashMap::new(), Lost::default());
-        Self { block, index, start, end, lanes, times, unread: 0, lost }
+        let (ticks, ticks_max) = (0, usize::MAX);
+        Self { block, index, start, end, lanes, times, ticks, ticks_max, unread: 0, lost }
+    }
+
+    /// The same that remembers so many timestamps at most, and those of one series: for series that come in
+    /// no order of groups.
+    pub(crate) fn remembering(self, ticks_max: usize) -> Self {
+        Self { ticks_max, ..self }
     }
 
     /// The series all matchers hold for, as numbers of the index.
@@ -114,16 +134,6 @@ impl<'a> BlockQuery<'a> {
         }
         let labels = self.index.labels(&entry.pairs)?;
         Ok(Some(BlockSeries { labels, place: Place { number, entry, lanes } }))
-    }
-
-    /// The labels of every series that has windows in the range.
-    pub(crate) fn each_label_set(&mut self, mut each: impl FnMut(Labels)) -> Result<(), Malformed> {
-        for number in self.find(&[])? {
-            if let Some(series) = self.series(number)? {
-                each(series.labels);
-            }
-        }
-        Ok(())
     }
 
     /// Appends a series' samples in the range, and says how many chunks could not be read.
@@ -232,6 +242,11 @@ impl<'a> BlockQuery<'a> {
             return Arc::clone(times);
         }
         let times = Arc::new(LaneTimes::read(self.block, lane, self.start, self.end));
+        self.ticks = self.ticks.saturating_add(times.times.len());
+        if self.ticks > self.ticks_max {
+            self.times.clear();
+            self.ticks = times.times.len();
+        }
         self.times.insert(key, Arc::clone(&times));
         times
     }

@@ -35,7 +35,20 @@ pub(super) enum Kinds {
     Both,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// All samples of some series, read once.
+    pub(super) fn new(
+        matchers: &'a [Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        series_max: usize,
+        samples_max: usize,
+        stop: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let (counted, newest) = (None, false);
+        Self { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest }
+    }
+
     /// Fails once nobody wants it any more.
     pub(super) fn go_on(&self) -> Result<(), SelectError> {
         if (self.stop)() { Err(SelectError::Stopped) } else { Ok(()) }

@@ -52,9 +52,15 @@ impl Db {
         samples_max: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<HistogramData>, SelectError> {
-        let (counted, newest) = (None, false);
-        let wanted =
-            Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest };
+        let wanted = Wanted::new(matchers, start_ms, end_ms, series_max, samples_max, stop);
+        self.selected_histograms(&wanted)
+    }
+
+    pub(super) fn selected_histograms(
+        &self,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<HistogramData>, SelectError> {
+        let Wanted { matchers, start_ms, end_ms, series_max, samples_max, .. } = *wanted;
         let (mut found, blocks) = {
             let state = self.state();
             let found = state.head.select_histograms(matchers, start_ms, end_ms);
@@ -62,16 +68,17 @@ impl Db {
         };
         found.sort_by_key(|series| series.group);
         let mut gather = Gather::<Weighed<Histogram>>::new(series_max, samples_max);
-        self.each_in_blocks(&blocks, &wanted, Kinds::Histograms, |query, series, _| {
+        self.each_in_blocks(&blocks, wanted, Kinds::Histograms, |query, series, _| {
             gather.add(series.labels, |samples| {
                 self.counters.damaged_chunks(query.histograms(&series.place, samples));
             })
         })?;
         let mut times = TimesCache::default();
-        for series in found {
+        for mut series in found {
             wanted.go_on()?;
+            series.wanted_beside(wanted);
             gather.add(series.labels.clone(), |samples| {
-                self.head_histograms(&series, &wanted, &mut times, samples);
+                self.head_histograms(&series, wanted, &mut times, samples);
             })?;
         }
         if gather.is_empty() {
@@ -84,7 +91,7 @@ impl Db {
             both.extend(floats.filter(|labels| gather.has(labels)));
             overlapping(&state, start_ms, end_ms)
         };
-        self.each_in_blocks(&blocks, &wanted, Kinds::Floats, |_, series, _| {
+        self.each_in_blocks(&blocks, wanted, Kinds::Floats, |_, series, _| {
             both.extend(Some(series.labels).filter(|labels| gather.has(labels)));
             Ok(())
         })?;
@@ -93,7 +100,7 @@ impl Db {
         if both.is_empty() {
             return Ok(gather.finish_pairs().map(data).collect());
         }
-        let again = Wanted { counted: Some(Kinds::Histograms), ..wanted };
+        let again = Wanted { counted: Some(Kinds::Histograms), newest: false, ..*wanted };
         let mixed = self.select_mixed(&again, &both)?.filter_map(histograms_of);
         let mut series: Vec<_> = gather.finish_pairs().map(data).chain(mixed).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
@@ -161,7 +168,7 @@ impl Db {
     }
 
     /// Appends what the head has of a series' histograms, and no more than are taken.
-    fn head_histograms<V: Value>(
+    pub(super) fn head_histograms<V: Value>(
         &self,
         series: &FoundHistograms,
         wanted: &Wanted<'_>,
@@ -184,6 +191,18 @@ impl Db {
         }
         let open = series.open.iter();
         out.extend(open.map(|(t, open)| (*t, V::from(Histogram::clone(open)))));
+    }
+}
+
+impl FoundHistograms {
+    /// Leaves what is wanted beside the newest that is open.
+    fn wanted_beside(&mut self, wanted: &Wanted<'_>) {
+        let newest = self.open.last().map(|(t, _)| *t).filter(|_| wanted.newest);
+        if let Some(newest) = newest {
+            // Of one instant the one that was sealed counts.
+            self.sealed.retain(|sealed| sealed.window.last_t() >= newest);
+            self.open.drain(..self.open.len().saturating_sub(1));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::gather::Wanted;
 use crate::SelectError;
 use crate::SeriesRef;
 use crate::head::{Found, TimesCache};
-use crate::select::{Gather, SeriesData};
+use crate::select::{Gather, HistogramData, SeriesData};
 
 impl Db {
     /// Whether a sample of `t_ms` would come after all that there are of a series, or be its first, and not
@@ -38,17 +38,25 @@ impl Db {
         samples_max: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<SeriesData>, SelectError> {
-        let (counted, newest) = (None, true);
-        self.selected(&Wanted {
-            matchers,
-            start_ms,
-            end_ms,
-            series_max,
-            samples_max,
-            counted,
-            stop,
-            newest,
-        })
+        let wanted = Wanted::new(matchers, start_ms, end_ms, series_max, samples_max, stop);
+        self.selected(&Wanted { newest: true, ..wanted })
+    }
+
+    /// The same for native histograms: as [`Self::select_histograms_until`].
+    ///
+    /// # Errors
+    /// As [`Self::select_histograms_until`].
+    pub fn select_newest_histograms_until(
+        &self,
+        matchers: &[Matcher],
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        series_max: usize,
+        samples_max: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<HistogramData>, SelectError> {
+        let wanted = Wanted::new(matchers, start_ms, end_ms, series_max, samples_max, stop);
+        self.selected_histograms(&Wanted { newest: true, ..wanted })
     }
 
     /// The same series as [`Self::select`], or with `newest` as [`Self::select_newest_until`], if that
@@ -71,9 +79,9 @@ impl Db {
         if !matchers.iter().all(is_equality) {
             return None;
         }
-        let (counted, stop) = (None, &|| false);
-        let wanted =
-            Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest };
+        let never = || false;
+        let wanted = Wanted::new(matchers, start_ms, end_ms, series_max, samples_max, &never);
+        let wanted = Wanted { newest, ..wanted };
         let mut found: Vec<Found> = {
             let state = self.state.try_read().ok()?;
             let is_elsewhere = state.head.has_histograms()

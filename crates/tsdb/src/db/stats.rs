@@ -16,6 +16,9 @@ pub struct Stats {
     pub series: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Chunks of single series in the head: a series has one for each window it has samples in, open ones
+    /// included.
+    pub head_chunks: u64,
     /// Bytes of sample data in the head, in memory and in its files, without labels and index.
     pub head_bytes: u64,
     /// Bytes of the head's files of chunks on disk.
@@ -221,6 +224,7 @@ impl Db {
         Stats {
             series: state.head.series_count() as u64,
             head_samples,
+            head_chunks: state.head.chunks(),
             head_bytes,
             head_file_bytes,
             head_file_failures: counters.head_file_failures.load(Relaxed),

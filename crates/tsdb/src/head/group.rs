@@ -670,6 +670,19 @@ impl Group {
             || member.late.as_ref().is_some_and(|column| at(late, column.present()))
     }
 
+    /// Chunks of single series: those that are sealed, and one for each column that is open.
+    pub(crate) fn chunks(&self) -> u64 {
+        let sealed: usize = self.windows.iter().map(|window| window.chunks()).sum();
+        let members = (0u32..).zip(&self.members);
+        let open = members.filter_map(|(slot, member)| Some((slot, member.as_ref()?)));
+        let open = open.map(|(slot, member)| {
+            let is_live = member.live.count() > 0 || self.live.row_values(slot).next().is_some();
+            u64::from(is_live) + u64::from(member.late.is_some())
+        });
+        let histograms = self.histograms.as_ref().map_or(0, |open| open.columns());
+        sealed as u64 + open.sum::<u64>() + histograms as u64
+    }
+
     /// Samples and bytes of open columns and chunks, those in files included.
     pub(crate) fn footprint(&self) -> (u64, u64) {
         let mut samples = self.live.row_samples() as u64;

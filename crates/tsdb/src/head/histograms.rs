@@ -103,6 +103,11 @@ impl OpenHistograms {
         column.into_iter().flat_map(move |column| column.range(start..=end).map(|(t, h)| (*t, h)))
     }
 
+    /// How many series have some open.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
     /// Histograms and about how many bytes they take.
     pub(crate) fn footprint(&self) -> (u64, u64) {
         let histograms: u64 = self.ticks.values().map(|count| u64::from(*count)).sum();

@@ -306,6 +306,11 @@ impl Window {
         self.samples
     }
 
+    /// How many series have a chunk in it.
+    pub(crate) fn chunks(&self) -> usize {
+        self.lens.len()
+    }
+
     /// Bytes of all chunks.
     pub(crate) fn bytes(&self) -> u64 {
         self.lens.iter().map(|len| u64::from(*len)).sum()
@@ -450,6 +455,15 @@ impl Sealed {
         let bytes = window.lens.get(self.rank as usize).copied().unwrap_or_default();
         let span = (window.first_t, window.last_t);
         Weight::chunk(u64::from(bytes), window.ticks as u64, span, (start, end))
+    }
+
+    /// How many samples the series has in the window, if all of it is in the range and that is seen
+    /// without reading: each of its series was there at each tick.
+    pub(crate) fn samples_within(&self, start: TimestampMs, end: TimestampMs) -> usize {
+        let window = &*self.window;
+        let is_within = start <= window.first_t && window.last_t <= end;
+        let is_full = window.samples == (window.ticks * window.lens.len()) as u64;
+        if is_within && is_full { window.ticks } else { 0 }
     }
 
     /// Whether the series has a sample at `t`, and which one.

@@ -103,7 +103,7 @@ impl<V: Value> Weighed<V> {
     }
 
     /// In order of time, each instant once.
-    fn into_pairs(self) -> Vec<(TimestampMs, V)> {
+    pub(crate) fn into_pairs(self) -> Vec<(TimestampMs, V)> {
         let Self { mut samples, mut gaps, .. } = self;
         if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
             // Stable: of one instant the part that was added first stays first.

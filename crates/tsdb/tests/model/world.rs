@@ -7,7 +7,8 @@ use std::sync::Arc;
 use stoa_model::histogram::ResetHint;
 use stoa_model::{Labels, Matcher, stale_nan};
 use stoa_tsdb::{
-    AppendError, Batch, Db, DbError, GroupId, HistogramSample, Mark, Row, SeriesData, SeriesRef,
+    AppendError, Batch, Db, DbError, GroupId, HistogramData, HistogramSample, Mark, Row,
+    SelectError, SeriesData, SeriesRef,
 };
 use stoa_wal::disk::{Fault, SimDisk};
 
@@ -82,6 +83,15 @@ fn check_newest(db: &Db, start: i64, end: i64) {
     let newest = db.select_newest_until(&[], start, end, 100, 1_000_000, &|| false).unwrap();
     let each = |found: &[SeriesData]| found.iter().map(last).collect::<Vec<_>>();
     assert_eq!(each(&newest), each(&all), "from {start} to {end}");
+    let all_histograms = db.select_histograms(&[], start, end, 100, 100_000_000).unwrap();
+    let newest =
+        db.select_newest_histograms_until(&[], start, end, 100, 100_000_000, &|| false).unwrap();
+    let last = |series: &HistogramData| {
+        let last = series.samples.last().cloned();
+        (series.labels.clone(), last.map(|(t, found)| (t, found.sum.to_bits(), found.counts)))
+    };
+    let of = |found: &[HistogramData]| found.iter().map(last).collect::<Vec<_>>();
+    assert_eq!(of(&newest), of(&all_histograms), "histograms from {start} to {end}");
     let named = [Matcher::equal("__name__", "m")];
     if let Some(at_once) = db.select_at_once(&named, start, end, 100, 1_000_000, false) {
         let each = |found: &[SeriesData]| found.iter().map(columns).collect::<Vec<_>>();
@@ -107,6 +117,30 @@ pub(crate) fn contents(db: &Db, seed: u64) -> Samples {
     for series in db.select_histograms(&[], i64::MIN, i64::MAX, 100, 100_000_000).unwrap() {
         for (t, histogram) in series.samples {
             insert(&series.labels, t, Value::Histogram(Arc::new(histogram)));
+        }
+    }
+    assert_eq!(one_by_one(db), found, "seed {seed}: read one by one");
+    found
+}
+
+/// All samples, read series by series.
+fn one_by_one(db: &Db) -> Samples {
+    let never = || false;
+    let listing = db.list_until(&[], i64::MIN, i64::MAX, 100, usize::MAX, &never).unwrap();
+    assert!(listing.labels().is_sorted_by(|a, b| a < b), "each once, in order");
+    let mut reader = db.reader(&listing);
+    let mut found = Samples::new();
+    for (at, labels) in listing.labels().enumerate() {
+        let whole = reader.read(at, 100_000_000).unwrap();
+        for (t, v) in whole.floats {
+            found.insert((labels.clone(), t), Value::Float(v.to_bits()));
+        }
+        for (t, histogram) in whole.histograms {
+            found.insert((labels.clone(), t), Value::Histogram(Arc::new(histogram)));
+        }
+        if whole.weight > 0 {
+            let refused = reader.read(at, whole.weight - 1).unwrap_err();
+            assert_eq!(refused, SelectError::TooManySamples { max: whole.weight - 1 });
         }
     }
     found

@@ -1,5 +1,5 @@
 use stoa_model::Matcher;
-use stoa_tsdb::{AppendError, Batch, GroupId, Mark, Options, Row, SelectError, SeriesRef};
+use stoa_tsdb::{AppendError, Batch, GroupId, Mark, Near, Options, Row, SelectError, SeriesRef};
 use stoa_wal::Disk as _;
 use stoa_wal::disk::SimDisk;
 
@@ -84,6 +84,77 @@ fn queries_refuse_more_than_was_asked_for() {
         assert_eq!(found.unwrap_err(), SelectError::Stopped);
         assert_eq!(asked.get(), stop_at + 1);
     }
+}
+
+#[test]
+fn names_and_lists_are_given_up_in_the_middle() {
+    let (db, _) = open(&SimDisk::new(1));
+    fill(&db, START, 90);
+    db.maintain(START + MINUTE_MS).unwrap();
+    let all = [Matcher::new("__name__", stoa_model::MatchOp::Regex, ".+").unwrap()];
+    fn near(bytes_max: usize, stop: &dyn Fn() -> bool) -> Near<'_> {
+        Near { start_ms: i64::MIN, end_ms: i64::MAX, limit: 100, bytes_max, stop }
+    }
+    let asked = std::cell::Cell::new(0);
+    type Ask<'a> = &'a dyn Fn(&Near<'_>) -> Result<usize, SelectError>;
+    let asks: [Ask<'_>; 4] = [
+        &|near| db.series_until(&[&all], near).map(|found| found.len()),
+        &|near| db.label_names_until(&all, near).map(|found| found.len()),
+        &|near| db.label_values_until("__name__", &all, near).map(|found| found.len()),
+        &|near| {
+            let Near { start_ms, end_ms, bytes_max, stop, .. } = *near;
+            let found = db.list_until(&all, start_ms, end_ms, 100, bytes_max, stop);
+            found.map(|listing| listing.labels().len())
+        },
+    ];
+    for (number, ask) in asks.iter().enumerate() {
+        let whole = ask(&near(usize::MAX, &|| false)).unwrap();
+        assert!(whole > 0);
+        // Each series is a chance to stop, of blocks as of the head.
+        for stop_at in 0..8 {
+            asked.set(0);
+            let stop = || asked.replace(asked.get() + 1) >= stop_at;
+            assert_eq!(ask(&near(usize::MAX, &stop)), Err(SelectError::Stopped), "{number}");
+            assert_eq!(asked.get(), stop_at + 1);
+        }
+        let refused = ask(&near(60, &|| false));
+        assert_eq!(refused, Err(SelectError::TooManyBytes { max: 60 }), "{number}");
+    }
+    let list = db.list_until(&all, i64::MIN, i64::MAX, 7, usize::MAX, &|| false);
+    assert_eq!(list.unwrap_err(), SelectError::TooManySeries { max: 7 });
+    let list = db.list_until(&all, i64::MIN, i64::MAX, 8, usize::MAX, &|| false).unwrap();
+    assert_eq!((list.labels().len(), list.samples_min()), (8, 720));
+}
+
+/// What was listed is read as it was then, whatever becomes of where it was.
+#[test]
+fn a_list_outlives_what_it_lists() {
+    let disk = SimDisk::new(1);
+    let (db, _) = open(&disk);
+    fill(&db, START, 150);
+    db.maintain(START + MINUTE_MS).unwrap();
+    let before = all(&db);
+    let list = db.list_until(&[], i64::MIN, i64::MAX, 100, usize::MAX, &|| false).unwrap();
+    fill(&db, START + 150_000, 120);
+    db.maintain(START + 4 * MINUTE_MS).unwrap();
+    let far = START + Options::default().retention_ms * 2;
+    append(&db, 9, far, &[(series(&db, 9, "__name__=far"), 1.0)]);
+    db.maintain(far).unwrap();
+    db.maintain(far + MINUTE_MS).unwrap();
+    let gone = all(&db);
+    assert!(
+        gone.len() < before.len(),
+        "what was listed is gone: {} of {}",
+        gone.len(),
+        before.len()
+    );
+    let mut reader = db.reader(&list);
+    let labels = list.labels().enumerate();
+    let read = labels.flat_map(|(at, labels)| {
+        let whole = reader.read(at, usize::MAX).unwrap();
+        whole.floats.into_iter().map(move |(t, v)| (labels.to_string(), t, v))
+    });
+    assert_eq!(read.count(), before.len());
 }
 
 #[test]
