@@ -131,6 +131,8 @@ pub struct StorageConfig {
     pub series_max: usize,
     /// Most bytes of their label names and values, each text once.
     pub label_bytes_max: u64,
+    /// Most exemplars kept, all in memory; none are when 0.
+    pub exemplars_max: usize,
 }
 
 /// What one query may cost.
@@ -242,6 +244,7 @@ struct WrittenStorage {
     free_bytes_min: Bytes,
     series_max: usize,
     label_bytes_max: Bytes,
+    exemplars_max: usize,
     remote: Option<WrittenRemoteRead>,
 }
 
@@ -256,6 +259,7 @@ impl Default for WrittenStorage {
             free_bytes_min: Bytes(FREE_BYTES_MIN),
             series_max: 2_000_000,
             label_bytes_max: Bytes(1 << 30),
+            exemplars_max: 100_000,
             remote: None,
         }
     }
@@ -471,6 +475,7 @@ impl Config {
                 free_bytes_min: storage.free_bytes_min.0,
                 series_max: storage.series_max,
                 label_bytes_max: storage.label_bytes_max.0,
+                exemplars_max: storage.exemplars_max,
             },
             remote_write,
             remote_read,

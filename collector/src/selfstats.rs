@@ -548,6 +548,13 @@ impl Page {
                 (&[("reason", "abandoned")], queries.abandoned),
             ],
         );
+        let [federate, read] = queries.incomplete;
+        self.add(
+            MetricKind::Counter,
+            "stoa_collector_answers_incomplete_total",
+            "Answers that may lack something because of damage and have no place to say so, by route.",
+            &[(&[("route", "/federate")], federate), (&[("route", "/api/v1/read")], read)],
+        );
         self.gauge("stoa_collector_queries_running", "Queries running now.", queries.running);
     }
 }

@@ -46,7 +46,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub use exemplars::{Exemplar, Exemplars, Kept};
 pub use figures::{COMMIT_BUCKETS_MS, StoreFigures};
 pub use metadata::{Description, Metadata};
-pub use view::{AtOnce, StoreView};
+pub use view::{AtOnce, Span, StoreView};
 
 use crate::clock::Clock;
 use crate::config::StorageConfig;
@@ -240,7 +240,7 @@ impl Store {
         let shared = Shared {
             db,
             metadata,
-            exemplars: Exemplars::default(),
+            exemplars: Exemplars::of(config.exemplars_max),
             counters,
             state,
             room: Arc::new(Semaphore::new(SAMPLES_WAITING_MAX as usize)),

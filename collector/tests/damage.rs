@@ -49,7 +49,7 @@ fn spoil(disk: &SimDisk, block: &Path, files: &[&str]) {
     }
 }
 
-struct Asker(axum::Router);
+struct Asker(axum::Router, Prometheus);
 
 impl Asker {
     fn new(disk: &SimDisk) -> Self {
@@ -73,8 +73,30 @@ impl Asker {
             concurrency_max: 4,
             ..Config::defaults().unwrap().query
         };
-        let routes = prometheus::routes(Prometheus::new(store, &query, clock));
-        Self(routes.into_router((), Access::open()))
+        let prometheus = Prometheus::new(store, &query, clock);
+        let outward = prometheus::outward_routes(prometheus.clone(), Labels::empty());
+        let routes = prometheus::routes(prometheus.clone()).merge(outward);
+        Self(routes.into_router((), Access::open()), prometheus)
+    }
+
+    /// How many answers of each kind could not say that they may lack something.
+    fn unsaid(&self) -> [u64; 2] {
+        self.1.figures().incomplete
+    }
+
+    /// The status of what has no place for warnings.
+    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> u16 {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost:7480")
+            .body(Body::from(body))
+            .unwrap();
+        request.extensions_mut().insert(PeerAddress("127.0.0.1:9".parse().unwrap()));
+        let answer = self.0.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        axum::body::to_bytes(answer.into_body(), 1 << 26).await.unwrap();
+        status
     }
 
     /// The answer's result and its warnings.
@@ -121,6 +143,57 @@ async fn an_answer_that_lacks_damaged_chunks_says_so() {
     assert!(warning.ends_with(&end), "{warning}");
     assert_eq!(asker.count(2).await, (120, Vec::new()), "another time");
     assert_eq!(asker.count(6).await, (120, Vec::new()), "another time");
+}
+
+/// A `ReadRequest` for all of `load`, to be answered in a form.
+fn read_request(form: u8) -> Vec<u8> {
+    let number = |tag: u8, mut value: u64| {
+        let mut out = vec![tag];
+        while value >= 0x80 {
+            out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+            value >>= 7;
+        }
+        out.push(u8::try_from(value).unwrap());
+        out
+    };
+    let end = START + HOURS * HOUR_MS;
+    let matcher = b"\x12\x08__name__\x1a\x04load";
+    let query = [
+        number(0x08, START.cast_unsigned()),
+        number(0x10, end.cast_unsigned()),
+        vec![0x1a, u8::try_from(matcher.len()).unwrap()],
+        matcher.to_vec(),
+    ];
+    let query = query.concat();
+    let message = [&[0x0a, u8::try_from(query.len()).unwrap()], &query[..], &[0x10, form]].concat();
+    snap::raw::Encoder::new().compress_vec(&message).unwrap()
+}
+
+#[tokio::test]
+async fn what_has_no_place_for_warnings_is_counted() {
+    let disk = SimDisk::new(4);
+    let blocks = filled(&disk);
+    let whole = Asker::new(&disk);
+    for form in [0, 1] {
+        assert_eq!(whole.send("POST", "/api/v1/read", read_request(form)).await, 200);
+    }
+    assert_eq!(whole.send("GET", "/federate?match[]=load", Vec::new()).await, 200);
+    assert_eq!(whole.unsaid(), [0, 0]);
+    spoil(&disk, blocks.get(1).unwrap(), &["chunks"]);
+    for (at, form) in (1..).zip([0, 1]) {
+        assert_eq!(whole.send("POST", "/api/v1/read", read_request(form)).await, 200);
+        assert_eq!(whole.unsaid(), [0, at]);
+    }
+    // Of the last five minutes nothing is missing.
+    assert_eq!(whole.send("GET", "/federate?match[]=load", Vec::new()).await, 200);
+    assert_eq!(whole.unsaid(), [0, 2]);
+    // Nobody knows of when a block was that has no meta any more: it may be missing in all.
+    let disk = SimDisk::new(5);
+    let blocks = filled(&disk);
+    spoil(&disk, blocks.get(2).unwrap(), &["meta", "spare"]);
+    let asker = Asker::new(&disk);
+    assert_eq!(asker.send("GET", "/federate?match[]=load", Vec::new()).await, 200);
+    assert_eq!(asker.unsaid(), [1, 0]);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::Request;
 use serde_json::{Value, json};
 use stoa_collector::clock::Clock;
@@ -22,12 +23,24 @@ use stoa_exchange::remote_write::{Metadata, Series, Version, Visitor, Writer, Wr
 use stoa_model::histogram::{BucketCounts, Counts, Histogram, ResetHint, Span};
 use stoa_model::{Labels, stale_nan};
 use stoa_wal::disk::SimDisk;
+use tokio_stream::StreamExt as _;
 use tower::ServiceExt as _;
 
 const NOW: i64 = 1_800_000_000_000;
 
 struct Server {
     router: Router,
+    prometheus: Prometheus,
+}
+
+fn query_config() -> QueryConfig {
+    QueryConfig {
+        timeout: Duration::from_secs(30),
+        samples_max: 200,
+        series_max: 1000,
+        concurrency_max: 2,
+        ..Config::defaults().unwrap().query
+    }
 }
 
 struct Answer {
@@ -45,6 +58,11 @@ impl Answer {
 impl Server {
     /// A server whose series are `site="home"` elsewhere, with what remote write brought.
     async fn loaded() -> Self {
+        Self::with(&query_config()).await
+    }
+
+    /// The same with other limits.
+    async fn with(query: &QueryConfig) -> Self {
         let clock: Clock = Arc::new(|| NOW);
         let storage = StorageConfig {
             retention: Duration::from_secs(14 * 86_400),
@@ -58,21 +76,14 @@ impl Server {
         let disk = Arc::new(SimDisk::new(1));
         let opened = Store::open(disk, Path::new("/data"), &storage, Arc::clone(&clock));
         let (store, _recovery) = opened.unwrap();
-        let query = QueryConfig {
-            timeout: Duration::from_secs(30),
-            samples_max: 200,
-            series_max: 1000,
-            concurrency_max: 2,
-            ..Config::defaults().unwrap().query
-        };
         let doubt = Arc::new(|| false);
         let remote_write = RemoteWrite::new(store.clone(), 1000, Arc::clone(&clock), doubt);
-        let prometheus = Prometheus::new(store, &query, clock);
+        let prometheus = Prometheus::new(store, query, clock);
         let external = Labels::from_pairs([("site", "home")]).unwrap();
         let table = prometheus::routes(prometheus.clone())
-            .merge(prometheus::outward_routes(prometheus, external))
+            .merge(prometheus::outward_routes(prometheus.clone(), external))
             .merge(remote_write::routes(remote_write));
-        let server = Self { router: table.into_router((), Access::open()) };
+        let server = Self { router: table.into_router((), Access::open()), prometheus };
         let mut writer = Writer::new(Version::One);
         let ten: Vec<(i64, f64)> =
             (0..10_i32).map(|i| (NOW - 10_000 + i64::from(i) * 1000, f64::from(i))).collect();
@@ -89,12 +100,15 @@ impl Server {
         server
     }
 
-    async fn ask(&self, request: http::request::Builder, body: Vec<u8>) -> Answer {
+    async fn begin(&self, request: http::request::Builder, body: Vec<u8>) -> Response {
         let mut request: Request<Body> =
             request.header("host", "localhost:7480").body(Body::from(body)).unwrap();
         request.extensions_mut().insert(PeerAddress(SocketAddr::from(([127, 0, 0, 1], 1))));
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn ask(&self, request: http::request::Builder, body: Vec<u8>) -> Answer {
+        let (parts, body) = self.begin(request, body).await.into_parts();
         let content_type = parts.headers.get("content-type");
         let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
         Answer {
@@ -108,6 +122,27 @@ impl Server {
         let request = Request::builder().uri(uri);
         let request = headers.iter().fold(request, |request, (n, v)| request.header(*n, *v));
         self.ask(request, Vec::new()).await
+    }
+
+    /// The pieces of a stream of chunks.
+    async fn read_stream(&self, request: Vec<u8>) -> axum::body::BodyDataStream {
+        let answer =
+            self.begin(Request::builder().method("POST").uri("/api/v1/read"), request).await;
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.into_body().into_data_stream()
+    }
+
+    /// Stores series of values that do not compress, a sample a millisecond until now.
+    async fn fill(&self, names: &[&str], samples: i64) {
+        for (seed, name) in (1u64..).zip(names) {
+            let noise = |i: i64| (i.cast_unsigned() * seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let noisy: Vec<(i64, f64)> =
+                (0..samples).map(|i| (NOW - samples + i, f64::from_bits(noise(i) >> 2))).collect();
+            let mut writer = Writer::new(Version::One);
+            writer.series(&[("__name__", *name), ("job", "noise")], &noisy);
+            let sent = self.send("/api/v1/write", &[], snappy(&writer.finish())).await;
+            assert_eq!(sent.status, 204, "{}", sent.text());
+        }
     }
 
     async fn send(&self, uri: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
@@ -202,8 +237,15 @@ async fn what_cannot_be_federated_is_said() {
 
 /// A `ReadRequest` of one query.
 fn read_request(matchers: &[(u8, &str, &str)], start: i64, forms: &[u8]) -> Vec<u8> {
+    read_requests(&[matchers], start, forms)
+}
+
+/// A `ReadRequest` of some queries.
+fn read_requests(queries: &[&[(u8, &str, &str)]], start: i64, forms: &[u8]) -> Vec<u8> {
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+        let length = (bytes.len() & 0x7f, bytes.len() >> 7);
+        let length = [u8::try_from(length.0).unwrap() | 0x80, u8::try_from(length.1).unwrap()];
+        [&[number << 3 | 2], &length[..], bytes].concat()
     }
     fn number(number: u8, value: i64) -> Vec<u8> {
         let mut out = vec![number << 3];
@@ -215,13 +257,16 @@ fn read_request(matchers: &[(u8, &str, &str)], start: i64, forms: &[u8]) -> Vec<
         out.push(u8::try_from(value).unwrap());
         out
     }
-    let mut query = [number(1, start), number(2, NOW)].concat();
-    for (op, name, value) in matchers {
-        let matcher =
-            [number(1, i64::from(*op)), field(2, name.as_bytes()), field(3, value.as_bytes())];
-        query.extend(field(3, &matcher.concat()));
+    let mut request = Vec::new();
+    for matchers in queries {
+        let mut query = [number(1, start), number(2, NOW)].concat();
+        for (op, name, value) in *matchers {
+            let matcher =
+                [number(1, i64::from(*op)), field(2, name.as_bytes()), field(3, value.as_bytes())];
+            query.extend(field(3, &matcher.concat()));
+        }
+        request.extend(field(1, &query));
     }
-    let mut request = field(1, &query);
     if !forms.is_empty() {
         request.extend(field(2, forms));
     }
@@ -320,6 +365,138 @@ async fn what_cannot_be_read_is_said() {
     let request = read_request(&[(0, "__name__", "many")], 0, &[]);
     let answer = server.send("/api/v1/read", &[], request).await;
     assert_eq!((answer.status, answer.text()), (400, "exceeded sample limit (200)\n"));
+}
+
+#[tokio::test]
+async fn the_queries_of_a_request_share_its_limits() {
+    let server = Server::loaded().await;
+    server.fill(&["one", "two"], 150).await;
+    let (one, two) = (&[(0, "__name__", "one")][..], &[(0, "__name__", "two")][..]);
+    for form in [0, 1] {
+        let alone = server.send("/api/v1/read", &[], read_requests(&[one], 0, &[form])).await;
+        assert_eq!(alone.status, 200);
+        let both = server.send("/api/v1/read", &[], read_requests(&[one, two], 0, &[form])).await;
+        assert_eq!((both.status, both.text()), (400, "exceeded sample limit (200)\n"));
+    }
+    // Each has fewer patterns than a query may, all together more.
+    let names: Vec<String> = (0..100).map(|n| format!("l{n}")).collect();
+    let patterns: Vec<_> = names.iter().map(|name| (2u8, &**name, "a.*b.*c")).collect();
+    let query = &patterns[..];
+    for form in [0, 1] {
+        let some = server.send("/api/v1/read", &[], read_requests(&[query; 2], 0, &[form])).await;
+        assert_eq!(some.status, 200, "{}", some.text());
+        let all = server.send("/api/v1/read", &[], read_requests(&[query; 3], 0, &[form])).await;
+        assert_eq!(all.status, 400);
+        assert!(all.text().contains("regular expressions"), "{}", all.text());
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_of_an_answer_has_its_limit() {
+    let loads = "query processing would load too many bytes into memory in query execution";
+    let config = QueryConfig { samples_max: 1 << 20, bytes_max: 256 << 10, ..query_config() };
+    let server = Server::with(&config).await;
+    server.fill(&["one", "two"], 6000).await;
+    server.fill(&["long"], 12_000).await;
+    // A series is held at a time, and of the message all that is compressed.
+    let (one, two) = (&[(0, "__name__", "one")][..], &[(0, "__name__", "two")][..]);
+    let long = &[(0, "__name__", "long")][..];
+    for (queries, form, status) in [
+        (&[one, two][..], 1, 200),
+        (&[one][..], 0, 200),
+        (&[one, two][..], 0, 400),
+        (&[long][..], 0, 400),
+        (&[long][..], 1, 400),
+    ] {
+        let answer = server.send("/api/v1/read", &[], read_requests(queries, 0, &[form])).await;
+        assert_eq!(answer.status, status, "{} queries as {form}", queries.len());
+        assert!(status == 200 || answer.text().contains(loads), "{}", answer.text());
+    }
+    // A list of series is held too.
+    let config = QueryConfig { bytes_max: 500, ..query_config() };
+    let server = Server::with(&config).await;
+    for form in [0, 1] {
+        let all = read_request(&[(2, "__name__", ".+")], 0, &[form]);
+        let answer = server.send("/api/v1/read", &[], all).await;
+        assert_eq!((answer.status, answer.text()), (400, &*format!("{loads}\n")));
+    }
+    let answer = server.get("/federate?match[]=%7Bjob=%22node%22%7D", &[]).await;
+    assert_eq!((answer.status, answer.text()), (500, &*format!("{loads}\n")));
+    for uri in ["series?match[]=%7Bjob=%22node%22%7D", "labels", "label/__name__/values"] {
+        let answer = server.get(&format!("/api/v1/{uri}"), &[]).await;
+        assert_eq!(answer.status, 422, "{uri}");
+        assert!(answer.text().contains(loads), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_out_as_it_is_read() {
+    let config = QueryConfig { samples_max: 1 << 20, concurrency_max: 1, ..query_config() };
+    let server = Server::with(&config).await;
+    server.fill(&["one", "two", "three", "four"], 150_000).await;
+    let request = read_request(&[(0, "job", "noise")], 0, &[1]);
+    let mut pieces = server.read_stream(request.clone()).await;
+    let first = pieces.next().await.unwrap().unwrap();
+    assert!((1 << 20..3 << 20).contains(&first.len()), "{}", first.len());
+    // Nobody takes more for now: the one turn there is is another's.
+    while server.prometheus.figures().running > 0 {
+        tokio::task::yield_now().await;
+    }
+    let other = server.get("/api/v1/query?query=count(up)", &[]).await;
+    assert_eq!(other.status, 200, "{}", other.text());
+    let mut length = first.len();
+    while let Some(piece) = pieces.next().await {
+        length += piece.unwrap().len();
+    }
+    let whole = server.send("/api/v1/read", &[], request.clone()).await;
+    assert_eq!((whole.status, whole.body.len()), (200, length));
+    assert_eq!(server.prometheus.figures().abandoned, 0);
+    // One who leaves ends it.
+    let mut pieces = server.read_stream(request).await;
+    pieces.next().await.unwrap().unwrap();
+    drop(pieces);
+    while server.prometheus.figures().abandoned < 1 || server.prometheus.figures().running > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_whole_is_broken_off() {
+    let config = QueryConfig { samples_max: 200_000, ..query_config() };
+    let server = Server::with(&config).await;
+    server.fill(&["one", "two"], 150_000).await;
+    let (one, two) = (&[(0, "__name__", "one")][..], &[(0, "__name__", "two")][..]);
+    let mut pieces = server.read_stream(read_requests(&[one, two], 0, &[1])).await;
+    assert!(pieces.next().await.unwrap().is_ok());
+    let error = loop {
+        match pieces.next().await.expect("it is not whole") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("exceeded sample limit (200000)"), "{error}");
+    assert!(pieces.next().await.is_none());
+    // What is seen to be too much before anything is read has an answer of its own.
+    let both = read_request(&[(0, "job", "noise")], 0, &[1]);
+    let answer = server.send("/api/v1/read", &[], both).await;
+    assert_eq!((answer.status, answer.text()), (400, "exceeded sample limit (200000)\n"));
+}
+
+#[tokio::test]
+async fn the_selectors_of_a_federation_share_its_limits() {
+    let server = Server::loaded().await;
+    server.fill(&["one", "two"], 150).await;
+    let alone = server.get("/federate?match[]=one", &[]).await;
+    assert_eq!(alone.text().lines().count(), 2, "{}", alone.text());
+    let both = server.get("/federate?match[]=one&match[]=two", &[]).await;
+    let loads = "query processing would load too many samples into memory in query execution\n";
+    assert_eq!((both.status, both.text()), (500, loads));
+    // Of what is sealed beside an open window nothing is read.
+    let config = QueryConfig { samples_max: 5000, ..query_config() };
+    let server = Server::with(&config).await;
+    server.fill(&["one"], 20_000).await;
+    let newest = server.get("/federate?match[]=one", &[]).await;
+    assert_eq!(newest.text().lines().count(), 2, "{}", newest.text());
 }
 
 #[tokio::test]

@@ -112,6 +112,7 @@ impl Written {
             free_bytes_min,
             series_max,
             label_bytes_max,
+            exemplars_max,
         } = storage;
         let storage = WrittenStorage {
             retention: Span(retention),
@@ -122,6 +123,7 @@ impl Written {
             free_bytes_min: Bytes(free_bytes_min),
             series_max,
             label_bytes_max: Bytes(label_bytes_max),
+            exemplars_max,
             remote: remote_read.as_ref().map(RemoteReadConfig::shown),
         };
         let QueryConfig {
@@ -204,6 +206,7 @@ mod tests {
             "  retention: \"3d18h\"\n",
             "  free_bytes_min: \"512MiB\"\n",
             "  label_bytes_max: \"1GiB\"\n",
+            "  exemplars_max: 100000\n",
             "  tls_key: null\n",
             "  proxy_scope: \"read\"\n",
             "  otlp_endpoint: \"https://<secret>@otlp.lan:4317/v1\"\n",

@@ -78,6 +78,7 @@ struct Shared {
     clock: ClockHandle,
     series_max: usize,
     samples_max: usize,
+    bytes_max: usize,
     started_ms: TimestampMs,
     /// Who answers what reaches beyond the store.
     elsewhere: Option<Elsewhere>,
@@ -129,6 +130,7 @@ impl Prometheus {
             clock: ClockHandle(clock),
             series_max: query.series_max,
             samples_max: query.samples_max,
+            bytes_max: limits.bytes_max,
             elsewhere,
         }))
     }

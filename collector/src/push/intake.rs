@@ -15,7 +15,7 @@ use super::starts::{Starts, Zeroes};
 use super::tally::Tally;
 use crate::config::PushConfig;
 use crate::ingest::FUTURE_MAX_MS;
-use crate::store::exemplars::{EXEMPLARS_MAX, LABEL_CHARS_MAX};
+use crate::store::exemplars::LABEL_CHARS_MAX;
 use crate::store::{Exemplar, Store};
 
 /// What an exemplar takes at most, about: its labels are short.
@@ -255,7 +255,8 @@ impl Intake<'_> {
             match (&series, labels) {
                 // No more could be kept of one message.
                 (Some(series), Some(labels))
-                    if t_ms <= self.horizon_ms && self.exemplars.len() < EXEMPLARS_MAX =>
+                    if t_ms <= self.horizon_ms
+                        && self.exemplars.len() < self.store.exemplars().count_max() =>
                 {
                     self.exemplars.push((series.clone(), Exemplar { labels, value, t_ms }));
                 }

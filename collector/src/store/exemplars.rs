@@ -1,7 +1,7 @@
 //! Exemplars: the newest ones, in memory, by Prometheus's rules. A restart forgets them.
 //!
-//! Constraints: at most [`EXEMPLARS_MAX`] of them and [`BYTES_MAX`] of labels and values; the oldest to
-//! come goes first. The labels of one have at most [`LABEL_CHARS_MAX`] characters. Of one series they come
+//! Constraints: at most as many of them as `storage.exemplars_max` says and [`EACH_BYTES`] each, all
+//! together, of labels and values; the oldest to come goes first. The labels of one have at most [`LABEL_CHARS_MAX`] characters. Of one series they come
 //! in order of time; one that is as the last is passed over.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,11 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stoa_model::{Labels, Matcher, TimestampMs};
 
-/// Most exemplars kept: Prometheus's own default.
-pub const EXEMPLARS_MAX: usize = 100_000;
-
-/// Most bytes they take, with the labels of their series.
-pub const BYTES_MAX: usize = 64 << 20;
+/// Bytes that there are for each, with the labels of its series: 64 MiB for 100,000.
+pub const EACH_BYTES: usize = 671;
 
 /// Most characters of an exemplar's names and values together, as OpenMetrics has it.
 pub const LABEL_CHARS_MAX: usize = 128;
@@ -65,17 +62,23 @@ struct Ring {
     bytes: usize,
 }
 
-impl Default for Exemplars {
-    fn default() -> Self {
-        Self::new(EXEMPLARS_MAX, BYTES_MAX)
-    }
-}
-
 impl Exemplars {
     /// Room for so many, of so many bytes.
     #[must_use]
     pub fn new(count_max: usize, bytes_max: usize) -> Self {
         Self { ring: Mutex::default(), count_max, bytes_max }
+    }
+
+    /// Room for so many of usual size.
+    #[must_use]
+    pub fn of(count_max: usize) -> Self {
+        Self::new(count_max, count_max.saturating_mul(EACH_BYTES))
+    }
+
+    /// How many there may be.
+    #[must_use]
+    pub fn count_max(&self) -> usize {
+        self.count_max
     }
 
     /// Takes one.
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_found_by_series_and_time() {
-        let exemplars = Exemplars::default();
+        let exemplars = Exemplars::of(100);
         for (name, trace, value, t_ms, kept) in [
             ("b", "1", 1.0, 1000, Kept::New),
             ("b", "1", 1.0, 1000, Kept::Duplicate),
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn labels_have_so_many_characters_and_no_more() {
-        let exemplars = Exemplars::default();
+        let exemplars = Exemplars::of(100);
         let fits = "ä".repeat(LABEL_CHARS_MAX - "trace_id".len());
         assert_eq!(exemplars.add(&series("a"), exemplar(&fits, 1.0, 1)), Kept::New);
         assert_eq!(exemplars.add(&series("a"), exemplar(&(fits + "ä"), 1.0, 2)), Kept::TooLong);
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room() {
-        let exemplars = Exemplars::new(3, BYTES_MAX);
+        let exemplars = Exemplars::of(3);
         for (name, trace, t_ms) in [("a", "1", 1), ("b", "2", 1), ("a", "3", 2), ("b", "4", 2)] {
             exemplars.add(&series(name), exemplar(trace, 1.0, t_ms));
         }
@@ -280,7 +283,7 @@ mod tests {
         let (count, of_series) = exemplars.counts();
         assert!((90_000..=100_000).contains(&bytes), "{bytes} bytes");
         assert!((60..90).contains(&count) && count == of_series, "{count} of {of_series}");
-        let none = Exemplars::new(0, BYTES_MAX);
+        let none = Exemplars::of(0);
         none.add(&series("a"), exemplar("x", 1.0, 1));
         assert_eq!((none.counts(), none.ring().bytes), ((0, 0), 0));
     }

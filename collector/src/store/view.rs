@@ -11,8 +11,8 @@ use stoa_promql::storage::{
     StorageError,
 };
 use stoa_tsdb::{
-    BlockFigures, Db, HistogramData, Missing, Resolution, Revision, SelectError, SeriesData, Stats,
-    Survey, Tier,
+    BlockFigures, Db, HistogramData, Listing, Missing, Near, Reader, Resolution, Revision,
+    SelectError, SeriesData, Stats, Survey, Tier,
 };
 
 use tokio::time::Instant;
@@ -36,6 +36,19 @@ pub struct StoreView {
     stop: Option<Arc<AtomicBool>>,
     /// When nobody does.
     deadline: Option<Instant>,
+}
+
+/// A range of time, and how much may be answered about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The first instant.
+    pub start_ms: TimestampMs,
+    /// The last.
+    pub end_ms: TimestampMs,
+    /// Most that are answered, the first in their order.
+    pub limit: usize,
+    /// Most bytes they may take in memory.
+    pub bytes_max: usize,
 }
 
 impl StoreView {
@@ -104,44 +117,71 @@ impl StoreView {
     }
 
     /// The label sets all matchers of one of the sets hold for that have samples in the range;
-    /// sorted, at most `limit`.
-    #[must_use]
-    pub fn series(
-        &self,
-        sets: &[&[Matcher]],
-        start_ms: TimestampMs,
-        end_ms: TimestampMs,
-        limit: usize,
-    ) -> Vec<Labels> {
-        self.note(start_ms, end_ms);
-        self.db.series(sets, start_ms, end_ms, limit)
+    /// sorted.
+    ///
+    /// # Errors
+    /// When they take too many bytes, or nobody wants them any more.
+    pub fn series(&self, sets: &[&[Matcher]], span: &Span) -> Result<Vec<Labels>, SelectError> {
+        self.near(span, |near| self.db.series_until(sets, near))
     }
 
-    /// The names of the labels of such series; sorted, at most `limit`.
-    #[must_use]
+    /// The names of the labels of such series; sorted.
+    ///
+    /// # Errors
+    /// As [`Self::series`].
     pub fn label_names(
         &self,
         matchers: &[Matcher],
-        start_ms: TimestampMs,
-        end_ms: TimestampMs,
-        limit: usize,
-    ) -> Vec<String> {
-        self.note(start_ms, end_ms);
-        self.db.label_names(matchers, start_ms, end_ms, limit)
+        span: &Span,
+    ) -> Result<Vec<String>, SelectError> {
+        self.near(span, |near| self.db.label_names_until(matchers, near))
     }
 
-    /// The values of one label of such series; sorted, at most `limit`.
-    #[must_use]
+    /// The values of one label of such series; sorted.
+    ///
+    /// # Errors
+    /// As [`Self::series`].
     pub fn label_values(
         &self,
         name: &str,
         matchers: &[Matcher],
+        span: &Span,
+    ) -> Result<Vec<String>, SelectError> {
+        self.near(span, |near| self.db.label_values_until(name, matchers, near))
+    }
+
+    fn near<T>(
+        &self,
+        span: &Span,
+        ask: impl FnOnce(&Near<'_>) -> Result<T, SelectError>,
+    ) -> Result<T, SelectError> {
+        let Span { start_ms, end_ms, limit, bytes_max } = *span;
+        self.note(start_ms, end_ms);
+        ask(&Near { start_ms, end_ms, limit, bytes_max, stop: &|| self.is_stopped() })
+    }
+
+    /// The series all matchers hold for that have samples near a range, to be read one by one; see
+    /// [`Db::list_until`].
+    ///
+    /// # Errors
+    /// When there are more than may be, their list takes too many bytes, or nobody wants it any more.
+    pub fn list(
+        &self,
+        matchers: &[Matcher],
         start_ms: TimestampMs,
         end_ms: TimestampMs,
-        limit: usize,
-    ) -> Vec<String> {
+        series_max: usize,
+        bytes_max: usize,
+    ) -> Result<Listing, SelectError> {
         self.note(start_ms, end_ms);
-        self.db.label_values(name, matchers, start_ms, end_ms, limit)
+        let stop = || self.is_stopped();
+        self.db.list_until(matchers, start_ms, end_ms, series_max, bytes_max, &stop)
+    }
+
+    /// Reads the series of a listing.
+    #[must_use]
+    pub fn reader<'a>(&'a self, listing: &'a Listing) -> Reader<'a> {
+        self.db.reader(listing)
     }
 
     /// The time from which on everything that came is here; see [`Db::whole_since`].
@@ -199,6 +239,28 @@ impl StoreView {
         let (range, (_, resolution)) = ((start_ms, end_ms), resolution(hints));
         let stop = || self.is_stopped();
         let found = self.db.survey_rollups_until(matchers, range, resolution, series_max, &stop);
+        found.map_err(refused)
+    }
+
+    /// The same as [`Self::stored_histograms`], of each series its newest and maybe some before it.
+    ///
+    /// # Errors
+    /// As [`Self::stored_histograms`].
+    pub fn newest_histograms(
+        &self,
+        select: &Select<'_>,
+    ) -> Result<Vec<HistogramData>, StorageError> {
+        let Select { matchers, start_ms, end_ms, series_max, samples_max } = *select;
+        self.note(start_ms, end_ms);
+        let stop = || self.is_stopped();
+        let found = self.db.select_newest_histograms_until(
+            matchers,
+            start_ms,
+            end_ms,
+            series_max,
+            samples_max,
+            &stop,
+        );
         found.map_err(refused)
     }
 

@@ -192,41 +192,30 @@ pub struct Series<'a> {
     pub histograms: &'a [(TimestampMs, Histogram)],
 }
 
-/// A `ReadResponse` under construction.
-#[derive(Debug, Default)]
-pub struct SamplesWriter {
-    out: Vec<u8>,
-    result: Vec<u8>,
+/// Appends a series to a `QueryResult`. The `ReadResponse` has one for each query, in their order, behind
+/// its [`result_head`].
+pub fn put_samples(result: &mut Vec<u8>, series: &Series<'_>) {
+    let mut message = Vec::new();
+    labels(&mut message, series.labels);
+    for (t, v) in series.floats {
+        let mut sample = Vec::with_capacity(20);
+        put_double(&mut sample, 1, *v);
+        put_number(&mut sample, 2, t.cast_unsigned());
+        put_bytes(&mut message, 2, &sample);
+    }
+    for (t, histogram) in series.histograms {
+        put_bytes(&mut message, 4, &histogram_message(*t, histogram));
+    }
+    put_bytes(result, 1, &message);
 }
 
-impl SamplesWriter {
-    /// Adds a series to the answer of the query at hand.
-    pub fn series(&mut self, series: &Series<'_>) {
-        let mut message = Vec::new();
-        labels(&mut message, series.labels);
-        for (t, v) in series.floats {
-            let mut sample = Vec::with_capacity(20);
-            put_double(&mut sample, 1, *v);
-            put_number(&mut sample, 2, t.cast_unsigned());
-            put_bytes(&mut message, 2, &sample);
-        }
-        for (t, histogram) in series.histograms {
-            put_bytes(&mut message, 4, &histogram_message(*t, histogram));
-        }
-        put_bytes(&mut self.result, 1, &message);
-    }
-
-    /// The answer of the query at hand is whole; the next one follows.
-    pub fn end_query(&mut self) {
-        put_bytes(&mut self.out, 1, &self.result);
-        self.result.clear();
-    }
-
-    /// The message, not compressed.
-    #[must_use]
-    pub fn finish(self) -> Vec<u8> {
-        self.out
-    }
+/// What stands in a `ReadResponse` before a `QueryResult` of so many bytes.
+#[must_use]
+pub fn result_head(bytes: u64) -> Vec<u8> {
+    let mut head = Vec::with_capacity(11);
+    put_varint(&mut head, 1 << 3 | 2);
+    put_varint(&mut head, bytes);
+    head
 }
 
 /// Writes a series of the query of a number as frames, one handed to `put` at a time.

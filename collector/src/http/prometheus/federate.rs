@@ -4,7 +4,12 @@
 //! As Prometheus does it: samples of the look-back, with their times, without stale markers; families
 //! without help and of no type; the external labels that a series has not, `instance=""` if it has none,
 //! so that the scraper gives it none of its own. Text has no form for native histograms, so they are left
-//! out of it; who takes protobuf gets them.
+//! out of it; who takes protobuf gets them. No form has a place for warnings: that something is missing
+//! because of damage is logged and counted.
+//!
+//! Bounds, over all selectors of a request together: the patterns of one query, the samples that are read
+//! (`query.samples_max`, of each series about one), series of each selector (`query.series_max`), and the
+//! bytes of what was found and of the page (`query.bytes_max`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +21,28 @@ use stoa_exchange::exposition::{Format, MetricType, Printer};
 use stoa_exchange::federation::{Families, Value};
 use stoa_model::{Histogram, Labels, METRIC_NAME, Matcher, TimestampMs, is_stale};
 use stoa_promql::{Select, Storage as _, StorageError};
+use stoa_tsdb::SelectError;
 
 use super::active::Asked;
-use super::outward::{Outward, unread};
+use super::gate::Outgoing;
+use super::outward::{Outward, unlisted, unread};
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind};
 use super::{Shared, Stop};
 use crate::http::negotiate::{Agreed, Escaping, Form};
+use crate::store::StoreView;
 
 /// How far back the newest sample may lie: Prometheus's look-back.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
+
+/// What a sample takes while it is read.
+const SAMPLE_BYTES: usize = 16;
+
+/// What a series takes in what was found and on the page beside its labels, about.
+const SERIES_BYTES: usize = 128;
+
+/// What a label takes there beside its text.
+const LABEL_BYTES: usize = 64;
 
 /// The label a scraper would set itself where there is none.
 const INSTANCE: &str = "instance";
@@ -54,16 +71,21 @@ async fn page(
     agreed: Agreed,
     params: &Params,
 ) -> Result<Vec<u8>, ApiError> {
-    let selectors = params.selectors().map_err(ApiError::bad_data)?;
     let now = outward.prometheus.now_ms();
     let text = params.all("match[]").collect::<Vec<_>>().join(" ");
-    let asked = Arc::clone(outward);
+    let (asked, params) = (Arc::clone(outward), params.clone());
     let work = move |stop: &Stop| {
-        let found = newest(&asked.prometheus, &selectors, now, stop)?;
-        Ok(asked.print(&found, agreed))
+        // Patterns are compiled here: it may take a while.
+        let selectors = params.selectors().map_err(ApiError::bad_data)?;
+        let view = asked.prometheus.store.view().until(stop.flag());
+        let found = newest(&asked.prometheus, &view, &selectors, now)?;
+        Ok((asked.print(&found, agreed), view.warnings()))
     };
     let gate = &outward.prometheus.gate;
-    gate.run(Asked::new("/federate", text, now), gate.timeout_max(), work).await
+    let path = Outgoing::Federation.path();
+    let (page, warnings) = gate.run(Asked::new(path, text, now), gate.timeout_max(), work).await?;
+    gate.incomplete(Outgoing::Federation, &warnings);
+    Ok(page)
 }
 
 /// The newest sample of a series.
@@ -90,41 +112,91 @@ impl Newest {
 
 fn newest(
     prometheus: &Shared,
+    view: &StoreView,
     selectors: &[Vec<Matcher>],
     now: TimestampMs,
-    stop: &Stop,
 ) -> Result<BTreeMap<Labels, Newest>, ApiError> {
-    let view = prometheus.store.view().until(stop.flag());
-    let mut found: BTreeMap<Labels, Newest> = BTreeMap::new();
-    let mut keep = |labels: Labels, t: TimestampMs, value: Either| {
-        if found.get(&labels).is_none_or(|known| known.t < t) {
-            found.insert(labels, Newest { t, value });
-        }
+    let mut kept = Kept {
+        found: BTreeMap::new(),
+        samples_left: prometheus.samples_max,
+        bytes_left: prometheus.bytes_max,
     };
     for matchers in selectors {
-        if stop.asked() {
-            return Err(unread(&StorageError::Stopped));
-        }
+        let (samples_left, bytes_left) = (kept.samples_left, kept.bytes_left);
+        let samples_max = samples_left.min(bytes_left / SAMPLE_BYTES);
         let select = Select {
             matchers,
             start_ms: now.saturating_sub(LOOKBACK_MS),
             end_ms: now,
             series_max: prometheus.series_max,
-            samples_max: prometheus.samples_max,
+            samples_max,
         };
-        for series in view.select(&select).map_err(|error| unread(&error))? {
+        let too_much = |error: StorageError| match error {
+            StorageError::TooManySamples { .. } if samples_max < samples_left => {
+                unlisted(&SelectError::TooManyBytes { max: prometheus.bytes_max })
+            }
+            StorageError::TooManySamples { .. } => {
+                unlisted(&SelectError::TooManySamples { max: prometheus.samples_max })
+            }
+            other => unread(&other),
+        };
+        let floats = match view.select_newest(&select).map_err(too_much)? {
+            Some(newest) => newest,
+            None => view.select(&select).map_err(too_much)?,
+        };
+        for series in floats {
             if let (Some(t), Some(v)) = (series.timestamps.last(), series.values.last()) {
-                keep(series.labels, *t, Either::Float(*v));
+                kept.keep(series.labels, *t, Either::Float(*v), series.values.len())?;
             }
         }
-        for mut series in view.stored_histograms(&select).map_err(|error| unread(&error))? {
+        let samples_max = kept.samples_left.min(kept.bytes_left / SAMPLE_BYTES);
+        let select = Select { samples_max, ..select };
+        for mut series in view.newest_histograms(&select).map_err(too_much)? {
+            let weight = series.weight();
             if let Some((t, histogram)) = series.samples.pop() {
-                keep(series.labels, t, Either::Histogram(histogram));
+                kept.keep(series.labels, t, Either::Histogram(histogram), weight)?;
             }
         }
     }
+    let mut found = kept.found;
     found.retain(|_, newest| !newest.is_stale());
     Ok(found)
+}
+
+/// What was found so far, and how much more may be.
+struct Kept {
+    found: BTreeMap<Labels, Newest>,
+    samples_left: usize,
+    bytes_left: usize,
+}
+
+impl Kept {
+    /// Keeps a sample that is newer than what is known of its series; `samples` were read for it.
+    fn keep(
+        &mut self,
+        labels: Labels,
+        t: TimestampMs,
+        value: Either,
+        samples: usize,
+    ) -> Result<(), ApiError> {
+        self.samples_left = self.samples_left.saturating_sub(samples);
+        let known = self.found.get(&labels).map(|known| known.t);
+        if known.is_some_and(|known| known >= t) {
+            return Ok(());
+        }
+        if known.is_none() {
+            // In memory, and printed.
+            let text = labels.text_bytes();
+            let bytes = SERIES_BYTES + 2 * text + labels.len() * LABEL_BYTES;
+            let of_value =
+                if matches!(value, Either::Float(_)) { 0 } else { samples * SAMPLE_BYTES };
+            let left = self.bytes_left.checked_sub(bytes + of_value);
+            let too_many = || unlisted(&SelectError::TooManyBytes { max: self.bytes_left });
+            self.bytes_left = left.ok_or_else(too_many)?;
+        }
+        self.found.insert(labels, Newest { t, value });
+        Ok(())
+    }
 }
 
 impl Outward {

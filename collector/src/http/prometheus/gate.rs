@@ -3,12 +3,15 @@
 //! A query runs on a blocking thread and looks at its [`Stop`] now and then. It is told to stop when
 //! its time is up or when the one who asked has gone away (the handler's future is dropped); the
 //! answer does not wait for it, but its place is free only once it has really stopped.
+//!
+//! Most questions take one turn ([`Gate::run`]). One whose answer goes out as it is read takes several
+//! ([`Turns`]): while what was read waits for its reader, others have the turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::active::{Active, Asked, Listed, Table};
@@ -22,6 +25,7 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Gate {
     running: Arc<Semaphore>,
+    running_max: usize,
     admitted: Arc<Semaphore>,
     timeout_max: Duration,
     /// Longer ones are logged.
@@ -37,6 +41,27 @@ struct Counters {
     timed_out: AtomicU64,
     abandoned: AtomicU64,
     running: AtomicU64,
+    /// By [`Outgoing`].
+    incomplete: [AtomicU64; 2],
+}
+
+/// What is handed out to other servers in forms that have no place for warnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// `/federate`.
+    Federation,
+    /// `/api/v1/read`.
+    Read,
+}
+
+impl Outgoing {
+    /// The route.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Federation => "/federate",
+            Self::Read => "/api/v1/read",
+        }
+    }
 }
 
 /// What the gate has seen since the start.
@@ -52,6 +77,9 @@ pub struct GateFigures {
     pub abandoned: u64,
     /// Queries running now.
     pub running: u64,
+    /// Answers that may lack something because of damage and had no place to say so: federations, and
+    /// answers to remote read.
+    pub incomplete: [u64; 2],
 }
 
 /// Says whether to go on, and how long it was waited for.
@@ -119,8 +147,8 @@ impl Drop for StopOnDrop {
 struct Running(Arc<Counters>);
 
 impl Running {
-    fn new(counters: &Arc<Counters>) -> Self {
-        counters.started.fetch_add(1, Ordering::Relaxed);
+    fn new(counters: &Arc<Counters>, is_first_turn: bool) -> Self {
+        counters.started.fetch_add(u64::from(is_first_turn), Ordering::Relaxed);
         counters.running.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(counters))
     }
@@ -139,6 +167,7 @@ impl Gate {
         let running = concurrency_max.clamp(1, Semaphore::MAX_PERMITS - WAITING_MAX);
         Self {
             running: Arc::new(Semaphore::new(running)),
+            running_max: running,
             admitted: Arc::new(Semaphore::new(running + WAITING_MAX)),
             timeout_max,
             slow: Duration::MAX,
@@ -158,6 +187,19 @@ impl Gate {
         self.counters.started.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says in the log why an answer may lack something, and counts it; for answers that cannot say it
+    /// themselves.
+    pub(super) fn incomplete(&self, outgoing: Outgoing, warnings: &[String]) {
+        if warnings.is_empty() {
+            return;
+        }
+        if let Some(count) = self.counters.incomplete.get(outgoing as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let (path, warnings) = (outgoing.path(), warnings.join("; "));
+        tracing::warn!(path, warnings, "an answer may be incomplete");
+    }
+
     /// Lists a question that is answered elsewhere, until what is returned is dropped.
     pub(super) fn list(&self, asked: Asked) -> Listed {
         let listed = self.active.enter(asked, self.slow);
@@ -168,6 +210,11 @@ impl Gate {
     /// What is asked now, the oldest first.
     pub(super) fn active(&self) -> Vec<Active> {
         self.active.list()
+    }
+
+    /// How many queries may run at once.
+    pub(super) fn running_max(&self) -> usize {
+        self.running_max
     }
 
     /// The longest a query may take.
@@ -186,6 +233,7 @@ impl Gate {
             timed_out: read(&self.counters.timed_out),
             abandoned: read(&self.counters.abandoned),
             running: read(&self.counters.running),
+            incomplete: self.counters.incomplete.each_ref().map(read),
         }
     }
 
@@ -223,47 +271,93 @@ impl Gate {
         timeout: Duration,
         work: impl FnOnce(&Stop) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let mut turns = self.enter(asked, timeout)?;
+        let outcome = turns.turn(work).await;
+        turns.end(outcome.as_ref().err());
+        outcome
+    }
+
+    /// Lets a question in that takes several turns; they and the waits for them take `timeout` at most,
+    /// all together.
+    ///
+    /// # Errors
+    /// `unavailable` when too many wait.
+    pub(super) fn enter(&self, asked: Asked, timeout: Duration) -> Result<Turns, ApiError> {
         let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             let message = format!("more than {WAITING_MAX} queries are waiting");
             return Err(ApiError::new(ErrorKind::Unavailable, message));
         };
-        let listed = Arc::new(self.active.enter(asked, self.slow));
+        Ok(Turns {
+            running: Arc::clone(&self.running),
+            admitted: Arc::new(admitted),
+            listed: Arc::new(self.active.enter(asked, self.slow)),
+            guard: StopOnDrop {
+                stop: Stop::default(),
+                counters: Arc::clone(&self.counters),
+                answered: false,
+            },
+            left: timeout.min(self.timeout_max),
+            has_begun: false,
+        })
+    }
+}
+
+/// A question that was let in. One that is dropped before its end was abandoned.
+pub(super) struct Turns {
+    running: Arc<Semaphore>,
+    admitted: Arc<OwnedSemaphorePermit>,
+    listed: Arc<Listed>,
+    guard: StopOnDrop,
+    left: Duration,
+    has_begun: bool,
+}
+
+impl Turns {
+    /// Runs work on a blocking thread once it is its turn.
+    ///
+    /// # Errors
+    /// As [`Gate::run`], but for `unavailable`.
+    pub(super) async fn turn<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Stop) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let came = Instant::now();
-        let deadline = came + timeout.min(self.timeout_max);
-        let stop = Stop::default();
-        let mut guard = StopOnDrop {
-            stop: stop.clone(),
-            counters: Arc::clone(&self.counters),
-            answered: false,
-        };
+        let deadline = came + self.left;
+        let (stop, counters) = (self.guard.stop.clone(), Arc::clone(&self.guard.counters));
+        let (listed, admitted) = (Arc::clone(&self.listed), Arc::clone(&self.admitted));
         let turn = Arc::clone(&self.running).acquire_owned();
-        let has_run = AtomicBool::new(false);
-        let of_work = Arc::clone(&listed);
+        let (is_first, has_run) = (!self.has_begun, AtomicBool::new(false));
         let outcome = tokio::time::timeout_at(deadline, async {
             let turn = turn.await.map_err(|_closed| stopped())?;
-            let running = Running::new(&self.counters);
+            let running = Running::new(&counters, is_first);
             has_run.store(true, Ordering::Relaxed);
-            of_work.runs();
+            listed.runs();
             let span = tracing::debug_span!("evaluate");
             let task = tokio::task::spawn_blocking(move || {
                 let stop = Stop { waited: came.elapsed(), ..stop };
                 let result = span.in_scope(|| work(&stop));
-                drop((running, turn, admitted, of_work));
+                drop((running, turn, admitted, listed));
                 result
             });
             task.await.map_err(|_panicked| stopped())?
         })
         .await;
-        guard.answered = true;
-        let outcome = outcome.unwrap_or_else(|_elapsed| {
-            guard.stop.say();
-            self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
-            let phase = if has_run.into_inner() { "expression evaluation" } else { "query queue" };
+        let has_run = has_run.into_inner();
+        self.has_begun |= has_run;
+        self.left = deadline.saturating_duration_since(Instant::now());
+        outcome.unwrap_or_else(|_elapsed| {
+            self.guard.stop.say();
+            self.guard.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+            let phase = if has_run { "expression evaluation" } else { "query queue" };
             Err(ApiError::new(ErrorKind::Timeout, format!("query timed out in {phase}")))
-        });
-        listed.end(outcome.as_ref().err().map_or("answered", |e| e.kind().as_str()));
-        outcome
+        })
+    }
+
+    /// The question was answered, or not because of an error.
+    pub(super) fn end(mut self, error: Option<&ApiError>) {
+        self.guard.answered = true;
+        self.listed.end(error.map_or("answered", |error| error.kind().as_str()));
     }
 }
 
@@ -363,6 +457,22 @@ mod tests {
         assert_eq!((figures.started, figures.running), (1, 0));
         // What takes so long is logged: it takes its turn.
         assert!(gate.logging(short).run_here(short, |_| Some(())).is_none());
+    }
+
+    #[tokio::test]
+    async fn between_turns_others_have_theirs() {
+        let gate = Gate::new(1, LONG);
+        let mut turns = gate.enter(Asked::default(), LONG).unwrap();
+        assert_eq!(turns.turn(|_| Ok(1)).await, Ok(1));
+        assert_eq!(gate.run(Asked::default(), LONG, |_| Ok(2)).await, Ok(2));
+        assert_eq!(turns.turn(|_| Ok(3)).await, Ok(3));
+        let (tx, _rx) = std::sync::mpsc::sync_channel(1);
+        turns.left = Duration::from_millis(20);
+        assert_eq!(turns.turn(endless(tx)).await.unwrap_err().kind(), ErrorKind::Timeout);
+        turns.end(None);
+        drop(gate.enter(Asked::default(), LONG).unwrap());
+        let figures = gate.figures();
+        assert_eq!((figures.started, figures.timed_out, figures.abandoned), (2, 1, 1));
     }
 
     #[tokio::test]

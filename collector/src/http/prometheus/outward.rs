@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use stoa_model::Labels;
-use stoa_promql::StorageError;
+use stoa_promql::{QueryError, StorageError};
+use stoa_tsdb::SelectError;
+use tokio::sync::Semaphore;
 
 use super::reply::{ApiError, ErrorKind};
 use super::{Prometheus, Shared, federate, read};
@@ -14,6 +16,8 @@ use crate::http::routes::{Routes, Scope};
 pub(super) struct Outward {
     pub(super) prometheus: Arc<Shared>,
     pub(super) external: Labels,
+    /// Places for answers that go out while they are read.
+    pub(super) streams: Arc<Semaphore>,
 }
 
 /// The routes; both only read.
@@ -22,7 +26,9 @@ pub fn outward_routes(prometheus: Prometheus, external: Labels) -> Routes {
         .get("/federate", Scope::Read, federate::federate)
         .post("/api/v1/read", Scope::Read, read::read)
         .body_bytes_max(read::BODY_BYTES_MAX);
-    table.with_state(Arc::new(Outward { prometheus: prometheus.0, external }))
+    let prometheus = prometheus.0;
+    let streams = Arc::new(Semaphore::new(prometheus.gate.running_max()));
+    table.with_state(Arc::new(Outward { prometheus, external, streams }))
 }
 
 impl Outward {
@@ -30,6 +36,17 @@ impl Outward {
     pub(super) fn labelled(&self, labels: &Labels) -> Labels {
         labels.with_missing(&self.external)
     }
+}
+
+/// Why series were not listed or read, in the words of queries.
+pub(super) fn unlisted(error: &SelectError) -> ApiError {
+    let text = match *error {
+        SelectError::Stopped => return unread(&StorageError::Stopped),
+        SelectError::TooManySeries { max } => QueryError::TooManySeries { max },
+        SelectError::TooManySamples { max } => QueryError::TooManySamples { max },
+        SelectError::TooManyBytes { max } => QueryError::TooManyBytes { max },
+    };
+    ApiError::new(ErrorKind::Execution, text.to_string())
 }
 
 /// Why what is stored could not be handed out.

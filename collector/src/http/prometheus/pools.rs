@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State;
-use stoa_daemon::Span;
 use stoa_model::{Labels, METRIC_NAME, Matcher, MetricKind};
 use stoa_promql::parse_selector;
 
 use super::around::About;
+use super::outward::unlisted;
 use super::params::Params;
 use super::reply::{ApiError, ErrorKind, Success};
 use super::series::count;
 use super::targets::{self, TARGET_MS, TARGETS_MAX, Target};
 use super::{Shared, json};
-use crate::store::{Description, Metadata, StoreView};
+use crate::store::{Description, Metadata, Span, StoreView};
 
 /// Most metrics of one target that are looked at.
 const METRICS_MAX: usize = 100_000;
@@ -54,7 +54,8 @@ pub(super) async fn config(
             *intervals.entry(target.interval).or_default() += 1;
         }
         let most = intervals.iter().max_by_key(|(_, count)| **count);
-        let interval = most.map(|(interval, _)| Span(*interval)).ok_or_else(|| unknown(&pool))?;
+        let interval =
+            most.map(|(interval, _)| stoa_daemon::Span(*interval)).ok_or_else(|| unknown(&pool))?;
         let mut yaml = b"job_name: ".to_vec();
         // JSON's texts are YAML's too.
         json::string(&mut yaml, &pool);
@@ -108,37 +109,46 @@ pub(super) async fn metadata(
     params: Params,
 ) -> Result<Success, ApiError> {
     let limit = count(&params, "limit")?.unwrap_or(usize::MAX);
-    let matchers = params
-        .get("match_target")
-        .map(|text| parse_selector(text).map_err(|error| ApiError::bad_data(error.to_string())));
-    let matchers = matchers.transpose()?.unwrap_or_default();
+    let match_target = params.get("match_target").map(str::to_owned);
     let metric = params.get("metric").map(str::to_owned);
     targets::run("/api/v1/targets/metadata", &about, move |list, prometheus, stop| {
+        // Its patterns are compiled here: it may take a while.
+        let matchers = match_target.map(|text| parse_selector(&text)).transpose();
+        let matchers = matchers.map_err(|error| ApiError::bad_data(error.to_string()))?;
+        let matchers = matchers.unwrap_or_default();
         let now = prometheus.now_ms();
-        let view = prometheus.store.view();
+        let view = prometheus.store.view().until(stop.flag());
         let known = prometheus.store.metadata();
-        let mut said = Vec::new();
-        for target in list.iter().take(TARGETS_MAX) {
+        let is_named = metric.is_none();
+        let (mut said, mut printed, mut is_cut) = (0, Vec::new(), list.len() > TARGETS_MAX);
+        'all: for target in list.iter().take(TARGETS_MAX) {
             // As in Prometheus, it says how many targets are looked at and not how much of the last.
-            if said.len() >= limit || stop.asked() {
+            if said >= limit {
                 break;
             }
             let value = |matcher: &Matcher| target.labels.get(matcher.name()).unwrap_or("");
-            if matchers.iter().all(|matcher| matcher.matches(value(matcher))) {
-                let found = families(prometheus, &view, known, target, now, metric.as_deref());
-                said.extend(found.into_iter().map(|(name, about)| (&target.labels, name, about)));
+            if !matchers.iter().all(|matcher| matcher.matches(value(matcher))) {
+                continue;
+            }
+            let found = families(prometheus, &view, known, target, now, metric.as_deref())?;
+            for (name, about) in found {
+                let before = printed.len();
+                printed.extend_from_slice(if said == 0 { b"[" } else { b"," });
+                print(&mut printed, &target.labels, is_named.then_some(&name), &about);
+                if printed.len() > prometheus.bytes_max {
+                    printed.truncate(before);
+                    is_cut = true;
+                    break 'all;
+                }
+                said += 1;
             }
         }
-        if said.is_empty() {
+        if said == 0 {
             return Err(ApiError::new(ErrorKind::NotFound, "specified metadata not found"));
         }
-        let is_named = metric.is_none();
-        let data = Success::data(|out| {
-            json::each(out, &said, |out, (target, name, about)| {
-                print(out, target, is_named.then_some(name), about);
-            });
-        });
-        Ok(data.warnings(view.warnings()))
+        printed.push(b']');
+        let data = Success::data(|out| out.append(&mut printed));
+        Ok(data.truncated(is_cut).warnings(view.warnings()))
     })
     .await
 }
@@ -151,12 +161,17 @@ fn families(
     target: &Target,
     now: i64,
     metric: Option<&str>,
-) -> BTreeMap<String, Description> {
+) -> Result<BTreeMap<String, Description>, ApiError> {
     let matchers: Vec<Matcher> =
         target.labels.iter().map(|label| Matcher::equal(&*label.name, &*label.value)).collect();
-    let most = METRICS_MAX.min(prometheus.series_max);
-    let start = now.saturating_sub(TARGET_MS);
-    let names = view.label_values(METRIC_NAME, &matchers, start, now, most);
+    let span = Span {
+        start_ms: now.saturating_sub(TARGET_MS),
+        end_ms: now,
+        limit: METRICS_MAX.min(prometheus.series_max),
+        bytes_max: prometheus.bytes_max,
+    };
+    let names = view.label_values(METRIC_NAME, &matchers, &span);
+    let names = names.map_err(|error| unlisted(&error))?;
     let mut found = BTreeMap::new();
     for name in &names {
         let shorter = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
@@ -170,7 +185,7 @@ fn families(
             }
         }
     }
-    found
+    Ok(found)
 }
 
 fn print(out: &mut Vec<u8>, target: &Labels, metric: Option<&String>, about: &Description) {

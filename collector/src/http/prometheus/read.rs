@@ -3,10 +3,17 @@
 //!
 //! Answered are raw samples, native histograms and stale markers included; aggregates of long history are
 //! not. A query's matcher that asks for an external label by its value asks for all series here, and these
-//! get that label. Bounds: a request of [`BODY_BYTES_MAX`], [`MESSAGE_BYTES_MAX`] decompressed; the samples,
-//! series, time and concurrency of queries (`query.*`), over all queries of a request together.
+//! get that label.
+//!
+//! Bounds: a request of [`BODY_BYTES_MAX`], [`MESSAGE_BYTES_MAX`] decompressed; the samples, series, bytes,
+//! time and concurrency of queries (`query.*`), over all queries of a request together ([`walk`]). A message
+//! is held compressed, beside one series at a time. A stream is held by the piece and its turn only while
+//! it is read ([`stream`]); there are as many at a time as queries may run.
 
-use std::collections::BTreeMap;
+mod packed;
+mod stream;
+mod walk;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,17 +21,18 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use stoa_exchange::remote_read::{self, Form, Query, Request, SamplesWriter};
-use stoa_model::{Histogram, Labels, MatchOp, Matcher, PatternBudget, TimestampMs};
-use stoa_promql::{Select, Storage as _, StorageError};
+use stoa_exchange::remote_read::{self, Form, Query, Request};
 
 use super::Stop;
 use super::active::Asked;
-use super::outward::{Outward, unread};
+use super::gate::Outgoing;
+use super::outward::Outward;
 use super::reply::{ApiError, ErrorKind};
 use crate::http::pushed::Refusal;
 use crate::http::pushed::body::Compression;
-use crate::store::StoreView;
+use packed::Packed;
+use stream::Frames;
+use walk::{Met, Next, Walk};
 
 /// The largest request, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -61,58 +69,56 @@ async fn answer(outward: &Arc<Outward>, request: HttpRequest) -> Result<Response
     })?;
     let now = outward.prometheus.now_ms();
     let text = request.queries.iter().map(shown).collect::<Vec<_>>().join(" ");
-    let asked = Arc::clone(outward);
-    let work = move |stop: &Stop| {
-        let view = asked.prometheus.store.view().until(stop.flag());
-        let mut left = asked.prometheus.samples_max;
-        let mut samples = SamplesWriter::default();
-        let mut frames: Vec<Bytes> = Vec::new();
-        for (number, query) in request.queries.iter().enumerate() {
-            let series = asked.select(&view, query, &mut left)?;
-            for (labels, Samples { floats, histograms }) in &series {
-                if stop.asked() {
-                    return Err(unread(&StorageError::Stopped));
-                }
-                let series = remote_read::Series { labels, floats, histograms };
-                match form {
-                    Form::Samples => samples.series(&series),
-                    Form::Chunks => remote_read::chunk_frames(number, &series, |frame| {
-                        frames.push(frame.into());
-                    }),
-                }
-            }
-            samples.end_query();
-        }
-        Ok(match form {
-            Form::Samples => Answer::Samples(packed(&samples.finish())?),
-            Form::Chunks => Answer::Chunks(frames),
-        })
-    };
+    let of = Asked::new(Outgoing::Read.path(), text, now);
     let gate = &outward.prometheus.gate;
-    let of = Asked::new("/api/v1/read", text, now);
-    Ok(match gate.run(of, gate.timeout_max(), work).await? {
-        Answer::Samples(body) => {
-            let snappy = HeaderValue::from_static("snappy");
-            let headers = [(header::CONTENT_TYPE, PROTOBUF), (header::CONTENT_ENCODING, snappy)];
-            (headers, body).into_response()
+    let walk = Walk::new(Arc::clone(outward), request.queries);
+    match form {
+        Form::Samples => {
+            let pieces = gate.run(of, gate.timeout_max(), |stop| samples(walk, stop)).await?;
+            gate.incomplete(Outgoing::Read, &pieces.1);
+            Ok(message_of(pieces.0))
         }
-        Answer::Chunks(frames) => {
-            let frames = frames.into_iter().map(Ok::<_, std::convert::Infallible>);
-            let body = Body::from_stream(tokio_stream::iter(frames));
-            ([(header::CONTENT_TYPE, STREAMED)], body).into_response()
+        Form::Chunks => {
+            let place = Arc::clone(&outward.streams).acquire_owned();
+            let place = tokio::time::timeout(gate.timeout_max(), place).await;
+            let place = place.ok().and_then(Result::ok).ok_or_else(|| {
+                ApiError::new(ErrorKind::Timeout, "query timed out in query queue")
+            })?;
+            let turns = gate.enter(of, gate.timeout_max())?;
+            let frames = Frames::begin(Arc::clone(outward), walk, turns, place).await?;
+            Ok(([(header::CONTENT_TYPE, STREAMED)], Body::from_stream(frames)).into_response())
         }
-    })
+    }
 }
 
-enum Answer {
-    Samples(Vec<u8>),
-    Chunks(Vec<Bytes>),
+/// All samples as one message, in pieces, and why it may be incomplete.
+fn samples(mut walk: Walk, stop: &Stop) -> Result<(Vec<Bytes>, Vec<String>), ApiError> {
+    let too_long = |error: packed::TooLong| ApiError::new(ErrorKind::Execution, error.to_string());
+    let mut packed = Packed::new();
+    let mut message = Vec::new();
+    walk.go(stop, &mut |met| {
+        match met {
+            Met::Series(_, series) => {
+                message.clear();
+                remote_read::put_samples(&mut message, &series);
+                packed.put(&message).map_err(too_long)?;
+            }
+            Met::QueryEnd => packed.end_part(remote_read::result_head).map_err(too_long)?,
+        }
+        Ok(Next::On(packed.bytes() + message.capacity()))
+    })?;
+    Ok((packed.finish(), walk.warnings()))
 }
 
-fn packed(message: &[u8]) -> Result<Vec<u8>, ApiError> {
-    // Its length must fit 32 bits.
-    let packed = snap::raw::Encoder::new().compress_vec(message);
-    packed.map_err(|error| ApiError::new(ErrorKind::Execution, format!("snappy: {error}")))
+fn message_of(pieces: Vec<Bytes>) -> Response {
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    let headers = [
+        (header::CONTENT_TYPE, PROTOBUF),
+        (header::CONTENT_ENCODING, HeaderValue::from_static("snappy")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    let pieces = pieces.into_iter().map(Ok::<_, std::convert::Infallible>);
+    (headers, Body::from_stream(tokio_stream::iter(pieces))).into_response()
 }
 
 async fn message(request: HttpRequest) -> Result<Request, ApiError> {
@@ -138,96 +144,4 @@ fn shown(query: &Query) -> String {
     let each =
         each.map(|matcher| format!("{}{}{:?}", matcher.name, matcher.op.as_str(), matcher.value));
     format!("{{{}}}", each.collect::<Vec<_>>().join(","))
-}
-
-/// The samples of one series, each kind in order of time.
-#[derive(Debug, Default)]
-struct Samples {
-    floats: Vec<(TimestampMs, f64)>,
-    histograms: Vec<(TimestampMs, Histogram)>,
-}
-
-/// The samples of two series that external labels make one; of two of one time the first.
-fn merged<V>(
-    mut one: Vec<(TimestampMs, V)>,
-    other: Vec<(TimestampMs, V)>,
-) -> Vec<(TimestampMs, V)> {
-    if one.is_empty() {
-        return other;
-    }
-    one.extend(other);
-    one.sort_by_key(|(t_ms, _)| *t_ms);
-    one.dedup_by_key(|(t_ms, _)| *t_ms);
-    one
-}
-
-impl Outward {
-    /// What a query asks for, under the labels others know it by; `left` says how many samples may be
-    /// read.
-    fn select(
-        &self,
-        view: &StoreView,
-        query: &Query,
-        left: &mut usize,
-    ) -> Result<BTreeMap<Labels, Samples>, ApiError> {
-        let samples_max = self.prometheus.samples_max;
-        let failed = |error: StorageError| match error {
-            StorageError::TooManySamples { .. } => {
-                let text = format!("exceeded sample limit ({samples_max})");
-                ApiError::new(ErrorKind::Execution, text)
-            }
-            other => unread(&other),
-        };
-        let matchers = self.matchers(query)?;
-        let select = |left: usize| Select {
-            matchers: &matchers,
-            start_ms: query.start_ms,
-            end_ms: query.end_ms,
-            series_max: self.prometheus.series_max,
-            samples_max: left,
-        };
-        let mut found: BTreeMap<Labels, Samples> = BTreeMap::new();
-        for series in view.select(&select(*left)).map_err(failed)? {
-            *left = left.saturating_sub(series.values.len());
-            let floats = series.timestamps.iter().copied().zip(series.values).collect();
-            let samples = found.entry(self.labelled(&series.labels)).or_default();
-            samples.floats = merged(std::mem::take(&mut samples.floats), floats);
-        }
-        for series in view.stored_histograms(&select(*left)).map_err(failed)? {
-            *left = left.saturating_sub(series.weight());
-            let samples = found.entry(self.labelled(&series.labels)).or_default();
-            samples.histograms = merged(std::mem::take(&mut samples.histograms), series.samples);
-        }
-        for Samples { floats, histograms } in found.values_mut() {
-            histograms.retain(|(t_ms, _)| floats.binary_search_by_key(t_ms, |(t, _)| *t).is_err());
-        }
-        Ok(found)
-    }
-
-    /// The matchers as they hold for what is stored, which has no external labels.
-    fn matchers(&self, query: &Query) -> Result<Vec<Matcher>, ApiError> {
-        let mut budget = PatternBudget::default();
-        let each = query.matchers.iter().map(|matcher| {
-            let own = self.external.get(&matcher.name);
-            let is_ours = matcher.op == MatchOp::Equal && own == Some(matcher.value.as_str());
-            let value = if is_ours { "" } else { &matcher.value };
-            Matcher::within(&*matcher.name, matcher.op, value, &mut budget)
-                .map_err(|error| ApiError::bad_data(stoa_daemon::error_chain(&error)))
-        });
-        each.collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn series_that_become_one_keep_what_each_has() {
-        let one = vec![(1, 'a'), (3, 'a')];
-        assert_eq!(merged(one.clone(), Vec::new()), one);
-        assert_eq!(merged(Vec::new(), one.clone()), one);
-        let both = merged(one, vec![(0, 'b'), (1, 'b'), (4, 'b')]);
-        assert_eq!(both, [(0, 'b'), (1, 'a'), (3, 'a'), (4, 'b')]);
-    }
 }

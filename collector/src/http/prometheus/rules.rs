@@ -1,6 +1,12 @@
 //! `rules`, `alerts`, `alertmanagers`: the shapes Grafana and others ask for. No rules are evaluated yet,
 //! so there are none of either; what a request asks for is checked all the same, with Prometheus's words.
 
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::Shared;
+use super::active::Asked;
 use super::params::Params;
 use super::reply::{ApiError, Success};
 
@@ -8,7 +14,10 @@ use super::reply::{ApiError, Success};
 ///
 /// # Errors
 /// Of its parameters.
-pub(super) async fn rules(params: Params) -> Result<Success, ApiError> {
+pub(super) async fn rules(
+    State(prometheus): State<Arc<Shared>>,
+    params: Params,
+) -> Result<Success, ApiError> {
     if let Some(kind) = params.get("type")
         && !matches!(&*kind.to_ascii_lowercase(), "alert" | "record")
     {
@@ -22,7 +31,14 @@ pub(super) async fn rules(params: Params) -> Result<Success, ApiError> {
         );
         return Err(ApiError::invalid("exclude_alerts", reason));
     }
-    params.selectors().map_err(ApiError::bad_data)?;
+    if params.all("match[]").next().is_some() {
+        // Patterns are compiled, which may take a while.
+        let text = params.all("match[]").collect::<Vec<_>>().join(" ");
+        let asked = Asked::new("/api/v1/rules", text, prometheus.now_ms());
+        let given = params.clone();
+        let work = move |_: &_| given.selectors().map(drop).map_err(ApiError::bad_data);
+        prometheus.gate.run(asked, prometheus.gate.timeout_max(), work).await?;
+    }
     page(&params)?;
     Ok(Success::data(|out| out.extend_from_slice(br#"{"groups":[]}"#)))
 }

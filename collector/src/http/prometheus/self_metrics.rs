@@ -21,13 +21,16 @@ pub(super) async fn self_metrics(
     State(about): State<Arc<About>>,
     params: Params,
 ) -> Result<Success, ApiError> {
-    let pattern = params.get(PATTERN).map(|text| {
-        Matcher::new(METRIC_NAME, MatchOp::Regex, text)
-            .map_err(|error| ApiError::invalid(PATTERN, error))
+    let pattern = params.get(PATTERN).map(str::to_owned);
+    let families = around::ask(&about, move |around| {
+        // Compiled here: it may take a while.
+        let pattern = pattern.map(|text| Matcher::new(METRIC_NAME, MatchOp::Regex, &*text));
+        let pattern = pattern.transpose().map_err(|error| ApiError::invalid(PATTERN, error))?;
+        let mut families = around.families();
+        families.retain(|family| pattern.as_ref().is_none_or(|p| p.matches(&family.name)));
+        Ok(families)
     });
-    let pattern = pattern.transpose()?;
-    let mut families = around::ask(&about, |around| around.families()).await?;
-    families.retain(|family| pattern.as_ref().is_none_or(|p| p.matches(&family.name)));
+    let families = families.await??;
     Ok(Success::data(|out| json::each(out, &families, print)))
 }
 

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use stoa_model::{Matcher, TimestampMs};
 
+use super::outward::unlisted;
 use super::params::{Params, TIME_MAX_MS, TIME_MIN_MS, label_name};
 use super::pools::described;
 use super::reply::{ApiError, Success};
 use super::{Shared, Work, json};
-use crate::store::Description;
+use crate::store::{Description, Span};
 
 /// Most results printed, whatever limit is asked for; more would be some hundred megabytes.
 const RESULTS_MAX: usize = 1_000_000;
+
+/// What a name takes in memory beside its text, about.
+const NAME_BYTES: usize = 64;
 
 /// What a request about names looks at: series that match any of the selectors, in a range of time.
 struct Scope {
@@ -41,9 +45,11 @@ impl Scope {
         self.limit.unwrap_or(RESULTS_MAX).min(RESULTS_MAX)
     }
 
-    /// How many to ask for: one more shows whether there are more.
-    fn ask(&self) -> usize {
-        self.most() + 1
+    /// What the store is asked for: one more than is printed, which shows whether there are more.
+    fn span(&self, bytes_max: usize) -> Span {
+        let (start_ms, end_ms) = (self.start, self.end);
+        // Printed they take about as much again.
+        Span { start_ms, end_ms, limit: self.most() + 1, bytes_max: bytes_max / 2 }
     }
 
     /// Every selector; one that matches everything when there is none.
@@ -62,11 +68,12 @@ pub(super) fn series(prometheus: &Arc<Shared>, params: &Params) -> Result<Work, 
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let (asked, params) = (Arc::clone(prometheus), params.clone());
-    Ok(Box::new(move |_stop| {
+    Ok(Box::new(move |stop| {
         let scope = Scope::of(&params, |reason| ApiError::invalid("match[]", reason))?;
         let sets: Vec<&[Matcher]> = scope.selectors().collect();
-        let view = asked.store.view();
-        let found = view.series(&sets, scope.start, scope.end, scope.ask());
+        let view = asked.store.view().until(stop.flag());
+        let found = view.series(&sets, &scope.span(asked.bytes_max));
+        let found = found.map_err(|error| unlisted(&error))?;
         Ok(list(&found, scope.most(), json::labels).warnings(view.warnings()))
     }))
 }
@@ -99,18 +106,23 @@ fn names(
     let (asked, params) = (Arc::clone(prometheus), params.clone());
     Ok(Box::new(move |stop| {
         let scope = Scope::of(&params, ApiError::bad_data)?;
-        let view = asked.store.view();
+        let view = asked.store.view().until(stop.flag());
         let mut found: BTreeSet<String> = BTreeSet::new();
+        let mut left = asked.bytes_max;
         for matchers in scope.selectors() {
-            if stop.asked() {
-                break;
-            }
-            found.extend(match &label {
-                Some(name) => {
-                    view.label_values(name, matchers, scope.start, scope.end, scope.ask())
+            let span = scope.span(left);
+            let names = match &label {
+                Some(name) => view.label_values(name, matchers, &span),
+                None => view.label_names(matchers, &span),
+            };
+            let names = names.map_err(|error| unlisted(&error))?;
+            for name in names {
+                // Held and printed, as those of the next selector will be.
+                let bytes = (NAME_BYTES + name.len()) * 2;
+                if found.insert(name) {
+                    left = left.saturating_sub(bytes);
                 }
-                None => view.label_names(matchers, scope.start, scope.end, scope.ask()),
-            });
+            }
         }
         let found: Vec<String> = found.into_iter().collect();
         let names = list(&found, scope.most(), |out, name| json::string(out, name));

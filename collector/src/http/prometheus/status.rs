@@ -4,20 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use stoa_daemon::Span;
 use stoa_model::{Labels, METRIC_NAME};
 use stoa_tsdb::BlockFigures;
 
 use super::active::Asked;
+use super::outward::unlisted;
 use super::params::{Params, rfc3339};
 use super::reply::{ApiError, Success};
 use super::{Shared, json};
+use crate::store::Span;
 
 /// The version Grafana is told: it decides by it what it may ask (label matching, `limit`).
 const COMPATIBLE_VERSION: &str = "2.50.1";
 
 /// How many of the largest counts are shown when no limit is given.
 const TOP_DEFAULT: usize = 10;
+
+/// The largest limit, as in Prometheus.
+const TOP_MAX: usize = 10_000;
 
 /// The range whose series are counted: a head's.
 const HEAD_MS: i64 = 2 * 3600 * 1000;
@@ -37,7 +41,7 @@ pub(super) async fn buildinfo() -> Success {
 /// `/api/v1/status/runtimeinfo`; what only Go has is there, as nothing.
 pub(super) async fn runtimeinfo(State(prometheus): State<Arc<Shared>>) -> Success {
     let (started, now) = (rfc3339(prometheus.started_ms), rfc3339(prometheus.now_ms()));
-    let retention = Span(prometheus.store.retention()).to_string();
+    let retention = stoa_daemon::Span(prometheus.store.retention()).to_string();
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let directory = std::env::current_dir().unwrap_or_default().display().to_string();
     let damaged = prometheus.store.view().stats().log_damaged;
@@ -67,14 +71,20 @@ pub(super) async fn tsdb(
     State(prometheus): State<Arc<Shared>>,
     params: Params,
 ) -> Result<Success, ApiError> {
-    let most = params.limit("limit")?.unwrap_or(TOP_DEFAULT);
+    let most = top_of(&params)?;
     let asked = Arc::clone(&prometheus);
-    let work = move |_: &super::Stop| {
-        let stats = asked.store.view().stats();
+    let work = move |stop: &super::Stop| {
+        let view = asked.store.view().until(stop.flag());
+        let stats = view.stats();
         let newest = stats.max_t.unwrap_or(0);
-        let view = asked.store.view();
         let oldest = newest.saturating_sub(HEAD_MS).max(stats.min_t.unwrap_or(i64::MIN));
-        let series = view.series(&[&[]], oldest, newest, asked.series_max);
+        let span = Span {
+            start_ms: oldest,
+            end_ms: newest,
+            limit: asked.series_max,
+            bytes_max: asked.bytes_max,
+        };
+        let series = view.series(&[&[]], &span).map_err(|error| unlisted(&error))?;
         let counts = Counts::of(&series);
         let is_cut = series.len() >= asked.series_max;
         let data = Success::data(|out| {
@@ -82,7 +92,7 @@ pub(super) async fn tsdb(
             json::integer(out, stats.series);
             for (key, count) in [
                 ("numLabelPairs", i64::try_from(counts.series_by_pair.len()).unwrap_or(0)),
-                ("chunkCount", 0),
+                ("chunkCount", i64::try_from(stats.head_chunks).unwrap_or(i64::MAX)),
                 ("minTime", oldest),
                 ("maxTime", newest),
             ] {
@@ -109,6 +119,18 @@ pub(super) async fn tsdb(
     };
     let of = Asked::new("/api/v1/status/tsdb", String::new(), prometheus.now_ms());
     prometheus.gate.run(of, prometheus.gate.timeout_max(), work).await
+}
+
+/// How many of each list are wanted.
+fn top_of(params: &Params) -> Result<usize, ApiError> {
+    let Some(text) = params.get("limit") else { return Ok(TOP_DEFAULT) };
+    match text.parse::<i64>().ok().and_then(|number| usize::try_from(number).ok()) {
+        None | Some(0) => Err(ApiError::bad_data("limit must be a positive number")),
+        Some(most) if most > TOP_MAX => {
+            Err(ApiError::bad_data(format!("limit must not exceed {TOP_MAX}")))
+        }
+        Some(most) => Ok(most),
+    }
 }
 
 /// `/api/v1/status/tsdb/blocks`: the blocks of samples. The head and aggregates are not among them.

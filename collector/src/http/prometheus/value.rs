@@ -181,17 +181,6 @@ fn head(out: &mut Vec<u8>, kind: &str) {
     out.extend_from_slice(b",\"result\":");
 }
 
-fn each<T>(out: &mut Vec<u8>, list: &[T], item: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    for (i, one) in list.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        item(out, one);
-    }
-    out.push(b']');
-}
-
 /// Writes `[t,{"count":"…","sum":"…","buckets":[[rule,"lower","upper","count"]]}]`; empty buckets are
 /// left out. The rule says which bounds belong: 0 the upper, 1 the lower, 2 none, 3 both.
 fn histogram(out: &mut Vec<u8>, t: TimestampMs, found: &Histogram) {
@@ -205,7 +194,7 @@ fn histogram(out: &mut Vec<u8>, t: TimestampMs, found: &Histogram) {
     buckets.retain(|bucket| bucket.count != 0.0);
     if !buckets.is_empty() {
         out.extend_from_slice(b",\"buckets\":");
-        each(out, &buckets, |out, bucket| {
+        json::each(out, &buckets, |out, bucket| {
             let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
                 (false, true) => b"[0",
                 (true, false) => b"[1",

@@ -110,11 +110,9 @@ fn samples_are_written_as_in_remote_write() {
     }
     let labels = Labels::from_pairs([("__name__", "up"), ("job", "a")]).unwrap();
     let (floats, histograms) = ([(1000, 1.5), (2000, 2.5)], [(3000, histogram(3))]);
-    let mut writer = SamplesWriter::default();
-    writer.end_query();
-    writer.series(&Series { labels: &labels, floats: &floats, histograms: &histograms });
-    writer.end_query();
-    let message = writer.finish();
+    let mut result = Vec::new();
+    put_samples(&mut result, &Series { labels: &labels, floats: &floats, histograms: &histograms });
+    let message = [result_head(0), result_head(result.len() as u64), result].concat();
     let mut results = Vec::new();
     let mut fields = Fields(&message);
     while let Some((field, value)) = fields.next().unwrap() {

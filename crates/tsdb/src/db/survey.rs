@@ -196,9 +196,8 @@ impl Db {
         surveying: &mut Surveying<'_>,
     ) -> Result<(), SelectError> {
         let Surveying { matchers, series_max, newest, stop, .. } = *surveying;
-        let (counted, samples_max) = (None, 0);
-        let wanted =
-            Wanted { matchers, start_ms, end_ms, series_max, samples_max, counted, stop, newest };
+        let wanted = Wanted::new(matchers, start_ms, end_ms, series_max, 0, stop);
+        let wanted = Wanted { newest, ..wanted };
         let (floats, histograms, blocks) = {
             let state = self.state();
             let floats = wanted.bounded(state.head.select(matchers, start_ms, end_ms))?;
