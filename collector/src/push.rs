@@ -25,7 +25,7 @@ pub(crate) use self::senders::{Place, SenderStanding};
 pub(crate) use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::PushConfig;
-use crate::store::{Kept, Store, StoreError};
+use crate::store::{Kept, Pending, Store, StoreError};
 
 /// Compressed bodies in memory at once, in bytes; further requests wait up to [`TURN_WAIT`].
 pub const BODIES_BYTES_MAX: u32 = 128 << 20;
@@ -204,20 +204,13 @@ impl Pusher {
     /// Stores what was taken. `None` when series it names are no longer known to the store: they have
     /// been forgotten, and the same message is to be walked again.
     async fn store(&self, taken: Taken) -> Result<Option<Tally>, Later> {
-        let Taken { starts, batches, histograms, exemplars, mut tally } = taken;
+        let Taken { starts, batches, histograms, exemplars, mut tally, .. } = taken;
         if tally.ahead > 0 && (self.0.doubt)() {
             return Err(Later("the collector's own clock is in doubt".to_owned()));
         }
         let store = &self.0.store;
-        // Ahead of what counts from there: each is after all that its series has.
         let mut beginning = Vec::new();
-        for Rows { batch, .. } in starts.batches {
-            beginning.push(store.submit(batch).await.map_err(unstored)?);
-        }
-        for (group, histograms) in starts.histograms {
-            let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
-            beginning.push(store.submit_with(batch, histograms).await.map_err(unstored)?);
-        }
+        begin(store, starts.ahead, &mut beginning).await?;
         let mut pending = Vec::with_capacity(batches.len());
         for Rows { batch, points } in batches {
             let submitted = store.submit(batch).await.map_err(unstored)?;
@@ -229,6 +222,7 @@ impl Pusher {
             let submitted = store.submit_with(batch, histograms).await.map_err(unstored)?;
             pending.push((points, true, submitted));
         }
+        begin(store, starts.behind, &mut beginning).await?;
         let mut is_stale = false;
         for pending in beginning {
             match pending.stored().await {
@@ -270,6 +264,22 @@ impl Pusher {
         }
         Ok(Some(tally))
     }
+}
+
+/// Submits zeroes.
+async fn begin(
+    store: &Store,
+    zeroes: starts::Batches,
+    beginning: &mut Vec<Pending>,
+) -> Result<(), Later> {
+    for Rows { batch, .. } in zeroes.samples {
+        beginning.push(store.submit(batch).await.map_err(unstored)?);
+    }
+    for (group, histograms) in zeroes.histograms {
+        let batch = Batch { group, rows: Vec::new(), marks: Vec::new() };
+        beginning.push(store.submit_with(batch, histograms).await.map_err(unstored)?);
+    }
+    Ok(())
 }
 
 /// Room that a body takes, until it is dropped.

@@ -18,8 +18,14 @@ use crate::ingest::FUTURE_MAX_MS;
 use crate::store::exemplars::LABEL_CHARS_MAX;
 use crate::store::{Exemplar, Store};
 
-/// What an exemplar takes at most, about: its labels are short.
-const EXEMPLAR_BYTES: usize = 1024;
+/// What an exemplar takes beside the text of its labels and of its series' labels.
+const EXEMPLAR_BYTES: usize = 256;
+
+/// What a label takes beside its text.
+const LABEL_BYTES: usize = 64;
+
+/// Exemplars of one message in memory, in bytes; further ones are left out and counted.
+const EXEMPLARS_BYTES_MAX: usize = 16 << 20;
 
 /// What a message gives.
 pub(crate) struct Taken {
@@ -28,18 +34,20 @@ pub(crate) struct Taken {
     pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
     /// Each with the labels of its series.
     pub(super) exemplars: Vec<(Labels, Exemplar)>,
+    exemplar_bytes: usize,
     pub(super) tally: Tally,
 }
 
 impl Taken {
     /// What it takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let rows = self.batches.iter().chain(&self.starts.batches);
+        let Starts { ahead, behind } = &self.starts;
+        let rows = self.batches.iter().chain(&ahead.samples).chain(&behind.samples);
         let rows = rows.flat_map(|rows| &rows.batch.rows);
-        let exemplars = self.exemplars.len() * EXEMPLAR_BYTES;
+        let exemplars = self.exemplar_bytes;
         let samples: usize =
             rows.map(|row| size_of_val(row) + size_of_val(row.samples.as_slice())).sum();
-        let histograms = self.histograms.iter().chain(&self.starts.histograms);
+        let histograms = self.histograms.iter().chain(&ahead.histograms).chain(&behind.histograms);
         let histograms = histograms.flat_map(|(_, histograms)| histograms);
         exemplars
             + samples
@@ -80,8 +88,10 @@ impl Source {
             samples: Vec::new(),
             histograms: Vec::new(),
             zeroes: self.config.start_times.then(Zeroes::default),
+            asked: None,
             point: None,
             exemplars: Vec::new(),
+            exemplar_bytes: 0,
             tally: Tally::default(),
         }
     }
@@ -99,9 +109,12 @@ pub(crate) struct Intake<'s> {
     histograms: Vec<(GroupId, HistogramSample)>,
     /// Where series begin to count, if that is kept.
     zeroes: Option<Zeroes>,
+    /// Of what and from when on it was asked last whether that is new, and the answer.
+    asked: Option<((Place, TimestampMs), bool)>,
     /// The point that what comes now is of, where samples are made of points.
     point: Option<Point>,
     exemplars: Vec<(Labels, Exemplar)>,
+    exemplar_bytes: usize,
     pub(crate) tally: Tally,
 }
 
@@ -188,7 +201,8 @@ impl Intake<'_> {
     }
 
     /// The sample or, if there is one, the histogram of `t_ms` counts from `start_ms` on: the series has a
-    /// zero then, if that is before the sample and after all that there are of the series.
+    /// zero then, if that is before the sample and after all that there are of the series. For what has been
+    /// taken and is no stale marker.
     pub(crate) fn starts(
         &mut self,
         place: Place,
@@ -197,10 +211,15 @@ impl Intake<'_> {
         histogram: Option<&Histogram>,
     ) {
         let is_known = start_ms > 0 && start_ms < t_ms && t_ms <= self.horizon_ms;
-        if let Some(zeroes) = &mut self.zeroes
-            && is_known
-            && self.store.is_after_all(place.series, start_ms)
-        {
+        let Some(zeroes) = self.zeroes.as_mut().filter(|_| is_known) else { return };
+        let (what, store) = ((place, start_ms), self.store);
+        let is_new = match self.asked {
+            // The samples of one series follow one another, and mostly count from one time.
+            Some((asked, answer)) if asked == what => answer,
+            _ => store.is_after_all(place.series, start_ms),
+        };
+        self.asked = Some((what, is_new));
+        if is_new {
             zeroes.add(place, start_ms, histogram);
         }
     }
@@ -218,14 +237,21 @@ impl Intake<'_> {
         self.samples.push(Flat { group, t_ms, series, value, stands });
     }
 
-    /// A native histogram of a series that has a place.
-    pub(crate) fn histogram(&mut self, place: Place, t_ms: TimestampMs, histogram: Histogram) {
+    /// A native histogram of a series that has a place. Says whether it is taken.
+    pub(crate) fn histogram(
+        &mut self,
+        place: Place,
+        t_ms: TimestampMs,
+        histogram: Arc<Histogram>,
+    ) -> bool {
         if t_ms > self.horizon_ms {
-            return self.ahead();
+            self.ahead();
+            return false;
         }
         let Place { group, series } = place;
-        let sample = HistogramSample { t_ms, series, histogram: Arc::new(histogram) };
-        if sample.is_storable() {
+        let sample = HistogramSample { t_ms, series, histogram };
+        let is_storable = sample.is_storable();
+        if is_storable {
             self.histograms.push((group, sample));
         } else {
             self.tally.histograms += 1;
@@ -235,6 +261,7 @@ impl Intake<'_> {
             });
             self.refuse_point();
         }
+        is_storable
     }
 
     /// Exemplars of the series of these labels, each with its own labels, value and time. They are taken
@@ -252,12 +279,15 @@ impl Intake<'_> {
                 chars.sum::<usize>() <= LABEL_CHARS_MAX
             });
             let labels = labels.and_then(|pairs| Labels::from_pairs(pairs).ok());
+            let bytes = |labels: &Labels| labels.text_bytes() + labels.len() * LABEL_BYTES;
             match (&series, labels) {
                 // No more could be kept of one message.
                 (Some(series), Some(labels))
                     if t_ms <= self.horizon_ms
-                        && self.exemplars.len() < self.store.exemplars().count_max() =>
+                        && self.exemplars.len() < self.store.exemplars().count_max()
+                        && self.exemplar_bytes < EXEMPLARS_BYTES_MAX =>
                 {
+                    self.exemplar_bytes += EXEMPLAR_BYTES + bytes(series) + bytes(&labels);
                     self.exemplars.push((series.clone(), Exemplar { labels, value, t_ms }));
                 }
                 _ => self.tally.exemplars_ignored += 1,
@@ -274,13 +304,17 @@ impl Intake<'_> {
 
     /// The message is at its end.
     pub(crate) fn finish(self) -> Taken {
-        let Self { samples, histograms, zeroes, exemplars, mut tally, cache, .. } = self;
+        let Self {
+            samples, histograms, zeroes, exemplars, exemplar_bytes, mut tally, cache, ..
+        } = self;
         drop(cache);
+        let times = samples.iter().map(|sample| sample.t_ms);
+        let oldest_ms = times.chain(histograms.iter().map(|(_, sample)| sample.t_ms)).min();
         let (batches, same) = rows::batches(samples);
         tally.stored(same.samples);
         tally.rejected += same.points;
         let histograms = rows::histogram_batches(histograms);
-        let starts = zeroes.unwrap_or_default().finish();
-        Taken { starts, batches, histograms, exemplars, tally }
+        let starts = zeroes.unwrap_or_default().finish(oldest_ms);
+        Taken { starts, batches, histograms, exemplars, exemplar_bytes, tally }
     }
 }

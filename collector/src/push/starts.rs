@@ -1,6 +1,8 @@
-//! Where series begin to count: a zero of each, as a batch of its own that goes ahead of the samples.
+//! Where series begin to count: a zero of each, in batches of their own. A zero from before all samples of
+//! its message goes ahead of these; one from between them goes after them, because ahead it would be in
+//! the place of a sample of that time, and could make those before it too old.
 //!
-//! Bounds: those of the samples they stand ahead of, one each at most.
+//! Bounds: those of the samples they stand for, one each at most.
 
 use std::sync::Arc;
 
@@ -21,7 +23,16 @@ pub(super) struct Zeroes {
 /// The zeroes of a message, for the store.
 #[derive(Debug, Default)]
 pub(super) struct Starts {
-    pub(super) batches: Vec<Rows>,
+    /// Before the samples.
+    pub(super) ahead: Batches,
+    /// After them.
+    pub(super) behind: Batches,
+}
+
+/// Zeroes as the store takes them.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    pub(super) samples: Vec<Rows>,
     pub(super) histograms: Vec<(GroupId, Vec<HistogramSample>)>,
 }
 
@@ -40,14 +51,27 @@ impl Zeroes {
         }
     }
 
-    /// Each once, however many samples count from it.
-    pub(super) fn finish(mut self) -> Starts {
+    /// Each once, however many samples count from it; `oldest_ms` is the time of the message's first sample.
+    pub(super) fn finish(self, oldest_ms: Option<TimestampMs>) -> Starts {
+        let is_ahead = |t_ms: TimestampMs| oldest_ms.is_none_or(|oldest| t_ms < oldest);
+        let (ahead, behind) = self.samples.into_iter().partition(|zero| is_ahead(zero.t_ms));
+        let (histograms_ahead, histograms_behind) =
+            self.histograms.into_iter().partition(|(_, zero)| is_ahead(zero.t_ms));
+        Starts {
+            ahead: Batches::of(ahead, histograms_ahead),
+            behind: Batches::of(behind, histograms_behind),
+        }
+    }
+}
+
+impl Batches {
+    fn of(samples: Vec<Flat>, mut histograms: Vec<(GroupId, HistogramSample)>) -> Self {
         let place =
             |(group, sample): &(GroupId, HistogramSample)| (*group, sample.t_ms, sample.series);
-        self.histograms.sort_by_key(place);
-        self.histograms.dedup_by(|later, first| place(later) == place(first));
-        let (batches, _twice) = rows::batches(self.samples);
-        Starts { batches, histograms: rows::histogram_batches(self.histograms) }
+        histograms.sort_by_key(place);
+        histograms.dedup_by(|later, first| place(later) == place(first));
+        let (samples, _twice) = rows::batches(samples);
+        Self { samples, histograms: rows::histogram_batches(histograms) }
     }
 }
 

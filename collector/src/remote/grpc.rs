@@ -60,7 +60,8 @@ pub(super) async fn judge(response: Response, message: &Message) -> Attempt {
     let status = response.status();
     let response: http::Response<reqwest::Body> = response.into();
     let (parts, mut body) = response.into_parts();
-    if status != StatusCode::OK {
+    // What stands between may have a status of its own; gRPC's counts where it is said.
+    if status != StatusCode::OK && !parts.headers.contains_key(STATUS) {
         return meaning(&parts.headers, Said::of(status));
     }
     // Of a call without an answer the status is said at once.
@@ -196,8 +197,8 @@ fn name(code: u8) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn statuses_mean_what_the_table_says() {
+    #[tokio::test]
+    async fn statuses_mean_what_the_table_says() {
         let message = Message { body: Bytes::new(), samples: 10, points: 10 };
         // google.rpc.Status with a RetryInfo of 7 s, in base64 without padding.
         let retry = "CAgaMAoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIECgIIBw";
@@ -233,6 +234,17 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let found = meaning(&HeaderMap::new(), Said::of(status));
+            assert_eq!(matches!(found, Attempt::Later { .. }), again, "{status}: {found:?}");
+        }
+        for (status, code, again) in
+            [(500, Some("14"), true), (500, None, false), (503, Some("3"), false)]
+        {
+            let mut answer = http::Response::builder().status(status);
+            if let Some(code) = code {
+                answer = answer.header(STATUS, code);
+            }
+            let answer = Response::from(answer.body(Bytes::new()).unwrap());
+            let found = judge(answer, &message).await;
             assert_eq!(matches!(found, Attempt::Later { .. }), again, "{status}: {found:?}");
         }
         for (answer, expected) in [

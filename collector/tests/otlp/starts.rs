@@ -88,6 +88,15 @@ async fn a_sum_has_a_zero_where_it_begins_to_count() {
             expected.iter().copied().filter(|sample| !sample.starts_with("0@")).collect();
         assert_eq!(without.samples("x_total").await, expected, "{points:?}");
     }
+    // In one message, where the second counts from when the first was taken.
+    let receiver = Receiver::keeping(true);
+    let points: Vec<Value> = [(60, 30, 5), (30, 20, 2), (15, 10, 3), (60, 50, 1)]
+        .map(|(start, ago, value)| at(start, ago, &json!({"asInt": value})))
+        .to_vec();
+    let sum = json!({"aggregationTemporality": 2, "isMonotonic": true, "dataPoints": points});
+    receiver.send(&json!({"name": "x", "sum": sum})).await;
+    let expected = ["0@60", "1@50", "5@30", "2@20", "0@15", "3@10"];
+    assert_eq!(receiver.samples("x_total").await, expected);
     // What it is for.
     for (start_times, expected) in [(true, 1), (false, 0)] {
         let receiver = Receiver::keeping(start_times);

@@ -1,12 +1,14 @@
 //! A message's points as samples, handed over.
 
+use std::sync::Arc;
+
 use stoa_exchange::otlp::{
     self, Accumulate, DeltaFault, Form, Options, Refused, SampleExemplar, SampleLabels, Sink,
     Translator,
 };
 use stoa_exchange::remote_write::RawLabel;
 use stoa_model::histogram::Histogram;
-use stoa_model::{MetricKind, TimestampMs};
+use stoa_model::{MetricKind, TimestampMs, is_stale};
 
 use super::deltas::Streams;
 use crate::http::pushed::Refusal;
@@ -69,20 +71,21 @@ impl Sink for Samples<'_> {
     fn sample(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, value: f64) {
         let start_ms = self.start_ms.take();
         if let Some(place) = self.place(labels) {
-            if let Some(start_ms) = start_ms {
+            self.intake.sample(place, t_ms, value);
+            if let Some(start_ms) = start_ms.filter(|_| !is_stale(value)) {
                 self.intake.starts(place, start_ms, t_ms, None);
             }
-            self.intake.sample(place, t_ms, value);
         }
     }
 
     fn histogram(&mut self, labels: SampleLabels<'_>, t_ms: TimestampMs, histogram: Histogram) {
         let start_ms = self.start_ms.take();
         if let Some(place) = self.place(labels) {
-            if let Some(start_ms) = start_ms {
+            let histogram = Arc::new(histogram);
+            let is_taken = self.intake.histogram(place, t_ms, Arc::clone(&histogram));
+            if let Some(start_ms) = start_ms.filter(|_| is_taken && !histogram.is_stale()) {
                 self.intake.starts(place, start_ms, t_ms, Some(&histogram));
             }
-            self.intake.histogram(place, t_ms, histogram);
         }
     }
 

@@ -1,7 +1,9 @@
 //! A message's series and what it says about metrics, handed over.
 
+use std::sync::Arc;
+
 use stoa_exchange::remote_write::{self, Exemplar, Metadata, RawLabel, Series, Version, Visitor};
-use stoa_model::{MetricKind, TimestampMs};
+use stoa_model::{MetricKind, TimestampMs, is_stale};
 
 use crate::http::pushed::Refusal;
 use crate::push::{Intake, Source, Taken};
@@ -42,13 +44,18 @@ impl Visitor for Walk<'_> {
         self.is_new = is_new;
         let start = |starts: &[TimestampMs], at: usize| starts.get(at).copied().unwrap_or(0);
         for (at, (t_ms, value)) in series.samples.iter().enumerate() {
-            self.intake.starts(place, start(series.sample_starts, at), *t_ms, None);
             self.intake.sample(place, *t_ms, *value);
+            if !is_stale(*value) {
+                self.intake.starts(place, start(series.sample_starts, at), *t_ms, None);
+            }
         }
         for (at, (t_ms, histogram)) in series.histograms.iter().enumerate() {
             let start_ms = start(series.histogram_starts, at);
-            self.intake.starts(place, start_ms, *t_ms, Some(histogram));
-            self.intake.histogram(place, *t_ms, histogram.clone());
+            let histogram = Arc::new(histogram.clone());
+            if self.intake.histogram(place, *t_ms, Arc::clone(&histogram)) && !histogram.is_stale()
+            {
+                self.intake.starts(place, start_ms, *t_ms, Some(&histogram));
+            }
         }
     }
 

@@ -4,11 +4,11 @@
 //! A point is whole when it has the parts that the last one of its stream had. One of which that is not
 //! known, as of a stream that is new, or that has other parts, waits for [`WAIT`], and goes with what has
 //! come by then; so do those of its stream after it, which stay in order. While the log is being caught up
-//! with it is its time that counts, not ours.
+//! with it is its time that counts, by the newest sample read, not ours: a slow target makes nothing go apart.
 //!
 //! What waits is not delivered: the target's cursor stays before it, and a start finds it again.
 //!
-//! Bounds: [`SAMPLES_MAX`] wait, beyond which all go; [`STREAMS_MAX`] streams are known, beyond which all
+//! Bounds: [`SAMPLES_MAX`] wait, beyond which all go, from which nothing is learnt; [`STREAMS_MAX`] streams are known, beyond which all
 //! are forgotten and their next points wait once.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -76,8 +76,6 @@ impl Waiting {
                 own.entry(t).or_default().add(before);
             }
         }
-        let samples: u64 = points.values().flat_map(BTreeMap::values).map(Parts::samples).sum();
-        let is_full = samples > SAMPLES_MAX;
         let wait_ms = i64::try_from(WAIT.as_millis()).unwrap_or(i64::MAX);
         let read = self.reads;
         for (stream, own) in points.iter_mut() {
@@ -88,9 +86,11 @@ impl Waiting {
                 let parts = first.get();
                 let hash = parts.layout(&self.hasher);
                 let is_whole = self.known.get(&stream_hash) == Some(&hash);
-                let is_over = newest_t.is_some_and(|newest| newest.saturating_sub(t) >= wait_ms)
-                    || parts.since.is_some_and(|(_, since)| now.duration_since(since) >= WAIT);
-                if !(is_whole || is_over || is_full) {
+                let is_over = match newest_t {
+                    Some(newest) => newest.saturating_sub(t) >= wait_ms,
+                    None => parts.since.is_some_and(|(_, since)| now.duration_since(since) >= WAIT),
+                };
+                if !(is_whole || is_over) {
                     break;
                 }
                 if !is_whole {
@@ -106,6 +106,12 @@ impl Waiting {
             }
             if !held.is_empty() {
                 self.held.insert(stream.clone(), held);
+            }
+        }
+        let samples: u64 = self.held.values().flat_map(BTreeMap::values).map(Parts::samples).sum();
+        if samples > SAMPLES_MAX {
+            for (stream, held) in std::mem::take(&mut self.held) {
+                points.entry(stream).or_default().extend(held);
             }
         }
     }
