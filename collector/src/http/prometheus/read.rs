@@ -7,14 +7,17 @@
 //!
 //! Bounds: a request of [`BODY_BYTES_MAX`], [`MESSAGE_BYTES_MAX`] decompressed; the samples, series, bytes,
 //! time and concurrency of queries (`query.*`), over all queries of a request together ([`walk`]). A message
-//! is held compressed, beside one series at a time. A stream is held by the piece and its turn only while
-//! it is read ([`stream`]); there are as many at a time as queries may run.
+//! is held compressed, beside one series at a time, and until its reader has taken it, which no turn is kept
+//! for: whoever wants little held here asks for a stream. That is held by the piece, and its turn only while
+//! it is read ([`stream`]); there are as many at a time as queries may run, for a place among which a request
+//! waits [`PLACE_WAIT`] at most.
 
 mod packed;
 mod stream;
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
@@ -33,6 +36,9 @@ use crate::http::pushed::body::Compression;
 use packed::Packed;
 use stream::Frames;
 use walk::{Met, Next, Walk};
+
+/// How long a request waits for a place among the streams.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The largest request, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -80,7 +86,7 @@ async fn answer(outward: &Arc<Outward>, request: HttpRequest) -> Result<Response
         }
         Form::Chunks => {
             let place = Arc::clone(&outward.streams).acquire_owned();
-            let place = tokio::time::timeout(gate.timeout_max(), place).await;
+            let place = tokio::time::timeout(PLACE_WAIT, place).await;
             let place = place.ok().and_then(Result::ok).ok_or_else(|| {
                 ApiError::new(ErrorKind::Timeout, "query timed out in query queue")
             })?;

@@ -1,7 +1,8 @@
 //! An answer that goes out as it is read: pieces of about [`PIECE_BYTES`], each read in a turn of its own
 //! when there is room for it, one waiting for the reader at a time.
 //!
-//! Who does not take a piece for [`TAKING_MAX`] is given up, as is one who has left; the connection's own
+//! Who does not take a piece for [`TAKING_MAX`] is given up, as is one who has left, and one who has not
+//! taken all after [`WHOLE_MAX`]: what is being handed out stays on the disk as long. The connection's own
 //! pace cuts off who reads slowly. Whatever ends an answer before it is whole breaks the body off, so that
 //! nobody takes it for whole.
 
@@ -27,6 +28,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How long a piece may wait to be taken.
 const TAKING_MAX: Duration = Duration::from_secs(60);
 
+/// How long an answer may take in all.
+const WHOLE_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// What goes to the reader: a piece, or that this was all.
 type Sent = Result<Option<Bytes>, ApiError>;
 
@@ -49,7 +53,7 @@ impl Frames {
         tokio::spawn(async move {
             tokio::select! {
                 () = sender.closed() => {}
-                () = send(&outward, walk, turns, &sender) => {}
+                _late = tokio::time::timeout(WHOLE_MAX, send(&outward, walk, turns, &sender)) => {}
             }
             drop(place);
         });
