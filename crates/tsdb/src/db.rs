@@ -240,11 +240,10 @@ impl Db {
                 .append(KIND_HISTOGRAMS, |body| record::put_histograms(body, &histograms, put))?,
         }
         let mut state = self.state_mut();
+        // Before, so that what was stored is told of even if the rest of it was not.
+        self.past.appended(oldest(&rows, &histograms));
         let (mut appended, _foreign) = state.head.apply(batch.group, &rows, &histograms, known);
         appended.too_old = too_old;
-        if appended.stored > 0 {
-            self.past.appended(oldest(&rows, &histograms));
-        }
         for mark in &batch.marks {
             state.head.marks.insert(mark.key.clone(), mark.value.clone());
         }

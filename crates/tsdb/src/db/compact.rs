@@ -154,7 +154,7 @@ impl Db {
             }
         }
         self.mend_blocks(&mut self.upkeep());
-        for block in self.state().blocks.iter() {
+        for block in self.change_state().blocks.iter() {
             if lost.contains(&block.meta.sequence) {
                 block.set_damaged();
             }

@@ -4,7 +4,7 @@
 //! **revision**. As long as [`Db::revision`] is that one, reading again up to that time finds the same,
 //! and meets no damage it had not met. It moves on
 //!
-//! - with a batch that stored a sample of that time or before, however late it came;
+//! - with a batch that has a sample of that time or before, however late it came, and even if it was there;
 //! - with every change of the blocks, of samples or of tiers: written, merged, imported, deleted from, mended,
 //!   removed for their age or size, set aside;
 //! - with damage that is met, or gone.
@@ -73,7 +73,7 @@ impl Past {
         *changes += 1;
     }
 
-    /// The same where samples from this time on were stored.
+    /// The same where samples from this time on are about to be stored.
     pub(super) fn appended(&self, oldest_ms: TimestampMs) {
         if oldest_ms <= self.closed_ms.load(Relaxed) {
             self.changed();

@@ -135,9 +135,10 @@ impl Db {
     /// The index of a block does not hold what it promises: the block answers nothing more and is set
     /// aside by the next maintenance.
     pub(super) fn found_damaged(&self, block: &Block, malformed: Malformed) {
-        block.set_damaged();
         let damage = Damage::new(block.dir.join(INDEX), malformed.0, block.cost());
+        // First: whoever is not answered by the block is to find that the past has changed.
         self.notes.wait(&block.dir, damage.at(0, block.meta.index_bytes));
+        block.set_damaged();
     }
 
     /// Tells what a query did not get of a block's chunks.

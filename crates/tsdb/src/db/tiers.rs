@@ -209,7 +209,7 @@ impl Db {
     }
 
     pub(super) fn set_tiers_damaged(&self, sequences: &BTreeSet<u64>) {
-        for held in self.state().tiers.blocks.iter() {
+        for held in self.change_state().tiers.blocks.iter() {
             if sequences.contains(&held.block.meta.sequence) {
                 held.block.set_damaged();
             }
@@ -227,7 +227,9 @@ impl Db {
         let damaged = tiers.blocks.iter();
         for held in damaged.filter(|held| sequences.contains(&held.block.meta.sequence)) {
             if held.marks().gone.is_empty() {
+                let state = self.change_state();
                 held.block.set_damaged();
+                drop(state);
             } else if !self.has_all_there_is() {
                 let source = io::Error::other("not mended while others cannot be read");
                 return Err(DbError::Block { path: held.block.dir.clone(), source });
