@@ -10,13 +10,14 @@
 //! - it is of floats that were read as samples, then and now ([`Steady`]): no native histograms, no rollups;
 //! - neither then nor now is something missing because of damage;
 //! - all that was told of the whole (warnings, infos) is told of the new steps, too: of what is told it is not
-//!   known at which steps;
-//! - both parts together are within the limit of samples. Those of bytes and series bound each part alone:
-//!   it is less at a time.
+//!   known at which steps. No more than [`NOTES_MAX`] are compared, or kept;
+//! - both parts together are within the limit of samples, the kept one by the most that was held at a time
+//!   for any piece of it. Those of bytes and series bound each part alone: it is less at a time.
 //!
 //! Where one does not, the query is evaluated as a whole, as it is for those who ask with `stats`, whose
 //! figures are to be true, or with `nocache=1`, as VictoriaMetrics has it. So an answer is the same, to the
-//! byte, whether a part of it was kept or not; there is no age at which one goes.
+//! byte, whether a part of it was kept or not; there is no age at which one goes. Only whether there is one
+//! may differ: where the whole would be refused for what it holds at a time, a part and the rest may be had.
 //!
 //! It knows nothing of who asks, and of the store that it is read and has a past. Bounds:
 //! `query.reuse_bytes_max` bytes over all that is kept, a quarter of these for one answer; what was not used
@@ -46,6 +47,9 @@ const CLOSED_AFTER_MS: i64 = 300_000;
 
 /// Shorter steps are not told apart by what is told of them, in whole seconds.
 const STEP_MS_MIN: i64 = 1000;
+
+/// The most warnings and infos, together, of an answer that is kept or told with a part that was.
+const NOTES_MAX: usize = 16;
 
 /// What is kept, and what came of it.
 #[derive(Debug)]
@@ -177,7 +181,9 @@ impl Reuse {
     ) -> Result<Option<Answer>, QueryError> {
         let Range { start, step, .. } = question.range;
         let revision = view.close_past(closed.until_ms);
-        let Some(kept) = self.held().find(key, revision) else { return Ok(None) };
+        // What is found to be of another past is dropped with the lock given back.
+        let found = self.held().find(key, revision);
+        let Ok(kept) = found else { return Ok(None) };
         // Two steps at least: storage is asked in another way where there is one.
         let from = (kept.last + step).min(question.last() - step);
         if kept.first > start || from <= start {
@@ -193,6 +199,7 @@ impl Reuse {
         let told_again = |old: &[String], new: &[String]| old.iter().all(|text| new.contains(text));
         if !steady.is_steady()
             || !is_as_it_was(view, revision)
+            || rest.warnings.len() + rest.infos.len() > NOTES_MAX
             || !told_again(&kept.warnings, &rest.warnings)
             || !told_again(&kept.infos, &rest.infos)
         {
@@ -208,7 +215,8 @@ impl Reuse {
         if peak > samples_max || made as u64 > samples_max {
             return Ok(None);
         }
-        let samples = SampleStats { peak, ..samples };
+        // Not their sum: what moves on for long would seem to grow all the time.
+        let samples = SampleStats { peak: kept.peak.max(samples.peak), ..samples };
         let answer = Answer { value: Value::Matrix(all), warnings, infos, samples };
         if closed.last > kept.last {
             self.keep(question, closed, key.clone(), &answer, revision);
@@ -242,14 +250,17 @@ impl Reuse {
         revision: Revision,
     ) {
         let Value::Matrix(all) = &answer.value else { return };
-        if all.iter().any(|series| !series.histograms.is_empty()) {
+        let notes = || answer.warnings.iter().chain(&answer.infos);
+        let is_floats = all.iter().all(|series| series.histograms.is_empty());
+        if !is_floats || notes().count() > NOTES_MAX {
             return;
         }
         let up_to =
             |series: &MatrixSeries| series.points.partition_point(|(t, _)| *t <= closed.last);
         let bytes_max = self.bytes_max / 4;
         let sizes = all.iter().map(|series| Kept::bytes_of(&series.labels, up_to(series)));
-        let bytes = key.bytes() + sizes.sum::<usize>();
+        let of_notes = notes().map(|text| size_of::<String>() + text.len());
+        let bytes = key.bytes() + of_notes.sum::<usize>() + sizes.sum::<usize>();
         if bytes > bytes_max {
             return;
         }
@@ -258,8 +269,11 @@ impl Reuse {
             points: series.points.get(..up_to(series)).unwrap_or_default().to_vec(),
             histograms: Vec::new(),
         };
+        let mut series: Vec<_> =
+            all.iter().map(part).filter(|series| !series.points.is_empty()).collect();
+        series.shrink_to_fit();
         let kept = Kept {
-            series: all.iter().map(part).filter(|series| !series.points.is_empty()).collect(),
+            series,
             first: question.range.start,
             last: closed.last,
             warnings: answer.warnings.clone(),
@@ -268,7 +282,9 @@ impl Reuse {
             revision,
             bytes,
         };
-        self.held().keep(key, Arc::new(kept), self.bytes_max);
+        // Nobody waits for the lock while what had to go is dropped.
+        let gone = self.held().keep(key, Arc::new(kept), self.bytes_max);
+        drop(gone);
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -13,7 +13,7 @@ use super::{Question, ReuseFigures};
 const ENTRY_BYTES: usize = 512;
 
 /// What a label takes beside its text.
-const LABEL_BYTES: usize = 48;
+const LABEL_BYTES: usize = 96;
 
 /// What an answer can be used for again: the same text, with steps of the same length at the same places, as
 /// many of them, and the same lookback.
@@ -54,7 +54,7 @@ pub(super) struct Kept {
     /// Told of these steps, or of others of the same answer.
     pub(super) warnings: Vec<String>,
     pub(super) infos: Vec<String>,
-    /// The samples held at a time to make it.
+    /// The most samples held at a time to make a piece of it.
     pub(super) peak: u64,
     /// What the past was.
     pub(super) revision: Revision,
@@ -77,6 +77,9 @@ struct Entry {
     used: u64,
 }
 
+/// What is kept no more: for the caller to drop, with the lock given back.
+pub(super) type Gone = Vec<Arc<Kept>>;
+
 /// All that is kept.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -90,13 +93,12 @@ pub(super) struct Held {
 
 impl Held {
     /// What was kept, if the past is what it was then; else it goes.
-    pub(super) fn find(&mut self, key: &Key, revision: Revision) -> Option<Arc<Kept>> {
-        let (key, entry) = self.entries.get_key_value(key)?;
+    pub(super) fn find(&mut self, key: &Key, revision: Revision) -> Result<Arc<Kept>, Gone> {
+        let Some((key, entry)) = self.entries.get_key_value(key) else { return Err(Gone::new()) };
         let (key, kept, used) = (Arc::clone(key), Arc::clone(&entry.kept), entry.used);
         if kept.revision != revision {
-            self.remove(&key);
             self.changed += 1;
-            return None;
+            return Err(self.remove(&key).into_iter().collect());
         }
         self.order.remove(&used);
         self.uses += 1;
@@ -104,12 +106,13 @@ impl Held {
             entry.used = self.uses;
         }
         self.order.insert(self.uses, key);
-        Some(kept)
+        Ok(kept)
     }
 
     /// Keeps a part in place of what was kept under its key, and lets others go for it.
-    pub(super) fn keep(&mut self, key: Key, kept: Arc<Kept>, bytes_max: usize) {
-        self.remove(&key);
+    #[must_use]
+    pub(super) fn keep(&mut self, key: Key, kept: Arc<Kept>, bytes_max: usize) -> Gone {
+        let mut gone: Gone = self.remove(&key).into_iter().collect();
         let key = Arc::new(key);
         self.uses += 1;
         self.bytes += kept.bytes;
@@ -119,16 +122,17 @@ impl Held {
             && let Some((_, oldest)) = self.order.first_key_value()
         {
             let oldest = Arc::clone(oldest);
-            self.remove(&oldest);
+            gone.extend(self.remove(&oldest));
             self.crowded_out += 1;
         }
+        gone
     }
 
-    fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.order.remove(&entry.used);
-            self.bytes -= entry.kept.bytes;
-        }
+    fn remove(&mut self, key: &Key) -> Option<Arc<Kept>> {
+        let entry = self.entries.remove(key)?;
+        self.order.remove(&entry.used);
+        self.bytes -= entry.kept.bytes;
+        Some(entry.kept)
     }
 
     /// Those of what is held.

@@ -336,6 +336,34 @@ fn little_room_holds_little() {
     assert_eq!(none, ReuseFigures::default());
 }
 
+/// Each of many metrics that look like no counters is told of.
+#[test]
+fn what_is_told_takes_room_and_much_of_it_is_not_kept() {
+    let world = World::new(60, Plan { is_restless: false, ..HOURS });
+    for i in 0..20 {
+        let name = format!("g{i:02}");
+        let labels = [("__name__", name.as_str()), ("l", name.as_str())];
+        let labels = Labels::from_pairs(labels).unwrap();
+        let series = world.db.resolve(GroupId(3), &labels).unwrap();
+        let times = (START..world.now).step_by(usize::try_from(MINUTE).unwrap());
+        let rows = times.map(|t_ms| Row { t_ms, samples: vec![(series, 1.5)] }).collect();
+        world.db.append(&Batch { group: GroupId(3), rows, marks: vec![] }).unwrap();
+    }
+    let ask = |text: &str| {
+        let before = world.reuse.figures();
+        world.ask(text, 0, 0);
+        world.ask(text, 0, 0);
+        let after = world.reuse.figures();
+        (after.hits - before.hits, after.bytes - before.bytes)
+    };
+    let (hits, plain) = ask("sum({__name__=~\"g0.\"})");
+    assert_eq!(hits, 1);
+    let (hits, told) = ask("sum(rate({__name__=~\"g0.\"}[4m]))");
+    assert_eq!(hits, 1);
+    assert!(told > plain + 10 * 50, "ten infos, each a line: {told} and {plain} bytes");
+    assert_eq!(ask("sum(rate({__name__=~\"g.*\"}[4m]))"), (0, 0), "twenty");
+}
+
 /// Days, of which aggregates are kept longer than samples: what is answered from these is never kept.
 #[test]
 fn aggregates_are_not_mixed_with_samples() {
