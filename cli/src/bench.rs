@@ -74,7 +74,7 @@ enum BenchCommand {
     Compare(compare::CompareArgs),
     /// All figures that have a goal, side by side, in one table
     ///
-    /// Runs the other benches one after another with sizes for a machine of two cores: about ten
+    /// Runs the other benches one after another with sizes for a machine of two cores: some nine
     /// minutes. A part that fails says why below the table, and the rest goes on.
     #[command(after_help = "Example: stoa bench figures --json > figures.json")]
     Figures(compare::figures::FiguresArgs),

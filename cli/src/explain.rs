@@ -13,7 +13,7 @@ use stoa_daemon::unix_ms;
 
 use self::answer::Body;
 use crate::client::{Client, ClientError, ServerArgs};
-use crate::query::{QuestionArgs, expression_from_stdin, print, refused, say};
+use crate::query::{QuestionArgs, expression_from_stdin, print, unanswered, say};
 use crate::table::{printable, printable_lines};
 
 /// Steps of a range that names none: those of a chart on a usual screen.
@@ -62,13 +62,13 @@ pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<()> {
     let mut form = question.form(&expr);
     form.push(("dry", args.dry.to_string()));
     let answer = client.prometheus("/stoa/api/v1/explain", &form).await;
-    let answer = answer.map_err(|error| match error {
-        ClientError::Question(why) => refused(&why, &expr),
-        ClientError::Refused(why) if !args.dry => {
-            refused(&why, &expr).context("the run was refused; --dry tells what it would read")
+    let answer = answer.map_err(|error| {
+        let is_of_run = matches!(error, ClientError::Refused(_)) && !args.dry;
+        let error = unanswered(error, &expr);
+        if !is_of_run {
+            return error;
         }
-        ClientError::Refused(why) => refused(&why, &expr),
-        error => error.into(),
+        error.context("the run was refused; --dry tells what it would read")
     })?;
     let infos = answer.infos.iter().filter(|_| !args.json).map(|text| ("info", text));
     for (kind, text) in answer.warnings.iter().map(|text| ("warning", text)).chain(infos) {

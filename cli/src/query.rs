@@ -120,17 +120,23 @@ async fn ask(client: &Client, args: &QueryArgs, expr: &str) -> anyhow::Result<()
 }
 
 async fn asked(client: &Client, question: Question, expr: &str) -> anyhow::Result<Answer> {
-    client.prometheus(question.path(), &question.form(expr)).await.map_err(|error| match error {
-        ClientError::Question(why) | ClientError::Refused(why) => refused(&why, expr),
-        error => error.into(),
-    })
+    let answer = client.prometheus(question.path(), &question.form(expr)).await;
+    answer.map_err(|error| unanswered(error, expr))
 }
 
-/// What the collector says is wrong with a question, with the place it names shown.
-pub(crate) fn refused(why: &str, expr: &str) -> anyhow::Error {
+/// Why a question has no answer, with the place that is named shown. Wrongly asked is only what the
+/// collector cannot read: limits, time and what the samples do not allow are failures.
+pub(crate) fn unanswered(error: ClientError, expr: &str) -> anyhow::Error {
     let colours = are_coloured(&std::io::stderr());
-    let place = caret::of(why, expr, colours).map(|place| format!("\n{place}"));
-    Misuse(printable(why) + &place.unwrap_or_default()).into()
+    let shown = |why: &str| {
+        let place = caret::of(why, expr, colours).map(|place| format!("\n{place}"));
+        printable(why) + &place.unwrap_or_default()
+    };
+    match error {
+        ClientError::Question(why) => Misuse(shown(&why)).into(),
+        ClientError::Refused(why) => ClientError::Refused(shown(&why)).into(),
+        error => error.into(),
+    }
 }
 
 fn notices(answer: &Answer, with_infos: bool) {
