@@ -13,7 +13,7 @@ use stoa_daemon::unix_ms;
 
 use self::answer::Body;
 use crate::client::{Client, ClientError, ServerArgs};
-use crate::query::{QuestionArgs, expression_from_stdin, print, unanswered, say};
+use crate::query::{QuestionArgs, expression_from_stdin, print, say, unanswered};
 use crate::table::{printable, printable_lines};
 
 /// Steps of a range that names none: those of a chart on a usual screen.

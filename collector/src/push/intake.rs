@@ -1,5 +1,6 @@
 //! Series and their samples become batches for the store, and a tally of what cannot become one.
 
+use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
 
 use stoa_exchange::remote_write::RawLabel;
@@ -308,13 +309,21 @@ impl Intake<'_> {
             samples, histograms, zeroes, exemplars, exemplar_bytes, mut tally, cache, ..
         } = self;
         drop(cache);
-        let times = samples.iter().map(|sample| sample.t_ms);
-        let oldest_ms = times.chain(histograms.iter().map(|(_, sample)| sample.t_ms)).min();
+        let zeroes = zeroes.unwrap_or_default();
+        let mut oldest_ms = HashMap::new();
+        if !zeroes.is_empty() {
+            let times = samples.iter().map(|sample| (sample.group, sample.t_ms));
+            let histograms = histograms.iter().map(|(group, sample)| (*group, sample.t_ms));
+            for (group, t_ms) in times.chain(histograms) {
+                let oldest = oldest_ms.entry(group).or_insert(t_ms);
+                *oldest = t_ms.min(*oldest);
+            }
+        }
         let (batches, same) = rows::batches(samples);
         tally.stored(same.samples);
         tally.rejected += same.points;
         let histograms = rows::histogram_batches(histograms);
-        let starts = zeroes.unwrap_or_default().finish(oldest_ms);
+        let starts = zeroes.finish(&oldest_ms);
         Taken { starts, batches, histograms, exemplars, exemplar_bytes, tally }
     }
 }

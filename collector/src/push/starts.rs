@@ -1,9 +1,10 @@
 //! Where series begin to count: a zero of each, in batches of their own. A zero from before all samples of
-//! its message goes ahead of these; one from between them goes after them, because ahead it would be in
+//! its message and group goes ahead of these; one from between them goes after them, because ahead it would be in
 //! the place of a sample of that time, and could make those before it too old.
 //!
 //! Bounds: those of the samples they stand for, one each at most.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use stoa_model::TimestampMs;
@@ -37,6 +38,10 @@ pub(super) struct Batches {
 }
 
 impl Zeroes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty()
+    }
+
     /// A zero of a series, as its histogram is where it has one.
     pub(super) fn add(&mut self, place: Place, t_ms: TimestampMs, like: Option<&Histogram>) {
         let Place { group, series } = place;
@@ -51,12 +56,16 @@ impl Zeroes {
         }
     }
 
-    /// Each once, however many samples count from it; `oldest_ms` is the time of the message's first sample.
-    pub(super) fn finish(self, oldest_ms: Option<TimestampMs>) -> Starts {
-        let is_ahead = |t_ms: TimestampMs| oldest_ms.is_none_or(|oldest| t_ms < oldest);
-        let (ahead, behind) = self.samples.into_iter().partition(|zero| is_ahead(zero.t_ms));
+    /// Each once, however many samples count from it; `oldest_ms` are the times of the message's first samples
+    /// by group.
+    pub(super) fn finish(self, oldest_ms: &HashMap<GroupId, TimestampMs>) -> Starts {
+        let is_ahead = |group: GroupId, t_ms: TimestampMs| {
+            oldest_ms.get(&group).is_none_or(|oldest| t_ms < *oldest)
+        };
+        let (ahead, behind) =
+            self.samples.into_iter().partition(|zero| is_ahead(zero.group, zero.t_ms));
         let (histograms_ahead, histograms_behind) =
-            self.histograms.into_iter().partition(|(_, zero)| is_ahead(zero.t_ms));
+            self.histograms.into_iter().partition(|(group, zero)| is_ahead(*group, zero.t_ms));
         Starts {
             ahead: Batches::of(ahead, histograms_ahead),
             behind: Batches::of(behind, histograms_behind),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test; what is missing is its failure")]
 
+#[path = "asked/queries.rs"]
 mod asked;
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};

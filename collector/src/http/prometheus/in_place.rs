@@ -82,15 +82,15 @@ pub(super) fn answer(shared: &Arc<Shared>, params: &Params, work: Work) -> Optio
     if shared.overran.rests(&about) {
         return None;
     }
-    let answer = shared.gate.run_here(TIME_MAX, |stop| {
-        // What panics is asked again in its turn, where that is an answer.
+    shared.gate.run_here(TIME_MAX, |stop| {
+        // What panics or is refused is asked again in its turn, where that is an answer.
         let work = || catch_unwind(AssertUnwindSafe(|| work(stop))).ok()?.ok();
-        block_in_place(work)
-    })?;
-    if answer.is_none() {
-        shared.overran.note(&about);
-    }
-    answer
+        let answer = block_in_place(work);
+        if answer.is_none() && stop.asked() {
+            shared.overran.note(&about);
+        }
+        answer
+    })?
 }
 
 #[cfg(test)]

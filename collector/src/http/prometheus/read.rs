@@ -85,12 +85,14 @@ async fn answer(outward: &Arc<Outward>, request: HttpRequest) -> Result<Response
             Ok(message_of(pieces.0))
         }
         Form::Chunks => {
+            let turns = gate.enter(of, gate.timeout_max())?;
             let place = Arc::clone(&outward.streams).acquire_owned();
             let place = tokio::time::timeout(PLACE_WAIT, place).await;
-            let place = place.ok().and_then(Result::ok).ok_or_else(|| {
-                ApiError::new(ErrorKind::Timeout, "query timed out in query queue")
-            })?;
-            let turns = gate.enter(of, gate.timeout_max())?;
+            let Some(place) = place.ok().and_then(Result::ok) else {
+                let error = ApiError::new(ErrorKind::Timeout, "query timed out in query queue");
+                turns.end(Some(&error));
+                return Err(error);
+            };
             let frames = Frames::begin(Arc::clone(outward), walk, turns, place).await?;
             Ok(([(header::CONTENT_TYPE, STREAMED)], Body::from_stream(frames)).into_response())
         }

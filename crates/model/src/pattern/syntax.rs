@@ -203,6 +203,9 @@ impl<'p> Reader<'p> {
                     let quoted = from.get(2..).unwrap_or("");
                     let (quoted, rest) = quoted.split_once("\\E").unwrap_or((quoted, ""));
                     self.rest = rest;
+                    if matches!(last, Last::Repeated(_)) {
+                        last = Last::Atom;
+                    }
                     for c in quoted.chars() {
                         self.put_char(c);
                         self.repeats = 0;
@@ -230,7 +233,9 @@ impl<'p> Reader<'p> {
             }
             repeats = repeats.max(self.repeats);
             last = Last::Atom;
-            alternatives.last_mut().into_iter().for_each(|all| all.push(piece.clone()));
+            if let Some(all) = alternatives.last_mut() {
+                all.push(piece);
+            }
         }
         if depth > 0 {
             return Err(SyntaxError::new("missing closing )", self.pattern));
@@ -296,11 +301,11 @@ impl<'p> Reader<'p> {
             let (name, rest) = self.rest.split_once('>').ok_or_else(|| invalid(from))?;
             self.rest = rest;
             let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.is_empty() || !name.chars().all(is_word) || !self.names.insert(name) {
+            if name.is_empty() || !name.chars().all(is_word) {
                 return Err(invalid(self.since(from)));
             }
-            // A name that begins with a digit is none there.
-            if name.starts_with(|c: char| c.is_ascii_digit()) {
+            // A name that begins with a digit is none there, and one of two groups is that of the first.
+            if name.starts_with(|c: char| c.is_ascii_digit()) || !self.names.insert(name) {
                 self.put("(");
             } else {
                 self.put("(?P<");

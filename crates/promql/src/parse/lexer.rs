@@ -348,10 +348,10 @@ impl Lexer<'_> {
     fn skip_blank(&mut self) {
         loop {
             let rest = self.rest();
-            let trimmed = rest.trim_start();
+            let trimmed = rest.trim_start_matches([' ', '\t', '\n', '\r']);
             let mut skipped = rest.len() - trimmed.len();
             if trimmed.starts_with('#') {
-                skipped += trimmed.find('\n').unwrap_or(trimmed.len());
+                skipped += trimmed.find(['\n', '\r']).unwrap_or(trimmed.len());
             }
             if skipped == 0 {
                 return;

@@ -88,6 +88,8 @@ fn errors_say_where_and_what() {
         ("a @ AND", "1:5: parse error: unexpected <op:AND> in @, expected timestamp"),
         ("sum(abs(a b))", "1:11: parse error: unexpected identifier \"b\" in aggregation"),
         ("abs(a \"a longer text\")", "1:7: parse error: unexpected string \"\\\"a longer \"..."),
+        ("a # b\r+ )", "1:10: parse error: unexpected right parenthesis ')'"),
+        ("a\u{b}", "1:2: parse error: unexpected character: '\\u{b}'"),
         ("foo(a", "1:6: parse error: unclosed left parenthesis"),
         ("foo(a, =)", "1:6: parse error: trailing commas not allowed in function call args"),
         ("sum(a,)", "1:6: parse error: trailing commas not allowed in function call args"),

@@ -60,7 +60,7 @@ impl Place {
             + match self {
                 Self::Block { .. } => 0,
                 Self::Floats(found) => {
-                    ENTRY_BYTES + found.sealed.len() * PLACE_BYTES + found.open.len() * 8
+                    ENTRY_BYTES + found.sealed.len() * PLACE_BYTES + found.open.len() * 16
                 }
                 Self::Histograms(found) => {
                     ENTRY_BYTES + (found.sealed.len() + found.open.len()) * PLACE_BYTES

@@ -85,6 +85,9 @@ impl Stream for Frames {
 
 async fn send(outward: &Outward, mut walk: Walk, mut turns: Turns, sender: &mpsc::Sender<Sent>) {
     loop {
+        // Nothing is read before there is room for it.
+        let room = tokio::time::timeout(TAKING_MAX, sender.reserve()).await;
+        let Ok(Ok(room)) = room else { return };
         let read = turns.turn(move |stop| {
             let (piece, is_all) = piece(&mut walk, stop)?;
             Ok((walk, piece, is_all))
@@ -93,17 +96,13 @@ async fn send(outward: &Outward, mut walk: Walk, mut turns: Turns, sender: &mpsc
             Ok(read) => read,
             Err(error) => {
                 turns.end(Some(&error));
-                // Fails when nobody waits for it any more.
-                drop(tokio::time::timeout(TAKING_MAX, sender.send(Err(error))).await);
+                room.send(Err(error));
                 return;
             }
         };
         walk = so_far;
         if !piece.is_empty() {
-            let sending = sender.send(Ok(Some(piece.into())));
-            if !matches!(tokio::time::timeout(TAKING_MAX, sending).await, Ok(Ok(()))) {
-                return;
-            }
+            room.send(Ok(Some(piece.into())));
         }
         if is_all {
             turns.end(None);

@@ -92,6 +92,9 @@ impl Walk {
         let mut held = 0;
         while self.at < self.queries.len() {
             if self.open.is_none() {
+                if stop.asked() {
+                    return Err(unlisted(&SelectError::Stopped));
+                }
                 self.open = Some(self.list(held)?);
             }
             match self.go_through(stop, &mut held, put)? {
