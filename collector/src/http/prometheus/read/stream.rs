@@ -101,14 +101,20 @@ async fn send(outward: &Outward, mut walk: Walk, mut turns: Turns, sender: &mpsc
             }
         };
         walk = so_far;
-        if !piece.is_empty() {
+        let room = if piece.is_empty() {
+            Some(room)
+        } else {
             room.send(Ok(Some(piece.into())));
-        }
+            None
+        };
         if is_all {
             turns.end(None);
             let gate = &outward.prometheus.gate;
             gate.incomplete(Outgoing::Read, &walk.warnings());
-            drop(tokio::time::timeout(TAKING_MAX, sender.send(Ok(None))).await);
+            match room {
+                Some(room) => room.send(Ok(None)),
+                None => drop(tokio::time::timeout(TAKING_MAX, sender.send(Ok(None))).await),
+            }
             return;
         }
     }
