@@ -25,6 +25,8 @@ mod lanes;
 
 pub mod host;
 
+mod house;
+
 pub(crate) use file::{KeptFile, read_small};
 pub(crate) use kept::Kept;
 pub(crate) use lanes::Lanes;

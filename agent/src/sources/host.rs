@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Source;
+use super::house::{packages, reboot};
 use super::settings::{HostSettings, PatternError};
 
 mod conntrack;
@@ -59,6 +60,8 @@ pub const NAMES: &[&str] = &[
     "cpu_vulnerabilities",
     "filesystem",
     "textfile",
+    "packages",
+    "reboot",
 ];
 
 /// The sources that are read only when asked for.
@@ -96,7 +99,9 @@ pub fn sources(settings: &HostSettings) -> Result<Vec<Box<dyn Source>>, PatternE
             "softirqs" => Box::new(softirqs::SoftIrqs::new()),
             "cpu_vulnerabilities" => Box::new(vulnerabilities::Vulnerabilities::new()),
             "filesystem" => Box::new(filesystems::Filesystems::new(settings)?),
-            _ => Box::new(textfile::Textfile::new(settings)),
+            "textfile" => Box::new(textfile::Textfile::new(settings)),
+            "packages" => Box::new(packages::Packages::new(&packages::Settings::default())?),
+            _ => Box::new(reboot::Reboot::new()),
         });
     }
     Ok(sources)
