@@ -24,6 +24,7 @@ mod kept;
 mod lanes;
 
 pub mod host;
+mod processes;
 
 mod house;
 
