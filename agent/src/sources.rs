@@ -19,6 +19,7 @@ use stoa_model::{Family, Labels, Metric, MetricKind};
 
 pub mod settings;
 
+mod attributes;
 mod file;
 mod kept;
 mod lanes;

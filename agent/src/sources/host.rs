@@ -9,18 +9,33 @@ use super::Source;
 use super::house::{packages, reboot};
 use super::settings::{HostSettings, PatternError};
 
+mod arrays;
+mod bcache;
+mod bcachefs;
+mod bonds;
+mod btrfs;
 mod conntrack;
 mod cpu;
 mod cpufreq;
 mod disks;
+mod drbd;
+mod energy;
 mod entropy;
+mod fibre_channel;
 mod file_descriptors;
 mod filesystems;
+mod firmware;
+mod infiniband;
 mod load;
 mod memory;
+mod memory_controllers;
+mod multipath;
 mod network_counters;
 mod network_devices;
 mod network_statistics;
+mod nvme;
+mod pci_devices;
+mod power_supplies;
 mod pressure;
 mod scheduler;
 mod sensors;
@@ -28,11 +43,16 @@ mod sockets;
 mod softirqs;
 mod softnet;
 mod stat;
+mod tapes;
 mod textfile;
+mod thermal;
 mod time;
 mod uname;
 mod virtual_memory;
 mod vulnerabilities;
+mod watchdogs;
+mod xfs;
+mod zfs;
 
 /// All sources by name, in the order they are read.
 pub const NAMES: &[&str] = &[
@@ -59,13 +79,33 @@ pub const NAMES: &[&str] = &[
     "softirqs",
     "cpu_vulnerabilities",
     "filesystem",
+    "zfs",
+    "xfs",
+    "bcachefs",
+    "infiniband",
+    "bcache",
+    "fibrechannel",
+    "drbd",
+    "pcidevice",
+    "powersupplyclass",
+    "btrfs",
+    "tapestats",
+    "watchdog",
+    "mdadm",
+    "dmmultipath",
+    "nvme",
+    "edac",
+    "rapl",
+    "bonding",
+    "dmi",
+    "thermal_zone",
     "textfile",
     "packages",
     "reboot",
 ];
 
 /// The sources that are read only when asked for.
-pub const OPTIONAL: &[&str] = &["softirqs", "cpu_vulnerabilities"];
+pub const OPTIONAL: &[&str] = &["softirqs", "cpu_vulnerabilities", "drbd", "pcidevice"];
 
 /// The sources that `settings` ask for, in the order of [`NAMES`].
 ///
@@ -99,6 +139,30 @@ pub fn sources(settings: &HostSettings) -> Result<Vec<Box<dyn Source>>, PatternE
             "softirqs" => Box::new(softirqs::SoftIrqs::new()),
             "cpu_vulnerabilities" => Box::new(vulnerabilities::Vulnerabilities::new()),
             "filesystem" => Box::new(filesystems::Filesystems::new(settings)?),
+            "zfs" => Box::new(zfs::Zfs::new()),
+            "xfs" => Box::new(xfs::Xfs::new()),
+            "bcachefs" => Box::new(bcachefs::Bcachefs::new()),
+            "infiniband" => Box::new(infiniband::Infiniband::new()),
+            "bcache" => Box::new(bcache::Bcache::new(bcache::Settings {
+                priority_stats: settings.bcache_priority_stats,
+            })),
+            "fibrechannel" => Box::new(fibre_channel::FibreChannel::new()),
+            "drbd" => Box::new(drbd::Drbd::new()),
+            "pcidevice" => Box::new(pci_devices::PciDevices::new()),
+            "powersupplyclass" => {
+                Box::new(power_supplies::PowerSupplies::new(&power_supplies::Settings::default())?)
+            }
+            "btrfs" => Box::new(btrfs::Btrfs::new()),
+            "tapestats" => Box::new(tapes::Tapes::new(&tapes::Settings::default())?),
+            "watchdog" => Box::new(watchdogs::Watchdogs::new()),
+            "mdadm" => Box::new(arrays::Arrays::new()),
+            "dmmultipath" => Box::new(multipath::Multipath::new()),
+            "nvme" => Box::new(nvme::Nvme::new()),
+            "edac" => Box::new(memory_controllers::MemoryControllers::new()),
+            "rapl" => Box::new(energy::Energy::new(energy::Settings::default())),
+            "bonding" => Box::new(bonds::Bonds::new()),
+            "dmi" => Box::new(firmware::Firmware::new()),
+            "thermal_zone" => Box::new(thermal::Thermal::new()),
             "textfile" => Box::new(textfile::Textfile::new(settings)),
             "packages" => Box::new(packages::Packages::new(&packages::Settings::default())?),
             _ => Box::new(reboot::Reboot::new()),

@@ -56,6 +56,8 @@ pub struct HostSettings {
     pub hwmon_chips: PatternPair,
     /// Sensors, as `chip;sensor`.
     pub hwmon_sensors: PatternPair,
+    /// Whether to tell how bcache uses its devices, which is costly for the kernel.
+    pub bcache_priority_stats: bool,
     /// How often sensors, network device properties, file systems and CPU frequencies are read:
     /// asking costs more there than the answer changes.
     pub slow_interval: Duration,
@@ -118,6 +120,7 @@ impl Default for HostSettings {
             vmstat_fields: VMSTAT_FIELDS.to_owned(),
             hwmon_chips: PatternPair::default(),
             hwmon_sensors: PatternPair::default(),
+            bcache_priority_stats: false,
             slow_interval: Duration::from_secs(5),
         }
     }

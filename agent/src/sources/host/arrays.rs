@@ -1,0 +1,85 @@
+//! `/proc/mdstat` and `/sys/block/md*/md`: software RAID.
+
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, value};
+use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree, label};
+
+pub(super) mod mdstat;
+
+/// How often.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+const STATE: Desc = Desc::gauge("node_md_state", "Indicates the state of md-device.");
+const STATES: [&str; 5] = ["active", "check", "inactive", "recovering", "resync"];
+const DISKS: Desc = Desc::gauge("node_md_disks", "Number of active/failed/spare disks of device.");
+const REQUIRED: Desc = Desc::gauge("node_md_disks_required", "Total number of disks of device.");
+const BLOCKS: Desc = Desc::gauge("node_md_blocks", "Total number of blocks on device.");
+const SYNCED: Desc = Desc::gauge("node_md_blocks_synced", "Number of blocks synced on device.");
+const RAID_DISKS: Desc = Desc::gauge("node_md_raid_disks", "Number of raid disks on device.");
+const DEGRADED: Desc = Desc::gauge("node_md_degraded", "Number of degraded disks on device.");
+
+/// The source `mdadm`.
+#[derive(Debug)]
+pub(super) struct Arrays {
+    file: KeptFile,
+    labels: Kept<Labels>,
+}
+
+impl Arrays {
+    pub(super) fn new() -> Self {
+        Self { file: KeptFile::proc("mdstat"), labels: Kept::new() }
+    }
+}
+
+impl Source for Arrays {
+    fn name(&self) -> &'static str {
+        "mdadm"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let text = match self.file.read(roots) {
+            Ok(text) => text,
+            Err(problem) => return reading.fail(problem),
+        };
+        let mut sheet = Sheet::default();
+        for array in mdstat::parse(text) {
+            let device = array.device;
+            let whole = self.labels.get(device, |device| label("device", device));
+            sheet.push(&REQUIRED, whole.clone(), array.required);
+            sheet.push(&BLOCKS, whole.clone(), array.blocks);
+            sheet.push(&SYNCED, whole, array.blocks_synced);
+            for (state, count) in
+                [("active", array.active), ("failed", array.failed), ("spare", array.spare)]
+            {
+                sheet.push(&DISKS, with_state(&mut self.labels, device, state), count);
+            }
+            for state in STATES {
+                let is = f64::from(u8::from(state == array.state));
+                sheet.push(&STATE, with_state(&mut self.labels, device, state), is);
+            }
+        }
+        for (number, dir) in entries_with(&roots.path(Tree::Sys, "block"), "md", DEVICES_MAX) {
+            let dir = dir.join("md");
+            let Some(disks) = value(dir.join("raid_disks")) else { continue };
+            let labels = self.labels.get(&format!("md{number}"), |name| label("device", name));
+            sheet.push(&RAID_DISKS, labels.clone(), disks);
+            // An array without redundancy has no such file; it is never degraded.
+            sheet.push(&DEGRADED, labels, value(dir.join("degraded")).unwrap_or(0.0));
+        }
+        self.labels.end_round();
+        sheet.tell(reading);
+    }
+}
+
+fn with_state(labels: &mut Kept<Labels>, device: &str, state: &str) -> Labels {
+    labels.get(&format!("{device} {state}"), |_| {
+        Labels::from_pairs_last_wins([("device", device), ("state", state)])
+    })
+}

@@ -1,0 +1,81 @@
+//! `/sys/class/thermal`: what grows hot, and what the kernel does against it.
+
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
+use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
+
+/// How often: some firmware takes long to answer.
+const INTERVAL: Duration = Duration::from_secs(10);
+const DEGREES_PER_MILLI: f64 = 1000.0;
+
+const TEMPERATURE: Desc = Desc::gauge("node_thermal_zone_temp", "Zone temperature in Celsius");
+const COOLING: [(&str, Desc); 2] = [
+    (
+        "cur_state",
+        Desc::gauge(
+            "node_cooling_device_cur_state",
+            "Current throttle state of the cooling device",
+        ),
+    ),
+    (
+        "max_state",
+        Desc::gauge(
+            "node_cooling_device_max_state",
+            "Maximum throttle state of the cooling device",
+        ),
+    ),
+];
+
+/// The source `thermal_zone`.
+#[derive(Debug)]
+pub(super) struct Thermal {
+    labels: Kept<Labels>,
+}
+
+impl Thermal {
+    pub(super) fn new() -> Self {
+        Self { labels: Kept::new() }
+    }
+
+    fn labels(&mut self, name: &'static str, number: &str, kind: &str) -> Labels {
+        self.labels.get(&format!("{name} {number} {kind}"), |_| {
+            Labels::from_pairs_last_wins([(name, number), ("type", kind)])
+        })
+    }
+}
+
+impl Source for Thermal {
+    fn name(&self) -> &'static str {
+        "thermal_zone"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let dir = roots.path(Tree::Sys, "class/thermal");
+        let mut sheet = Sheet::default();
+        for (number, dir) in entries_with(&dir, "thermal_zone", DEVICES_MAX) {
+            let kind = text(dir.join("type")).unwrap_or_default();
+            let labels = self.labels("zone", &number, &kind);
+            if let Some(milli) = value(dir.join("temp")) {
+                sheet.push(&TEMPERATURE, labels, milli / DEGREES_PER_MILLI);
+            }
+        }
+        for (number, dir) in entries_with(&dir, "cooling_device", DEVICES_MAX) {
+            let kind = text(dir.join("type")).unwrap_or_default();
+            let labels = self.labels("name", &number, &kind);
+            for (file, desc) in &COOLING {
+                if let Some(state) = value(dir.join(file)) {
+                    sheet.push(desc, labels.clone(), state);
+                }
+            }
+        }
+        self.labels.end_round();
+        sheet.tell(reading);
+    }
+}

@@ -1,0 +1,97 @@
+//! `/sys/class/watchdog`: what resets the host when it hangs.
+
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, entries, text};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+
+/// How often.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+const INFO: Desc = Desc::gauge("node_watchdog_info", "Info of /sys/class/watchdog/<watchdog>");
+/// Files that are labels of the info.
+const PROPERTIES: [&str; 5] = ["identity", "options", "pretimeout_governor", "state", "status"];
+const NUMBERS: [Attribute; 7] = [
+    Attribute::gauge(
+        "access_cs0",
+        "node_watchdog_access_cs0",
+        "Value of /sys/class/watchdog/<watchdog>/access_cs0",
+    ),
+    Attribute::gauge(
+        "bootstatus",
+        "node_watchdog_bootstatus",
+        "Value of /sys/class/watchdog/<watchdog>/bootstatus",
+    ),
+    Attribute::gauge(
+        "fw_version",
+        "node_watchdog_fw_version",
+        "Value of /sys/class/watchdog/<watchdog>/fw_version",
+    ),
+    Attribute::gauge(
+        "nowayout",
+        "node_watchdog_nowayout",
+        "Value of /sys/class/watchdog/<watchdog>/nowayout",
+    ),
+    Attribute::gauge(
+        "pretimeout",
+        "node_watchdog_pretimeout_seconds",
+        "Value of /sys/class/watchdog/<watchdog>/pretimeout",
+    ),
+    Attribute::gauge(
+        "timeleft",
+        "node_watchdog_timeleft_seconds",
+        "Value of /sys/class/watchdog/<watchdog>/timeleft",
+    ),
+    Attribute::gauge(
+        "timeout",
+        "node_watchdog_timeout_seconds",
+        "Value of /sys/class/watchdog/<watchdog>/timeout",
+    ),
+];
+
+/// The source `watchdog`.
+#[derive(Debug)]
+pub(super) struct Watchdogs {
+    labels: Kept<Labels>,
+}
+
+impl Watchdogs {
+    pub(super) fn new() -> Self {
+        Self { labels: Kept::new() }
+    }
+}
+
+impl Source for Watchdogs {
+    fn name(&self) -> &'static str {
+        "watchdog"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let dir = roots.path(Tree::Sys, "class/watchdog");
+        let found = match entries(&dir, DEVICES_MAX) {
+            Ok(found) => found,
+            Err(error) => return reading.fail(Problem::read(dir, error)),
+        };
+        let mut sheet = Sheet::default();
+        for (name, dir) in found {
+            let mut pairs = vec![("name", name.clone())];
+            for property in PROPERTIES {
+                pairs.push((property, text(dir.join(property)).unwrap_or_default()));
+            }
+            let info = self
+                .labels
+                .get(&format!("info {pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
+            sheet.push(&INFO, info, 1.0);
+            let labels = self.labels.get(&name, |name| label("name", name));
+            sheet.push_attributes(&NUMBERS, &dir, &labels);
+        }
+        self.labels.end_round();
+        sheet.tell(reading);
+    }
+}
