@@ -6,6 +6,8 @@ pub mod identity;
 
 mod advice;
 
+mod process;
+
 pub mod join;
 
 pub mod renewal;

@@ -4,12 +4,11 @@
 //! They are read every [`READ_EVERY`] ticks and told again between, so that they do not make a quiet
 //! host's ticks larger.
 
-use std::fs;
-
 use stoa_model::{Family, Labels, MetricKind};
 use stoa_proto::delivery::DropReason;
 
 use crate::page::PageFigures;
+use crate::process::Process;
 use crate::uplink::UplinkFigures;
 
 /// The figures are read anew once in so many ticks.
@@ -20,8 +19,7 @@ const READ_EVERY: u32 = 10;
 pub struct SelfStats {
     ticks: u32,
     told: Vec<Family>,
-    /// Bytes in a page, and clock ticks in a second: they never change.
-    units: Option<(f64, f64)>,
+    process: Process,
 }
 
 /// What is known of the tick they go with.
@@ -50,7 +48,7 @@ impl SelfStats {
             self.told.clear();
             self.scrape(facts);
             self.uplink(&uplink());
-            self.process();
+            self.process.tell(&mut self.told);
         }
         self.ticks = self.ticks.wrapping_add(1);
         self.told.clone()
@@ -191,56 +189,6 @@ impl SelfStats {
             self.told.push(family);
         }
     }
-
-    /// What the process costs, under the names of Prometheus's client libraries.
-    fn process(&mut self) {
-        let (page_bytes, ticks_per_s) = *self.units.get_or_insert_with(|| {
-            (rustix::param::page_size() as f64, rustix::param::clock_ticks_per_second() as f64)
-        });
-        if let Some(stat) =
-            fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse)
-        {
-            let cpu_s = stat.cpu_ticks / ticks_per_s;
-            let help = "Total user and system CPU time spent in seconds.";
-            self.one(MetricKind::Counter, "process_cpu_seconds_total", help, cpu_s);
-            let help = "Resident memory size in bytes.";
-            let rss = stat.resident_pages * page_bytes;
-            self.one(MetricKind::Gauge, "process_resident_memory_bytes", help, rss);
-            let help = "Virtual memory size in bytes.";
-            self.one(MetricKind::Gauge, "process_virtual_memory_bytes", help, stat.virtual_bytes);
-        }
-        if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            let help = "Number of open file descriptors.";
-            self.one(MetricKind::Gauge, "process_open_fds", help, open.count() as f64);
-        }
-        if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-            let help = "Maximum number of open file descriptors.";
-            self.one(MetricKind::Gauge, "process_max_fds", help, most as f64);
-        }
-    }
-}
-
-/// The fields of `/proc/self/stat` we tell (proc(5)).
-#[derive(Debug, PartialEq)]
-struct Stat {
-    cpu_ticks: f64,
-    virtual_bytes: f64,
-    resident_pages: f64,
-}
-
-impl Stat {
-    fn parse(text: &str) -> Option<Self> {
-        // The command's name may hold anything but ends at the last parenthesis; field 3 follows.
-        let (_, rest) = text.rsplit_once(") ")?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let field =
-            |number: usize| fields.get(number - 3).and_then(|text| text.parse::<f64>().ok());
-        Some(Self {
-            cpu_ticks: field(14)? + field(15)?,
-            virtual_bytes: field(23)?,
-            resident_pages: field(24)?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -249,14 +197,6 @@ mod tests {
 
     const FACTS: TickFacts =
         TickFacts { samples: 3, series_added: 0, duration_s: 0.002, refused: 0, page: None };
-
-    #[test]
-    fn a_command_name_with_blanks_and_parentheses_is_read_over() {
-        let text = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 11 22 0 0 20 0 4 0 99 1024 55 18446 1";
-        let expected = Stat { cpu_ticks: 33.0, virtual_bytes: 1024.0, resident_pages: 55.0 };
-        assert_eq!(Stat::parse(text), Some(expected));
-        assert_eq!(Stat::parse("7 (a) S 1"), None);
-    }
 
     #[test]
     fn figures_are_told_again_between_readings() {

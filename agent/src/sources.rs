@@ -22,14 +22,16 @@ pub mod settings;
 mod attributes;
 mod file;
 mod kept;
+mod kernel;
 mod lanes;
+mod netlink;
 
 pub mod host;
 mod processes;
 
 mod house;
 
-pub(crate) use file::{KeptFile, read_small};
+pub(crate) use file::{KeptFile, read_bounded, read_small};
 pub(crate) use kept::Kept;
 pub(crate) use lanes::Lanes;
 

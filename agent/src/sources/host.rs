@@ -9,11 +9,14 @@ use super::Source;
 use super::house::{packages, reboot};
 use super::settings::{HostSettings, PatternError};
 
+mod arp;
 mod arrays;
 mod bcache;
 mod bcachefs;
 mod bonds;
 mod btrfs;
+mod cgroups;
+mod clock;
 mod conntrack;
 mod cpu;
 mod cpufreq;
@@ -21,38 +24,60 @@ mod disks;
 mod drbd;
 mod energy;
 mod entropy;
+mod ethtool;
 mod fibre_channel;
 mod file_descriptors;
 mod filesystems;
 mod firmware;
+mod free_blocks;
+mod hung_tasks;
 mod infiniband;
+mod interrupts;
+mod ipvs;
+mod ksm;
 mod load;
 mod memory;
 mod memory_controllers;
 mod multipath;
+mod network_caches;
 mod network_counters;
 mod network_devices;
 mod network_statistics;
+mod nfs;
+mod nfs_mounts;
+mod numa;
 mod nvme;
+mod os_release;
 mod pci_devices;
 mod power_supplies;
 mod pressure;
+mod processes;
+mod qdiscs;
+mod routes;
 mod scheduler;
+mod selinux;
 mod sensors;
+mod slabs;
 mod sockets;
 mod softirqs;
 mod softnet;
 mod stat;
+mod sysctl;
 mod tapes;
+mod tcp_states;
 mod textfile;
 mod thermal;
 mod time;
+mod udp_queues;
 mod uname;
 mod virtual_memory;
 mod vulnerabilities;
 mod watchdogs;
+mod wifi;
+mod xfrm;
 mod xfs;
 mod zfs;
+mod zones;
 
 /// All sources by name, in the order they are read.
 pub const NAMES: &[&str] = &[
@@ -78,6 +103,32 @@ pub const NAMES: &[&str] = &[
     "hwmon",
     "softirqs",
     "cpu_vulnerabilities",
+    "arp",
+    "buddyinfo",
+    "cgroups",
+    "interrupts",
+    "ipvs",
+    "kernel_hung",
+    "ksmd",
+    "lnstat",
+    "meminfo_numa",
+    "mountstats",
+    "nfs",
+    "nfsd",
+    "os",
+    "processes",
+    "selinux",
+    "slabinfo",
+    "sysctl",
+    "udp_queues",
+    "xfrm",
+    "zoneinfo",
+    "ethtool",
+    "network_route",
+    "qdisc",
+    "tcpstat",
+    "timex",
+    "wifi",
     "filesystem",
     "zfs",
     "xfs",
@@ -105,7 +156,22 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// The sources that are read only when asked for.
-pub const OPTIONAL: &[&str] = &["softirqs", "cpu_vulnerabilities", "drbd", "pcidevice"];
+pub const OPTIONAL: &[&str] = &[
+    "softirqs",
+    "cpu_vulnerabilities",
+    "drbd",
+    "pcidevice",
+    "buddyinfo",
+    "lnstat",
+    "meminfo_numa",
+    "slabinfo",
+    "sysctl",
+    "zoneinfo",
+    "ethtool",
+    "network_route",
+    "qdisc",
+    "wifi",
+];
 
 /// The sources that `settings` ask for, in the order of [`NAMES`].
 ///
@@ -138,6 +204,34 @@ pub fn sources(settings: &HostSettings) -> Result<Vec<Box<dyn Source>>, PatternE
             "hwmon" => Box::new(sensors::Sensors::new(settings)?),
             "softirqs" => Box::new(softirqs::SoftIrqs::new()),
             "cpu_vulnerabilities" => Box::new(vulnerabilities::Vulnerabilities::new()),
+            "arp" => Box::new(arp::Arp::new(&arp::Settings::default())?),
+            "buddyinfo" => Box::new(free_blocks::FreeBlocks::new()),
+            "cgroups" => Box::new(cgroups::ControlGroups::new()),
+            "interrupts" => {
+                Box::new(interrupts::Interrupts::new(&interrupts::Settings::default())?)
+            }
+            "ipvs" => Box::new(ipvs::Ipvs::new(&ipvs::Settings::default())),
+            "kernel_hung" => Box::new(hung_tasks::HungTasks::new()),
+            "ksmd" => Box::new(ksm::Ksm),
+            "lnstat" => Box::new(network_caches::NetworkCaches::new()),
+            "meminfo_numa" => Box::new(numa::Numa::new()),
+            "mountstats" => Box::new(nfs_mounts::NfsMounts::new()),
+            "nfs" => Box::new(nfs::NfsClient::new()),
+            "nfsd" => Box::new(nfs::NfsServer::new()),
+            "os" => Box::new(os_release::OsRelease::new()),
+            "processes" => Box::new(processes::Processes::new()),
+            "selinux" => Box::new(selinux::SeLinux),
+            "slabinfo" => Box::new(slabs::Slabs::new(&slabs::Settings::default())?),
+            "sysctl" => Box::new(sysctl::Sysctl::new(&sysctl::Settings::default())),
+            "udp_queues" => Box::new(udp_queues::UdpQueues::new()),
+            "xfrm" => Box::new(xfrm::Xfrm::new()),
+            "zoneinfo" => Box::new(zones::Zones::new()),
+            "ethtool" => Box::new(ethtool::Ethtool::new(&ethtool::Settings::default())?),
+            "network_route" => Box::new(routes::Routes::new()),
+            "qdisc" => Box::new(qdiscs::Qdiscs::new(&qdiscs::Settings::default())?),
+            "tcpstat" => Box::new(tcp_states::TcpStates::new()),
+            "timex" => Box::new(clock::Clock),
+            "wifi" => Box::new(wifi::Wifi::new(&wifi::Settings::default())),
             "filesystem" => Box::new(filesystems::Filesystems::new(settings)?),
             "zfs" => Box::new(zfs::Zfs::new()),
             "xfs" => Box::new(xfs::Xfs::new()),

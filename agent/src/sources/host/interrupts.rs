@@ -1,0 +1,132 @@
+//! `/proc/interrupts`: interrupts by CPU and line.
+//!
+//! A big host has thousands of these series, most of them zero: `include_zeros = false` leaves those
+//! out.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use stoa_model::Labels;
+
+use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
+
+const INTERRUPTS: Desc = Desc::counter("node_interrupts_total", "Interrupt details.");
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// `[sources.interrupts]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Lines to tell, as `type;info;devices`; all if empty.
+    name_include: String,
+    /// Lines to leave out, as `type;info;devices`.
+    name_exclude: String,
+    /// Whether counters that are zero are told.
+    include_zeros: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { name_include: String::new(), name_exclude: String::new(), include_zeros: true }
+    }
+}
+
+/// One line.
+#[derive(Debug, PartialEq)]
+pub(super) struct Interrupt<'a> {
+    kind: &'a str,
+    info: String,
+    devices: String,
+    counts: Vec<f64>,
+}
+
+/// The CPUs, and the lines that count by CPU.
+pub(super) fn parse(text: &str) -> (Vec<&str>, Vec<Interrupt<'_>>) {
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default().split_ascii_whitespace();
+    let cpus: Vec<&str> = head.filter_map(|word| word.strip_prefix("CPU")).collect();
+    let interrupts = lines.filter_map(|line| interrupt(line, cpus.len())).collect();
+    (cpus, interrupts)
+}
+
+fn interrupt(line: &str, cpus: usize) -> Option<Interrupt<'_>> {
+    let (kind, rest) = line.split_once(':')?;
+    let kind = kind.trim_start();
+    let mut words = rest.split_ascii_whitespace();
+    let counts: Vec<f64> = words.by_ref().take(cpus).map_while(number).collect();
+    let mut words = words.peekable();
+    // What counts for all CPUs together (`ERR`, `MIS`) has no words behind.
+    if counts.len() < cpus || words.peek().is_none() {
+        return None;
+    }
+    let is_numbered = kind.bytes().all(|b| b.is_ascii_digit());
+    let info_words = if is_numbered { 1 } else { usize::MAX };
+    let join = |words: Vec<&str>| words.join(" ");
+    let info = join(words.by_ref().take(info_words).collect());
+    Some(Interrupt { kind, info, devices: join(words.collect()), counts })
+}
+
+/// The source `interrupts`.
+#[derive(Debug)]
+pub(super) struct Interrupts {
+    file: KeptFile,
+    filter: Filter,
+    include_zeros: bool,
+    labels: Kept<Labels>,
+}
+
+impl Interrupts {
+    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
+        let names = PatternPair {
+            include: settings.name_include.clone(),
+            exclude: settings.name_exclude.clone(),
+        };
+        Ok(Self {
+            file: KeptFile::proc("interrupts"),
+            filter: Filter::new(&names)?,
+            include_zeros: settings.include_zeros,
+            labels: Kept::new(),
+        })
+    }
+}
+
+impl Source for Interrupts {
+    fn name(&self) -> &'static str {
+        "interrupts"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let (cpus, interrupts) = match self.file.read(roots) {
+            Ok(text) => parse(text),
+            Err(problem) => return reading.fail(problem),
+        };
+        let mut family = INTERRUPTS.family();
+        for line in interrupts {
+            let name = format!("{};{};{}", line.kind, line.info, line.devices);
+            if !self.filter.keeps(&name) {
+                continue;
+            }
+            for (cpu, count) in cpus.iter().zip(line.counts) {
+                if count == 0.0 && !self.include_zeros {
+                    continue;
+                }
+                let labels = self.labels.get(&format!("{cpu} {name}"), |_| {
+                    Labels::from_pairs_last_wins([
+                        ("cpu", *cpu),
+                        ("type", line.kind),
+                        ("info", line.info.as_str()),
+                        ("devices", line.devices.as_str()),
+                    ])
+                });
+                family.push(labels, count);
+            }
+        }
+        self.labels.end_round();
+        reading.family(family);
+    }
+}

@@ -1,0 +1,142 @@
+//! `/proc/PID`: how many processes and threads there are, in which states, and how many may be.
+//!
+//! Reading a thread's state opens a file, so a process of one thread is not asked twice: its own
+//! state is its thread's.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use stoa_model::Labels;
+
+use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
+const TASKS_MAX: usize = 1 << 22;
+/// A `stat` is some 300 bytes; the state is within the first hundred.
+const STAT_BYTES: usize = 1024;
+
+const THREADS: Desc = Desc::gauge("node_processes_threads", "Allocated threads in system");
+const MAX_THREADS: Desc =
+    Desc::gauge("node_processes_max_threads", "Limit of threads in the system");
+const STATE: Desc = Desc::gauge("node_processes_state", "Number of processes in each state.");
+const THREADS_STATE: Desc =
+    Desc::gauge("node_processes_threads_state", "Number of threads in each state.");
+const PIDS: Desc = Desc::gauge("node_processes_pids", "Number of PIDs");
+const MAX_PROCESSES: Desc = Desc::gauge("node_processes_max_processes", "Number of max PIDs limit");
+
+/// A task's state, and the number of threads of its process.
+pub(super) fn parse(stat: &str) -> Option<(char, u64)> {
+    // The command's name may hold anything but ends at the last parenthesis; field 3 follows.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next().filter(char::is_ascii_alphabetic)?;
+    Some((state, fields.nth(16)?.parse().ok()?))
+}
+
+/// What one round over all processes counted.
+#[derive(Debug, Default)]
+struct Counts {
+    processes: u64,
+    threads: u64,
+    by_state: BTreeMap<char, u64>,
+    threads_by_state: BTreeMap<char, u64>,
+}
+
+impl Counts {
+    fn of(procfs: &Path) -> std::io::Result<Self> {
+        let mut counts = Self::default();
+        for entry in std::fs::read_dir(procfs)?.flatten().take(TASKS_MAX) {
+            let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+            // A process that has ended meanwhile is not there.
+            if is_process && let Some((state, threads)) = task(&entry.path().join("stat")) {
+                counts.processes += 1;
+                counts.threads += threads;
+                *counts.by_state.entry(state).or_default() += 1;
+                counts.add_threads(&entry.path().join("task"), state, threads);
+            }
+        }
+        Ok(counts)
+    }
+
+    fn add_threads(&mut self, dir: &Path, state: char, threads: u64) {
+        if threads <= 1 {
+            if dir.exists() {
+                *self.threads_by_state.entry(state).or_default() += 1;
+            }
+            return;
+        }
+        let Ok(entries) = std::fs::read_dir(dir) else { return };
+        for entry in entries.flatten().take(TASKS_MAX) {
+            if let Some((state, _)) = task(&entry.path().join("stat")) {
+                *self.threads_by_state.entry(state).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn task(path: &Path) -> Option<(char, u64)> {
+    let mut buffer = [0; STAT_BYTES];
+    let length = File::open(path).ok()?.read(&mut buffer).ok()?;
+    parse(&String::from_utf8_lossy(buffer.get(..length)?))
+}
+
+/// The source `processes`.
+#[derive(Debug)]
+pub(super) struct Processes {
+    limits: [(KeptFile, &'static Desc); 2],
+    labels: Kept<Labels>,
+}
+
+impl Processes {
+    pub(super) fn new() -> Self {
+        let limits = [
+            (KeptFile::proc("sys/kernel/threads-max"), &MAX_THREADS),
+            (KeptFile::proc("sys/kernel/pid_max"), &MAX_PROCESSES),
+        ];
+        Self { limits, labels: Kept::new() }
+    }
+}
+
+impl Source for Processes {
+    fn name(&self) -> &'static str {
+        "processes"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
+        let counts = match Counts::of(&roots.procfs) {
+            Ok(counts) => counts,
+            Err(error) => return reading.fail(Problem::read(&roots.procfs, error)),
+        };
+        for (file, desc) in &mut self.limits {
+            match file.read(roots).map(|text| number(text.trim())) {
+                Ok(Some(limit)) => reading.single(desc, limit),
+                Ok(None) => reading.note(Problem::parse(file.path(roots), "no number")),
+                Err(problem) => return reading.fail(problem),
+            }
+        }
+        reading.single(&PIDS, counts.processes as f64);
+        reading.single(&THREADS, counts.threads as f64);
+        let (mut states, mut threads) = (STATE.family(), THREADS_STATE.family());
+        for (name, counts, family) in [
+            ("state", &counts.by_state, &mut states),
+            ("thread_state", &counts.threads_by_state, &mut threads),
+        ] {
+            for (state, count) in counts {
+                let state = state.to_string();
+                let labels = self.labels.get(&format!("{name} {state}"), |_| label(name, &state));
+                family.push(labels, *count as f64);
+            }
+        }
+        self.labels.end_round();
+        reading.family(states);
+        reading.family(threads);
+    }
+}
