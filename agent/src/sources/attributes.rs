@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use stoa_model::{Family, Labels};
+use stoa_model::{Family, Labels, MetricKind};
 
 use super::{Desc, Reading, number, read_small};
 
@@ -108,10 +108,13 @@ impl Unit {
     }
 }
 
-/// The families of one reading, each begun with its first number.
+/// The families of one reading, each begun with its first number. Keeps them and their room from one
+/// reading to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
     families: BTreeMap<Cow<'static, str>, Family>,
+    /// Room for a name that is made.
+    name: String,
 }
 
 impl Sheet {
@@ -121,20 +124,25 @@ impl Sheet {
         family.push(labels, value);
     }
 
-    /// Adds a number to a family that is named by what was read.
+    /// Adds a number to a family that is named by what was read: its name is the parts one after the
+    /// other, with `_` for what no name has. `make` tells help and kind.
     pub(crate) fn push_named(
         &mut self,
-        name: String,
-        make: impl FnOnce(&str) -> Family,
+        parts: &[&str],
+        make: impl FnOnce() -> (String, MetricKind),
         labels: Labels,
         value: f64,
     ) {
-        if let Some(family) = self.families.get_mut(name.as_str()) {
+        self.name.clear();
+        let chars = parts.iter().flat_map(|part| part.chars());
+        self.name.extend(chars.map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+        if let Some(family) = self.families.get_mut(self.name.as_str()) {
             return family.push(labels, value);
         }
-        let mut family = make(&name);
+        let (help, kind) = make();
+        let mut family = Family::new(self.name.as_str(), help, kind);
         family.push(labels, value);
-        self.families.insert(Cow::Owned(name), family);
+        self.families.insert(Cow::Owned(self.name.clone()), family);
     }
 
     /// Adds the numbers of those `attributes` that the device in `dir` says.
@@ -151,10 +159,12 @@ impl Sheet {
         }
     }
 
-    /// Hands all families to `reading`.
-    pub(crate) fn tell(self, reading: &mut Reading) {
-        for family in self.families.into_values() {
-            reading.family(family);
+    /// Tells all families, and forgets those that had no numbers this time.
+    pub(crate) fn tell(&mut self, reading: &mut Reading) {
+        self.families.retain(|_, family| !family.metrics.is_empty());
+        for family in self.families.values_mut() {
+            reading.family(family.clone());
+            family.metrics.clear();
         }
     }
 }

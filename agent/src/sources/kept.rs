@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 
+use stoa_model::Labels;
+
 /// Values by name; `V` is cheap to clone (an `Arc`, a label set).
 #[derive(Debug)]
 pub(crate) struct Kept<V> {
     round: u64,
+    /// Room for the key of the labels asked for.
+    key: String,
     entries: HashMap<Box<str>, Entry<V>>,
 }
 
@@ -21,7 +25,7 @@ struct Entry<V> {
 
 impl<V: Clone> Kept<V> {
     pub(crate) fn new() -> Self {
-        Self { round: 0, entries: HashMap::new() }
+        Self { round: 0, key: String::new(), entries: HashMap::new() }
     }
 
     /// The value kept for `key`, made now if there is none.
@@ -48,6 +52,22 @@ impl<V: Clone> Kept<V> {
     }
 }
 
+impl Kept<Labels> {
+    /// The label set of these names and values, the same allocation as in the round before.
+    pub(crate) fn of<V: AsRef<str>>(&mut self, pairs: &[(&str, V)]) -> Labels {
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        for part in pairs.iter().flat_map(|(name, value)| [*name, value.as_ref()]) {
+            key.push_str(part);
+            key.push('\0');
+        }
+        let pairs = pairs.iter().map(|(name, value)| (*name, value.as_ref()));
+        let labels = self.get(&key, |_| Labels::from_pairs_last_wins(pairs));
+        self.key = key;
+        labels
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +82,15 @@ mod tests {
         kept.end_round();
         assert_eq!(kept.get("a", |_| 3), 1);
         assert_eq!(kept.get("b", |_| 3), 3);
+    }
+
+    #[test]
+    fn labels_stay_the_same_allocation() {
+        let mut kept = Kept::new();
+        let first = kept.of(&[("device", "sda"), ("type", "read")]);
+        let other = kept.of(&[("device", "sda"), ("type", "write")]);
+        let again = kept.of(&[("device", "sda".to_owned()), ("type", "read".to_owned())]);
+        assert!(std::ptr::eq(first.iter().as_slice(), again.iter().as_slice()));
+        assert_eq!((first.get("type"), other.get("type")), (Some("read"), Some("write")));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, value};
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree, label};
+use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree};
 
 pub(super) mod mdstat;
 
@@ -26,11 +26,12 @@ const DEGRADED: Desc = Desc::gauge("node_md_degraded", "Number of degraded disks
 pub(super) struct Arrays {
     file: KeptFile,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Arrays {
     pub(super) fn new() -> Self {
-        Self { file: KeptFile::proc("mdstat"), labels: Kept::new() }
+        Self { file: KeptFile::proc("mdstat"), labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -48,38 +49,38 @@ impl Source for Arrays {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for array in mdstat::parse(text) {
             let device = array.device;
-            let whole = self.labels.get(device, |device| label("device", device));
+            let whole = self.labels.of(&[("device", device)]);
             sheet.push(&REQUIRED, whole.clone(), array.required);
             sheet.push(&BLOCKS, whole.clone(), array.blocks);
             sheet.push(&SYNCED, whole, array.blocks_synced);
             for (state, count) in
                 [("active", array.active), ("failed", array.failed), ("spare", array.spare)]
             {
-                sheet.push(&DISKS, with_state(&mut self.labels, device, state), count);
+                sheet.push(&DISKS, self.labels.of(&[("device", device), ("state", state)]), count);
             }
             for state in STATES {
                 let is = f64::from(u8::from(state == array.state));
-                sheet.push(&STATE, with_state(&mut self.labels, device, state), is);
+                sheet.push(&STATE, self.labels.of(&[("device", device), ("state", state)]), is);
             }
         }
         for (number, dir) in entries_with(&roots.path(Tree::Sys, "block"), "md", DEVICES_MAX) {
             let dir = dir.join("md");
             let Some(disks) = value(dir.join("raid_disks")) else { continue };
-            let labels = self.labels.get(&format!("md{number}"), |name| label("device", name));
+            let device = format!("md{number}");
+            let labels = self.labels.of(&[("device", &device)]);
             sheet.push(&RAID_DISKS, labels.clone(), disks);
-            // An array without redundancy has no such file; it is never degraded.
-            sheet.push(&DEGRADED, labels, value(dir.join("degraded")).unwrap_or(0.0));
+            // An array without redundancy has no such file: it is never degraded, only broken.
+            let degraded = dir.join("degraded");
+            let count = if degraded.exists() { value(degraded) } else { Some(0.0) };
+            if let Some(count) = count {
+                sheet.push(&DEGRADED, labels, count);
+            }
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
-}
-
-fn with_state(labels: &mut Kept<Labels>, device: &str, state: &str) -> Labels {
-    labels.get(&format!("{device} {state}"), |_| {
-        Labels::from_pairs_last_wins([("device", device), ("state", state)])
-    })
 }

@@ -8,7 +8,7 @@ use stoa_model::Labels;
 use crate::sources::attributes::{
     Attribute, DEVICES_MAX, Sheet, Unit, entries, entries_with, read_whole, text,
 };
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, number};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -220,19 +220,20 @@ pub(super) struct Settings {
 pub(super) struct Bcache {
     settings: Settings,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Bcache {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, labels: Kept::new() }
+        Self { settings, labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_set(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
-        let labels = self.labels.get(uuid, |uuid| label("uuid", uuid));
+        let labels = self.labels.of(&[("uuid", uuid)]);
         push(sheet, &SET, dir, &labels);
         for (device, dir) in entries_with(dir, "bdev", DEVICES_MAX) {
             let device = format!("bdev{device}");
-            let labels = self.device_labels("backing_device", &device, uuid);
+            let labels = self.labels.of(&[("backing_device", device.as_str()), ("uuid", uuid)]);
             push(sheet, &BACKING, &dir, &labels);
             push_lines(sheet, &WRITEBACK, &dir.join("writeback_rate_debug"), &labels);
         }
@@ -242,18 +243,12 @@ impl Bcache {
                 continue;
             }
             let device = format!("cache{device}");
-            let labels = self.device_labels("cache_device", &device, uuid);
+            let labels = self.labels.of(&[("cache_device", device.as_str()), ("uuid", uuid)]);
             push(sheet, &CACHE, &dir, &labels);
             if self.settings.priority_stats {
                 push_lines(sheet, &PRIORITY, &dir.join("priority_stats"), &labels);
             }
         }
-    }
-
-    fn device_labels(&mut self, name: &'static str, device: &str, uuid: &str) -> Labels {
-        self.labels.get(&format!("{device} {uuid}"), |_| {
-            Labels::from_pairs_last_wins([(name, device), ("uuid", uuid)])
-        })
     }
 }
 
@@ -290,13 +285,14 @@ impl Source for Bcache {
             // node_exporter's collector succeeds without any bcache.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the sets there are files to register devices with.
         for (uuid, dir) in found.iter().filter(|(name, _)| name.contains('-')) {
             self.read_set(uuid, dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -6,12 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, MetricKind};
+use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{
     DEVICES_MAX, Sheet, entries, entries_with, read_whole, text as attribute, value,
 };
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 pub(super) mod text;
 
@@ -54,22 +54,16 @@ const IO_ERRORS: Desc =
 #[derive(Debug)]
 pub(super) struct Bcachefs {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Bcachefs {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        let key = pairs.map(|(_, value)| value).join("\n");
-        let names = pairs.map(|(name, _)| name).join(" ");
-        self.labels.get(&format!("{names}\n{key}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
-        let whole = self.labels.get(uuid, |uuid| label("uuid", uuid));
+        let whole = self.labels.of(&[("uuid", uuid)]);
         sheet.push(&INFO, whole.clone(), 1.0);
         if let Some(bytes) =
             attribute(dir.join("btree_cache_size")).and_then(|t| text::quantity(&t))
@@ -78,29 +72,29 @@ impl Bcachefs {
         }
         for (counter, path) in entries(&dir.join("counters"), COUNTERS_MAX).unwrap_or_default() {
             if let Some(count) = read(&path).and_then(|text| text::counter(&text)) {
-                let make = |name: &str| {
+                let make = || {
                     let help = format!("Bcachefs counter {counter} since filesystem creation.");
-                    Family::new(name, help, MetricKind::Counter)
+                    (help, MetricKind::Counter)
                 };
-                let name = format!("node_bcachefs_{}_total", clean(&counter));
-                sheet.push_named(name, make, whole.clone(), count);
+                let name = ["node_bcachefs_", &counter, "_total"];
+                sheet.push_named(&name, make, whole.clone(), count);
             }
         }
         let text = read(&dir.join("compression_stats")).unwrap_or_default();
         for (algorithm, compressed, uncompressed) in text::compression(&text) {
-            let labels = self.labels([("algorithm", algorithm), ("uuid", uuid)]);
+            let labels = self.labels.of(&[("algorithm", algorithm), ("uuid", uuid)]);
             sheet.push(&COMPRESSED, labels.clone(), compressed);
             sheet.push(&UNCOMPRESSED, labels, uncompressed);
         }
         let text = read(&dir.join("btree_write_stats")).unwrap_or_default();
         for (kind, count, size) in text::btree_writes(&text) {
-            let labels = self.labels([("type", kind), ("uuid", uuid)]);
+            let labels = self.labels.of(&[("type", kind), ("uuid", uuid)]);
             sheet.push(&WRITES, labels.clone(), count);
             sheet.push(&WRITE_SIZE, labels, size);
         }
         let text = read(&dir.join("errors")).unwrap_or_default();
         for (kind, count) in text::errors(&text) {
-            let labels = self.labels([("error_type", kind), ("uuid", uuid)]);
+            let labels = self.labels.of(&[("error_type", kind), ("uuid", uuid)]);
             sheet.push(&ERRORS, labels, count);
         }
         for (device, dir) in entries_with(dir, "dev-", DEVICES_MAX) {
@@ -111,10 +105,14 @@ impl Bcachefs {
     fn read_device(&mut self, uuid: &str, device: &str, dir: &Path, sheet: &mut Sheet) {
         let name = attribute(dir.join("label")).unwrap_or_default();
         let state = attribute(dir.join("state")).unwrap_or_default();
-        let info =
-            self.labels([("device", device), ("label", &name), ("state", &state), ("uuid", uuid)]);
+        let info = self.labels.of(&[
+            ("device", device),
+            ("label", &name),
+            ("state", &state),
+            ("uuid", uuid),
+        ]);
         sheet.push(&DEVICE_INFO, info, 1.0);
-        let whole = self.labels([("device", device), ("uuid", uuid)]);
+        let whole = self.labels.of(&[("device", device), ("uuid", uuid)]);
         for (desc, number) in [
             (&BUCKETS, value(dir.join("nbuckets"))),
             (&BUCKET_SIZE, attribute(dir.join("bucket_size")).and_then(|t| text::quantity(&t))),
@@ -126,7 +124,7 @@ impl Bcachefs {
         }
         let text = read(&dir.join("io_done")).unwrap_or_default();
         for (operation, data, bytes) in text::io_done(&text) {
-            let labels = self.labels([
+            let labels = self.labels.of(&[
                 ("data_type", data),
                 ("device", device),
                 ("operation", operation),
@@ -136,7 +134,7 @@ impl Bcachefs {
         }
         let text = read(&dir.join("io_errors")).unwrap_or_default();
         for (kind, count) in text::io_errors(&text) {
-            let labels = self.labels([("device", device), ("type", kind), ("uuid", uuid)]);
+            let labels = self.labels.of(&[("device", device), ("type", kind), ("uuid", uuid)]);
             sheet.push(&IO_ERRORS, labels, count);
         }
     }
@@ -157,21 +155,17 @@ impl Source for Bcachefs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (uuid, dir) in found.iter().filter(|(_, path)| path.is_dir()) {
             self.read_filesystem(uuid, dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 
 /// A file's text; `None` if this version of bcachefs does not have it.
 fn read(path: &Path) -> Option<String> {
     read_whole(path, FILE_BYTES_MAX).ok()
-}
-
-/// A file's name as a part of a family's name.
-fn clean(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

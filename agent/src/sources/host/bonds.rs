@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Sheet, text};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, read_small};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -28,11 +28,12 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = &str> {
 #[derive(Debug)]
 pub(super) struct Bonds {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Bonds {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -52,7 +53,7 @@ impl Source for Bonds {
             Ok(masters) => masters,
             Err(error) => return reading.fail(Problem::read(path, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for master in parse(&masters) {
             let dir = devices.join(master);
             let Some(slaves) = text(dir.join("bonding/slaves")) else { continue };
@@ -63,13 +64,14 @@ impl Source for Bonds {
                     text(link.join("bonding_slave/mii_status")).as_deref() == Some("up")
                 })
             };
-            let labels = self.labels.get(master, |master| label("master", master));
+            let labels = self.labels.of(&[("master", master)]);
             sheet.push(&SLAVES, labels.clone(), parse(&slaves).count() as f64);
             let active = parse(&slaves).filter(|slave| is_up(slave)).count();
             sheet.push(&ACTIVE, labels, active as f64);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

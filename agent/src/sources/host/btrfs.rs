@@ -1,5 +1,6 @@
 //! `/sys/fs/btrfs`: file systems of the kind Btrfs, by UUID: what is allocated and used, and how.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,49 +89,50 @@ pub(super) fn ratio(layout: &str, devices: usize) -> Option<f64> {
 #[derive(Debug)]
 pub(super) struct Btrfs {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Btrfs {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
         let name = text(dir.join("label")).unwrap_or_default();
-        sheet.push(&INFO, self.labels([("label", &name), ("uuid", uuid)]), 1.0);
-        let whole = self.labels([("uuid", uuid)]);
+        sheet.push(&INFO, self.labels.of(&[("label", name.as_str()), ("uuid", uuid)]), 1.0);
+        let whole = self.labels.of(&[("uuid", uuid)]);
         if let Some(bytes) = value(dir.join("allocation/global_rsv_size")) {
             sheet.push(&GLOBAL_RESERVE, whole.clone(), bytes);
         }
-        // node_exporter tells 0 where the kernel (before 6.0) does not count commits.
-        let commits = read_whole(&dir.join("commit_stats"), FILE_BYTES_MAX).unwrap_or_default();
-        for (key, desc, divisor) in &COMMITS {
-            let number = parse(&commits, key).unwrap_or(0.0);
-            sheet.push(desc, whole.clone(), number / divisor);
+        match read_whole(&dir.join("commit_stats"), FILE_BYTES_MAX) {
+            Ok(text) => push_commits(&text, &whole, sheet),
+            // node_exporter tells 0 where the kernel (before 6.0) does not count commits.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                COMMITS.iter().for_each(|(_, desc, _)| sheet.push(desc, whole.clone(), 0.0));
+            }
+            Err(_) => {}
         }
         let devices = entries(&dir.join("devices"), DEVICES_MAX).unwrap_or_default();
         for (device, path) in &devices {
             if let Some(sectors) = value(path.join("size")) {
-                let labels = self.labels([("device", device), ("uuid", uuid)]);
+                let labels = self.labels.of(&[("device", device.as_str()), ("uuid", uuid)]);
                 sheet.push(&DEVICE_SIZE, labels, sectors * SECTOR_BYTES);
             }
         }
         for kind in ["data", "metadata", "system"] {
             let dir = dir.join("allocation").join(kind);
             if let Some(bytes) = value(dir.join("bytes_reserved")) {
-                let labels = self.labels([("block_group_type", kind), ("uuid", uuid)]);
+                let labels = self.labels.of(&[("block_group_type", kind), ("uuid", uuid)]);
                 sheet.push(&RESERVED, labels, bytes);
             }
             // Among the files there is a directory for each layout that is in use.
             for (layout, dir) in entries(&dir, DEVICES_MAX).unwrap_or_default() {
                 let Some(size) = value(dir.join("total_bytes")) else { continue };
-                let labels =
-                    self.labels([("block_group_type", kind), ("mode", &layout), ("uuid", uuid)]);
+                let labels = self.labels.of(&[
+                    ("block_group_type", kind),
+                    ("mode", layout.as_str()),
+                    ("uuid", uuid),
+                ]);
                 sheet.push(&SIZE, labels.clone(), size);
                 if let Some(used) = value(dir.join("used_bytes")) {
                     sheet.push(&USED, labels.clone(), used);
@@ -139,6 +141,14 @@ impl Btrfs {
                     sheet.push(&RATIO, labels, ratio);
                 }
             }
+        }
+    }
+}
+
+fn push_commits(text: &str, labels: &Labels, sheet: &mut Sheet) {
+    for (key, desc, divisor) in &COMMITS {
+        if let Some(number) = parse(text, key) {
+            sheet.push(desc, labels.clone(), number / divisor);
         }
     }
 }
@@ -159,13 +169,14 @@ impl Source for Btrfs {
             // node_exporter's collector succeeds without any Btrfs.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the file systems there is what the kernel can do, `features`.
         for (uuid, dir) in found.iter().filter(|(name, _)| name.contains('-')) {
             self.read_filesystem(uuid, dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

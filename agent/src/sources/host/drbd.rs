@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::Sheet;
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label, number};
+use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -152,11 +152,12 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = Word<'_>> {
 pub(super) struct Drbd {
     file: KeptFile,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Drbd {
     pub(super) fn new() -> Self {
-        Self { file: KeptFile::proc("drbd"), labels: Kept::new() }
+        Self { file: KeptFile::proc("drbd"), labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -174,9 +175,10 @@ impl Source for Drbd {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for Word { minor, key, value } in parse(text) {
-            let whole = self.labels.get(minor, |minor| label("device", &format!("drbd{minor}")));
+            let device = format!("drbd{minor}");
+            let whole = self.labels.of(&[("device", device.as_str())]);
             match key {
                 "cs" => sheet.push(&CONNECTED, whole, flag(value == "Connected")),
                 "ro" | "ds" => {
@@ -184,13 +186,7 @@ impl Source for Drbd {
                         if key == "ro" { (&ROLE, "Primary") } else { (&DISK, "UpToDate") };
                     let Some((local, remote)) = value.split_once('/') else { continue };
                     for (node, state) in [("local", local), ("remote", remote)] {
-                        let labels = self.labels.get(&format!("{minor} {node}"), |_| {
-                            let device = format!("drbd{minor}");
-                            Labels::from_pairs_last_wins([
-                                ("device", device.as_str()),
-                                ("node", node),
-                            ])
-                        });
+                        let labels = self.labels.of(&[("device", device.as_str()), ("node", node)]);
                         sheet.push(desc, labels, flag(state == good));
                     }
                 }
@@ -204,6 +200,7 @@ impl Source for Drbd {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

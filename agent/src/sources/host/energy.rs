@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, MetricKind};
+use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
@@ -34,31 +34,22 @@ pub(super) struct Settings {
 pub(super) struct Energy {
     settings: Settings,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Energy {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { settings, labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn push_zone(&mut self, zone: &str, index: &str, path: &str, joules: f64, sheet: &mut Sheet) {
         if self.settings.enable_zone_label {
-            let labels = self.labels([("index", index), ("path", path), ("rapl_zone", zone)]);
+            let labels = self.labels.of(&[("index", index), ("path", path), ("rapl_zone", zone)]);
             return sheet.push(&JOULES, labels, joules);
         }
-        let labels = self.labels([("index", index), ("path", path)]);
-        let clean: String =
-            zone.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let make = |family: &str| {
-            let help = format!("Current RAPL {zone} value in joules");
-            Family::new(family, help, MetricKind::Counter)
-        };
-        sheet.push_named(format!("node_rapl_{clean}_joules_total"), make, labels, joules);
+        let labels = self.labels.of(&[("index", index), ("path", path)]);
+        let make = || (format!("Current RAPL {zone} value in joules"), MetricKind::Counter);
+        sheet.push_named(&["node_rapl_", zone, "_joules_total"], make, labels, joules);
     }
 }
 
@@ -76,7 +67,7 @@ impl Source for Energy {
         if let Err(error) = std::fs::metadata(&dir) {
             return reading.fail(Problem::read(dir, error));
         }
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         let mut told: Vec<(String, u32)> = Vec::new();
         for (number, _) in entries_with(&dir, "intel-rapl", DEVICES_MAX) {
             let path: PathBuf = dir.join(format!("intel-rapl{number}"));
@@ -95,6 +86,7 @@ impl Source for Energy {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: the statistics ask the adapter.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -122,11 +122,12 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 #[derive(Debug)]
 pub(super) struct FibreChannel {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl FibreChannel {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_host(&mut self, host: &str, dir: &Path, sheet: &mut Sheet) {
@@ -139,7 +140,7 @@ impl FibreChannel {
             .labels
             .get(&format!("info {pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
         sheet.push(&INFO, info, 1.0);
-        let labels = self.labels.get(host, |host| label("fc_host", host));
+        let labels = self.labels.of(&[("fc_host", host)]);
         for (file, desc) in &STATISTICS {
             let path = dir.join("statistics").join(file);
             if let Some(count) = text(path).as_deref().and_then(parse) {
@@ -164,12 +165,13 @@ impl Source for FibreChannel {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (host, dir) in found {
             self.read_host(&host, &dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

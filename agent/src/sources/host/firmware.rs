@@ -72,8 +72,7 @@ impl Source for Firmware {
             .iter()
             .filter_map(|(file, label)| Some((*label, text(dir.join(file))?)))
             .collect();
-        let labels =
-            self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
+        let labels = self.labels.of(&pairs);
         self.labels.end_round();
         let mut info = INFO.family();
         info.push(labels, 1.0);

@@ -48,29 +48,26 @@ pub(super) fn parse_rate(text: &str) -> Option<f64> {
 #[derive(Debug)]
 pub(super) struct Infiniband {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Infiniband {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_device(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
         let (board, firmware, kind) = (said("board_id"), said("fw_ver"), said("hca_type"));
-        let info = self.labels.get(&format!("{device}\n{board}\n{firmware}\n{kind}"), |_| {
-            Labels::from_pairs_last_wins([
-                ("board_id", board.as_str()),
-                ("device", device),
-                ("firmware_version", &firmware),
-                ("hca_type", &kind),
-            ])
-        });
+        let info = self.labels.of(&[
+            ("board_id", board.as_str()),
+            ("device", device),
+            ("firmware_version", &firmware),
+            ("hca_type", &kind),
+        ]);
         sheet.push(&INFO, info, 1.0);
         for (port, dir) in entries(&dir.join("ports"), PORTS_MAX).unwrap_or_default() {
-            let labels = self.labels.get(&format!("{device}\n{port}"), |_| {
-                Labels::from_pairs_last_wins([("device", device), ("port", port.as_str())])
-            });
+            let labels = self.labels.of(&[("device", device), ("port", port.as_str())]);
             for (file, desc, parse) in [
                 ("state", &STATE, parse_state as fn(&str) -> Option<f64>),
                 ("phys_state", &PHYSICAL_STATE, parse_state),
@@ -110,12 +107,13 @@ impl Source for Infiniband {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (device, dir) in found {
             self.read_device(&device, &dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -66,34 +66,30 @@ pub(super) fn dimm_label(text: &str) -> String {
 #[derive(Debug)]
 pub(super) struct MemoryControllers {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl MemoryControllers {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_controller(&mut self, controller: &str, dir: &Path, sheet: &mut Sheet) {
         for (file, desc) in &WHOLE {
             if let Some(count) = value(dir.join(file)) {
-                sheet.push(desc, self.labels([("controller", controller)]), count);
+                sheet.push(desc, self.labels.of(&[("controller", controller)]), count);
             }
         }
         for (_, noinfo, desc) in &CSROW {
             if let Some(count) = value(dir.join(noinfo)) {
-                let labels = self.labels([("controller", controller), ("csrow", "unknown")]);
+                let labels = self.labels.of(&[("controller", controller), ("csrow", "unknown")]);
                 sheet.push(desc, labels, count);
             }
         }
         for (csrow, dir) in entries_with(dir, "csrow", DEVICES_MAX) {
             for (file, _, desc) in &CSROW {
                 if let Some(count) = value(dir.join(file)) {
-                    let labels = self.labels([("controller", controller), ("csrow", &csrow)]);
+                    let labels = self.labels.of(&[("controller", controller), ("csrow", &csrow)]);
                     sheet.push(desc, labels, count);
                 }
             }
@@ -108,7 +104,7 @@ impl MemoryControllers {
                 let Some(count) = value(&path) else { continue };
                 let dimm = text(dir.join(format!("ch{channel}_dimm_label")));
                 let dimm = dimm.map_or_else(|| "unknown".to_owned(), |text| dimm_label(&text));
-                let labels = self.labels([
+                let labels = self.labels.of(&[
                     ("channel", channel),
                     ("controller", controller),
                     ("csrow", csrow),
@@ -131,13 +127,14 @@ impl Source for MemoryControllers {
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
         let dir = roots.path(Tree::Sys, "devices/system/edac/mc");
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         // node_exporter's collector succeeds without any controller.
         for (controller, dir) in entries_with(&dir, "mc", DEVICES_MAX) {
             self.read_controller(&controller, &dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -48,16 +48,12 @@ const PATH_STATE: Desc = Desc::gauge(
 #[derive(Debug)]
 pub(super) struct Multipath {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Multipath {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     /// `dir` is the device's, `blocks` that of all block devices.
@@ -67,9 +63,13 @@ impl Multipath {
             return;
         };
         let Some(device) = text(dir.join("dm/name")) else { return };
-        let info = self.labels([("device", &device), ("sysfs_name", sysfs_name), ("uuid", &uuid)]);
+        let info = self.labels.of(&[
+            ("device", device.as_str()),
+            ("sysfs_name", sysfs_name),
+            ("uuid", &uuid),
+        ]);
         sheet.push(&INFO, info, 1.0);
-        let whole = self.labels([("device", &device), ("sysfs_name", sysfs_name)]);
+        let whole = self.labels.of(&[("device", device.as_str()), ("sysfs_name", sysfs_name)]);
         if let Some(suspended) = value(dir.join("dm/suspended")) {
             sheet.push(&ACTIVE, whole.clone(), f64::from(u8::from(suspended == 0.0)));
         }
@@ -82,7 +82,8 @@ impl Multipath {
             // SCSI says `running`, NVMe `live`; a path that is gone says nothing.
             let Some(state) = text(blocks.join(path).join("device/state")) else { continue };
             active += usize::from(matches!(state.as_str(), "running" | "live"));
-            let labels = self.labels([("device", &device), ("path", path), ("state", &state)]);
+            let labels =
+                self.labels.of(&[("device", device.as_str()), ("path", path), ("state", &state)]);
             sheet.push(&PATH_STATE, labels, 1.0);
         }
         for (desc, count) in
@@ -108,7 +109,7 @@ impl Source for Multipath {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(blocks, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in
             found.iter().filter(|(name, _)| name.starts_with("dm-")).take(DEVICES_MAX)
         {
@@ -116,5 +117,6 @@ impl Source for Multipath {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }

@@ -52,21 +52,17 @@ pub(super) fn parse(name: &str) -> Option<&str> {
 #[derive(Debug)]
 pub(super) struct Nvme {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Nvme {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    /// The labels of these pairs, the same allocation as before.
-    fn labels<const N: usize>(&mut self, pairs: [(&str, &str); N]) -> Labels {
-        self.labels.get(&format!("{pairs:?}"), |_| Labels::from_pairs_last_wins(pairs))
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_controller(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
-        let info = self.labels([
+        let info = self.labels.of(&[
             ("cntlid", said("cntlid").as_str()),
             ("device", device),
             ("firmware_revision", &said("firmware_rev")),
@@ -80,11 +76,14 @@ impl Nvme {
         for (namespace, dir) in namespaces.take(DEVICES_MAX) {
             // A namespace with one path has no such state.
             let state = text(dir.join("ana_state")).unwrap_or_else(|| "unknown".to_owned());
-            let info =
-                self.labels([("ana_state", &state), ("device", device), ("nsid", namespace)]);
+            let info = self.labels.of(&[
+                ("ana_state", state.as_str()),
+                ("device", device),
+                ("nsid", namespace),
+            ]);
             sheet.push(&NAMESPACE_INFO, info, 1.0);
             let Some(block) = value(dir.join("queue/logical_block_size")) else { continue };
-            let labels = self.labels([("device", device), ("nsid", namespace)]);
+            let labels = self.labels.of(&[("device", device), ("nsid", namespace)]);
             sheet.push(&BLOCK_SIZE, labels.clone(), block);
             // node_exporter takes both numbers for logical blocks.
             if let Some(blocks) = value(dir.join("size")) {
@@ -113,12 +112,13 @@ impl Source for Nvme {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (device, dir) in found {
             self.read_controller(&device, &dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -133,11 +133,12 @@ pub(super) fn parse_speed(text: &str) -> Option<f64> {
 #[derive(Debug)]
 pub(super) struct PciDevices {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl PciDevices {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 
     fn read_device(&mut self, name: &str, dir: &Path, sheet: &mut Sheet) {
@@ -155,19 +156,18 @@ impl PciDevices {
         let parent = Location::parse(&parent_name).unwrap_or(NOWHERE);
         let properties =
             PROPERTIES.map(|(label, file)| (label, text(dir.join(file)).unwrap_or_default()));
-        let info = self.labels.get(&format!("{name} {properties:?} {parent:?}"), |_| {
-            let parents = [
-                ("parent_segment", parent.segment),
-                ("parent_bus", parent.bus),
-                ("parent_device", parent.device),
-                ("parent_function", parent.function),
-            ];
-            let texts = properties.iter().map(|(label, text)| (*label, text.as_str()));
-            Labels::from_pairs_last_wins(pairs.into_iter().chain(parents).chain(texts))
-        });
+        let parents = [
+            ("parent_segment", parent.segment),
+            ("parent_bus", parent.bus),
+            ("parent_device", parent.device),
+            ("parent_function", parent.function),
+        ];
+        let texts = properties.iter().map(|(label, text)| (*label, text.as_str()));
+        let all: Vec<(&str, &str)> = pairs.into_iter().chain(parents).chain(texts).collect();
+        let info = self.labels.of(&all);
         sheet.push(&INFO, info, 1.0);
 
-        let whole = self.labels.get(name, |_| Labels::from_pairs_last_wins(pairs));
+        let whole = self.labels.of(&pairs);
         sheet.push_attributes(&NUMBERS, dir, &whole);
         if let Some(node) = value(dir.join("numa_node")).filter(|node| *node >= 0.0) {
             sheet.push(&NUMA_NODE, whole.clone(), node);
@@ -182,9 +182,8 @@ impl PciDevices {
             }
         }
         for known in state.iter().flat_map(|_| POWER_STATES) {
-            let labels = self.labels.get(&format!("{name} {known}"), |_| {
-                Labels::from_pairs_last_wins(pairs.into_iter().chain([("state", known)]))
-            });
+            let [segment, bus, device, function] = pairs;
+            let labels = self.labels.of(&[segment, bus, device, function, ("state", known)]);
             sheet.push(&POWER_STATE, labels, f64::from(u8::from(state.as_deref() == Some(known))));
         }
     }
@@ -205,12 +204,13 @@ impl Source for PciDevices {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in found {
             self.read_device(&name, &dir, &mut sheet);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, MetricKind};
+use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, Unit, entries, text, value};
 use crate::sources::settings::{Filter, PatternError, PatternPair};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -105,16 +105,17 @@ impl Default for Settings {
 pub(super) struct PowerSupplies {
     filter: Filter,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl PowerSupplies {
     pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
         let filter = Filter::new(&PatternPair::exclude(&settings.ignored_supplies))?;
-        Ok(Self { filter, labels: Kept::new() })
+        Ok(Self { filter, labels: Kept::new(), sheet: Sheet::default() })
     }
 
     fn read_supply(&mut self, supply: &str, dir: &Path, sheet: &mut Sheet) {
-        let labels = self.labels.get(supply, |supply| label("power_supply", supply));
+        let labels = self.labels.of(&[("power_supply", supply)]);
         // Most supplies have a handful of the files.
         let files = entries(dir, usize::MAX).unwrap_or_default();
         for (file, path) in &files {
@@ -122,12 +123,11 @@ impl PowerSupplies {
                 continue;
             };
             if let Some(raw) = value(path) {
-                let make = |family: &str| {
+                let make = || {
                     let help = format!("{name} value of /sys/class/power_supply/<power_supply>.");
-                    Family::new(family, help, MetricKind::Gauge)
+                    (help, MetricKind::Gauge)
                 };
-                let family = format!("node_power_supply_{name}");
-                sheet.push_named(family, make, labels.clone(), unit.of(raw));
+                sheet.push_named(&["node_power_supply_", name], make, labels.clone(), unit.of(raw));
             }
         }
         let mut pairs = vec![("power_supply", supply.to_owned())];
@@ -135,9 +135,7 @@ impl PowerSupplies {
             let said = text(dir.join(property)).filter(|said| !said.is_empty());
             pairs.extend(said.map(|said| (property, said)));
         }
-        let info = self
-            .labels
-            .get(&format!("info {pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
+        let info = self.labels.of(&pairs);
         sheet.push(&INFO, info, 1.0);
     }
 }
@@ -157,7 +155,7 @@ impl Source for PowerSupplies {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (supply, dir) in found {
             if self.filter.keeps(&supply) {
                 self.read_supply(&supply, &dir, &mut sheet);
@@ -165,5 +163,6 @@ impl Source for PowerSupplies {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }

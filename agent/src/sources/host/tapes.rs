@@ -6,7 +6,7 @@ use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, Unit, entries_with};
 use crate::sources::settings::{Filter, PatternError, PatternPair};
-use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -94,12 +94,13 @@ impl Default for Settings {
 pub(super) struct Tapes {
     filter: Filter,
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Tapes {
     pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
         let filter = Filter::new(&PatternPair::exclude(&settings.ignored_devices))?;
-        Ok(Self { filter, labels: Kept::new() })
+        Ok(Self { filter, labels: Kept::new(), sheet: Sheet::default() })
     }
 }
 
@@ -117,16 +118,17 @@ impl Source for Tapes {
         if let Err(error) = std::fs::metadata(&dir) {
             return reading.fail(Problem::read(dir, error));
         }
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         // A drive has several names, for its modes; the one that is a plain number is told.
         for (number, dir) in entries_with(&dir, "st", DEVICES_MAX) {
             let device = format!("st{number}");
             if number.bytes().all(|b| b.is_ascii_digit()) && self.filter.keeps(&device) {
-                let labels = self.labels.get(&device, |device| label("device", device));
+                let labels = self.labels.of(&[("device", &device)]);
                 sheet.push_attributes(&STATISTICS, &dir.join("stats"), &labels);
             }
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }

@@ -8,6 +8,8 @@ use stoa_exchange::exposition;
 use super::*;
 use crate::sources::{Now, Reading, Roots};
 
+mod devices;
+
 /// 2026-02-02 02:40 UTC
 const NOW: Now = Now { unix_micros: 1_770_000_000_250_000 };
 

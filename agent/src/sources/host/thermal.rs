@@ -33,17 +33,12 @@ const COOLING: [(&str, Desc); 2] = [
 #[derive(Debug)]
 pub(super) struct Thermal {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Thermal {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
-    }
-
-    fn labels(&mut self, name: &'static str, number: &str, kind: &str) -> Labels {
-        self.labels.get(&format!("{name} {number} {kind}"), |_| {
-            Labels::from_pairs_last_wins([(name, number), ("type", kind)])
-        })
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -58,17 +53,17 @@ impl Source for Thermal {
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
         let dir = roots.path(Tree::Sys, "class/thermal");
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (number, dir) in entries_with(&dir, "thermal_zone", DEVICES_MAX) {
             let kind = text(dir.join("type")).unwrap_or_default();
-            let labels = self.labels("zone", &number, &kind);
+            let labels = self.labels.of(&[("type", kind), ("zone", number)]);
             if let Some(milli) = value(dir.join("temp")) {
                 sheet.push(&TEMPERATURE, labels, milli / DEGREES_PER_MILLI);
             }
         }
         for (number, dir) in entries_with(&dir, "cooling_device", DEVICES_MAX) {
             let kind = text(dir.join("type")).unwrap_or_default();
-            let labels = self.labels("name", &number, &kind);
+            let labels = self.labels.of(&[("name", number), ("type", kind)]);
             for (file, desc) in &COOLING {
                 if let Some(state) = value(dir.join(file)) {
                     sheet.push(desc, labels.clone(), state);
@@ -77,5 +72,6 @@ impl Source for Thermal {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, entries, text};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -55,11 +55,12 @@ const NUMBERS: [Attribute; 7] = [
 #[derive(Debug)]
 pub(super) struct Watchdogs {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Watchdogs {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -78,20 +79,19 @@ impl Source for Watchdogs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in found {
             let mut pairs = vec![("name", name.clone())];
             for property in PROPERTIES {
                 pairs.push((property, text(dir.join(property)).unwrap_or_default()));
             }
-            let info = self
-                .labels
-                .get(&format!("info {pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
+            let info = self.labels.of(&pairs);
             sheet.push(&INFO, info, 1.0);
-            let labels = self.labels.get(&name, |name| label("name", name));
+            let labels = self.labels.of(&[("name", &name)]);
             sheet.push_attributes(&NUMBERS, &dir, &labels);
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, read_whole};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, number};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -232,11 +232,12 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&'static Desc, f64)> {
 #[derive(Debug)]
 pub(super) struct Xfs {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Xfs {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -256,13 +257,13 @@ impl Source for Xfs {
             // node_exporter's collector succeeds without any XFS.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the devices there are the sums of all, `stats`.
         for (device, dir) in found.into_iter().filter(|(name, _)| name != "stats") {
             let path = dir.join("stats/stats");
             match read_whole(&path, FILE_BYTES_MAX) {
                 Ok(text) => {
-                    let labels = self.labels.get(&device, |device| label("device", device));
+                    let labels = self.labels.of(&[("device", &device)]);
                     for (desc, value) in parse(&text) {
                         sheet.push(desc, labels.clone(), value);
                     }
@@ -272,6 +273,7 @@ impl Source for Xfs {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 

@@ -7,11 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, MetricKind};
+use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, entries_with, read_whole};
 use crate::sources::{
-    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, no_labels, read_small,
+    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, read_small,
 };
 
 pub(super) mod kstat;
@@ -19,7 +19,7 @@ pub(super) mod kstat;
 /// How often: some 300 numbers that are looked at over minutes.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Data sets told, of all pools together.
-const DATASETS_MAX: usize = 512;
+const DATASETS_MAX: usize = 256;
 /// `arcstats` has about 8 KiB.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
@@ -50,11 +50,12 @@ const UNTOLD: Desc = Desc::gauge(
 #[derive(Debug)]
 pub(super) struct Zfs {
     labels: Kept<Labels>,
+    sheet: Sheet,
 }
 
 impl Zfs {
     pub(super) fn new() -> Self {
-        Self { labels: Kept::new() }
+        Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 
@@ -73,7 +74,7 @@ impl Source for Zfs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = Sheet::default();
+        let mut sheet = std::mem::take(&mut self.sheet);
         for (file, prefix) in FILES {
             if let Some(text) = read(&dir.join(file), reading) {
                 for (field, value) in kstat::fields(&text) {
@@ -98,13 +99,14 @@ impl Source for Zfs {
         }
         self.labels.end_round();
         sheet.tell(reading);
+        self.sheet = sheet;
     }
 }
 
 impl Zfs {
     fn read_pool(&mut self, pool: &str, dir: &Path, sheet: &mut Sheet, reading: &mut Reading) {
         if let Some(text) = read(&dir.join("io"), reading) {
-            let labels = self.labels.get(pool, |pool| label("zpool", pool));
+            let labels = self.labels.of(&[("zpool", pool)]);
             for (field, value) in kstat::columns(&text) {
                 push(sheet, "zpool", "io", field, labels.clone(), value);
             }
@@ -112,9 +114,7 @@ impl Zfs {
         let Ok(state) = read_small(&dir.join("state")) else { return };
         let state = state.to_ascii_lowercase();
         for known in STATES {
-            let labels = self.labels.get(&format!("{pool} {known}"), |_| {
-                Labels::from_pairs_last_wins([("state", known), ("zpool", pool)])
-            });
+            let labels = self.labels.of(&[("state", known), ("zpool", pool)]);
             sheet.push(&STATE, labels, f64::from(u8::from(state == known)));
         }
     }
@@ -122,9 +122,7 @@ impl Zfs {
     fn read_dataset(&mut self, pool: &str, path: &Path, sheet: &mut Sheet, reading: &mut Reading) {
         let Some(text) = read(path, reading) else { return };
         let Some(dataset) = kstat::dataset_name(&text) else { return };
-        let labels = self.labels.get(&format!("{pool}\n{dataset}"), |_| {
-            Labels::from_pairs_last_wins([("dataset", dataset), ("zpool", pool)])
-        });
+        let labels = self.labels.of(&[("dataset", dataset), ("zpool", pool)]);
         for (field, value) in kstat::fields(&text) {
             push(sheet, "zpool_dataset", "objset", field, labels.clone(), value);
         }
@@ -143,15 +141,8 @@ fn read(path: &Path, reading: &mut Reading) -> Option<String> {
 }
 
 fn push(sheet: &mut Sheet, prefix: &str, file: &str, field: &str, labels: Labels, value: f64) {
-    let name: String = ["node_zfs_", prefix, "_", field]
-        .into_iter()
-        .flat_map(str::chars)
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
-    let make = |name: &str| {
-        Family::new(name, format!("kstat.zfs.misc.{file}.{field}"), MetricKind::Untyped)
-    };
-    sheet.push_named(name, make, labels, value);
+    let make = || (format!("kstat.zfs.misc.{file}.{field}"), MetricKind::Untyped);
+    sheet.push_named(&["node_zfs_", prefix, "_", field], make, labels, value);
 }
 
 #[cfg(test)]
