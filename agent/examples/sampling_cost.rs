@@ -6,22 +6,23 @@ use std::collections::BTreeMap;
 
 use rustix::time::{ClockId, clock_gettime};
 use stoa_agent::sampler::{INTERVAL, Sampler};
-use stoa_agent::sources::settings::HostSettings;
-use stoa_agent::sources::{Now, Roots, host};
+use stoa_agent::sources::settings::Settings;
+use stoa_agent::sources::{Now, Roots, registry};
 
 #[expect(clippy::print_stdout, reason = "its purpose")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ticks: u32 = std::env::args().nth(1).map_or(Ok(600), |text| text.parse())?;
-    let sources = host::sources(&HostSettings::default())?;
+    let sources = registry::sources(&Settings::default())?;
     let mut sampler = Sampler::new(sources, Roots::default(), INTERVAL);
     let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
     let mut series = 0;
     let begin = cpu_micros();
     for tick in 1..=ticks {
         let t_ms = 1_770_000_000_000 + i64::from(tick) * 1000;
-        let tick = sampler.tick(t_ms, Now { unix_micros: t_ms * 1000 });
-        series = tick.families.iter().map(|family| family.metrics.len()).sum();
-        let durations = tick.families.iter().filter(|f| f.name.ends_with("duration_seconds"));
+        sampler.tick(Now { unix_micros: t_ms * 1000 });
+        let told = sampler.told();
+        series = told.iter().map(|family| family.metrics.len()).sum();
+        let durations = told.iter().filter(|f| f.name.ends_with("duration_seconds"));
         for metric in durations.flat_map(|family| &family.metrics) {
             let name = metric.labels.get("collector").unwrap_or_default();
             *seconds.entry(name.to_owned()).or_default() += metric.value;

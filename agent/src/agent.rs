@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stoa_daemon::{DataDir, DataDirError};
+use stoa_model::{Family, TimestampMs};
 use stoa_proto::tick::Tick;
 use stoa_transport::{DialConfig, DialError, Dialer};
 use stoa_wal::QueueError;
 use stoa_wal::disk::RealDisk;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,18 +24,14 @@ use crate::config::Config;
 use crate::identity::{self, IdentityError};
 use crate::page::{Page, PageConfig, PageWriter, REQUEST};
 use crate::renewal;
-use crate::sampler::{self, Sampler, SamplerHandle};
+use crate::sampler::{self, Sampler, SamplerHandle, TICKS_MAX, Taken};
 use crate::selfstats::{SelfStats, TickFacts};
-use crate::sources::host;
-use crate::sources::settings::PatternError;
+use crate::sources::registry;
+use crate::sources::settings::SettingsError;
 use crate::spool::{Spool, SpoolOptions};
 use crate::uplink::{self, Clock, UplinkConfig, UplinkFigures};
 
-/// Ticks that wait for the uplink: it takes them at once unless the disk is slow.
-const TICKS_WAITING_MAX: usize = 4;
-
-/// How long the batcher may take to hand on what was read, and then the uplink to save what it
-/// holds: longer only when the disk does not answer.
+/// How long the uplink may take to save what it holds: longer only when the disk does not answer.
 const STOP: Duration = Duration::from_secs(8);
 
 /// How often it is looked whether a part has ended.
@@ -69,9 +67,9 @@ pub enum StartError {
         #[source]
         source: QueueError,
     },
-    /// A pattern in the settings.
+    /// A setting of a source.
     #[error("make the sources")]
-    Sources(#[from] PatternError),
+    Sources(#[from] SettingsError),
     /// The page of metrics.
     #[error("serve metrics at {address}; set `metrics.listen` to an address that is free")]
     Page {
@@ -94,7 +92,6 @@ pub struct Agent {
     host: String,
     figures: watch::Receiver<UplinkFigures>,
     sampler: SamplerHandle,
-    batching: JoinHandle<()>,
     uplink: JoinHandle<()>,
     renewal: JoinHandle<()>,
     page: Option<SocketAddr>,
@@ -147,14 +144,13 @@ impl Agent {
         let page = open_page(&config, &clock, &stop).await?;
         let (page, page_writer) = page.unzip();
 
-        let sources = host::sources(&config.sources())?;
-        let sampler = Sampler::new(sources, config.roots, config.interval);
-        let (samples, sampled) = sampler::channel();
-        let sampler = sampler::spawn(sampler, samples).map_err(StartError::Sampler)?;
-
         let (figures_tx, figures) = watch::channel(UplinkFigures::default());
-        let (ticks, ticks_rx) = mpsc::channel(TICKS_WAITING_MAX);
-        let batching = tokio::spawn(batch(sampled, ticks, figures.clone(), page_writer));
+        let (ticks, ticks_rx) = mpsc::channel(TICKS_MAX);
+        let mut batching = Batching::new(ticks, figures.clone(), page_writer);
+        let sampler =
+            Sampler::new(registry::sources(&config.sources)?, config.roots, config.interval);
+        let sampler = sampler::spawn(sampler, move |t, families| batching.take(t, families))
+            .map_err(StartError::Sampler)?;
         let uplink_config = UplinkConfig {
             epoch,
             boot_id: uplink::boot_id(),
@@ -178,17 +174,7 @@ impl Agent {
             move || clock(),
             stop.clone(),
         ));
-        Ok(Self {
-            host,
-            figures,
-            sampler,
-            batching,
-            uplink,
-            renewal,
-            page,
-            stop,
-            _data_dir: data_dir,
-        })
+        Ok(Self { host, figures, sampler, uplink, renewal, page, stop, _data_dir: data_dir })
     }
 
     /// The host's name, as its certificate says.
@@ -213,23 +199,17 @@ impl Agent {
     /// any more. Whoever runs an agent stops it then and ends with an error, so that its supervisor
     /// restarts it.
     pub async fn broken(&self) {
-        // The batcher ends with the sampler before it and with the uplink behind it.
-        while !self.batching.is_finished() && !self.uplink.is_finished() {
+        while !self.sampler.is_finished() && !self.uplink.is_finished() {
             tokio::time::sleep(BROKEN_LOOK).await;
         }
     }
 
     /// Stops sampling, hands what was read to the uplink, and saves what is not acknowledged.
     pub async fn stop(self) {
-        let Self { sampler, batching, uplink, renewal, stop, .. } = self;
+        let Self { sampler, uplink, renewal, stop, .. } = self;
         let stopped = tokio::task::spawn_blocking(move || sampler.stop());
         if let Err(error) = stopped.await {
             tracing::error!(%error, "the sampler broke");
-        }
-        match tokio::time::timeout(STOP, batching).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the batcher broke"),
-            Err(_elapsed) => tracing::error!("what was read last could not be handed on in time"),
         }
         stop.cancel();
         match tokio::time::timeout(STOP, uplink).await {
@@ -266,49 +246,62 @@ async fn open_page(
     Ok(Some((address, writer)))
 }
 
-/// Turns what the sampler read, and the agent's own figures, into ticks.
-async fn batch(
-    mut sampled: mpsc::Receiver<sampler::Tick>,
+/// Turns what the sampler read, and the agent's own figures, into ticks; on the sampler's thread.
+struct Batching {
+    batcher: Batcher,
+    own: SelfStats,
+    series_before: usize,
+    refused: u64,
     ticks: mpsc::Sender<Arc<Tick>>,
     figures: watch::Receiver<UplinkFigures>,
     page: Option<PageWriter>,
-) {
-    let mut batcher = Batcher::new();
-    let mut own = SelfStats::default();
-    let mut series_before = 0;
-    let mut refused = 0;
-    while let Some(sampled) = sampled.recv().await {
-        let facts = TickFacts {
-            samples: sampled.families.iter().map(|family| family.metrics.len()).sum(),
-            series_added: batcher.series().saturating_sub(series_before),
-            duration_s: duration_s(&sampled),
-            refused,
-            page: page.as_ref().map(PageWriter::figures),
+}
+
+impl Batching {
+    fn new(
+        ticks: mpsc::Sender<Arc<Tick>>,
+        figures: watch::Receiver<UplinkFigures>,
+        page: Option<PageWriter>,
+    ) -> Self {
+        let (batcher, own) = (Batcher::new(), SelfStats::default());
+        Self { batcher, own, series_before: 0, refused: 0, ticks, figures, page }
+    }
+
+    fn take(&mut self, t_ms: TimestampMs, families: &[&Family]) -> Taken {
+        // Before anything is numbered: what is dropped must not seem told.
+        let place = match self.ticks.try_reserve() {
+            Ok(place) => place,
+            Err(TrySendError::Full(())) => return Taken::Full,
+            Err(TrySendError::Closed(())) => return Taken::Gone,
         };
-        series_before = batcher.series();
-        let own = own.families(facts, || figures.borrow().clone());
+        let facts = TickFacts {
+            samples: families.iter().map(|family| family.metrics.len()).sum(),
+            series_added: self.batcher.series().saturating_sub(self.series_before),
+            duration_s: duration_s(families),
+            refused: self.refused,
+            page: self.page.as_ref().map(PageWriter::figures),
+        };
+        self.series_before = self.batcher.series();
+        let own: Vec<&Family> =
+            self.own.families(facts, || self.figures.borrow().clone()).collect();
         let readings = [
-            SourceReading { source: "host", families: &sampled.families },
+            SourceReading { source: "host", families },
             SourceReading { source: "agent", families: &own },
         ];
-        let batched = batcher.tick(sampled.t_ms, &readings);
-        refused += batched.refused;
-        if let Some(page) = &page {
-            let mut families = sampled.families;
-            families.extend(own);
-            page.tell(sampled.t_ms, families);
+        let batched = self.batcher.tick(t_ms, &readings);
+        self.refused += batched.refused;
+        if let Some(page) = &mut self.page {
+            page.tell(t_ms, families.iter().chain(&own).copied());
         }
-        if ticks.send(Arc::new(batched.tick)).await.is_err() {
-            return;
-        }
+        place.send(Arc::new(batched.tick));
+        Taken::Yes
     }
 }
 
 /// How long the sources took, all together.
-fn duration_s(tick: &sampler::Tick) -> f64 {
-    let spent =
-        |family: &&stoa_model::Family| family.name == "node_scrape_collector_duration_seconds";
-    let family = tick.families.iter().find(spent);
+fn duration_s(families: &[&Family]) -> f64 {
+    let spent = |family: &&&Family| family.name == "node_scrape_collector_duration_seconds";
+    let family = families.iter().find(spent);
     family.map_or(0.0, |family| family.metrics.iter().map(|metric| metric.value).sum())
 }
 

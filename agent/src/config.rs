@@ -12,7 +12,8 @@ use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
 
 use crate::sources::Roots;
-use crate::sources::settings::HostSettings;
+use crate::sources::registry;
+use crate::sources::settings::Settings;
 
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/agent.toml";
@@ -33,10 +34,8 @@ pub struct Config {
     pub collector: Option<String>,
     /// How often cheap sources are read.
     pub interval: Duration,
-    /// Sources not to read, by name.
-    pub sources_disabled: Vec<String>,
-    /// Sources to read that are off by default, by name.
-    pub sources_enabled: Vec<String>,
+    /// Which sources are read, when, and what of each.
+    pub sources: Settings,
     /// Where the kernel's and the host's files are found.
     pub roots: Roots,
     /// Most bytes the spool takes on disk.
@@ -57,6 +56,7 @@ struct Written {
     data_dir: PathBuf,
     collector: Option<String>,
     sampling: WrittenSampling,
+    sources: Settings,
     paths: WrittenPaths,
     spool: WrittenSpool,
     metrics: WrittenMetrics,
@@ -69,6 +69,7 @@ impl Default for Written {
             data_dir: "/var/lib/stoa-agent".into(),
             collector: None,
             sampling: WrittenSampling::default(),
+            sources: Settings::default(),
             paths: WrittenPaths::default(),
             spool: WrittenSpool::default(),
             metrics: WrittenMetrics::default(),
@@ -158,32 +159,30 @@ impl Config {
         Self::mean(path, stoa_daemon::read_str(path, text)?)
     }
 
-    /// What the sources of this host are to read.
-    #[must_use]
-    pub fn sources(&self) -> HostSettings {
-        let mut settings = HostSettings::default();
-        settings.disabled.clone_from(&self.sources_disabled);
-        settings.optional.clone_from(&self.sources_enabled);
-        settings
-    }
-
     fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
-        let wrong = |key, message| Err(ConfigError::Meaning { path: path.into(), key, message });
+        let wrong = |key: &str, message| {
+            Err(ConfigError::Meaning { path: path.into(), key: key.to_owned().into(), message })
+        };
         let interval = written.sampling.interval.0;
         if interval < INTERVAL_MIN || interval > INTERVAL_MAX {
             let message =
                 format!("{interval:?} is not between {INTERVAL_MIN:?} and {INTERVAL_MAX:?}");
             return wrong("sampling.interval", message);
         }
-        let known = crate::sources::names();
-        for (key, names) in [
-            ("sampling.disable", &written.sampling.disable),
-            ("sampling.enable", &written.sampling.enable),
+        let known = registry::names();
+        let mut sources = written.sources;
+        for (key, names, enabled) in [
+            ("sampling.disable", &written.sampling.disable, false),
+            ("sampling.enable", &written.sampling.enable, true),
         ] {
+            names.iter().for_each(|name| sources.set_default(name, "enabled", enabled));
             if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
                 let known = known.join(", ");
                 return wrong(key, format!("no source is called {name:?}; there are: {known}"));
             }
+        }
+        if let Err(error) = registry::sources(&sources) {
+            return wrong(&error.key, error.message);
         }
         let spool_bytes_max = written.spool.bytes_max.0;
         if spool_bytes_max < SPOOL_BYTES_MIN {
@@ -210,8 +209,7 @@ impl Config {
             data_dir: written.data_dir,
             collector: written.collector,
             interval,
-            sources_disabled: written.sampling.disable,
-            sources_enabled: written.sampling.enable,
+            sources,
             roots: Roots {
                 procfs: written.paths.procfs,
                 sysfs: written.paths.sysfs,
@@ -266,6 +264,13 @@ mod tests {
     fn what_cannot_be_meant_is_refused_by_key() {
         check("[sampling]\ninterval = \"1ms\"", "sampling.interval: 1ms is not between");
         check("[sampling]\ndisable = [\"cppu\"]", "sampling.disable: no source is called");
+        check("[sources.cppu]\nx = 1", "sources.cppu: no source is called that; there are: cpu,");
+        check(
+            "[sources.diskstats]\ndevice_exclude = \"(\"",
+            "agent.toml: sources.diskstats.device_exclude: not a pattern: unclosed group",
+        );
+        check("[sources.diskstats]\ndevices = \"x\"", "sources.diskstats: unknown field `devices`");
+        check("[sources.cpu]\ninterval = 3", "sources.cpu.interval: expected a duration");
         check("[spool]\nbytes_max = 1", "spool.bytes_max: 1 bytes is less than");
         check("collector = \"stoa.lan\"", "collector: \"stoa.lan\" is not host:port");
         check("[metrics]\nlisten = \"0.0.0.0:1\"", "metrics.listen: 0.0.0.0:1 is not on loopback");

@@ -111,7 +111,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         }
         Command::Print { print, config } => {
             let config = Config::load(config.as_deref())?;
-            let settings = match print.settings(config.sources()) {
+            let settings = match print.settings(config.sources) {
                 Err(error @ PrintError::UnknownSource { .. }) => {
                     return Err(Misuse(error.to_string()).into());
                 }

@@ -33,6 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::sources::Reading;
 use crate::uplink::Clock;
 
 /// Where it is served unless said otherwise.
@@ -89,7 +90,7 @@ pub struct PageFigures {
 #[derive(Debug)]
 struct Told {
     t_ms: TimestampMs,
-    families: Vec<Family>,
+    families: Reading,
 }
 
 #[derive(Debug, Default)]
@@ -103,12 +104,20 @@ struct Counters {
 pub struct PageWriter {
     told: watch::Sender<Option<Arc<Told>>>,
     counters: Arc<Counters>,
+    spare: Reading,
 }
 
 impl PageWriter {
     /// What is served from now on.
-    pub fn tell(&self, t_ms: TimestampMs, families: Vec<Family>) {
-        self.told.send_replace(Some(Arc::new(Told { t_ms, families })));
+    pub fn tell<'f>(&mut self, t_ms: TimestampMs, families: impl Iterator<Item = &'f Family>) {
+        let mut told = std::mem::take(&mut self.spare);
+        told.begin();
+        families.for_each(|family| told.copy(family));
+        told.end();
+        let told = Told { t_ms, families: told };
+        // Room for the next, unless somebody reads it.
+        let before = self.told.send_replace(Some(Arc::new(told))).and_then(Arc::into_inner);
+        self.spare = before.map(|told| told.families).unwrap_or_default();
     }
 
     /// What was asked so far.
@@ -153,7 +162,7 @@ impl Page {
             patience: config.patience,
         };
         let page = Self { listener, shared: Arc::new(shared) };
-        Ok((page, PageWriter { told: sender, counters }))
+        Ok((page, PageWriter { told: sender, counters, spare: Reading::default() }))
     }
 
     /// Where it listens.
@@ -268,7 +277,7 @@ impl Shared {
         };
         let mut body = Vec::with_capacity(64 << 10);
         let families =
-            told.families.iter().filter(|family| !OF_SCRAPERS.contains(&family.name.as_str()));
+            told.families.families().filter(|family| !OF_SCRAPERS.contains(&family.name.as_str()));
         // A vector takes all that is written.
         let written = exposition::write_as(families, format, &mut body);
         written.map_err(|_error| none)?;

@@ -12,11 +12,13 @@ use stoa_exchange::exposition;
 use stoa_model::Family;
 
 use crate::sampler::{INTERVAL, Sampler};
-use crate::sources::settings::{HostSettings, PatternError};
-use crate::sources::{Now, Roots, host};
+use crate::sources::registry;
+use crate::sources::settings::{Settings, SettingsError};
+use crate::sources::{Now, Roots};
 
 /// A person waits this long for a source, and half as long for a mount.
 const PATIENCE: Duration = Duration::from_secs(10);
+const MOUNT_PATIENCE: &str = "5s";
 
 /// The arguments of `stoa-agent print`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -39,20 +41,23 @@ pub struct PrintArgs {
     /// Read only this source (may be given several times); also turns on one that is off by default
     #[arg(long = "source", value_name = "NAME")]
     pub sources: Vec<String>,
+    /// Read every source there is, those that are off by default too
+    #[arg(long, conflicts_with = "sources")]
+    pub all: bool,
 }
 
 /// Why nothing was printed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
     /// There is no such source.
-    #[error("no source is called {name:?}; there are: {}", host::NAMES.join(", "))]
+    #[error("no source is called {name:?}; there are: {}", registry::names().join(", "))]
     UnknownSource {
         /// The name as given.
         name: String,
     },
-    /// A pattern in the settings is wrong.
+    /// A setting is wrong.
     #[error("cannot make the sources")]
-    Pattern(#[from] PatternError),
+    Settings(#[from] SettingsError),
     /// The output could not be written.
     #[error("cannot write the output")]
     Write(#[from] io::Error),
@@ -76,15 +81,16 @@ impl PrintArgs {
     ///
     /// # Errors
     /// [`PrintError::UnknownSource`].
-    pub fn settings(&self, mut settings: HostSettings) -> Result<HostSettings, PrintError> {
-        let unknown = self.sources.iter().find(|name| !host::NAMES.contains(&name.as_str()));
+    pub fn settings(&self, mut settings: Settings) -> Result<Settings, PrintError> {
+        let names = registry::names();
+        let unknown = self.sources.iter().find(|name| !names.contains(&name.as_str()));
         if let Some(name) = unknown {
             return Err(PrintError::UnknownSource { name: name.clone() });
         }
-        if !self.sources.is_empty() {
-            let others = host::NAMES.iter().filter(|name| !self.sources.iter().any(|s| s == *name));
-            settings.disabled = others.map(ToString::to_string).collect();
-            settings.optional.clone_from(&self.sources);
+        if !self.sources.is_empty() || self.all {
+            for name in names {
+                settings.enable(name, self.all || self.sources.iter().any(|s| s == name));
+            }
         }
         Ok(settings)
     }
@@ -93,18 +99,20 @@ impl PrintArgs {
 /// Reads all sources that `settings` ask for once and writes what they say to `out`.
 ///
 /// # Errors
-/// [`PrintError`] when a pattern is wrong or `out` cannot be written; never for what a source could
+/// [`PrintError`] when a setting is wrong or `out` cannot be written; never for what a source could
 /// not read.
 pub fn run(
     roots: &Roots,
-    settings: &HostSettings,
+    settings: &Settings,
     now: Now,
     out: &mut impl Write,
 ) -> Result<(), PrintError> {
-    let settings = HostSettings { mount_patience: PATIENCE / 2, ..settings.clone() };
-    let sources = host::sources(&settings)?;
+    let mut settings = settings.clone();
+    settings.set_default("filesystem", "mount_patience", MOUNT_PATIENCE);
+    let sources = registry::sources(&settings)?;
     let mut sampler = Sampler::new(sources, roots.clone(), INTERVAL).with_patience(PATIENCE);
-    let mut families = sampler.read_once(now);
+    sampler.read_once(now);
+    let mut families: Vec<Family> = sampler.told().into_iter().cloned().collect();
     sort(&mut families);
     let mut out = io::BufWriter::new(out);
     exposition::write(&families, &mut out)?;
@@ -133,7 +141,7 @@ mod tests {
             sources: vec!["softirqs".into(), "loadavg".into()],
             ..PrintArgs::default()
         };
-        let settings = args.settings(HostSettings::default()).unwrap();
+        let settings = args.settings(Settings::default()).unwrap();
         let mut out = Vec::new();
         run(&args.roots(Roots::default()), &settings, Now { unix_micros: 0 }, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn an_unknown_source_is_refused_by_name() {
         let args = PrintArgs { sources: vec!["cppu".into()], ..PrintArgs::default() };
-        let error = args.settings(HostSettings::default()).unwrap_err().to_string();
+        let error = args.settings(Settings::default()).unwrap_err().to_string();
         assert!(error.starts_with("no source is called \"cppu\"; there are: cpu, stat"), "{error}");
     }
 }

@@ -4,7 +4,9 @@
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
-use stoa_model::{Family, Labels, MetricKind};
+use stoa_model::{Labels, MetricKind};
+
+use crate::sources::{Reading, no_labels};
 
 /// What node_exporter's own labels call the architecture.
 const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
@@ -20,6 +22,7 @@ const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
 pub(crate) struct Process {
     /// Never change while the process runs.
     constants: Option<Constants>,
+    build: Option<Labels>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +47,9 @@ impl Constants {
 
 impl Process {
     /// Appends the families as of now.
-    pub(crate) fn tell(&mut self, told: &mut Vec<Family>) {
+    pub(crate) fn tell(&mut self, told: &mut Reading) {
         let mut one = |kind, name: &str, help: &str, value| {
-            let mut family = Family::new(name, help, kind);
-            family.push(Labels::empty(), value);
-            told.push(family);
+            told.named(name, help, kind).push(no_labels(), value);
         };
         let constants = *self.constants.get_or_insert_with(Constants::read);
         let stat = fs::read_to_string("/proc/self/stat").ok();
@@ -85,25 +86,24 @@ impl Process {
             let help = "Number of bytes sent by the process over the network.";
             one(MetricKind::Counter, "process_network_transmit_bytes_total", help, sent);
         }
-        told.push(build_info());
+        let build = self.build.get_or_insert_with(build_labels);
+        told.named(BUILD_INFO.0, BUILD_INFO.1, MetricKind::Gauge).push(build.clone(), 1.0);
     }
 }
 
 /// Joins of dashboards look for it.
-fn build_info() -> Family {
-    let mut family = Family::new(
-        "node_exporter_build_info",
-        "A metric with a constant '1' value labeled by version, revision, branch, goversion from \
-         which node_exporter was built, and the goos and goarch for the build.",
-        MetricKind::Gauge,
-    );
-    let labels = Labels::from_pairs_last_wins([
+const BUILD_INFO: (&str, &str) = (
+    "node_exporter_build_info",
+    "A metric with a constant '1' value labeled by version, revision, branch, goversion from \
+     which node_exporter was built, and the goos and goarch for the build.",
+);
+
+fn build_labels() -> Labels {
+    Labels::from_pairs_last_wins([
         ("version", env!("CARGO_PKG_VERSION")),
         ("goos", std::env::consts::OS),
         ("goarch", ARCHITECTURE),
-    ]);
-    family.push(labels, 1.0);
-    family
+    ])
 }
 
 /// Bytes received and sent by IP, as far as the process's network namespace has seen them.
@@ -168,9 +168,9 @@ mod tests {
 
     #[test]
     fn everything_of_a_go_process_is_told_here() {
-        let mut told = Vec::new();
+        let mut told = Reading::default();
         Process::default().tell(&mut told);
-        let names: Vec<&str> = told.iter().map(|family| family.name.as_str()).collect();
+        let names: Vec<&str> = told.families().map(|family| family.name.as_str()).collect();
         let expected = [
             "process_cpu_seconds_total",
             "process_resident_memory_bytes",
@@ -184,6 +184,6 @@ mod tests {
             "node_exporter_build_info",
         ];
         assert_eq!(names, expected);
-        assert!(told.iter().all(|family| family.metrics.iter().all(|m| m.value > 0.0)));
+        assert!(told.families().all(|family| family.metrics.iter().all(|m| m.value > 0.0)));
     }
 }

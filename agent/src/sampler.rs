@@ -1,27 +1,39 @@
 //! The sampler: asks every source, once per tick, and puts a time to what they say.
 //!
 //! Ticks stand on the wall clock's grid (whole multiples of the interval), so that hosts are sampled
-//! at the same moments. Sources run in order on one thread beside the sampler; one that outlasts
-//! [`PATIENCE`] is left behind with its thread and asked again when it has come back, so a reading
-//! stuck in the kernel costs its own series and nothing else. A source with an interval of its own
-//! is asked less often; between, its last reading is told again, as an exporter's page does, so that
-//! every tick carries every series.
+//! at the same moments. Cheap sources run in order on one thread beside the sampler, and the tick waits
+//! for them; one that outlasts [`PATIENCE`] is left behind with its thread and asked again when it has
+//! come back, so a reading stuck in the kernel costs its own series and nothing else. A source with a
+//! deadline (it asks a program, a socket, a device) is read on a thread of its own that no tick waits
+//! for; what it says goes into the next tick after it. A source with an interval of its own is asked
+//! less often; between, its last reading is told again, as an exporter's page does, so that every tick
+//! carries every series.
 //!
-//! Bounded: at most eight threads for sources, [`TICKS_MAX`] ticks waiting to be taken. Whatever is
-//! lost is counted, and the counts are series of the next tick.
+//! A source that begins to fail is logged once, and once when it is well again.
+//!
+//! Bounded: at most eight threads for cheap sources and one for each source with a deadline,
+//! [`TICKS_MAX`] ticks waiting to be taken. Whatever is lost is counted, and the counts are series of
+//! the next tick. What a source read stays in its place and is told from there: a steady tick
+//! allocates nothing per reading.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stoa_model::{Family, Labels, TimestampMs};
+use stoa_model::Family;
 
-use crate::sources::{Desc, Lanes, Now, Problem, Reading, Roots, Source, label, no_labels};
+use crate::sources::registry::Planned;
+use crate::sources::{Desc, Lanes, Now, Problem, Reading, Roots, Source};
 
+mod beside;
 mod clock;
+mod slot;
 
-pub use clock::{Clock, SamplerHandle, channel, spawn};
+pub use clock::{Clock, SamplerHandle, Taken, spawn};
+
+use beside::Beside;
+use slot::Slot;
 
 /// How often cheap sources are asked, unless configured otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,15 +80,6 @@ const STUCK: Desc = Desc::gauge(
     "Threads left behind in a source that does not return.",
 );
 
-/// All that was read at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tick {
-    /// The moment, a whole multiple of the interval.
-    pub t_ms: TimestampMs,
-    /// What was read; each family stands once.
-    pub families: Vec<Family>,
-}
-
 /// Asks sources.
 #[derive(Debug)]
 pub struct Sampler {
@@ -85,7 +88,10 @@ pub struct Sampler {
     patience: Duration,
     slots: Vec<Slot>,
     lanes: Lanes<Job, Done>,
+    beside: Beside,
     counts: Counts,
+    /// What is told of the sources themselves, and of the sampler.
+    own: Reading,
 }
 
 /// What the sampler counts of itself.
@@ -99,41 +105,13 @@ pub struct Counts {
     pub dropped: u64,
 }
 
-/// A source's place.
-#[derive(Debug)]
-struct Slot {
-    name: &'static str,
-    /// Always the same allocation.
-    labels: Labels,
-    /// `None`: asked at every tick.
-    interval: Option<Duration>,
-    /// Half a tick: ticks come a little early or late, and a whole tick would be lost over that.
-    slack: Duration,
-    /// Whether other sources may have families of the same names.
-    is_foreign: bool,
-    /// `None` while the source is with a thread that was left behind.
-    source: Option<Box<dyn Source>>,
-    /// When it was last asked; the answer may have been thrown away.
-    asked: Option<Now>,
-    /// The last reading, kept to be told again by sources with an interval.
-    last: Option<Told>,
-    overdue: u64,
-    skipped: u64,
-    problems: u64,
-}
-
-#[derive(Debug)]
-struct Told {
-    families: Vec<Family>,
-    success: bool,
-    duration: Duration,
-}
-
+/// A source to be read, with room for what it says.
 #[derive(Debug)]
 struct Job {
     source: Box<dyn Source>,
     roots: Arc<Roots>,
     now: Now,
+    reading: Reading,
 }
 
 #[derive(Debug)]
@@ -147,15 +125,17 @@ struct Done {
 impl Sampler {
     /// A sampler of `sources`, asked every `interval` or at their own.
     #[must_use]
-    pub fn new(sources: Vec<Box<dyn Source>>, roots: Roots, interval: Duration) -> Self {
-        let slots = sources.into_iter().map(|source| Slot::new(source, interval)).collect();
+    pub fn new(sources: Vec<Planned>, roots: Roots, interval: Duration) -> Self {
+        let slots: Vec<Slot> = sources.into_iter().map(|it| Slot::new(it, interval)).collect();
         Self {
             roots: Arc::new(roots),
             interval,
             patience: PATIENCE.min(interval),
+            beside: Beside::new(slots.len()),
             slots,
             lanes: Lanes::new("stoa-source", THREADS_MAX, ask),
             counts: Counts::default(),
+            own: Reading::default(),
         }
     }
 
@@ -184,189 +164,151 @@ impl Sampler {
         self.counts.dropped += dropped;
     }
 
-    /// Asks the sources that are due and returns everything there is to tell, the sampler's own
-    /// counts included. Blocks until they have answered or outlasted the patience.
-    pub fn tick(&mut self, t_ms: TimestampMs, now: Now) -> Tick {
+    /// Asks the sources that are due and takes in what they say, the sampler's own counts included;
+    /// [`Self::told`] has it. Blocks until they have answered or outlasted the patience.
+    pub fn tick(&mut self, now: Now) {
         self.counts.ticks += 1;
         self.ask_sources(now);
-        let mut families = self.readings(now);
-        families.extend(self.own_families());
-        Tick { t_ms, families }
+        self.own.begin();
+        self.tell_sources(now);
+        self.tell_counts();
+        self.own.end();
     }
 
-    /// Like [`Self::tick`], without the sampler's own counts.
-    pub fn read_once(&mut self, now: Now) -> Vec<Family> {
+    /// Like [`Self::tick`], without the sampler's own counts; waits for the sources that are read
+    /// beside the ticks too, each no longer than its deadline.
+    pub fn read_once(&mut self, now: Now) {
         self.ask_sources(now);
-        self.readings(now)
+        let until =
+            instant() + self.slots.iter().filter_map(|s| s.deadline).max().unwrap_or_default();
+        while self.slots.iter().any(|slot| slot.is_beside_and_out()) {
+            let Some((key, done)) = self.beside.wait(until) else { break };
+            self.take_in(key, done, now);
+        }
+        self.own.begin();
+        self.tell_sources(now);
+        self.own.end();
+    }
+
+    /// All there is to tell since the last tick; each family stands once.
+    #[must_use]
+    pub fn told(&self) -> Vec<&Family> {
+        let mut families = Vec::with_capacity(self.slots.len() * 16);
+        for slot in self.slots.iter().filter(|slot| !slot.is_foreign) {
+            families.extend(slot.families());
+        }
+        families.extend(self.own.families());
+        for slot in self.slots.iter().filter(|slot| slot.is_foreign) {
+            tell_new(slot.families(), &mut families);
+        }
+        families
     }
 
     fn ask_sources(&mut self, now: Now) {
+        for (key, done) in self.beside.done() {
+            self.take_in(key, done, now);
+        }
         let mut jobs = Vec::with_capacity(self.slots.len());
         for (key, slot) in self.slots.iter_mut().enumerate() {
             if !slot.is_due(now) {
                 continue;
             }
-            match slot.source.take() {
-                Some(source) => {
-                    slot.asked = Some(now);
-                    jobs.push((key, Job { source, roots: Arc::clone(&self.roots), now }));
-                }
-                None => slot.skipped += 1,
+            let Some(source) = slot.source.take() else {
+                slot.skipped += 1;
+                continue;
+            };
+            slot.asked = Some(now);
+            let reading = slot.room();
+            let job = Job { source, roots: Arc::clone(&self.roots), now, reading };
+            if slot.deadline.is_none() {
+                jobs.push((key, job));
+            } else if let Err(job) = self.beside.begin(key, slot.name, job) {
+                slot.give_back(job);
             }
         }
         let round = self.lanes.run(jobs, self.patience);
         for (key, done) in round.done {
-            if let Some(slot) = self.slots.get_mut(key) {
-                slot.take_in(done, now);
-            }
+            self.take_in(key, done, now);
         }
         for (key, job) in round.undone {
             if let Some(slot) = self.slots.get_mut(key) {
-                slot.source = Some(job.source);
-                slot.last = None;
-                slot.skipped += 1;
+                slot.give_back(job);
             }
         }
         for slot in &mut self.slots {
-            if slot.source.is_none() && slot.asked == Some(now) {
-                tracing::warn!(source = slot.name, "source does not return, going on without it");
-                slot.overdue += 1;
-                slot.last = None;
-            }
+            slot.look_at_time(now);
         }
     }
 
-    fn readings(&mut self, now: Now) -> Vec<Family> {
-        let mut families = Vec::new();
-        let (mut success, mut duration) = (SUCCESS.family(), DURATION.family());
+    fn take_in(&mut self, key: usize, done: Done, now: Now) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.take_in(done, now);
+        }
+    }
+
+    fn tell_sources(&mut self, now: Now) {
         for slot in &mut self.slots {
             slot.forget_if_old(now);
-            let succeeded = slot.last.as_ref().is_some_and(|told| told.success);
-            success.push(slot.labels.clone(), f64::from(u8::from(succeeded)));
-            if let Some(told) = &mut slot.last {
+        }
+        let [duration, success] = self.own.group([&DURATION, &SUCCESS]) else { return };
+        for slot in self.slots.iter().filter(|slot| !slot.is_first_out()) {
+            let told = slot.told.as_ref();
+            success.push(slot.labels.clone(), f64::from(u8::from(told.is_some_and(|t| t.success))));
+            if let Some(told) = told {
                 // Whole microseconds: more digits are noise, and cost bytes on wire and disk.
                 let micros = told.duration.as_micros() as f64;
                 duration.push(slot.labels.clone(), micros / 1e6);
-                if slot.is_foreign {
-                    slot.problems += tell_new(&told.families, &mut families);
-                } else if slot.interval.is_some() {
-                    families.extend_from_slice(&told.families);
-                } else {
-                    families.append(&mut told.families);
-                }
             }
         }
-        families.push(duration);
-        families.push(success);
-        families
     }
 
-    fn own_families(&self) -> Vec<Family> {
-        let mut families = Vec::new();
+    fn tell_counts(&mut self) {
+        let stuck =
+            self.lanes.behind() + self.slots.iter().filter(|slot| slot.is_overdue()).count();
         for (desc, count) in [
             (&TICKS, self.counts.ticks as f64),
             (&MISSED, self.counts.missed as f64),
             (&DROPPED, self.counts.dropped as f64),
-            (&STUCK, self.lanes.behind() as f64),
+            (&STUCK, stuck as f64),
         ] {
-            let mut family = desc.family();
-            family.push(no_labels(), count);
-            families.push(family);
+            self.own.single(desc, count);
         }
-        let (mut overdue, mut skipped, mut problems) =
-            (OVERDUE.family(), SKIPPED.family(), PROBLEMS.family());
+        let families = self.own.group([&OVERDUE, &SKIPPED, &PROBLEMS]);
+        let [overdue, skipped, problems] = families else { return };
         for slot in &self.slots {
             overdue.push(slot.labels.clone(), slot.overdue as f64);
             skipped.push(slot.labels.clone(), slot.skipped as f64);
             problems.push(slot.labels.clone(), slot.problems as f64);
         }
-        families.extend([overdue, skipped, problems]);
-        families
     }
 }
 
-impl Slot {
-    fn new(source: Box<dyn Source>, sampling: Duration) -> Self {
-        Self {
-            name: source.name(),
-            labels: label("collector", source.name()),
-            interval: source.interval().filter(|interval| *interval > sampling),
-            slack: sampling / 2,
-            is_foreign: source.tells_foreign_families(),
-            source: Some(source),
-            asked: None,
-            last: None,
-            overdue: 0,
-            skipped: 0,
-            problems: 0,
-        }
+/// Adds the families whose names are not taken: neither by another source nor by the agent.
+fn tell_new<'a>(told: impl Iterator<Item = &'a Family>, families: &mut Vec<&'a Family>) {
+    let mut told = told.peekable();
+    if told.peek().is_none() {
+        return;
     }
-
-    fn is_due(&self, now: Now) -> bool {
-        match (self.interval, self.asked) {
-            (Some(interval), Some(asked)) => {
-                now.is_past(asked, interval.saturating_sub(self.slack))
-            }
-            _ => true,
-        }
-    }
-
-    fn take_in(&mut self, done: Done, now: Now) {
-        self.source = Some(done.source);
-        for problem in &done.reading.problems {
-            self.problems += 1;
-            let cause = std::error::Error::source(problem).map(ToString::to_string);
-            tracing::debug!(source = self.name, problem = %problem, cause, "cannot read a part");
-        }
-        // An answer to an earlier tick's question is too old to be told as of now.
-        if done.asked == now {
-            self.last = Some(Told {
-                families: done.reading.families,
-                success: !done.reading.failed,
-                duration: done.duration,
-            });
-        } else {
-            tracing::info!(source = self.name, "source has returned");
-        }
-    }
-
-    fn forget_if_old(&mut self, now: Now) {
-        let too_old = match (self.interval, self.asked) {
-            (Some(interval), Some(asked)) => now.is_past(asked, interval * RETELLINGS_MAX),
-            _ => self.asked != Some(now),
-        };
-        if too_old {
-            self.last = None;
-        }
-    }
-}
-
-/// Adds the families whose names are not taken; returns how many are.
-fn tell_new(told: &[Family], families: &mut Vec<Family>) -> u64 {
-    let mut new: Vec<Family> = Vec::new();
     let taken: HashSet<&str> = families.iter().map(|family| family.name.as_str()).collect();
-    for family in told {
-        let name = family.name.as_str();
-        let is_own = [SUCCESS.name, DURATION.name].contains(&name) || name.starts_with(OWN_PREFIX);
-        if !is_own && !taken.contains(name) {
-            new.push(family.clone());
-        }
-    }
-    let left_out = told.len() - new.len();
-    families.append(&mut new);
-    left_out as u64
+    let new: Vec<&Family> = told
+        .filter(|family| !family.name.starts_with(OWN_PREFIX))
+        .filter(|family| !taken.contains(family.name.as_str()))
+        .collect();
+    families.extend(new);
 }
 
 /// Reads a source; runs on a thread that may be left behind.
-fn ask(mut job: Job) -> Done {
+fn ask(job: Job) -> Done {
+    let Job { mut source, roots, now, mut reading } = job;
     let began = instant();
-    let mut reading = Reading::default();
-    let read = || job.source.read(&job.roots, job.now, &mut reading);
+    reading.begin();
+    let read = || source.read(&roots, now, &mut reading);
     if catch_unwind(AssertUnwindSafe(read)).is_err() {
         reading = Reading::default();
-        reading.fail(Problem::Panicked(job.source.name()));
+        reading.fail(Problem::Panicked(source.name()));
     }
-    Done { source: job.source, asked: job.now, reading, duration: began.elapsed() }
+    reading.end();
+    Done { source, asked: now, reading, duration: began.elapsed() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long a source takes")]

@@ -9,16 +9,20 @@ use stoa_proto::delivery::DropReason;
 
 use crate::page::PageFigures;
 use crate::process::Process;
+use crate::sources::{Reading, label, no_labels};
 use crate::uplink::UplinkFigures;
 
 /// The figures are read anew once in so many ticks.
 const READ_EVERY: u32 = 10;
 
 /// What the next tick's own families are made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SelfStats {
     ticks: u32,
-    told: Vec<Family>,
+    told: Reading,
+    /// Labels, each always the same allocation.
+    build: Labels,
+    reasons: Vec<Labels>,
     process: Process,
 }
 
@@ -37,38 +41,45 @@ pub struct TickFacts {
     pub page: Option<PageFigures>,
 }
 
+impl Default for SelfStats {
+    fn default() -> Self {
+        Self {
+            ticks: 0,
+            told: Reading::default(),
+            build: label("version", env!("CARGO_PKG_VERSION")),
+            reasons: DropReason::ALL.iter().map(|it| label("reason", it.as_str())).collect(),
+            process: Process::default(),
+        }
+    }
+}
+
 impl SelfStats {
     /// The families for this tick.
     pub fn families(
         &mut self,
         facts: TickFacts,
         uplink: impl FnOnce() -> UplinkFigures,
-    ) -> Vec<Family> {
+    ) -> impl Iterator<Item = &Family> {
         if self.ticks.is_multiple_of(READ_EVERY) {
-            self.told.clear();
+            self.told.begin();
             self.scrape(facts);
             self.uplink(&uplink());
             self.process.tell(&mut self.told);
+            self.told.end();
         }
         self.ticks = self.ticks.wrapping_add(1);
-        self.told.clone()
+        self.told.families()
     }
 
     fn one(&mut self, kind: MetricKind, name: &str, help: &str, value: f64) {
-        let mut family = Family::new(name, help, kind);
-        family.push(Labels::empty(), value);
-        self.told.push(family);
+        self.told.named(name, help, kind).push(no_labels(), value);
     }
 
     fn scrape(&mut self, facts: TickFacts) {
         let samples = facts.samples as f64;
-        let mut info = Family::new(
-            "stoa_agent_build_info",
-            "Always 1; the labels say what is running.",
-            MetricKind::Gauge,
-        );
-        info.push(Labels::from_pairs_last_wins([("version", env!("CARGO_PKG_VERSION"))]), 1.0);
-        self.told.push(info);
+        let help = "Always 1; the labels say what is running.";
+        let info = self.told.named("stoa_agent_build_info", help, MetricKind::Gauge);
+        info.push(self.build.clone(), 1.0);
         for (name, help, value) in [
             ("up", "Whether the host is heard.", 1.0),
             ("scrape_duration_seconds", "How long reading took.", facts.duration_s),
@@ -180,13 +191,9 @@ impl SelfStats {
     }
 
     fn by_reason(&mut self, name: &str, help: &str, counts: &[u64]) {
-        let mut family = Family::new(name, help, MetricKind::Counter);
-        for (reason, count) in DropReason::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
-            let labels = Labels::from_pairs_last_wins([("reason", reason.as_str())]);
-            family.push(labels, *count as f64);
-        }
-        if !family.metrics.is_empty() {
-            self.told.push(family);
+        let family = self.told.named(name, help, MetricKind::Counter);
+        for (labels, count) in self.reasons.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            family.push(labels.clone(), *count as f64);
         }
     }
 }
@@ -203,10 +210,12 @@ mod tests {
         let mut stats = SelfStats::default();
         let mut asked = 0;
         for _ in 0..25 {
-            let families = stats.families(FACTS, || {
-                asked += 1;
-                UplinkFigures::default()
-            });
+            let families: Vec<&Family> = stats
+                .families(FACTS, || {
+                    asked += 1;
+                    UplinkFigures::default()
+                })
+                .collect();
             assert!(families.iter().any(|family| family.name == "up"));
             assert!(families.iter().any(|family| family.name == "process_cpu_seconds_total"));
         }

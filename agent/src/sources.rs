@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, Metric, MetricKind};
-
-pub mod settings;
+use stoa_model::{Family, Labels, MetricKind};
 
 mod attributes;
 mod file;
@@ -25,8 +23,16 @@ mod kept;
 mod kernel;
 mod lanes;
 mod netlink;
+#[cfg_attr(not(test), expect(dead_code, reason = "what asks programs comes next"))]
+mod program;
+mod reading;
+
+pub mod settings;
+
+pub mod registry;
 
 pub mod host;
+
 mod processes;
 
 mod house;
@@ -34,12 +40,11 @@ mod house;
 pub(crate) use file::{KeptFile, read_bounded, read_small};
 pub(crate) use kept::Kept;
 pub(crate) use lanes::Lanes;
+pub use program::ProgramError;
+pub use reading::Reading;
 
-/// The names of all sources there are, including those that are off by default.
-#[must_use]
-pub fn names() -> &'static [&'static str] {
-    host::NAMES
-}
+/// How often what costs more to ask for than it changes is read, unless configured otherwise.
+pub(crate) const SLOW: Duration = Duration::from_secs(5);
 
 /// Something that can be read on this host.
 pub trait Source: fmt::Debug + Send {
@@ -48,6 +53,13 @@ pub trait Source: fmt::Debug + Send {
 
     /// How often reading is worth its cost; `None`: on every tick.
     fn interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// `None`: cheap, the tick waits for it; it must read files of the kernel only. Otherwise it may
+    /// wait for a program, a socket or a device: it is read beside the ticks, on a thread of its own,
+    /// and told as failed when it has not come back after so long.
+    fn deadline(&self) -> Option<Duration> {
         None
     }
 
@@ -154,6 +166,17 @@ pub enum Problem {
         /// The mount that was not asked.
         path: PathBuf,
     },
+    /// A program that is to be asked gave no answer.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// Something that was asked, such as a daemon, gave no answer, or a wrong one.
+    #[error("{asked}: {wrong}")]
+    Answer {
+        /// What was asked.
+        asked: &'static str,
+        /// What is wrong.
+        wrong: String,
+    },
     /// The source broke; a bug.
     #[error("source {0} panicked")]
     Panicked(&'static str),
@@ -171,47 +194,10 @@ impl Problem {
     /// Whether the file is simply not there: the host does not have what it would say.
     #[must_use]
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
-
-/// What one reading of one source gave.
-#[derive(Debug, Default)]
-pub struct Reading {
-    /// What was read; within one source each family stands once.
-    pub families: Vec<Family>,
-    /// What could not be read, besides what this host does not have.
-    pub problems: Vec<Problem>,
-    /// Whether the source could not do its work at all, or the host has nothing for it to read;
-    /// what `node_scrape_collector_success` says 0 to.
-    pub failed: bool,
-}
-
-impl Reading {
-    /// The source cannot do its work; an absent file is no problem worth telling.
-    pub(crate) fn fail(&mut self, problem: Problem) {
-        self.failed = true;
-        self.note(problem);
-    }
-
-    /// A part could not be read.
-    pub(crate) fn note(&mut self, problem: Problem) {
-        if !problem.is_absence() {
-            self.problems.push(problem);
-        }
-    }
-
-    /// Adds a family of one reading without labels.
-    pub(crate) fn single(&mut self, desc: &Desc, value: f64) {
-        let mut family = desc.family();
-        family.metrics = vec![Metric { labels: no_labels(), value }];
-        self.families.push(family);
-    }
-
-    /// Adds a family, unless it has no readings.
-    pub(crate) fn family(&mut self, family: Family) {
-        if !family.metrics.is_empty() {
-            self.families.push(family);
+        match self {
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Program(ProgramError::Absent { .. }) => true,
+            _ => false,
         }
     }
 }

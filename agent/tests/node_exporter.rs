@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use stoa_agent::print;
-use stoa_agent::sources::settings::{HostSettings, PatternPair};
-use stoa_agent::sources::{Now, Roots, host};
+use stoa_agent::sources::settings::Settings;
+use stoa_agent::sources::{Now, Roots, registry};
 
 /// Families of node_exporter's collectors that the host's sources do not cover, by the beginning of
 /// their names; a name that ends with `$` is meant whole.
@@ -113,25 +113,37 @@ fn is_of_other_source(name: &str) -> bool {
     })
 }
 
-/// The flags the golden output was made with.
-fn golden_settings() -> HostSettings {
-    HostSettings {
-        disabled: NOT_IN_GOLDEN.iter().map(ToString::to_string).collect(),
-        optional: host::OPTIONAL.iter().map(ToString::to_string).collect(),
-        cpu_info: true,
-        cpu_flags: Some("^(aes|avx.?|constant_tsc)$".into()),
-        cpu_bugs: Some("^(cpu_meltdown|spectre_.*|mds)$".into()),
-        stat_softirq: true,
-        bcache_priority_stats: true,
-        hwmon_chips: PatternPair::include(
-            "(applesmc|asus_nb_wmi|coretemp|hwmon4|ieee80211|nct6779)",
-        ),
-        netclass_ignore_invalid_speed: true,
-        // `^lo$` for the loopback device that is added to the fixtures.
-        netclass_devices: PatternPair::exclude("(dmz|int|^lo$)"),
-        netdev_devices: PatternPair::include("lo"),
-        ..HostSettings::default()
+/// The flags the golden output was made with, as configuration keys.
+const GOLDEN: &str = r#"
+[sources.bcache]
+priority_stats = true
+[sources.cpu]
+info = true
+info_flags_include = "^(aes|avx.?|constant_tsc)$"
+info_bugs_include = "^(cpu_meltdown|spectre_.*|mds)$"
+[sources.hwmon]
+chip_include = "(applesmc|asus_nb_wmi|coretemp|hwmon4|ieee80211|nct6779)"
+[sources.netclass]
+ignore_invalid_speed = true
+# `^lo$` for the loopback device that is added to the fixtures.
+ignored_devices = "(dmz|int|^lo$)"
+[sources.netdev]
+device_include = "lo"
+[sources.stat]
+softirq = true
+[sources.sysctl]
+include = ["fs.file-nr", "fs.file-nr:total,current,max", "kernel.threads-max"]
+include_info = ["kernel.seccomp.actions_avail"]
+"#;
+
+/// `fixtures`: where the fixtures of netlink are.
+fn golden_settings(fixtures: &Path) -> Settings {
+    let mut settings = Settings::parse(GOLDEN).unwrap();
+    for name in registry::names() {
+        settings.enable(name, !NOT_IN_GOLDEN.contains(&name));
     }
+    let _ = fixtures;
+    settings
 }
 
 fn unpack(archive: &Path, into: &Path) {
@@ -163,7 +175,7 @@ fn one_pass_over_the_fixtures_equals_the_golden_output() {
     };
     let mut out = Vec::new();
     let now = Now { unix_micros: 1_770_000_000_000_000 };
-    print::run(&roots, &golden_settings(), now, &mut out).unwrap();
+    print::run(&roots, &golden_settings(dir.path()), now, &mut out).unwrap();
     // Textfiles are named by their path.
     let prefix = format!("{}/", dir.path().display());
     let text = String::from_utf8(out).unwrap().replace(&prefix, "collector/fixtures/");
@@ -172,7 +184,7 @@ fn one_pass_over_the_fixtures_equals_the_golden_output() {
     let golden = std::fs::read_to_string(data.join("e2e-output.txt")).unwrap();
     let mut golden = parse(&golden);
     golden.retain(|name, _| !is_of_other_source(name));
-    let told = host::NAMES.iter().filter(|name| !NOT_IN_GOLDEN.contains(name));
+    let told = registry::names().into_iter().filter(|name| !NOT_IN_GOLDEN.contains(name));
     let our_names: BTreeSet<String> = told.map(|name| format!("collector=\"{name}\",")).collect();
     let success = golden.get_mut("node_scrape_collector_success").unwrap();
     success.series.retain(|labels, _| our_names.contains(labels));
@@ -225,7 +237,7 @@ fn textfiles_are_told_as_node_exporter_tells_them() {
             sources: vec!["textfile".into()],
             ..print::PrintArgs::default()
         };
-        let settings = args.settings(HostSettings::default()).unwrap();
+        let settings = args.settings(Settings::default()).unwrap();
         let mut out = Vec::new();
         print::run(&args.roots(Roots::default()), &settings, Now { unix_micros: 0 }, &mut out)
             .unwrap();

@@ -12,10 +12,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use stoa_agent::batch::{Batcher, SourceReading};
 use stoa_agent::config::Config;
-use stoa_agent::sampler::{self, Sampler};
-use stoa_agent::sources::host;
+use stoa_agent::sampler::{self, Sampler, TICKS_MAX, Taken};
+use stoa_agent::sources::registry;
 use stoa_daemon::{Misuse, signal, unix_ms};
+use stoa_model::Family;
 use stoa_proto::tick::Tick;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use crate::bench::interval;
@@ -62,23 +65,30 @@ pub(crate) async fn run(args: RecordArgs) -> anyhow::Result<()> {
     let mut recording = Recording::begin(file, args.interval, ticks_max.max(1))?;
 
     let config = Config::defaults()?;
-    let sources = host::sources(&config.sources())?;
-    let (samples, mut sampled) = sampler::channel();
-    let sampler = Sampler::new(sources, config.roots, args.interval);
-    let sampler = sampler::spawn(sampler, samples).context("start the sampler")?;
+    let sources = registry::sources(&config.sources)?;
+    let (ticks, mut sampled) = mpsc::channel(TICKS_MAX);
     let mut batcher = Batcher::new();
+    let take = move |t, families: &[&Family]| {
+        let place = match ticks.try_reserve() {
+            Ok(place) => place,
+            Err(TrySendError::Full(())) => return Taken::Full,
+            Err(TrySendError::Closed(())) => return Taken::Gone,
+        };
+        place.send(batcher.tick(t, &[SourceReading { source: "host", families }]).tick);
+        Taken::Yes
+    };
+    let sampler = Sampler::new(sources, config.roots, args.interval);
+    let sampler = sampler::spawn(sampler, take).context("start the sampler")?;
     let mut stop = std::pin::pin!(signal::stop());
     while recording.left > 0 {
-        let read = tokio::select! {
+        let tick = tokio::select! {
             why = &mut stop => {
                 say(&format!("stopped by {}", why?));
                 break;
             }
-            read = sampled.recv() => read.context("the sampler broke")?,
+            tick = sampled.recv() => tick.context("the sampler broke")?,
         };
-        let host = SourceReading { source: "host", families: &read.families };
-        let batched = batcher.tick(read.t_ms, &[host]);
-        recording.take(&batched.tick).with_context(|| format!("write {path}"))?;
+        recording.take(&tick).with_context(|| format!("write {path}"))?;
     }
     drop(sampled);
     tokio::task::spawn_blocking(move || sampler.stop()).await?;

@@ -331,7 +331,7 @@ impl Config {
 
     fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
         let wrong = |key, message: String| {
-            Err(ConfigError::Meaning { path: path.to_path_buf(), key, message })
+            Err(ConfigError::Meaning { path: path.to_path_buf(), key: key.into(), message })
         };
         let Written {
             data_dir,

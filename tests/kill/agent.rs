@@ -92,6 +92,7 @@ async fn serve(dir: &Path, collector: &str, generation: u64, after: i64) -> anyh
         }
         t = unix_ms().max(t + 1);
         let families = families(generation, n);
+        let families: Vec<&Family> = families.iter().collect();
         let batched = batcher.tick(t, &[SourceReading { source: "kill", families: &families }]);
         produced += batched.tick.samples.len() as u64;
         recorder.line(format!("P {t} {n}"));

@@ -51,8 +51,8 @@ async fn ask(address: SocketAddr, request: &str) -> (String, String) {
 
 #[tokio::test]
 async fn the_last_tick_is_served_in_both_formats() {
-    let served = served().await;
-    served.writer.tell(99_000, families());
+    let mut served = served().await;
+    served.writer.tell(99_000, families().iter());
     let (head, body) = ask(served.address, "GET /metrics HTTP/1.1\nHost: localhost:1\n\n").await;
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
@@ -79,16 +79,17 @@ async fn the_last_tick_is_served_in_both_formats() {
 
 #[tokio::test]
 async fn what_is_not_asked_rightly_or_old_is_refused() {
-    let served = served().await;
-    let mut refused = 0;
+    let mut served = served().await;
+    let nothing_read = ask(served.address, "GET /metrics HTTP/1.1\nHost: localhost\n\n").await;
+    assert!(nothing_read.0.starts_with("HTTP/1.1 503"), "{}", nothing_read.0);
+    served.writer.tell(100_000, families().iter());
+    let mut refused = 1;
     let mut check = async |request: &str, status: &str| {
         let (head, _) = ask(served.address, request).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {head}");
         refused += 1;
         assert_eq!(served.writer.figures(), PageFigures { given: 0, refused });
     };
-    check("GET /metrics HTTP/1.1\nHost: localhost\n\n", "503").await;
-    served.writer.tell(100_000, families());
     check("GET / HTTP/1.1\nHost: localhost\n\n", "404").await;
     check("POST /metrics HTTP/1.1\nHost: localhost\n\n", "405").await;
     check("GET /metrics HTTP/1.1\nHost: evil.example\n\n", "403").await;
@@ -99,8 +100,8 @@ async fn what_is_not_asked_rightly_or_old_is_refused() {
 
 #[tokio::test]
 async fn idle_connections_leave_room_in_time() {
-    let served = served().await;
-    served.writer.tell(100_000, families());
+    let mut served = served().await;
+    served.writer.tell(100_000, families().iter());
     let mut idle = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
         idle.push(TcpStream::connect(served.address).await.unwrap());

@@ -5,10 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use stoa_model::TimestampMs;
-use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
+use stoa_model::{Family, TimestampMs};
 
-use super::{Sampler, TICKS_MAX, Tick};
+use super::Sampler;
 use crate::sources::Now;
 
 /// A leap of the clock by more than this was set by someone: nothing was missed.
@@ -84,6 +83,12 @@ impl SamplerHandle {
         self.end();
     }
 
+    /// Whether the thread has ended by itself: nobody takes ticks any more, or it broke.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn end(&mut self) {
         self.stop.set();
         // A panic of the sampler's thread shows as the end of its ticks.
@@ -97,26 +102,39 @@ impl Drop for SamplerHandle {
     }
 }
 
-/// A channel for ticks with the bound [`TICKS_MAX`].
-#[must_use]
-pub fn channel() -> (Sender<Tick>, Receiver<Tick>) {
-    tokio::sync::mpsc::channel(TICKS_MAX)
+/// What became of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was taken.
+    Yes,
+    /// There was no room for it; it is dropped, and counted.
+    Full,
+    /// Nobody takes ticks any more.
+    Gone,
 }
 
-/// Samples on a thread of its own until stopped or until nobody receives. A tick that finds no room
-/// in `ticks` is dropped, and counted in the next.
+/// Samples on a thread of its own until stopped or until nobody takes ticks. `take` is given a tick's
+/// moment, a whole multiple of the interval, and all that was read, each family once; it must not
+/// block.
 ///
 /// # Errors
 /// When the host has no thread to give.
-pub fn spawn(sampler: Sampler, ticks: Sender<Tick>) -> io::Result<SamplerHandle> {
+pub fn spawn(
+    sampler: Sampler,
+    take: impl FnMut(TimestampMs, &[&Family]) -> Taken + Send + 'static,
+) -> io::Result<SamplerHandle> {
     let stop = Arc::new(Stop::default());
     let stopped = Arc::clone(&stop);
     let thread = std::thread::Builder::new().name("stoa-sampler".to_owned());
-    let thread = thread.spawn(move || keep_time(sampler, &ticks, &stopped))?;
+    let thread = thread.spawn(move || keep_time(sampler, take, &stopped))?;
     Ok(SamplerHandle { stop, thread: Some(thread) })
 }
 
-fn keep_time(mut sampler: Sampler, ticks: &Sender<Tick>, stop: &Stop) {
+fn keep_time(
+    mut sampler: Sampler,
+    mut take: impl FnMut(TimestampMs, &[&Family]) -> Taken,
+    stop: &Stop,
+) {
     let mut clock = Clock::new(sampler.interval());
     loop {
         let (t_ms, missed) = clock.next(now().unix_micros.div_euclid(1000));
@@ -125,11 +143,12 @@ fn keep_time(mut sampler: Sampler, ticks: &Sender<Tick>, stop: &Stop) {
         if stop.within(Duration::from_micros(u64::try_from(until).unwrap_or(0))) {
             return;
         }
-        let tick = tracing::debug_span!("sample").in_scope(|| sampler.tick(t_ms, now()));
-        match ticks.try_send(tick) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => sampler.count_lost(0, 1),
-            Err(TrySendError::Closed(_)) => return,
+        let sample = tracing::debug_span!("sample");
+        sample.in_scope(|| sampler.tick(now()));
+        match take(t_ms, &sampler.told()) {
+            Taken::Yes => {}
+            Taken::Full => sampler.count_lost(0, 1),
+            Taken::Gone => return,
         }
     }
 }

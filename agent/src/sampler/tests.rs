@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 
+use stoa_model::Labels;
+
 use super::*;
+use crate::sources::{label, no_labels};
 
 /// What a source does beside telling how often it was read.
 type Act = Box<dyn FnMut(f64, &mut Reading) + Send>;
@@ -10,6 +13,7 @@ type Act = Box<dyn FnMut(f64, &mut Reading) + Send>;
 struct Scripted {
     name: &'static str,
     interval: Option<Duration>,
+    deadline: Option<Duration>,
     labels: Labels,
     reads: f64,
     act: Act,
@@ -30,11 +34,14 @@ impl Source for Scripted {
         self.interval
     }
 
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {
         self.reads += 1.0;
-        let mut family = Family::new(format!("{}_reads", self.name), "", Default::default());
-        family.push(self.labels.clone(), self.reads);
-        reading.families.push(family);
+        let name = format!("{}_reads", self.name);
+        reading.named(&name, "", Default::default()).push(self.labels.clone(), self.reads);
         (self.act)(self.reads, reading);
     }
 }
@@ -47,6 +54,7 @@ fn source(
     Box::new(Scripted {
         name,
         interval: interval.map(Duration::from_secs),
+        deadline: None,
         labels: label("source", name),
         reads: 0.0,
         act: Box::new(act),
@@ -57,17 +65,21 @@ fn quick(name: &'static str) -> Box<dyn Source> {
     source(name, None, |_, _| {})
 }
 
+fn planned(sources: Vec<Box<dyn Source>>) -> Vec<Planned> {
+    let plan = |source| Planned { source, interval: None, deadline: None };
+    sources.into_iter().map(plan).collect()
+}
+
 fn sampler(sources: Vec<Box<dyn Source>>) -> Sampler {
     // Long enough for a healthy source on a busy machine.
-    Sampler::new(sources, Roots::default(), INTERVAL).with_patience(Duration::from_secs(1))
+    Sampler::new(planned(sources), Roots::default(), INTERVAL).with_patience(Duration::from_secs(1))
 }
 
 fn tick(sampler: &mut Sampler, second: i64) -> BTreeMap<String, f64> {
-    let tick = sampler.tick(second * 1000, Now { unix_micros: second * 1_000_000 });
-    assert_eq!(tick.t_ms, second * 1000);
+    sampler.tick(Now { unix_micros: second * 1_000_000 });
     let mut values = BTreeMap::new();
-    for family in tick.families {
-        for metric in family.metrics {
+    for family in sampler.told() {
+        for metric in &family.metrics {
             let value = values.insert(format!("{}{}", family.name, metric.labels), metric.value);
             assert_eq!(value, None, "{} stands twice", family.name);
         }
@@ -146,9 +158,11 @@ fn a_foreign_family_does_not_stand_beside_one_of_its_name() {
         family
     };
     let names = ["a_reads", "new", "stoa_agent_ticks_total", "node_scrape_collector_success"];
-    let mut families = vec![family("a_reads")];
-    assert_eq!(tell_new(&names.map(family), &mut families), 3);
-    assert_eq!(families, [family("a_reads"), family("new")]);
+    let told = names.map(family);
+    let (reads, success) = (family("a_reads"), family("node_scrape_collector_success"));
+    let mut families = vec![&reads, &success];
+    tell_new(told.iter(), &mut families);
+    assert_eq!(families, [&reads, &success, &family("new")]);
 }
 
 #[test]
@@ -177,22 +191,88 @@ fn a_panic_and_a_problem_are_counted_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_thread_keeps_time_until_nobody_listens_and_drops_what_nobody_takes() {
-    let sampler = Sampler::new(vec![quick("a")], Roots::default(), Duration::from_millis(10));
-    let (sender, mut ticks) = super::channel();
-    let handle = spawn(sampler, sender).unwrap();
-    let first = ticks.blocking_recv().unwrap();
-    assert_eq!(first.t_ms % 10, 0);
-    while ticks.len() < TICKS_MAX {
+fn a_source_with_a_deadline_keeps_no_tick_waiting_and_is_told_when_it_is_back() {
+    let (hold, gate): (_, Receiver<()>) = channel();
+    let slow = Scripted {
+        name: "a",
+        interval: Some(Duration::from_secs(2)),
+        deadline: Some(Duration::from_secs(10)),
+        labels: label("source", "a"),
+        reads: 0.0,
+        act: Box::new(move |_, _| assert!(gate.recv().is_ok())),
+    };
+    let mut sampler = sampler(vec![Box::new(slow), quick("b")]);
+    let overdue = r#"stoa_agent_source_overdue_total{collector="a"}"#;
+    let skipped = r#"stoa_agent_source_skipped_total{collector="a"}"#;
+    let stuck = "stoa_agent_source_threads_stuck{}";
+    // Nothing is known of it while it is out for the first time.
+    let told = tick(&mut sampler, 1);
+    check(&told, &[(READS_A, None), (SUCCESS_A, None), (READS_B, Some(1.0))]);
+    let come_back = |sampler: &mut Sampler, second| {
+        hold.send(()).unwrap();
+        loop {
+            let told = tick(sampler, second);
+            if sampler.slots[0].source.is_some() {
+                break told;
+            }
+            std::thread::yield_now();
+        }
+    };
+    let told = come_back(&mut sampler, 2);
+    check(&told, &[(READS_A, Some(1.0)), (SUCCESS_A, Some(1.0)), (skipped, Some(0.0))]);
+    // Out again: what it said last is told meanwhile, until the deadline or until it is too old.
+    for (second, reads, success) in [(3, Some(1.0), 1.0), (8, Some(1.0), 1.0), (13, None, 0.0)] {
+        let told = tick(&mut sampler, second);
+        check(&told, &[(READS_A, reads), (SUCCESS_A, Some(success))]);
+    }
+    check(&tick(&mut sampler, 14), &[(overdue, Some(1.0)), (stuck, Some(1.0))]);
+    // What comes too late is not told; the next reading is.
+    let told = come_back(&mut sampler, 15);
+    check(&told, &[(READS_A, None), (overdue, Some(1.0))]);
+    tick(&mut sampler, 17);
+    let told = come_back(&mut sampler, 17);
+    check(&told, &[(READS_A, Some(3.0)), (SUCCESS_A, Some(1.0)), (stuck, Some(0.0))]);
+}
+
+#[test]
+fn a_thread_keeps_time_until_nobody_takes_ticks_and_counts_what_is_dropped() {
+    let sources = planned(vec![quick("a")]);
+    let sampler = Sampler::new(sources, Roots::default(), Duration::from_millis(10));
+    let (sender, ticks) = channel();
+    let take = move |t_ms, families: &[&Family]| {
+        let dropped = families.iter().find(|family| family.name == DROPPED.name).unwrap();
+        let reads = families.iter().find(|family| family.name == "a_reads").unwrap();
+        let (dropped, reads) = (dropped.metrics[0].value, reads.metrics[0].value);
+        match sender.send((t_ms, dropped)) {
+            Err(_) => Taken::Gone,
+            Ok(()) if reads == 2.0 => Taken::Full,
+            Ok(()) => Taken::Yes,
+        }
+    };
+    let handle = spawn(sampler, take).unwrap();
+    for dropped in [0.0, 0.0, 1.0, 1.0] {
+        let (t_ms, told): (i64, f64) = ticks.recv().unwrap();
+        assert_eq!((t_ms % 10, told), (0, dropped));
+    }
+    assert!(!handle.is_finished());
+    drop(ticks);
+    while !handle.is_finished() {
         std::thread::yield_now();
     }
-    // One more tick finds the channel full; a later one that finds room says so.
-    std::thread::sleep(Duration::from_millis(25));
-    let dropped = |tick: &Tick| {
-        let family = tick.families.iter().find(|family| family.name == DROPPED.name).unwrap();
-        family.metrics[0].value
-    };
-    while dropped(&ticks.blocking_recv().unwrap()) == 0.0 {}
     handle.stop();
-    while ticks.blocking_recv().is_some() {}
+}
+
+#[test]
+fn a_steady_tick_keeps_the_room_of_the_one_before() {
+    let mut sampler = sampler(vec![quick("a"), source("b", Some(3), |_, _| {})]);
+    let mut rooms = |second| {
+        tick(&mut sampler, second);
+        let told = sampler.told();
+        told.iter().map(|f| (f.name.as_ptr(), f.metrics.as_ptr())).collect::<Vec<_>>()
+    };
+    rooms(1);
+    let room = rooms(2);
+    for second in 3..9 {
+        assert_eq!(rooms(second), room);
+    }
 }

@@ -163,7 +163,7 @@ impl Sheet {
     pub(crate) fn tell(&mut self, reading: &mut Reading) {
         self.families.retain(|_, family| !family.metrics.is_empty());
         for family in self.families.values_mut() {
-            reading.family(family.clone());
+            reading.copy(family);
             family.metrics.clear();
         }
     }
@@ -205,7 +205,7 @@ mod tests {
         let mut reading = Reading::default();
         sheet.tell(&mut reading);
         let told: Vec<_> =
-            reading.families.iter().map(|f| (f.name.as_str(), f.metrics[0].value)).collect();
+            reading.families().map(|f| (f.name.as_str(), f.metrics[0].value)).collect();
         assert_eq!(told, [("x_size", 4096.0)]);
     }
 

@@ -3,12 +3,6 @@
 //! Each file reads one noun: a pure `parse` from text to numbers, and a source that gives the numbers
 //! their names.
 
-use std::sync::Arc;
-
-use super::Source;
-use super::house::{packages, reboot};
-use super::settings::{HostSettings, PatternError};
-
 mod arp;
 mod arrays;
 mod bcache;
@@ -79,196 +73,75 @@ mod xfs;
 mod zfs;
 mod zones;
 
-/// All sources by name, in the order they are read.
-pub const NAMES: &[&str] = &[
-    "cpu",
-    "stat",
-    "loadavg",
-    "meminfo",
-    "vmstat",
-    "pressure",
-    "schedstat",
-    "diskstats",
-    "netdev",
-    "netstat",
-    "sockstat",
-    "softnet",
-    "conntrack",
-    "filefd",
-    "entropy",
-    "time",
-    "uname",
-    "cpufreq",
-    "netclass",
-    "hwmon",
-    "softirqs",
-    "cpu_vulnerabilities",
-    "arp",
-    "buddyinfo",
-    "cgroups",
-    "interrupts",
-    "ipvs",
-    "kernel_hung",
-    "ksmd",
-    "lnstat",
-    "meminfo_numa",
-    "mountstats",
-    "nfs",
-    "nfsd",
-    "os",
-    "processes",
-    "selinux",
-    "slabinfo",
-    "sysctl",
-    "udp_queues",
-    "xfrm",
-    "zoneinfo",
-    "ethtool",
-    "network_route",
-    "qdisc",
-    "tcpstat",
-    "timex",
-    "wifi",
-    "filesystem",
-    "zfs",
-    "xfs",
-    "bcachefs",
-    "infiniband",
-    "bcache",
-    "fibrechannel",
-    "drbd",
-    "pcidevice",
-    "powersupplyclass",
-    "btrfs",
-    "tapestats",
-    "watchdog",
-    "mdadm",
-    "dmmultipath",
-    "nvme",
-    "edac",
-    "rapl",
-    "bonding",
-    "dmi",
-    "thermal_zone",
-    "textfile",
-    "packages",
-    "reboot",
-];
-
-/// The sources that are read only when asked for.
-pub const OPTIONAL: &[&str] = &[
-    "softirqs",
-    "cpu_vulnerabilities",
-    "drbd",
-    "pcidevice",
-    "buddyinfo",
-    "lnstat",
-    "meminfo_numa",
-    "slabinfo",
-    "sysctl",
-    "zoneinfo",
-    "ethtool",
-    "network_route",
-    "qdisc",
-    "wifi",
-];
-
-/// The sources that `settings` ask for, in the order of [`NAMES`].
-///
-/// # Errors
-/// [`PatternError`] when a pattern in `settings` does not compile.
-pub fn sources(settings: &HostSettings) -> Result<Vec<Box<dyn Source>>, PatternError> {
-    let stat_file = stat::StatFile::shared();
-    let mut sources: Vec<Box<dyn Source>> = Vec::new();
-    for name in NAMES.iter().copied().filter(|name| is_wanted(name, settings)) {
-        sources.push(match name {
-            "cpu" => Box::new(cpu::Cpu::new(settings, Arc::clone(&stat_file))?),
-            "stat" => Box::new(stat::Stat::new(settings, Arc::clone(&stat_file))),
-            "loadavg" => Box::new(load::Load::new()),
-            "meminfo" => Box::new(memory::Memory::new()),
-            "vmstat" => Box::new(virtual_memory::VirtualMemory::new(settings)?),
-            "pressure" => Box::new(pressure::Pressure::new()),
-            "schedstat" => Box::new(scheduler::Scheduler::new()),
-            "diskstats" => Box::new(disks::Disks::new(settings)?),
-            "netdev" => Box::new(network_counters::NetworkCounters::new(settings)?),
-            "netstat" => Box::new(network_statistics::NetworkStatistics::new(settings)?),
-            "sockstat" => Box::new(sockets::Sockets::new()),
-            "softnet" => Box::new(softnet::Softnet::new()),
-            "conntrack" => Box::new(conntrack::Conntrack::new()),
-            "filefd" => Box::new(file_descriptors::FileDescriptors::new()),
-            "entropy" => Box::new(entropy::Entropy::new()),
-            "time" => Box::new(time::Time::new()),
-            "uname" => Box::new(uname::Uname::new()),
-            "cpufreq" => Box::new(cpufreq::CpuFrequency::new(settings)),
-            "netclass" => Box::new(network_devices::NetworkDevices::new(settings)?),
-            "hwmon" => Box::new(sensors::Sensors::new(settings)?),
-            "softirqs" => Box::new(softirqs::SoftIrqs::new()),
-            "cpu_vulnerabilities" => Box::new(vulnerabilities::Vulnerabilities::new()),
-            "arp" => Box::new(arp::Arp::new(&arp::Settings::default())?),
-            "buddyinfo" => Box::new(free_blocks::FreeBlocks::new()),
-            "cgroups" => Box::new(cgroups::ControlGroups::new()),
-            "interrupts" => {
-                Box::new(interrupts::Interrupts::new(&interrupts::Settings::default())?)
-            }
-            "ipvs" => Box::new(ipvs::Ipvs::new(&ipvs::Settings::default())),
-            "kernel_hung" => Box::new(hung_tasks::HungTasks::new()),
-            "ksmd" => Box::new(ksm::Ksm),
-            "lnstat" => Box::new(network_caches::NetworkCaches::new()),
-            "meminfo_numa" => Box::new(numa::Numa::new()),
-            "mountstats" => Box::new(nfs_mounts::NfsMounts::new()),
-            "nfs" => Box::new(nfs::NfsClient::new()),
-            "nfsd" => Box::new(nfs::NfsServer::new()),
-            "os" => Box::new(os_release::OsRelease::new()),
-            "processes" => Box::new(processes::Processes::new()),
-            "selinux" => Box::new(selinux::SeLinux),
-            "slabinfo" => Box::new(slabs::Slabs::new(&slabs::Settings::default())?),
-            "sysctl" => Box::new(sysctl::Sysctl::new(&sysctl::Settings::default())),
-            "udp_queues" => Box::new(udp_queues::UdpQueues::new()),
-            "xfrm" => Box::new(xfrm::Xfrm::new()),
-            "zoneinfo" => Box::new(zones::Zones::new()),
-            "ethtool" => Box::new(ethtool::Ethtool::new(&ethtool::Settings::default())?),
-            "network_route" => Box::new(routes::Routes::new()),
-            "qdisc" => Box::new(qdiscs::Qdiscs::new(&qdiscs::Settings::default())?),
-            "tcpstat" => Box::new(tcp_states::TcpStates::new()),
-            "timex" => Box::new(clock::Clock),
-            "wifi" => Box::new(wifi::Wifi::new(&wifi::Settings::default())),
-            "filesystem" => Box::new(filesystems::Filesystems::new(settings)?),
-            "zfs" => Box::new(zfs::Zfs::new()),
-            "xfs" => Box::new(xfs::Xfs::new()),
-            "bcachefs" => Box::new(bcachefs::Bcachefs::new()),
-            "infiniband" => Box::new(infiniband::Infiniband::new()),
-            "bcache" => Box::new(bcache::Bcache::new(bcache::Settings {
-                priority_stats: settings.bcache_priority_stats,
-            })),
-            "fibrechannel" => Box::new(fibre_channel::FibreChannel::new()),
-            "drbd" => Box::new(drbd::Drbd::new()),
-            "pcidevice" => Box::new(pci_devices::PciDevices::new()),
-            "powersupplyclass" => {
-                Box::new(power_supplies::PowerSupplies::new(&power_supplies::Settings::default())?)
-            }
-            "btrfs" => Box::new(btrfs::Btrfs::new()),
-            "tapestats" => Box::new(tapes::Tapes::new(&tapes::Settings::default())?),
-            "watchdog" => Box::new(watchdogs::Watchdogs::new()),
-            "mdadm" => Box::new(arrays::Arrays::new()),
-            "dmmultipath" => Box::new(multipath::Multipath::new()),
-            "nvme" => Box::new(nvme::Nvme::new()),
-            "edac" => Box::new(memory_controllers::MemoryControllers::new()),
-            "rapl" => Box::new(energy::Energy::new(energy::Settings::default())),
-            "bonding" => Box::new(bonds::Bonds::new()),
-            "dmi" => Box::new(firmware::Firmware::new()),
-            "thermal_zone" => Box::new(thermal::Thermal::new()),
-            "textfile" => Box::new(textfile::Textfile::new(settings)),
-            "packages" => Box::new(packages::Packages::new(&packages::Settings::default())?),
-            _ => Box::new(reboot::Reboot::new()),
-        });
-    }
-    Ok(sources)
-}
-
-fn is_wanted(name: &str, settings: &HostSettings) -> bool {
-    let named = |list: &[String]| list.iter().any(|listed| listed == name);
-    !named(&settings.disabled) && (!OPTIONAL.contains(&name) || named(&settings.optional))
-}
+pub(crate) use arp::Arp;
+pub(crate) use arrays::Arrays;
+pub(crate) use bcache::Bcache;
+pub(crate) use bcachefs::Bcachefs;
+pub(crate) use bonds::Bonds;
+pub(crate) use btrfs::Btrfs;
+pub(crate) use cgroups::ControlGroups;
+pub(crate) use clock::Clock;
+pub(crate) use conntrack::Conntrack;
+pub(crate) use cpu::{Cpu, Settings as CpuSettings};
+pub(crate) use cpufreq::CpuFrequency;
+pub(crate) use disks::Disks;
+pub(crate) use drbd::Drbd;
+pub(crate) use energy::Energy;
+pub(crate) use entropy::Entropy;
+pub(crate) use ethtool::Ethtool;
+pub(crate) use fibre_channel::FibreChannel;
+pub(crate) use file_descriptors::FileDescriptors;
+pub(crate) use filesystems::Filesystems;
+pub(crate) use firmware::Firmware;
+pub(crate) use free_blocks::FreeBlocks;
+pub(crate) use hung_tasks::HungTasks;
+pub(crate) use infiniband::Infiniband;
+pub(crate) use interrupts::Interrupts;
+pub(crate) use ipvs::Ipvs;
+pub(crate) use ksm::Ksm;
+pub(crate) use load::Load;
+pub(crate) use memory::Memory;
+pub(crate) use memory_controllers::MemoryControllers;
+pub(crate) use multipath::Multipath;
+pub(crate) use network_caches::NetworkCaches;
+pub(crate) use network_counters::NetworkCounters;
+pub(crate) use network_devices::NetworkDevices;
+pub(crate) use network_statistics::NetworkStatistics;
+pub(crate) use nfs::{NfsClient, NfsServer};
+pub(crate) use nfs_mounts::NfsMounts;
+pub(crate) use numa::Numa;
+pub(crate) use nvme::Nvme;
+pub(crate) use os_release::OsRelease;
+pub(crate) use pci_devices::PciDevices;
+pub(crate) use power_supplies::PowerSupplies;
+pub(crate) use pressure::Pressure;
+pub(crate) use processes::Processes;
+pub(crate) use qdiscs::Qdiscs;
+pub(crate) use routes::Routes;
+pub(crate) use scheduler::Scheduler;
+pub(crate) use selinux::SeLinux;
+pub(crate) use sensors::Sensors;
+pub(crate) use slabs::Slabs;
+pub(crate) use sockets::Sockets;
+pub(crate) use softirqs::SoftIrqs;
+pub(crate) use softnet::Softnet;
+pub(crate) use stat::{SharedStatFile, Stat, StatFile};
+pub(crate) use sysctl::Sysctl;
+pub(crate) use tapes::Tapes;
+pub(crate) use tcp_states::TcpStates;
+pub(crate) use textfile::Textfile;
+pub(crate) use thermal::Thermal;
+pub(crate) use time::Time;
+pub(crate) use udp_queues::UdpQueues;
+pub(crate) use uname::Uname;
+pub(crate) use virtual_memory::VirtualMemory;
+pub(crate) use vulnerabilities::Vulnerabilities;
+pub(crate) use watchdogs::Watchdogs;
+pub(crate) use wifi::Wifi;
+pub(crate) use xfrm::Xfrm;
+pub(crate) use xfs::Xfs;
+pub(crate) use zfs::Zfs;
+pub(crate) use zones::Zones;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,11 @@
 mod dpkg;
 mod version;
 
-pub(super) mod packages;
-pub(super) mod reboot;
+mod packages;
+mod reboot;
+
+pub(crate) use packages::Packages;
+pub(crate) use reboot::Reboot;
 
 #[cfg(test)]
 mod tests;

@@ -1,193 +1,262 @@
-//! Which sources are read and what of each: node_exporter's defaults, as data in one place.
+//! Which sources are read, when, and what of each: `[sources.NAME]` of the configuration.
+//!
+//! Every table takes `enabled`, `interval` and `deadline`; its other keys are the source's own and
+//! stand in the source's file. They are named as node_exporter's flags are:
+//! `--collector.diskstats.device-exclude=X` is `device_exclude = "X"` under `[sources.diskstats]`.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use regex::Regex;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use stoa_daemon::Span;
+use toml::{Table, Value};
 
-/// A pattern did not compile.
-#[derive(Debug, thiserror::Error)]
-#[error("pattern {pattern:?} is not valid")]
-pub struct PatternError {
-    /// The pattern as given.
-    pub pattern: String,
-    /// What the compiler said.
-    #[source]
-    pub source: Box<regex::Error>,
+use super::registry;
+
+/// The longest a source may be left alone.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest a source that is read beside the ticks may take.
+const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// The largest compiled pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// A setting that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct SettingsError {
+    /// Where, dotted: `sources.diskstats.device_exclude`.
+    pub key: String,
+    /// What is wrong. Never the value, which may be a password.
+    pub message: String,
 }
 
-/// The settings of the host's sources as written: patterns are texts, found anywhere in a name unless
-/// anchored, as node_exporter's flags are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostSettings {
-    /// Sources not to read.
-    pub disabled: Vec<String>,
-    /// Sources to read that are off by default (`host::OPTIONAL`).
-    pub optional: Vec<String>,
-    /// Whether to read `/proc/cpuinfo`.
-    pub cpu_info: bool,
-    /// Which CPU flags to tell; `None`: none. Implies `cpu_info`.
-    pub cpu_flags: Option<String>,
-    /// Which CPU bugs to tell; `None`: none. Implies `cpu_info`.
-    pub cpu_bugs: Option<String>,
-    /// Whether to tell soft interrupts by vector.
-    pub stat_softirq: bool,
-    /// Block devices.
-    pub disk_devices: PatternPair,
-    /// Mount points.
-    pub mount_points: PatternPair,
-    /// Types of file systems.
-    pub fs_types: PatternPair,
-    /// How long a reading waits for one mount to answer; an answer that comes later counts for the
-    /// next reading.
-    pub mount_patience: Duration,
-    /// How long a mount may leave a question unanswered before it is told as failed.
-    pub mount_timeout: Duration,
-    /// Network devices to tell counters of.
-    pub netdev_devices: PatternPair,
-    /// Network devices to tell properties of.
-    pub netclass_devices: PatternPair,
-    /// Whether a speed the device does not know is left out rather than told as -125000 B/s.
-    pub netclass_ignore_invalid_speed: bool,
-    /// Fields of `/proc/net/netstat`, `snmp` and `snmp6`, as `Protocol_Field`.
-    pub netstat_fields: String,
-    /// Fields of `/proc/vmstat`.
-    pub vmstat_fields: String,
-    /// Sensor chips.
-    pub hwmon_chips: PatternPair,
-    /// Sensors, as `chip;sensor`.
-    pub hwmon_sensors: PatternPair,
-    /// Whether to tell how bcache uses its devices, which is costly for the kernel.
-    pub bcache_priority_stats: bool,
-    /// How often sensors, network device properties, file systems and CPU frequencies are read:
-    /// asking costs more there than the answer changes.
-    pub slow_interval: Duration,
+/// The tables under `[sources]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Settings {
+    tables: BTreeMap<String, Table>,
 }
 
-/// What to keep and what to leave out; an empty text says nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PatternPair {
-    /// If not empty, only what it matches is kept.
-    pub include: String,
-    /// If not empty, what it matches is left out.
-    pub exclude: String,
+/// What every source's table may say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
 }
 
-impl PatternPair {
-    /// Leaves out what `pattern` matches.
-    #[must_use]
-    pub fn exclude(pattern: &str) -> Self {
-        Self { include: String::new(), exclude: pattern.to_owned() }
-    }
-
-    /// Keeps only what `pattern` matches.
-    #[must_use]
-    pub fn include(pattern: &str) -> Self {
-        Self { include: pattern.to_owned(), exclude: String::new() }
-    }
-}
-
-const DISKS_EXCLUDED: &str = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$";
-const MOUNT_POINTS_EXCLUDED: &str =
-    "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)";
-const FS_TYPES_EXCLUDED: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts\
-    |devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs\
-    |securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
-const NETSTAT_FIELDS: &str = "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)\
-    |Icmp6?_(InMsgs|OutMsgs)\
-    |TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)\
-    |Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)\
-    |Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$";
-const VMSTAT_FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
-
-impl Default for HostSettings {
-    fn default() -> Self {
-        Self {
-            disabled: Vec::new(),
-            optional: Vec::new(),
-            cpu_info: false,
-            cpu_flags: None,
-            cpu_bugs: None,
-            stat_softirq: false,
-            disk_devices: PatternPair::exclude(DISKS_EXCLUDED),
-            mount_points: PatternPair::exclude(MOUNT_POINTS_EXCLUDED),
-            fs_types: PatternPair::exclude(FS_TYPES_EXCLUDED),
-            mount_patience: Duration::from_millis(20),
-            mount_timeout: Duration::from_secs(5),
-            netdev_devices: PatternPair::default(),
-            netclass_devices: PatternPair::default(),
-            netclass_ignore_invalid_speed: false,
-            netstat_fields: NETSTAT_FIELDS.to_owned(),
-            vmstat_fields: VMSTAT_FIELDS.to_owned(),
-            hwmon_chips: PatternPair::default(),
-            hwmon_sensors: PatternPair::default(),
-            bcache_priority_stats: false,
-            slow_interval: Duration::from_secs(5),
+impl Settings {
+    /// Reads the text of a configuration that has nothing but sources.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        #[derive(Deserialize)]
+        struct Written {
+            #[serde(default)]
+            sources: Settings,
         }
+        let written: Written = toml::from_str(text).map_err(|error| SettingsError {
+            key: "sources".to_owned(),
+            message: error.message().to_owned(),
+        })?;
+        Ok(written.sources)
+    }
+
+    /// Whether a source is read unless its table says otherwise.
+    pub fn enable(&mut self, source: &str, enabled: bool) {
+        self.set(source, "enabled", Value::Boolean(enabled));
+    }
+
+    /// Sets a key of a source.
+    pub fn set(&mut self, source: &str, key: &str, value: impl Into<Value>) {
+        let table = self.tables.entry(source.to_owned()).or_default();
+        table.insert(key.to_owned(), value.into());
+    }
+
+    /// Sets a key of a source unless it is set.
+    pub fn set_default(&mut self, source: &str, key: &str, value: impl Into<Value>) {
+        let table = self.tables.entry(source.to_owned()).or_default();
+        table.entry(key).or_insert_with(|| value.into());
+    }
+
+    /// A table for what is no source.
+    pub(crate) fn unknown(&self) -> Option<&str> {
+        let names = registry::names();
+        self.tables.keys().map(String::as_str).find(|name| !names.contains(name))
+    }
+
+    /// When `source` is to be read.
+    pub(crate) fn schedule(&self, source: &str) -> Result<Schedule, SettingsError> {
+        let Some(table) = self.tables.get(source) else { return Ok(Schedule::default()) };
+        let wrong = |key, message: String| SettingsError {
+            key: format!("sources.{source}.{key}"),
+            message,
+        };
+        let span = |key, max: Duration| match table.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => match Span::parse(text) {
+                Some(Span(span)) if !span.is_zero() && span <= max => Ok(Some(span)),
+                _ => Err(wrong(key, format!("expected a duration up to {max:?}, such as \"10s\""))),
+            },
+            Some(_) => Err(wrong(key, "expected a duration, such as \"10s\"".to_owned())),
+        };
+        let enabled = match table.get("enabled") {
+            None => None,
+            Some(Value::Boolean(enabled)) => Some(*enabled),
+            Some(_) => return Err(wrong("enabled", "expected true or false".to_owned())),
+        };
+        Ok(Schedule {
+            enabled,
+            interval: span("interval", INTERVAL_MAX)?,
+            deadline: span("deadline", DEADLINE_MAX)?,
+        })
+    }
+
+    /// A source's own keys.
+    pub(crate) fn of<T: DeserializeOwned>(&self, source: &str) -> Result<T, SettingsError> {
+        let mut table = self.tables.get(source).cloned().unwrap_or_default();
+        for key in ["enabled", "interval", "deadline"] {
+            table.remove(key);
+        }
+        serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let path = error.path().to_string();
+            let message = error.inner().message();
+            let is_key = message.starts_with("unknown field");
+            let key = match path.as_str() {
+                "." | "?" => format!("sources.{source}"),
+                _ if is_key => format!("sources.{source}"),
+                path => format!("sources.{source}.{path}"),
+            };
+            SettingsError { key, message: without_value(message) }
+        })
     }
 }
 
-impl HostSettings {
-    /// Whether `/proc/cpuinfo` is read, and so tells the CPUs' frequencies.
-    pub(crate) fn reads_cpu_info(&self) -> bool {
-        self.cpu_info || self.cpu_flags.is_some() || self.cpu_bugs.is_some()
+/// What was expected, without what stood there.
+fn without_value(message: &str) -> String {
+    let told = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "));
+    told.map_or_else(|| message.to_owned(), |(_, expected)| format!("expected {expected}"))
+}
+
+/// A pattern found anywhere in a text unless anchored, as node_exporter's are; an empty one says
+/// nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Pattern(Option<Regex>);
+
+impl Pattern {
+    /// A default. Every one is compiled by a test of the registry.
+    pub(crate) fn fixed(text: &'static str) -> Self {
+        Self(compile(text).ok())
+    }
+
+    /// Whether it says anything.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether it is found in `text`; never when it says nothing.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|pattern| pattern.is_match(text))
     }
 }
 
-/// A [`PatternPair`] as meant.
-#[derive(Clone, Debug)]
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.as_ref().map_or("", Regex::as_str))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let compiled = compile(&text);
+        compiled.map(|pattern| Self(Some(pattern))).map_err(|error| {
+            let last = error.to_string();
+            let last = last.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            D::Error::custom(format!("not a pattern: {last}"))
+        })
+    }
+}
+
+fn compile(text: &str) -> Result<Regex, regex::Error> {
+    regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build()
+}
+
+/// What to keep and what to leave out.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
-    include: Option<Regex>,
-    exclude: Option<Regex>,
+    include: Pattern,
+    exclude: Pattern,
 }
 
 impl Filter {
-    pub(crate) fn new(pair: &PatternPair) -> Result<Self, PatternError> {
-        let compiled = |text: &str| (!text.is_empty()).then(|| pattern(text)).transpose();
-        Ok(Self { include: compiled(&pair.include)?, exclude: compiled(&pair.exclude)? })
+    /// Keeps only what `include` matches, if it says anything, and leaves out what `exclude` matches.
+    pub(crate) fn new(include: Pattern, exclude: Pattern) -> Self {
+        Self { include, exclude }
     }
 
     pub(crate) fn keeps(&self, name: &str) -> bool {
-        self.include.as_ref().is_none_or(|re| re.is_match(name))
-            && !self.exclude.as_ref().is_some_and(|re| re.is_match(name))
+        (!self.include.is_set() || self.include.matches(name)) && !self.exclude.matches(name)
     }
-}
-
-/// Compiles a pattern as found anywhere in a text.
-pub(crate) fn pattern(text: &str) -> Result<Regex, PatternError> {
-    Regex::new(text)
-        .map_err(|source| PatternError { pattern: text.to_owned(), source: Box::new(source) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Own {
+        device_exclude: Pattern,
+        password: u16,
+    }
+
     #[track_caller]
-    fn check(pair: &PatternPair, kept: &[&str], left_out: &[&str]) {
-        let filter = Filter::new(pair).unwrap();
-        for name in kept {
-            assert!(filter.keeps(name), "{name}");
-        }
-        for name in left_out {
-            assert!(!filter.keeps(name), "{name}");
-        }
+    fn refused(text: &str, key: &str, message: &str) {
+        let settings = Settings::parse(text).unwrap();
+        let error = match settings.schedule("disk") {
+            Ok(_) => settings.of::<Own>("disk").unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.key, key);
+        assert!(error.message.contains(message), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]
-    fn the_defaults_leave_out_what_node_exporter_does() {
-        let settings = HostSettings::default();
-        check(
-            &settings.disk_devices,
-            &["sda", "nvme0n1", "dm-0", "md0", "sr0", "mmcblk0p1", "zd0", "vda"],
-            &["sda1", "loop7", "ram0", "zram0", "nvme0n1p2", "vdb3", "xvda1", "fd0"],
+    fn a_wrong_key_is_named_and_its_value_is_not_told() {
+        refused("[sources.disk]\ndevice = 1", "sources.disk", "unknown field `device`");
+        refused(
+            "[sources.disk]\ndevice_exclude = \"(\"",
+            "sources.disk.device_exclude",
+            "unclosed",
         );
-        check(
-            &settings.mount_points,
-            &["/", "/home", "/run", "/var/lib/docker", "/devices"],
-            &["/dev", "/dev/shm", "/sys/fs", "/proc", "/var/lib/docker/overlay2/x"],
-        );
-        check(&settings.fs_types, &["ext4", "zfs", "nfs4", "tmpfs"], &["overlay", "cgroup2"]);
-        check(&PatternPair::include("^lo$"), &["lo"], &["eth0", "lo0"]);
-        assert!(Filter::new(&PatternPair::exclude("(")).is_err());
+        refused("[sources.disk]\npassword = \"secret\"", "sources.disk.password", "expected u16");
+        refused("[sources.disk]\nenabled = 1", "sources.disk.enabled", "true or false");
+        refused("[sources.disk]\ninterval = \"0s\"", "sources.disk.interval", "such as \"10s\"");
+        refused("[sources.disk]\ndeadline = \"9d\"", "sources.disk.deadline", "up to 3600s");
+    }
+
+    #[test]
+    fn a_table_says_when_and_what() {
+        let text = "[sources.disk]\nenabled = false\ninterval = \"1m\"\ndevice_exclude = \"^loop\"";
+        let settings = Settings::parse(text).unwrap();
+        let schedule = settings.schedule("disk").unwrap();
+        assert_eq!(schedule.enabled, Some(false));
+        assert_eq!(schedule.interval, Some(Duration::from_secs(60)));
+        let own: Own = settings.of("disk").unwrap();
+        let filter = Filter::new(Pattern::default(), own.device_exclude);
+        assert!(filter.keeps("sda") && !filter.keeps("loop0"));
+        let only = Filter::new(Pattern::fixed("^lo$"), Pattern::default());
+        assert!(only.keeps("lo") && !only.keeps("lo0"));
+        assert_eq!(settings.unknown(), Some("disk"));
+        assert_eq!(settings.schedule("other").unwrap(), Schedule::default());
     }
 }

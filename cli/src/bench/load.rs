@@ -11,7 +11,7 @@ use std::time::Duration;
 use stoa_agent::batch::{Batcher, SourceReading};
 use stoa_agent::config::Config;
 use stoa_agent::sampler::Sampler;
-use stoa_agent::sources::{Now, host};
+use stoa_agent::sources::{Now, registry};
 use stoa_daemon::{Misuse, unix_ms};
 use stoa_model::TimestampMs;
 use stoa_proto::tick::{Series, Tick};
@@ -270,11 +270,12 @@ fn equal_percent(mut replica: Replica) -> f64 {
 /// One reading of this machine by the agent's own sources.
 fn this_machine() -> anyhow::Result<Tick> {
     let config = Config::defaults()?;
-    let sources = host::sources(&config.sources())?;
+    let sources = registry::sources(&config.sources)?;
     let now_ms = unix_ms();
     let mut sampler = Sampler::new(sources, config.roots, Duration::from_secs(1))
         .with_patience(Duration::from_secs(5));
-    let families = sampler.read_once(Now { unix_micros: now_ms * 1000 });
+    sampler.read_once(Now { unix_micros: now_ms * 1000 });
+    let families = sampler.told();
     let reading = SourceReading { source: "host", families: &families };
     let tick = Batcher::new().tick(now_ms, &[reading]).tick;
     anyhow::ensure!(!tick.samples.is_empty(), "this machine's sources say nothing");

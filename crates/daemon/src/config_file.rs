@@ -4,6 +4,7 @@
 //! that type, or an error with the file, the line, the key, what is wrong there, and the nearest known key.
 //! Never with the value: it may be a password, and the error ends in a log or on a screen.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -46,7 +47,7 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// The key, dotted.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What is wrong with it and what would be right.
         message: String,
     },

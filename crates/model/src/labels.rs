@@ -96,6 +96,12 @@ impl Labels {
         Self::from_pairs_last_wins(labels.into_iter().map(|label| (label.name, label.value)))
     }
 
+    /// Whether both are one allocation; sets that are not may be equal all the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The value of a label, if it is there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::Labels;
 
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label};
 
 const ENTRIES: Desc = Desc::gauge("node_arp_entries", "ARP entries by device");
@@ -22,9 +23,9 @@ const DEVICE_COLUMN: usize = 5;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Devices to tell, all if empty.
-    device_include: String,
+    device_include: Pattern,
     /// Devices to leave out.
-    device_exclude: String,
+    device_exclude: Pattern,
 }
 
 /// The device of each entry.
@@ -34,23 +35,21 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = &str> {
 
 /// The source `arp`.
 #[derive(Debug)]
-pub(super) struct Arp {
+pub(crate) struct Arp {
     file: KeptFile,
     filter: Filter,
     labels: Kept<Labels>,
 }
 
-impl Arp {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let devices = PatternPair {
-            include: settings.device_include.clone(),
-            exclude: settings.device_exclude.clone(),
-        };
-        Ok(Self {
+impl Configured for Arp {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             file: KeptFile::proc("net/arp"),
-            filter: Filter::new(&devices)?,
+            filter: Filter::new(settings.device_include, settings.device_exclude),
             labels: Kept::new(),
-        })
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree};
 
 pub(super) mod mdstat;
@@ -23,14 +24,16 @@ const DEGRADED: Desc = Desc::gauge("node_md_degraded", "Number of degraded disks
 
 /// The source `mdadm`.
 #[derive(Debug)]
-pub(super) struct Arrays {
+pub(crate) struct Arrays {
     file: KeptFile,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Arrays {
-    pub(super) fn new() -> Self {
+impl Configured for Arrays {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("mdstat"), labels: Kept::new(), sheet: Sheet::default() }
     }
 }

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{
     Attribute, DEVICES_MAX, Sheet, Unit, entries, entries_with, read_whole, text,
 };
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
@@ -209,25 +211,30 @@ pub(super) fn parse_lines(text: &str) -> impl Iterator<Item = (&str, f64)> {
 }
 
 /// What to tell of bcache.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
     /// Whether to tell how the cache is used; computing that is costly for the kernel.
     pub(super) priority_stats: bool,
 }
 
 /// The source `bcache`.
 #[derive(Debug)]
-pub(super) struct Bcache {
+pub(crate) struct Bcache {
     settings: Settings,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Bcache {
-    pub(super) fn new(settings: Settings) -> Self {
+impl Configured for Bcache {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
         Self { settings, labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Bcache {
     fn read_set(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
         let labels = self.labels.of(&[("uuid", uuid)]);
         push(sheet, &SET, dir, &labels);

@@ -11,6 +11,7 @@ use stoa_model::{Labels, MetricKind};
 use crate::sources::attributes::{
     DEVICES_MAX, Sheet, entries, entries_with, read_whole, text as attribute, value,
 };
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 pub(super) mod text;
@@ -52,16 +53,20 @@ const IO_ERRORS: Desc =
 
 /// The source `bcachefs`.
 #[derive(Debug)]
-pub(super) struct Bcachefs {
+pub(crate) struct Bcachefs {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Bcachefs {
-    pub(super) fn new() -> Self {
+impl Configured for Bcachefs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Bcachefs {
     fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
         let whole = self.labels.of(&[("uuid", uuid)]);
         sheet.push(&INFO, whole.clone(), 1.0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Sheet, text};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 /// How often.
@@ -26,13 +27,15 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = &str> {
 
 /// The source `bonding`.
 #[derive(Debug)]
-pub(super) struct Bonds {
+pub(crate) struct Bonds {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Bonds {
-    pub(super) fn new() -> Self {
+impl Configured for Bonds {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, read_whole, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
@@ -87,16 +88,20 @@ pub(super) fn ratio(layout: &str, devices: usize) -> Option<f64> {
 
 /// The source `btrfs`.
 #[derive(Debug)]
-pub(super) struct Btrfs {
+pub(crate) struct Btrfs {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Btrfs {
-    pub(super) fn new() -> Self {
+impl Configured for Btrfs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Btrfs {
     fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
         let name = text(dir.join("label")).unwrap_or_default();
         sheet.push(&INFO, self.labels.of(&[("label", name.as_str()), ("uuid", uuid)]), 1.0);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label, number};
 
 const CGROUPS: Desc =
@@ -23,13 +24,15 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, f64, f64)> {
 
 /// The source `cgroups`.
 #[derive(Debug)]
-pub(super) struct ControlGroups {
+pub(crate) struct ControlGroups {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl ControlGroups {
-    pub(super) fn new() -> Self {
+impl Configured for ControlGroups {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("cgroups"), labels: Kept::new() }
     }
 }

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::sources::kernel::{ClockState, clock_state};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -121,7 +122,15 @@ fn told(clock: &ClockState) -> [(Desc, f64); 17] {
 
 /// The source `timex`.
 #[derive(Debug)]
-pub(super) struct Clock;
+pub(crate) struct Clock;
+
+impl Configured for Clock {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+        Self
+    }
+}
 
 impl Source for Clock {
     fn name(&self) -> &'static str {

@@ -1,5 +1,6 @@
 //! Connection tracking: entries, their limit, and what became of packets.
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const ENTRIES: Desc = Desc::gauge(
@@ -81,14 +82,16 @@ pub(super) fn parse(text: &str) -> Option<[f64; COLUMN_COUNT]> {
 
 /// The source `conntrack`.
 #[derive(Debug)]
-pub(super) struct Conntrack {
+pub(crate) struct Conntrack {
     entries: KeptFile,
     limit: KeptFile,
     statistics: KeptFile,
 }
 
-impl Conntrack {
-    pub(super) fn new() -> Self {
+impl Configured for Conntrack {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self {
             entries: KeptFile::proc("sys/net/netfilter/nf_conntrack_count"),
             limit: KeptFile::proc("sys/net/netfilter/nf_conntrack_max"),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::Labels;
 
 use super::stat::{CpuTicks, SharedStatFile, read_shared};
-use crate::sources::settings::{HostSettings, PatternError};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::Pattern;
 use crate::sources::{Desc, Kept, Now, Reading, Roots, Source};
 
 mod info;
@@ -29,12 +31,47 @@ const GUEST_SECONDS: Desc = Desc::counter(
     "Seconds the CPUs spent in guests (VMs) for each mode.",
 );
 
+/// `[sources.cpu]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Whether to tell the time CPUs spent in guests.
+    guest: bool,
+    /// Whether to read `/proc/cpuinfo`.
+    info: bool,
+    /// Which CPU flags to tell; implies `info`.
+    info_flags_include: Pattern,
+    /// Which CPU bugs to tell; implies `info`.
+    info_bugs_include: Pattern,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            guest: true,
+            info: false,
+            info_flags_include: Pattern::default(),
+            info_bugs_include: Pattern::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether `/proc/cpuinfo` is read, and so tells the CPUs' frequencies.
+    pub(crate) fn reads_info(&self) -> bool {
+        self.info || self.info_flags_include.is_set() || self.info_bugs_include.is_set()
+    }
+}
+
 /// The source `cpu`.
 #[derive(Debug)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
+    guest: bool,
     file: SharedStatFile,
     /// The last ticks told of each CPU: idle and iowait may go back, what is told must not.
     last: Vec<CpuTicks>,
+    /// Room for those just read.
+    read: Vec<CpuTicks>,
     labels: Kept<Arc<CpuLabels>>,
     info: Option<info::CpuInfo>,
     topology: topology::Topology,
@@ -55,50 +92,55 @@ impl CpuLabels {
     }
 }
 
-impl Cpu {
-    pub(super) fn new(settings: &HostSettings, file: SharedStatFile) -> Result<Self, PatternError> {
-        Ok(Self {
-            file,
+impl Configured for Cpu {
+    type Settings = Settings;
+
+    fn new(settings: Settings, shared: &Shared) -> Self {
+        Self {
+            guest: settings.guest,
+            file: Arc::clone(&shared.stat_file),
             last: Vec::new(),
+            read: Vec::new(),
             labels: Kept::new(),
-            info: info::CpuInfo::new(settings)?,
+            info: info::CpuInfo::new(settings),
             topology: topology::Topology::new(),
             slow: None,
-        })
+        }
     }
+}
 
+impl Cpu {
     fn read_times(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
         let stats = match read_shared(&self.file, roots, now) {
             Ok(stats) => stats,
             Err(problem) => return reading.fail(problem),
         };
-        self.last = never_back(&self.last, &stats.cpus);
-        let (mut seconds, mut guest) = (SECONDS.family(), GUEST_SECONDS.family());
-        seconds.metrics.reserve_exact(self.last.len() * MODES.len());
-        guest.metrics.reserve_exact(self.last.len() * GUEST_MODES.len());
-        let mut number = String::new();
+        self.read.clone_from(&stats.cpus);
+        never_back(&self.last, &mut self.read);
+        std::mem::swap(&mut self.last, &mut self.read);
+        let [seconds, guest] = reading.group([&SECONDS, &GUEST_SECONDS]) else { return };
+        let mut number = itoa::Buffer::new();
         for cpu in &self.last {
-            number.clear();
-            number.push_str(&cpu.cpu.to_string());
-            let labels = self.labels.get(&number, CpuLabels::new);
+            let labels = self.labels.get(number.format(cpu.cpu), CpuLabels::new);
             for (labels, ticks) in labels.modes.iter().zip(cpu.ticks) {
                 seconds.push(labels.clone(), ticks / TICKS_PER_SECOND);
             }
-            for (labels, ticks) in labels.guest.iter().zip(cpu.ticks.iter().skip(MODES.len())) {
+            let of_guests = labels.guest.iter().zip(cpu.ticks.iter().skip(MODES.len()));
+            for (labels, ticks) in of_guests.filter(|_| self.guest) {
                 guest.push(labels.clone(), ticks / TICKS_PER_SECOND);
             }
         }
         self.labels.end_round();
-        reading.family(seconds);
-        reading.family(guest);
     }
 
     fn read_slow_parts(&mut self, roots: &Roots, now: Now) -> Reading {
-        let mut reading = Reading::default();
+        let mut reading = self.slow.take().map(|(_, reading)| reading).unwrap_or_default();
+        reading.begin();
         self.topology.read(roots, now, &mut reading);
         if let Some(info) = &mut self.info {
             info.read(roots, &mut reading);
         }
+        reading.end();
         reading
     }
 }
@@ -116,16 +158,14 @@ impl Source for Cpu {
             self.slow = Some((now, slow));
         }
         if let Some((_, slow)) = &self.slow {
-            reading.failed |= slow.failed;
-            reading.families.extend_from_slice(&slow.families);
+            reading.again(slow);
         }
     }
 }
 
 /// The ticks to tell now: each at least what was told before, unless the CPU began anew.
-fn never_back(told: &[CpuTicks], read: &[CpuTicks]) -> Vec<CpuTicks> {
-    let mut tell = read.to_vec();
-    for cpu in &mut tell {
+fn never_back(told: &[CpuTicks], read: &mut [CpuTicks]) {
+    for cpu in read {
         let Some(before) = told.iter().find(|before| before.cpu == cpu.cpu) else { continue };
         let [_, _, _, idle_before, ..] = before.ticks;
         let [_, _, _, idle_now, ..] = cpu.ticks;
@@ -136,7 +176,6 @@ fn never_back(told: &[CpuTicks], read: &[CpuTicks]) -> Vec<CpuTicks> {
             *now = now.max(before);
         }
     }
-    tell
 }
 
 #[cfg(test)]
@@ -151,10 +190,12 @@ mod tests {
             ticks[4] = iowait;
             CpuTicks { cpu: 1, ticks }
         };
-        let told = [cpu(1000.0, 50.0)];
-        assert_eq!(never_back(&told, &[cpu(1001.0, 49.0)]), [cpu(1001.0, 50.0)]);
-        assert_eq!(never_back(&told, &[cpu(999.0, 51.0)]), [cpu(1000.0, 51.0)]);
-        assert_eq!(never_back(&told, &[cpu(700.0, 1.0)]), [cpu(700.0, 1.0)]);
-        assert_eq!(never_back(&told, &[]), []);
+        let after = |mut read: [CpuTicks; 1]| {
+            never_back(&[cpu(1000.0, 50.0)], &mut read);
+            read
+        };
+        assert_eq!(after([cpu(1001.0, 49.0)]), [cpu(1001.0, 50.0)]);
+        assert_eq!(after([cpu(999.0, 51.0)]), [cpu(1000.0, 51.0)]);
+        assert_eq!(after([cpu(700.0, 1.0)]), [cpu(700.0, 1.0)]);
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
-use crate::sources::settings::HostSettings;
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{
-    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, number, read_small,
+    Desc, Kept, Now, Problem, Reading, Roots, SLOW, Source, Tree, label, number, read_small,
 };
 
 /// How often the CPUs are looked up anew.
@@ -54,22 +54,18 @@ const GOVERNOR: Desc =
 
 /// The source `cpufreq`.
 #[derive(Debug)]
-pub(super) struct CpuFrequency {
-    interval: Duration,
+pub(crate) struct CpuFrequency {
     /// Whether the source `cpu` tells the current frequencies already, from `/proc/cpuinfo`.
     told_by_cpu: bool,
     found: Option<(Now, Vec<(String, PathBuf)>)>,
     labels: Kept<Labels>,
 }
 
-impl CpuFrequency {
-    pub(super) fn new(settings: &HostSettings) -> Self {
-        Self {
-            interval: settings.slow_interval,
-            told_by_cpu: settings.reads_cpu_info(),
-            found: None,
-            labels: Kept::new(),
-        }
+impl Configured for CpuFrequency {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, shared: &Shared) -> Self {
+        Self { told_by_cpu: shared.cpu_tells_frequencies, found: None, labels: Kept::new() }
     }
 }
 
@@ -79,7 +75,7 @@ impl Source for CpuFrequency {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(SLOW)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
@@ -91,24 +87,26 @@ impl Source for CpuFrequency {
                 Err(problem) => return reading.fail(problem),
             },
         };
+        let mut problems = Vec::new();
         let current = (!self.told_by_cpu).then_some(("cpuinfo_cur_freq", CURRENT));
         for (file, desc) in current.iter().chain(&LIMITS) {
-            let mut family = desc.family();
+            let family = reading.open(desc);
             for (cpu, dir) in &cpus.1 {
                 if let Some(kilohertz) =
-                    attribute(dir.join(file), reading).as_deref().and_then(number)
+                    attribute(dir.join(file), &mut problems).as_deref().and_then(number)
                 {
                     let labels = self.labels.get(cpu, |cpu| label("cpu", cpu));
                     family.push(labels, kilohertz * HERTZ_PER_KILOHERTZ);
                 }
             }
-            reading.family(family);
         }
-        let mut governors = GOVERNOR.family();
+        let governors = reading.open(&GOVERNOR);
         for (cpu, dir) in &cpus.1 {
-            let Some(enabled) = attribute(dir.join("scaling_governor"), reading) else { continue };
-            let available =
-                attribute(dir.join("scaling_available_governors"), reading).unwrap_or_default();
+            let Some(enabled) = attribute(dir.join("scaling_governor"), &mut problems) else {
+                continue;
+            };
+            let available = attribute(dir.join("scaling_available_governors"), &mut problems)
+                .unwrap_or_default();
             for governor in available.split_ascii_whitespace() {
                 let labels = self.labels.get(&format!("{cpu} {governor}"), |_| {
                     Labels::from_pairs_last_wins([("cpu", cpu.as_str()), ("governor", governor)])
@@ -117,7 +115,7 @@ impl Source for CpuFrequency {
             }
         }
         self.labels.end_round();
-        reading.family(governors);
+        problems.into_iter().for_each(|problem| reading.note(problem));
         self.found = Some(cpus);
     }
 }
@@ -144,14 +142,14 @@ fn discover(roots: &Roots) -> Result<Vec<(String, PathBuf)>, Problem> {
 }
 
 /// An attribute's text; `None` when the driver does not have it.
-fn attribute(path: PathBuf, reading: &mut Reading) -> Option<String> {
+fn attribute(path: PathBuf, problems: &mut Vec<Problem>) -> Option<String> {
     match read_small(&path) {
         Ok(text) if text.is_empty() => None,
         Ok(text) => Some(text),
         // `cpuinfo_cur_freq` is for root only; a driver may refuse to answer.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
         Err(error) => {
-            reading.note(Problem::read(path, error));
+            problems.push(Problem::read(path, error));
             None
         }
     }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels};
+use serde::Deserialize;
+use stoa_model::Labels;
 
-use crate::sources::settings::{Filter, HostSettings, PatternError};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree, number, read_small};
 
 mod udev;
@@ -138,9 +140,27 @@ struct Disk {
     facts: Vec<(usize, Labels, f64)>,
 }
 
+const EXCLUDED: &str = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$";
+
+/// `[sources.diskstats]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which devices to tell.
+    device_include: Pattern,
+    /// Which devices not to tell.
+    device_exclude: Pattern,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { device_include: Pattern::default(), device_exclude: Pattern::fixed(EXCLUDED) }
+    }
+}
+
 /// The source `diskstats`.
 #[derive(Debug)]
-pub(super) struct Disks {
+pub(crate) struct Disks {
     file: KeptFile,
     filter: Filter,
     discovered_at: Option<Now>,
@@ -148,17 +168,21 @@ pub(super) struct Disks {
     disks: Kept<Option<Arc<Disk>>>,
     /// Kept longer than `disks`, so that a device's labels outlive a discovery.
     labels: Kept<Labels>,
+    key: String,
 }
 
-impl Disks {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
+impl Configured for Disks {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             file: KeptFile::proc("diskstats"),
-            filter: Filter::new(&settings.disk_devices)?,
+            filter: Filter::new(settings.device_include, settings.device_exclude),
             discovered_at: None,
             disks: Kept::new(),
             labels: Kept::new(),
-        })
+            key: String::new(),
+        }
     }
 }
 
@@ -177,15 +201,15 @@ impl Source for Disks {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut counters: Vec<Family> = COLUMNS.iter().map(|(desc, _)| desc.family()).collect();
-        let mut facts: Vec<Family> = udev::FACTS.iter().map(Desc::family).collect();
-        let mut key = String::new();
+        let descs = COLUMNS.iter().map(|(desc, _)| desc).chain(&udev::FACTS);
+        let (counters, facts) = reading.group(descs).split_at_mut(COLUMNS.len());
+        let key = &mut self.key;
         for line in parse(text) {
             key.clear();
             key.extend([line.major, ":", line.minor, ":", line.device]);
             let filter = &self.filter;
             let labels = &mut self.labels;
-            let disk = self.disks.get(&key, |_| {
+            let disk = self.disks.get(key, |_| {
                 filter.keeps(line.device).then(|| Arc::new(discover(roots, &line, labels)))
             });
             let Some(disk) = disk else { continue };
@@ -205,9 +229,6 @@ impl Source for Disks {
         self.disks.end_round();
         if discovering {
             self.labels.end_round();
-        }
-        for family in counters.into_iter().chain(facts) {
-            reading.family(family);
         }
     }
 }

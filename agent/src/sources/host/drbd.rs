@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::Sheet;
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 /// How often.
@@ -149,14 +150,16 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = Word<'_>> {
 
 /// The source `drbd`.
 #[derive(Debug)]
-pub(super) struct Drbd {
+pub(crate) struct Drbd {
     file: KeptFile,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Drbd {
-    pub(super) fn new() -> Self {
+impl Configured for Drbd {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("drbd"), labels: Kept::new(), sheet: Sheet::default() }
     }
 }

@@ -5,9 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
@@ -23,25 +25,30 @@ pub(super) fn parse(name: &str) -> (&str, Option<u32>) {
 }
 
 /// How to tell the zones.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
     /// Whether zones are told apart by a label instead of by the family's name.
     pub(super) enable_zone_label: bool,
 }
 
 /// The source `rapl`.
 #[derive(Debug)]
-pub(super) struct Energy {
+pub(crate) struct Energy {
     settings: Settings,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Energy {
-    pub(super) fn new(settings: Settings) -> Self {
+impl Configured for Energy {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
         Self { settings, labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Energy {
     fn push_zone(&mut self, zone: &str, index: &str, path: &str, joules: f64, sheet: &mut Sheet) {
         if self.settings.enable_zone_label {
             let labels = self.labels.of(&[("index", index), ("path", path), ("rapl_zone", zone)]);
@@ -106,6 +113,10 @@ mod tests {
 
     use super::*;
 
+    fn source(settings: Settings) -> Energy {
+        Energy { settings, labels: Kept::new(), sheet: Sheet::default() }
+    }
+
     fn read(settings: Settings, zones: &[(&str, &str)]) -> Vec<(String, String)> {
         let dir = tempfile::tempdir().unwrap();
         for (directory, name) in zones {
@@ -116,10 +127,10 @@ mod tests {
         }
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
         let mut reading = Reading::default();
-        Energy::new(settings).read(&roots, Now { unix_micros: 0 }, &mut reading);
+        source(settings).read(&roots, Now { unix_micros: 0 }, &mut reading);
         let mut told = Vec::new();
-        for family in reading.families {
-            for metric in family.metrics {
+        for family in reading.families() {
+            for metric in &family.metrics {
                 assert_eq!(metric.value, 1.5);
                 let index = metric.labels.get("index").unwrap().to_owned();
                 let zone = metric.labels.get("rapl_zone").unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `/proc/sys/kernel/random`: what the kernel has to make random numbers of.
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const AVAILABLE: Desc = Desc::gauge("node_entropy_available_bits", "Bits of available entropy.");
@@ -7,13 +8,15 @@ const POOL: Desc = Desc::gauge("node_entropy_pool_size_bits", "Bits of entropy p
 
 /// The source `entropy`.
 #[derive(Debug)]
-pub(super) struct Entropy {
+pub(crate) struct Entropy {
     available: KeptFile,
     pool: KeptFile,
 }
 
-impl Entropy {
-    pub(super) fn new() -> Self {
+impl Configured for Entropy {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self {
             available: KeptFile::proc("sys/kernel/random/entropy_avail"),
             pool: KeptFile::proc("sys/kernel/random/poolsize"),

@@ -12,7 +12,8 @@ use stoa_model::{Family, Labels, MetricKind};
 
 use crate::sources::kernel::Ethtool as Driver;
 use crate::sources::netlink::{text, u64_at};
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label};
 
 mod link;
@@ -48,11 +49,11 @@ const WELL_KNOWN: [(&str, &str, &str); 7] = [
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Devices to ask, all if empty.
-    device_include: String,
+    device_include: Pattern,
     /// Devices not to ask.
-    device_exclude: String,
+    device_exclude: Pattern,
     /// Counters to tell, by the driver's names; all if empty.
-    metrics_include: String,
+    metrics_include: Pattern,
 }
 
 /// What a driver says it is.
@@ -114,7 +115,7 @@ fn family_of(counter: &str) -> (String, String) {
 
 /// The source `ethtool`.
 #[derive(Debug)]
-pub(super) struct Ethtool {
+pub(crate) struct Ethtool {
     devices: Filter,
     counters: Filter,
     labels: Kept<Labels>,
@@ -122,20 +123,20 @@ pub(super) struct Ethtool {
     names: Kept<Option<Arc<(String, String)>>>,
 }
 
-impl Ethtool {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let devices = PatternPair {
-            include: settings.device_include.clone(),
-            exclude: settings.device_exclude.clone(),
-        };
-        Ok(Self {
-            devices: Filter::new(&devices)?,
-            counters: Filter::new(&PatternPair::include(&settings.metrics_include))?,
+impl Configured for Ethtool {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
+            devices: Filter::new(settings.device_include, settings.device_exclude),
+            counters: Filter::new(settings.metrics_include, Pattern::default()),
             labels: Kept::new(),
             names: Kept::new(),
-        })
+        }
     }
+}
 
+impl Ethtool {
     fn tell_counters(&mut self, device: &Labels, names: &[u8], values: &[u8], told: &mut Told) {
         let mut seen = HashSet::new();
         for (counter, value) in parse_statistics(names, values) {

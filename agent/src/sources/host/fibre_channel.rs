@@ -6,6 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: the statistics ask the adapter.
@@ -120,16 +121,20 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 
 /// The source `fibrechannel`.
 #[derive(Debug)]
-pub(super) struct FibreChannel {
+pub(crate) struct FibreChannel {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl FibreChannel {
-    pub(super) fn new() -> Self {
+impl Configured for FibreChannel {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl FibreChannel {
     fn read_host(&mut self, host: &str, dir: &Path, sheet: &mut Sheet) {
         let mut pairs = vec![("fc_host", host.to_owned())];
         for property in PROPERTIES {

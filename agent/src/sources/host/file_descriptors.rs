@@ -1,5 +1,6 @@
 //! `/proc/sys/fs/file-nr`: open files of the whole host.
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const ALLOCATED: Desc =
@@ -16,12 +17,14 @@ pub(super) fn parse(text: &str) -> Option<(f64, f64)> {
 
 /// The source `filefd`.
 #[derive(Debug)]
-pub(super) struct FileDescriptors {
+pub(crate) struct FileDescriptors {
     file: KeptFile,
 }
 
-impl FileDescriptors {
-    pub(super) fn new() -> Self {
+impl Configured for FileDescriptors {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("sys/fs/file-nr") }
     }
 }

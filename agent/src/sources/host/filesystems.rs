@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use rustix::fs::StatFs;
 use rustix::io::Errno;
-use stoa_model::{Family, Labels};
+use serde::Deserialize;
+use stoa_daemon::Span;
+use stoa_model::Labels;
 
-use crate::sources::settings::{Filter, HostSettings, PatternError};
-use crate::sources::{Desc, Kept, KeptFile, Lanes, Now, Problem, Reading, Roots, Source};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
+use crate::sources::{Desc, Kept, KeptFile, Lanes, Now, Problem, Reading, Roots, SLOW, Source};
 
 mod mounts;
 
@@ -46,10 +49,47 @@ const MOUNT_INFO: Desc = Desc::gauge("node_filesystem_mount_info", "Filesystem m
 /// The values of [`SIZES`], or why there are none, in words.
 type Answer = Result<[f64; SIZES.len()], String>;
 
+const MOUNT_POINTS_EXCLUDED: &str =
+    "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)";
+const FS_TYPES_EXCLUDED: &str = "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts\
+    |devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs\
+    |securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
+
+/// `[sources.filesystem]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which mount points to tell.
+    mount_points_include: Pattern,
+    /// Which mount points not to tell.
+    mount_points_exclude: Pattern,
+    /// Which types of file systems to tell.
+    fs_types_include: Pattern,
+    /// Which types of file systems not to tell.
+    fs_types_exclude: Pattern,
+    /// How long a reading waits for one mount to answer; an answer that comes later counts for the
+    /// next reading.
+    mount_patience: Span,
+    /// How long a mount may leave a question unanswered before it is told as failed.
+    mount_timeout: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mount_points_include: Pattern::default(),
+            mount_points_exclude: Pattern::fixed(MOUNT_POINTS_EXCLUDED),
+            fs_types_include: Pattern::default(),
+            fs_types_exclude: Pattern::fixed(FS_TYPES_EXCLUDED),
+            mount_patience: Span(Duration::from_millis(20)),
+            mount_timeout: Span(Duration::from_secs(5)),
+        }
+    }
+}
+
 /// The source `filesystem`.
 #[derive(Debug)]
-pub(super) struct Filesystems {
-    interval: Duration,
+pub(crate) struct Filesystems {
     of_init: KeptFile,
     of_self: KeptFile,
     mount_points: Filter,
@@ -71,29 +111,29 @@ struct Question {
     since: Now,
 }
 
-impl Filesystems {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
+impl Configured for Filesystems {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
         Self::asking(settings, |path| rustix::fs::statfs(&path))
     }
+}
 
-    fn asking(
-        settings: &HostSettings,
-        ask: fn(PathBuf) -> Result<StatFs, Errno>,
-    ) -> Result<Self, PatternError> {
-        Ok(Self {
-            interval: settings.slow_interval,
+impl Filesystems {
+    fn asking(settings: Settings, ask: fn(PathBuf) -> Result<StatFs, Errno>) -> Self {
+        Self {
             of_init: KeptFile::proc("1/mountinfo"),
             of_self: KeptFile::proc("self/mountinfo"),
-            mount_points: Filter::new(&settings.mount_points)?,
-            fs_types: Filter::new(&settings.fs_types)?,
-            patience: settings.mount_patience,
-            timeout: settings.mount_timeout,
+            mount_points: Filter::new(settings.mount_points_include, settings.mount_points_exclude),
+            fs_types: Filter::new(settings.fs_types_include, settings.fs_types_exclude),
+            patience: settings.mount_patience.0,
+            timeout: settings.mount_timeout.0,
             lanes: Lanes::new("stoa-mount", THREADS_MAX, ask),
             next_key: 0,
             asked: HashMap::new(),
             answers: HashMap::new(),
             labels: Kept::new(),
-        })
+        }
     }
 
     fn mounts(&mut self, roots: &Roots) -> Result<Vec<Mount>, Problem> {
@@ -177,7 +217,7 @@ impl Source for Filesystems {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(SLOW)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
@@ -186,9 +226,8 @@ impl Source for Filesystems {
             Err(problem) => return reading.fail(problem),
         };
         self.ask(&mounts, roots, now, reading);
-        let [mut errors, mut readonly] = ALWAYS.each_ref().map(Desc::family);
-        let mut sizes: [Family; SIZES.len()] = SIZES.each_ref().map(Desc::family);
-        let mut info = MOUNT_INFO.family();
+        let descs = ALWAYS.iter().chain(&SIZES).chain([&MOUNT_INFO]);
+        let [errors, readonly, sizes @ .., info] = reading.group(descs) else { return };
         for mount in &mounts {
             let Some(answer) = self.answer(&mount.mount_point, now) else { continue };
             let error = answer.as_ref().err().map_or("", String::as_str);
@@ -205,9 +244,6 @@ impl Source for Filesystems {
             info.push(labels, 1.0);
         }
         self.labels.end_round();
-        for family in [errors, readonly].into_iter().chain(sizes).chain([info]) {
-            reading.family(family);
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::text;
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: it changes with the next boot.
@@ -44,12 +45,14 @@ const PROPERTIES: [(&str, &str); 20] = [
 
 /// The source `dmi`.
 #[derive(Debug)]
-pub(super) struct Firmware {
+pub(crate) struct Firmware {
     labels: Kept<Labels>,
 }
 
-impl Firmware {
-    pub(super) fn new() -> Self {
+impl Configured for Firmware {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 const BLOCKS: Desc =
@@ -28,13 +29,15 @@ fn zone_line(line: &str) -> Option<(&str, &str, &str)> {
 
 /// The source `buddyinfo`.
 #[derive(Debug)]
-pub(super) struct FreeBlocks {
+pub(crate) struct FreeBlocks {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl FreeBlocks {
-    pub(super) fn new() -> Self {
+impl Configured for FreeBlocks {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("buddyinfo"), labels: Kept::new() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const HUNG_TASKS: Desc = Desc::counter(
@@ -12,12 +13,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The source `kernel_hung`.
 #[derive(Debug)]
-pub(super) struct HungTasks {
+pub(crate) struct HungTasks {
     file: KeptFile,
 }
 
-impl HungTasks {
-    pub(super) fn new() -> Self {
+impl Configured for HungTasks {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("sys/kernel/hung_task_detect_count") }
     }
 }

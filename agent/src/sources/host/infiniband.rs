@@ -6,6 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 mod counters;
@@ -46,16 +47,20 @@ pub(super) fn parse_rate(text: &str) -> Option<f64> {
 
 /// The source `infiniband`.
 #[derive(Debug)]
-pub(super) struct Infiniband {
+pub(crate) struct Infiniband {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Infiniband {
-    pub(super) fn new() -> Self {
+impl Configured for Infiniband {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Infiniband {
     fn read_device(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
         let (board, firmware, kind) = (said("board_id"), said("fw_ver"), said("hca_type"));

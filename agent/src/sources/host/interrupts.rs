@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::Labels;
 
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 const INTERRUPTS: Desc = Desc::counter("node_interrupts_total", "Interrupt details.");
@@ -19,16 +20,20 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Lines to tell, as `type;info;devices`; all if empty.
-    name_include: String,
+    name_include: Pattern,
     /// Lines to leave out, as `type;info;devices`.
-    name_exclude: String,
+    name_exclude: Pattern,
     /// Whether counters that are zero are told.
     include_zeros: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name_include: String::new(), name_exclude: String::new(), include_zeros: true }
+        Self {
+            name_include: Pattern::default(),
+            name_exclude: Pattern::default(),
+            include_zeros: true,
+        }
     }
 }
 
@@ -69,25 +74,23 @@ fn interrupt(line: &str, cpus: usize) -> Option<Interrupt<'_>> {
 
 /// The source `interrupts`.
 #[derive(Debug)]
-pub(super) struct Interrupts {
+pub(crate) struct Interrupts {
     file: KeptFile,
     filter: Filter,
     include_zeros: bool,
     labels: Kept<Labels>,
 }
 
-impl Interrupts {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let names = PatternPair {
-            include: settings.name_include.clone(),
-            exclude: settings.name_exclude.clone(),
-        };
-        Ok(Self {
+impl Configured for Interrupts {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             file: KeptFile::proc("interrupts"),
-            filter: Filter::new(&names)?,
+            filter: Filter::new(settings.name_include, settings.name_exclude),
             include_zeros: settings.include_zeros,
             labels: Kept::new(),
-        })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -170,19 +171,21 @@ fn address(text: &str) -> Option<(String, u16)> {
 
 /// The source `ipvs`.
 #[derive(Debug)]
-pub(super) struct Ipvs {
+pub(crate) struct Ipvs {
     totals: KeptFile,
     backends: KeptFile,
     parts: Vec<Part>,
     labels: Kept<Labels>,
 }
 
-impl Ipvs {
-    pub(super) fn new(settings: &Settings) -> Self {
+impl Configured for Ipvs {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
         Self {
             totals: KeptFile::proc("net/ip_vs_stats"),
             backends: KeptFile::proc("net/ip_vs"),
-            parts: settings.backend_labels.clone(),
+            parts: settings.backend_labels,
             labels: Kept::new(),
         }
     }

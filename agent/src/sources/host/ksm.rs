@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -80,7 +81,15 @@ const FILES: [(&str, Desc, f64); 10] = [
 
 /// The source `ksmd`.
 #[derive(Debug)]
-pub(super) struct Ksm;
+pub(crate) struct Ksm;
+
+impl Configured for Ksm {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+        Self
+    }
+}
 
 impl Source for Ksm {
     fn name(&self) -> &'static str {

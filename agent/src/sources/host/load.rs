@@ -1,5 +1,6 @@
 //! `/proc/loadavg`: the load averages.
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const LOADS: [Desc; 3] = [
@@ -16,12 +17,14 @@ pub(super) fn parse(text: &str) -> Option<[f64; 3]> {
 
 /// The source `loadavg`.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     file: KeptFile,
 }
 
-impl Load {
-    pub(super) fn new() -> Self {
+impl Configured for Load {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("loadavg") }
     }
 }

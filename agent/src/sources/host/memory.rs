@@ -1,7 +1,10 @@
 //! `/proc/meminfo`: what memory is used for. Every field the kernel tells is told.
 
-use stoa_model::{Family, Metric, MetricKind};
+use std::sync::Arc;
 
+use stoa_model::MetricKind;
+
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Kept, KeptFile, Now, Problem, Reading, Roots, Source, no_labels, number};
 
 /// Fields and their values, in bytes where the field has a unit; in the file's order.
@@ -29,13 +32,15 @@ fn field_name(key: &str, is_bytes: bool) -> String {
 
 /// The source `meminfo`.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     file: KeptFile,
-    names: Kept<(String, String)>,
+    names: Kept<Arc<(String, String)>>,
 }
 
-impl Memory {
-    pub(super) fn new() -> Self {
+impl Configured for Memory {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("meminfo"), names: Kept::new() }
     }
 }
@@ -46,22 +51,24 @@ impl Source for Memory {
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let path = self.file.path(roots);
         let text = match self.file.read(roots) {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
         for (key, value, is_bytes) in parse(text) {
-            let (name, help) = self.names.get(key, |key| {
+            let names = self.names.get(key, |key| {
                 let field = field_name(key, is_bytes);
-                (format!("node_memory_{field}"), format!("Memory information field {field}."))
+                Arc::new((
+                    format!("node_memory_{field}"),
+                    format!("Memory information field {field}."),
+                ))
             });
-            let metrics = vec![Metric { labels: no_labels(), value }];
-            reading.family(Family { name, help, kind: MetricKind::Gauge, metrics });
+            let (name, help) = &*names;
+            reading.named(name, help, MetricKind::Gauge).push(no_labels(), value);
         }
         self.names.end_round();
-        if reading.families.is_empty() {
-            reading.fail(Problem::parse(path, "no field is understood"));
+        if reading.is_empty() {
+            reading.fail(Problem::parse(self.file.path(roots), "no field is understood"));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
 
 /// How often.
@@ -64,16 +65,20 @@ pub(super) fn dimm_label(text: &str) -> String {
 
 /// The source `edac`.
 #[derive(Debug)]
-pub(super) struct MemoryControllers {
+pub(crate) struct MemoryControllers {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl MemoryControllers {
-    pub(super) fn new() -> Self {
+impl Configured for MemoryControllers {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl MemoryControllers {
     fn read_controller(&mut self, controller: &str, dir: &Path, sheet: &mut Sheet) {
         for (file, desc) in &WHOLE {
             if let Some(count) = value(dir.join(file)) {

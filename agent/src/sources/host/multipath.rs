@@ -6,6 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
@@ -46,16 +47,20 @@ const PATH_STATE: Desc = Desc::gauge(
 
 /// The source `dmmultipath`.
 #[derive(Debug)]
-pub(super) struct Multipath {
+pub(crate) struct Multipath {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Multipath {
-    pub(super) fn new() -> Self {
+impl Configured for Multipath {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Multipath {
     /// `dir` is the device's, `blocks` that of all block devices.
     fn read_device(&mut self, sysfs_name: &str, dir: &Path, blocks: &Path, sheet: &mut Sheet) {
         let Some(uuid) = text(dir.join("dm/uuid")).filter(|uuid| uuid.starts_with(UUID_PREFIX))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree, read_bounded};
 
 const HELP: &str = "linux network cache stats";
@@ -30,12 +31,14 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (usize, &str, f64)> {
 
 /// The source `lnstat`.
 #[derive(Debug)]
-pub(super) struct NetworkCaches {
+pub(crate) struct NetworkCaches {
     labels: Kept<Labels>,
 }
 
-impl NetworkCaches {
-    pub(super) fn new() -> Self {
+impl Configured for NetworkCaches {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

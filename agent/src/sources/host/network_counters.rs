@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stoa_model::{Family, Labels};
+use serde::Deserialize;
+use stoa_model::Labels;
 
-use crate::sources::settings::{Filter, HostSettings, PatternError};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{
     Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, Tree, label, number, read_small,
 };
@@ -64,22 +66,34 @@ struct Device {
     no_handler: PathBuf,
 }
 
+/// `[sources.netdev]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which devices to tell.
+    device_include: Pattern,
+    /// Which devices not to tell.
+    device_exclude: Pattern,
+}
+
 /// The source `netdev`.
 #[derive(Debug)]
-pub(super) struct NetworkCounters {
+pub(crate) struct NetworkCounters {
     file: KeptFile,
     filter: Filter,
     /// `None` for a device that is left out.
     devices: Kept<Option<Arc<Device>>>,
 }
 
-impl NetworkCounters {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
+impl Configured for NetworkCounters {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             file: KeptFile::proc("net/dev"),
-            filter: Filter::new(&settings.netdev_devices)?,
+            filter: Filter::new(settings.device_include, settings.device_exclude),
             devices: Kept::new(),
-        })
+        }
     }
 }
 
@@ -89,13 +103,13 @@ impl Source for NetworkCounters {
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let path = self.file.path(roots);
         let text = match self.file.read(roots) {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut families: Vec<Family> = COLUMNS.iter().map(Desc::family).collect();
-        let mut no_handler = NO_HANDLER.family();
+        let mut wrong = None;
+        let families = reading.group(COLUMNS.iter().chain([&NO_HANDLER]));
+        let Some((no_handler, families)) = families.split_last_mut() else { return };
         for (device, columns) in parse(text) {
             let filter = &self.filter;
             let kept = self.devices.get(device, |device| {
@@ -111,17 +125,16 @@ impl Source for NetworkCounters {
             }
             match read_small(&kept.no_handler).as_deref().map(number) {
                 Ok(Some(value)) => no_handler.push(kept.labels.clone(), value),
-                Ok(None) => reading.note(Problem::parse(&kept.no_handler, "no number")),
+                Ok(None) => wrong = Some(Problem::parse(&kept.no_handler, "no number")),
                 Err(_) => {} // A device that has just gone, or a host without /sys.
             }
         }
         self.devices.end_round();
-        if families.first().is_none_or(|family| family.metrics.is_empty()) {
-            return reading.fail(Problem::parse(path, "no device"));
+        if let Some(wrong) = wrong {
+            reading.note(wrong);
         }
-        for family in families {
-            reading.family(family);
+        if reading.is_empty() {
+            reading.fail(Problem::parse(self.file.path(roots), "no device"));
         }
-        reading.family(no_handler);
     }
 }

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::{Family, Labels, MetricKind};
 
-use crate::sources::settings::{Filter, HostSettings, PatternError};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, read_small};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
+use crate::sources::{
+    Desc, Kept, Now, Problem, Reading, Roots, SLOW, Source, Tree, label, read_small,
+};
 
 const UP: Desc = Desc::gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.");
 const INFO: Desc = Desc::gauge(
@@ -50,23 +54,33 @@ pub(super) fn parse(text: &str) -> Option<i64> {
     }
 }
 
+/// `[sources.netclass]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which devices not to tell.
+    ignored_devices: Pattern,
+    /// Whether a speed the device does not know is left out rather than told as -125000 B/s.
+    ignore_invalid_speed: bool,
+}
+
 /// The source `netclass`.
 #[derive(Debug)]
-pub(super) struct NetworkDevices {
-    interval: Duration,
+pub(crate) struct NetworkDevices {
     filter: Filter,
     ignore_invalid_speed: bool,
     labels: Kept<Labels>,
 }
 
-impl NetworkDevices {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
-            interval: settings.slow_interval,
-            filter: Filter::new(&settings.netclass_devices)?,
-            ignore_invalid_speed: settings.netclass_ignore_invalid_speed,
+impl Configured for NetworkDevices {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
+            filter: Filter::new(Pattern::default(), settings.ignored_devices),
+            ignore_invalid_speed: settings.ignore_invalid_speed,
             labels: Kept::new(),
-        })
+        }
     }
 }
 
@@ -76,7 +90,7 @@ impl Source for NetworkDevices {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(SLOW)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

@@ -1,11 +1,12 @@
 //! `/proc/net/netstat`, `snmp` and `snmp6`: counters of the protocols.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use regex::Regex;
-use stoa_model::{Family, Metric, MetricKind};
+use serde::Deserialize;
+use stoa_model::MetricKind;
 
-use crate::sources::settings::{HostSettings, PatternError, pattern};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::Pattern;
 use crate::sources::{Kept, KeptFile, Now, Problem, Reading, Roots, Source, no_labels, number};
 
 /// Protocol, field and value of `netstat` and `snmp`: a line of names, then a line of values.
@@ -37,26 +38,50 @@ pub(super) fn parse_six(text: &str) -> Vec<(&str, &str, &str)> {
     text.lines().filter_map(split).collect()
 }
 
+const FIELDS: &str = "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)\
+    |Icmp6?_(InMsgs|OutMsgs)\
+    |TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)\
+    |Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)\
+    |Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$";
+
+/// `[sources.netstat]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which fields to tell, as `Protocol_Field`.
+    fields: Pattern,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fields: Pattern::fixed(FIELDS) }
+    }
+}
+
 /// The source `netstat`.
 #[derive(Debug)]
-pub(super) struct NetworkStatistics {
+pub(crate) struct NetworkStatistics {
     netstat: KeptFile,
     snmp: KeptFile,
     snmp6: KeptFile,
-    wanted: Regex,
+    wanted: Pattern,
     /// Name and help, by protocol and field; `None` when it is not wanted.
-    names: Kept<Option<(String, String)>>,
+    names: Kept<Option<Arc<(String, String)>>>,
+    key: String,
 }
 
-impl NetworkStatistics {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
+impl Configured for NetworkStatistics {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             netstat: KeptFile::proc("net/netstat"),
             snmp: KeptFile::proc("net/snmp"),
             snmp6: KeptFile::proc("net/snmp6"),
-            wanted: pattern(&settings.netstat_fields)?,
+            wanted: settings.fields,
             names: Kept::new(),
-        })
+            key: String::new(),
+        }
     }
 }
 
@@ -66,8 +91,7 @@ impl Source for NetworkStatistics {
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let mut told: BTreeMap<String, Family> = BTreeMap::new();
-        let mut key = String::new();
+        let key = &mut self.key;
         for (file, six) in
             [(&mut self.netstat, false), (&mut self.snmp, false), (&mut self.snmp6, true)]
         {
@@ -85,22 +109,20 @@ impl Source for NetworkStatistics {
             for (protocol, field, value) in fields {
                 key.clear();
                 key.extend([protocol, "_", field]);
-                let names = self.names.get(&key, |key| {
+                let names = self.names.get(key, |key| {
                     let help = || format!("Statistic {protocol}{field}.");
-                    self.wanted.is_match(key).then(|| (format!("node_netstat_{key}"), help()))
+                    let named = || Arc::new((format!("node_netstat_{key}"), help()));
+                    self.wanted.matches(key).then(named)
                 });
-                let Some((name, help)) = names else { continue };
+                let Some(names) = names else { continue };
+                let (name, help) = &*names;
                 let Some(value) = number(value) else {
                     reading.note(Problem::parse(path.clone(), "a value is no number"));
                     continue;
                 };
-                let metrics = vec![Metric { labels: no_labels(), value }];
-                let family =
-                    Family { name: name.clone(), help, kind: MetricKind::Untyped, metrics };
-                told.insert(name, family);
+                reading.named(name, help, MetricKind::Untyped).push(no_labels(), value);
             }
         }
         self.names.end_round();
-        reading.families.extend(told.into_values());
     }
 }

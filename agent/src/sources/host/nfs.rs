@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label, number};
 
 mod methods;
@@ -144,13 +145,15 @@ fn method_labels(kept: &mut Kept<Labels>, method: &str, proto: &str) -> Labels {
 
 /// The source `nfs`.
 #[derive(Debug)]
-pub(super) struct NfsClient {
+pub(crate) struct NfsClient {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl NfsClient {
-    pub(super) fn new() -> Self {
+impl Configured for NfsClient {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("net/rpc/nfs"), labels: Kept::new() }
     }
 }
@@ -203,13 +206,15 @@ impl Source for NfsClient {
 
 /// The source `nfsd`.
 #[derive(Debug)]
-pub(super) struct NfsServer {
+pub(crate) struct NfsServer {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl NfsServer {
-    pub(super) fn new() -> Self {
+impl Configured for NfsServer {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("net/rpc/nfsd"), labels: Kept::new() }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels};
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 mod names;
@@ -154,14 +155,16 @@ pub(super) fn parse_addresses(text: &str) -> HashMap<&str, &str> {
 
 /// The source `mountstats`.
 #[derive(Debug)]
-pub(super) struct NfsMounts {
+pub(crate) struct NfsMounts {
     statistics: KeptFile,
     mounts: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl NfsMounts {
-    pub(super) fn new() -> Self {
+impl Configured for NfsMounts {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self {
             statistics: KeptFile::proc("self/mountstats"),
             mounts: KeptFile::proc("self/mountinfo"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{
     Kept, Now, Problem, Reading, Roots, Source, Tree, label, number, read_bounded,
 };
@@ -58,12 +59,14 @@ impl Families {
 
 /// The source `meminfo_numa`.
 #[derive(Debug)]
-pub(super) struct Numa {
+pub(crate) struct Numa {
     labels: Kept<Labels>,
 }
 
-impl Numa {
-    pub(super) fn new() -> Self {
+impl Configured for Numa {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

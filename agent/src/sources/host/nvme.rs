@@ -6,6 +6,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: newer kernels ask the controller how much of a namespace is used.
@@ -50,16 +51,20 @@ pub(super) fn parse(name: &str) -> Option<&str> {
 
 /// The source `nvme`.
 #[derive(Debug)]
-pub(super) struct Nvme {
+pub(crate) struct Nvme {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Nvme {
-    pub(super) fn new() -> Self {
+impl Configured for Nvme {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl Nvme {
     fn read_controller(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
         let info = self.labels.of(&[

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, read_bounded};
 
 const INFO: Desc = Desc::gauge(
@@ -97,15 +98,19 @@ fn date(text: &str) -> Option<f64> {
 
 /// The source `os`.
 #[derive(Debug)]
-pub(super) struct OsRelease {
+pub(crate) struct OsRelease {
     labels: Kept<Labels>,
 }
 
-impl OsRelease {
-    pub(super) fn new() -> Self {
+impl Configured for OsRelease {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
+}
 
+impl OsRelease {
     fn keep(&mut self, values: &BTreeMap<String, String>, names: &[&'static str]) -> Labels {
         let pairs = names.iter().map(|name| (*name, values.get(*name).map_or("", String::as_str)));
         let labels = Labels::from_pairs_last_wins(pairs);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, Sheet, entries, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often: little of it ever changes.
@@ -131,16 +132,20 @@ pub(super) fn parse_speed(text: &str) -> Option<f64> {
 
 /// The source `pcidevice`.
 #[derive(Debug)]
-pub(super) struct PciDevices {
+pub(crate) struct PciDevices {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl PciDevices {
-    pub(super) fn new() -> Self {
+impl Configured for PciDevices {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
+}
 
+impl PciDevices {
     fn read_device(&mut self, name: &str, dir: &Path, sheet: &mut Sheet) {
         let Some(at) = Location::parse(name) else { return };
         let pairs = [
@@ -247,8 +252,12 @@ mod tests {
         }
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
         let mut reading = Reading::default();
-        PciDevices::new().read(&roots, Now { unix_micros: 0 }, &mut reading);
-        let names: Vec<&str> = reading.families.iter().map(|f| f.name.as_str()).collect();
+        crate::sources::registry::made::<PciDevices>().read(
+            &roots,
+            Now { unix_micros: 0 },
+            &mut reading,
+        );
+        let names: Vec<&str> = reading.families().map(|f| f.name.as_str()).collect();
         assert_eq!(
             names,
             ["node_pcidevice_d3cold_allowed", "node_pcidevice_info", "node_pcidevice_power_state"]

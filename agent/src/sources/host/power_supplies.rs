@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, Unit, entries, text, value};
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
@@ -88,32 +90,37 @@ const NUMBERS: [(&str, &str, Unit); 49] = [
 ];
 
 /// Which power supplies to tell.
-#[derive(Debug)]
-pub(super) struct Settings {
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
     /// A pattern of names; what it matches is left out.
-    pub(super) ignored_supplies: String,
+    ignored_supplies: Pattern,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ignored_supplies: "^$".to_owned() }
+        Self { ignored_supplies: Pattern::fixed("^$") }
     }
 }
 
 /// The source `powersupplyclass`.
 #[derive(Debug)]
-pub(super) struct PowerSupplies {
+pub(crate) struct PowerSupplies {
     filter: Filter,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl PowerSupplies {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let filter = Filter::new(&PatternPair::exclude(&settings.ignored_supplies))?;
-        Ok(Self { filter, labels: Kept::new(), sheet: Sheet::default() })
-    }
+impl Configured for PowerSupplies {
+    type Settings = Settings;
 
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        let filter = Filter::new(Pattern::default(), settings.ignored_supplies);
+        Self { filter, labels: Kept::new(), sheet: Sheet::default() }
+    }
+}
+
+impl PowerSupplies {
     fn read_supply(&mut self, supply: &str, dir: &Path, sheet: &mut Sheet) {
         let labels = self.labels.of(&[("power_supply", supply)]);
         // Most supplies have a handful of the files.

@@ -1,5 +1,6 @@
 //! `/proc/pressure`: how long processes waited for CPU, memory, I/O and interrupts.
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 /// Microseconds in which some and in which all processes waited; a line not there is `None`.
@@ -29,12 +30,14 @@ struct Resource {
 
 /// The source `pressure`.
 #[derive(Debug)]
-pub(super) struct Pressure {
+pub(crate) struct Pressure {
     resources: [Resource; 4],
 }
 
-impl Pressure {
-    pub(super) fn new() -> Self {
+impl Configured for Pressure {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         let resource = |path, waiting, stalled, always| Resource {
             file: KeptFile::proc(path),
             waiting,

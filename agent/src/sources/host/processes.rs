@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -86,13 +87,15 @@ fn task(path: &Path) -> Option<(char, u64)> {
 
 /// The source `processes`.
 #[derive(Debug)]
-pub(super) struct Processes {
+pub(crate) struct Processes {
     limits: [(KeptFile, &'static Desc); 2],
     labels: Kept<Labels>,
 }
 
-impl Processes {
-    pub(super) fn new() -> Self {
+impl Configured for Processes {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         let limits = [
             (KeptFile::proc("sys/kernel/threads-max"), &MAX_THREADS),
             (KeptFile::proc("sys/kernel/pid_max"), &MAX_PROCESSES),

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
 use crate::sources::netlink::{self, Netlink, attributes, u32_at, u64_at};
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, read_bounded};
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -55,9 +56,9 @@ const FAMILIES: [Desc; 7] = [
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Devices to tell, all if empty.
-    device_include: String,
+    device_include: Pattern,
     /// Devices to leave out.
-    device_exclude: String,
+    device_exclude: Pattern,
     /// Read `results.json` in this directory instead of asking the kernel; for tests.
     fixtures: Option<PathBuf>,
 }
@@ -153,22 +154,26 @@ pub(super) fn device_names(netlink: &mut Netlink) -> std::io::Result<HashMap<u32
 
 /// The source `qdisc`.
 #[derive(Debug)]
-pub(super) struct Qdiscs {
+pub(crate) struct Qdiscs {
     filter: Filter,
     fixtures: Option<PathBuf>,
     labels: Kept<Labels>,
 }
 
-impl Qdiscs {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let devices = PatternPair {
-            include: settings.device_include.clone(),
-            exclude: settings.device_exclude.clone(),
-        };
-        let fixtures = settings.fixtures.clone();
-        Ok(Self { filter: Filter::new(&devices)?, fixtures, labels: Kept::new() })
-    }
+impl Configured for Qdiscs {
+    type Settings = Settings;
 
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        let fixtures = settings.fixtures;
+        Self {
+            filter: Filter::new(settings.device_include, settings.device_exclude),
+            fixtures,
+            labels: Kept::new(),
+        }
+    }
+}
+
+impl Qdiscs {
     fn qdiscs(&self) -> Result<Vec<Qdisc>, Problem> {
         match &self.fixtures {
             Some(dir) => fixtures(dir.join("results.json")),

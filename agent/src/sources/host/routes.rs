@@ -8,6 +8,7 @@ use stoa_model::Labels;
 
 use super::qdiscs::device_names;
 use crate::sources::netlink::{self, Netlink, attributes, u16_at, u32_at};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 const INFO: Desc = Desc::gauge("node_network_route_info", "network routing table information");
@@ -134,12 +135,14 @@ fn protocol_name(protocol: u8) -> &'static str {
 
 /// The source `network_route`.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     labels: Kept<Labels>,
 }
 
-impl Routes {
-    pub(super) fn new() -> Self {
+impl Configured for Routes {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

@@ -2,6 +2,7 @@
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label, number};
 
 const RUNNING: Desc = Desc::counter(
@@ -28,13 +29,15 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, [f64; 3])> {
 
 /// The source `schedstat`.
 #[derive(Debug)]
-pub(super) struct Scheduler {
+pub(crate) struct Scheduler {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl Scheduler {
-    pub(super) fn new() -> Self {
+impl Configured for Scheduler {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("schedstat"), labels: Kept::new() }
     }
 }
@@ -49,8 +52,8 @@ impl Source for Scheduler {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let (mut running, mut waiting, mut slices) =
-            (RUNNING.family(), WAITING.family(), TIMESLICES.family());
+        let families = reading.group([&RUNNING, &WAITING, &TIMESLICES]);
+        let [running, waiting, slices] = families else { return };
         for (cpu, [ran, waited, timeslices]) in parse(text) {
             let labels = self.labels.get(cpu, |cpu| label("cpu", cpu));
             running.push(labels.clone(), ran / NANOS_PER_SECOND);
@@ -58,8 +61,5 @@ impl Source for Scheduler {
             slices.push(labels, timeslices);
         }
         self.labels.end_round();
-        reading.family(running);
-        reading.family(waiting);
-        reading.family(slices);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Now, Reading, Roots, Source, Tree, read_bounded, read_small};
 
 const ENABLED: Desc =
@@ -27,7 +28,15 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 
 /// The source `selinux`.
 #[derive(Debug)]
-pub(super) struct SeLinux;
+pub(crate) struct SeLinux;
+
+impl Configured for SeLinux {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+        Self
+    }
+}
 
 impl Source for SeLinux {
     fn name(&self) -> &'static str {

@@ -7,10 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::{Family, Labels, MetricKind};
 
-use crate::sources::settings::{Filter, HostSettings, PatternError};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number, read_small};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
+use crate::sources::{
+    Desc, Kept, Now, Problem, Reading, Roots, SLOW, Source, Tree, number, read_small,
+};
 
 mod attribute;
 
@@ -24,10 +28,23 @@ const CHIP_NAMES: Desc =
 const SENSOR_LABEL: Desc =
     Desc::gauge("node_hwmon_sensor_label", "Label for given chip and sensor");
 
+/// `[sources.hwmon]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which chips to tell.
+    chip_include: Pattern,
+    /// Which chips not to tell.
+    chip_exclude: Pattern,
+    /// Which sensors to tell, as `chip;sensor`.
+    sensor_include: Pattern,
+    /// Which sensors not to tell, as `chip;sensor`.
+    sensor_exclude: Pattern,
+}
+
 /// The source `hwmon`.
 #[derive(Debug)]
-pub(super) struct Sensors {
-    interval: Duration,
+pub(crate) struct Sensors {
     chips: Filter,
     sensors: Filter,
     found: Option<(Now, Found)>,
@@ -51,17 +68,20 @@ struct Values {
     files: Vec<(Labels, PathBuf, Meaning)>,
 }
 
-impl Sensors {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
-            interval: settings.slow_interval,
-            chips: Filter::new(&settings.hwmon_chips)?,
-            sensors: Filter::new(&settings.hwmon_sensors)?,
+impl Configured for Sensors {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
+            chips: Filter::new(settings.chip_include, settings.chip_exclude),
+            sensors: Filter::new(settings.sensor_include, settings.sensor_exclude),
             found: None,
             labels: Kept::new(),
-        })
+        }
     }
+}
 
+impl Sensors {
     fn discover(&mut self, roots: &Roots, reading: &mut Reading) -> Result<Found, Problem> {
         let dir = roots.path(Tree::Sys, "class/hwmon");
         let mut chips: Vec<PathBuf> = std::fs::read_dir(&dir)
@@ -149,7 +169,7 @@ impl Source for Sensors {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(SLOW)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {

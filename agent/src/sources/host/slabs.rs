@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, label, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -31,9 +32,9 @@ const COLUMNS: [Desc; 5] = [
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Slabs to tell, all if empty.
-    slabs_include: String,
+    slabs_include: Pattern,
     /// Slabs to leave out.
-    slabs_exclude: String,
+    slabs_exclude: Pattern,
 }
 
 /// Each slab's name and columns.
@@ -52,23 +53,21 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, [f64; COLUMNS.len
 
 /// The source `slabinfo`.
 #[derive(Debug)]
-pub(super) struct Slabs {
+pub(crate) struct Slabs {
     file: KeptFile,
     filter: Filter,
     labels: Kept<Labels>,
 }
 
-impl Slabs {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let slabs = PatternPair {
-            include: settings.slabs_include.clone(),
-            exclude: settings.slabs_exclude.clone(),
-        };
-        Ok(Self {
+impl Configured for Slabs {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self {
             file: KeptFile::proc("slabinfo"),
-            filter: Filter::new(&slabs)?,
+            filter: Filter::new(settings.slabs_include, settings.slabs_exclude),
             labels: Kept::new(),
-        })
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! `/proc/net/sockstat` and `sockstat6`: sockets in use, by protocol.
 
-use stoa_model::{Family, Metric, MetricKind};
+use std::sync::Arc;
 
+use stoa_model::MetricKind;
+
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Kept, KeptFile, Now, Reading, Roots, Source, no_labels, number};
 
 /// Protocol, state, number; `sockets used` under the protocol `sockets`.
@@ -17,31 +20,35 @@ const STATES: [&str; 6] = ["inuse", "orphan", "tw", "alloc", "mem", "memory"];
 
 /// The source `sockstat`.
 #[derive(Debug)]
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     v4: KeptFile,
     v6: KeptFile,
     page_bytes: f64,
     /// Name and help, by protocol and state.
-    names: Kept<(String, String)>,
+    names: Kept<Arc<(String, String)>>,
+    key: String,
 }
 
-impl Sockets {
-    pub(super) fn new() -> Self {
+impl Configured for Sockets {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self {
             v4: KeptFile::proc("net/sockstat"),
             v6: KeptFile::proc("net/sockstat6"),
             page_bytes: rustix::param::page_size() as f64,
             names: Kept::new(),
+            key: String::new(),
         }
     }
 }
 
-fn names(protocol: &str, state: &str) -> (String, String) {
+fn names(protocol: &str, state: &str) -> Arc<(String, String)> {
     let help = match (protocol, state) {
         ("sockets", "used") => "Number of IPv4 sockets in use.".to_owned(),
         _ => format!("Number of {protocol} sockets in state {state}."),
     };
-    (format!("node_sockstat_{protocol}_{state}"), help)
+    Arc::new((format!("node_sockstat_{protocol}_{state}"), help))
 }
 
 impl Source for Sockets {
@@ -61,10 +68,11 @@ impl Source for Sockets {
                 }
             };
             let mut tell = |protocol: &str, state: &str, value| {
-                let (name, help) =
-                    self.names.get(&format!("{protocol} {state}"), |_| names(protocol, state));
-                let metrics = vec![Metric { labels: no_labels(), value }];
-                reading.family(Family { name, help, kind: MetricKind::Gauge, metrics });
+                self.key.clear();
+                self.key.extend([protocol, " ", state]);
+                let names = self.names.get(&self.key, |_| names(protocol, state));
+                let (name, help) = &*names;
+                reading.named(name, help, MetricKind::Gauge).push(no_labels(), value);
             };
             for (protocol, state, value) in parse(text) {
                 if STATES.contains(&state) || (protocol, state) == ("sockets", "used") {

@@ -2,6 +2,7 @@
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 const FUNCTIONS: Desc = Desc::counter("node_softirqs_functions_total", "Softirq counts per CPU.");
@@ -29,13 +30,15 @@ pub(super) fn parse(text: &str) -> Vec<(&str, &str, f64)> {
 
 /// The source `softirqs`.
 #[derive(Debug)]
-pub(super) struct SoftIrqs {
+pub(crate) struct SoftIrqs {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl SoftIrqs {
-    pub(super) fn new() -> Self {
+impl Configured for SoftIrqs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("softirqs"), labels: Kept::new() }
     }
 }

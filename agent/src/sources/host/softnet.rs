@@ -2,6 +2,7 @@
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label};
 
 /// Families and their column in the file.
@@ -63,13 +64,15 @@ pub(super) fn parse(text: &str) -> Vec<(u32, [f64; CPU])> {
 
 /// The source `softnet`.
 #[derive(Debug)]
-pub(super) struct Softnet {
+pub(crate) struct Softnet {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl Softnet {
-    pub(super) fn new() -> Self {
+impl Configured for Softnet {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("net/softnet_stat"), labels: Kept::new() }
     }
 }
@@ -93,11 +96,10 @@ impl Source for Softnet {
             .collect();
         self.labels.end_round();
         for (column, desc) in &COLUMNS {
-            let mut family = desc.family();
+            let family = reading.open(desc);
             for ((_, row), labels) in rows.iter().zip(&labels) {
                 family.push(labels.clone(), row.get(*column).copied().unwrap_or(0.0));
             }
-            reading.family(family);
         }
     }
 }

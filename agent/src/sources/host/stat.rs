@@ -5,9 +5,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stoa_model::{Family, Labels};
+use serde::Deserialize;
+use stoa_model::Labels;
 
-use crate::sources::settings::HostSettings;
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
 
 /// What `/proc/stat` says; a line that is not there or not understood is `None`.
@@ -79,17 +80,17 @@ pub(super) fn parse(text: &str) -> Stats {
 
 /// `/proc/stat`, read at most once per tick.
 #[derive(Debug)]
-pub(super) struct StatFile {
+pub(crate) struct StatFile {
     file: KeptFile,
     read_at: Option<Now>,
     stats: Arc<Stats>,
 }
 
 /// A [`StatFile`] as several sources hold it; locked while one of them reads.
-pub(super) type SharedStatFile = Arc<Mutex<StatFile>>;
+pub(crate) type SharedStatFile = Arc<Mutex<StatFile>>;
 
 impl StatFile {
-    pub(super) fn shared() -> SharedStatFile {
+    pub(crate) fn shared() -> SharedStatFile {
         let file = KeptFile::proc("stat");
         Arc::new(Mutex::new(Self { file, read_at: None, stats: Arc::default() }))
     }
@@ -109,9 +110,17 @@ pub(super) fn read_shared(
     Ok(Arc::clone(&this.stats))
 }
 
+/// `[sources.stat]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Whether to tell soft interrupts by vector.
+    softirq: bool,
+}
+
 /// The source `stat`.
 #[derive(Debug)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     file: SharedStatFile,
     /// Empty when soft interrupts are not asked for.
     vectors: Vec<Labels>,
@@ -127,9 +136,12 @@ const BLOCKED: Desc =
     Desc::gauge("node_procs_blocked", "Number of processes blocked waiting for I/O to complete.");
 const SOFTIRQS: Desc = Desc::counter("node_softirqs_total", "Number of softirq calls.");
 
-impl Stat {
-    pub(super) fn new(settings: &HostSettings, file: SharedStatFile) -> Self {
-        let wanted = if settings.stat_softirq { SOFTIRQ_VECTORS.as_slice() } else { &[] };
+impl Configured for Stat {
+    type Settings = Settings;
+
+    fn new(settings: Settings, shared: &Shared) -> Self {
+        let wanted = if settings.softirq { SOFTIRQ_VECTORS.as_slice() } else { &[] };
+        let file = Arc::clone(&shared.stat_file);
         Self { file, vectors: wanted.iter().map(|vector| label("vector", vector)).collect() }
     }
 }
@@ -156,10 +168,9 @@ impl Source for Stat {
                 reading.single(desc, value);
             }
         }
-        let mut softirqs: Family = SOFTIRQS.family();
+        let softirqs = reading.open(&SOFTIRQS);
         for (labels, value) in self.vectors.iter().zip(&stats.softirqs) {
             softirqs.push(labels.clone(), *value);
         }
-        reading.family(softirqs);
     }
 }

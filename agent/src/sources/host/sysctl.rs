@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{
     Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, number, read_small,
 };
@@ -67,14 +68,16 @@ pub(super) fn parse(text: &str) -> Vec<&str> {
 
 /// The source `sysctl`.
 #[derive(Debug)]
-pub(super) struct Sysctl {
+pub(crate) struct Sysctl {
     numbers: Vec<Key>,
     texts: Vec<Key>,
     labels: Kept<Labels>,
 }
 
-impl Sysctl {
-    pub(super) fn new(settings: &Settings) -> Self {
+impl Configured for Sysctl {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
         let keys = |texts: &[String]| texts.iter().filter_map(|text| Key::parse(text)).collect();
         Self {
             numbers: keys(&settings.include),
@@ -82,7 +85,9 @@ impl Sysctl {
             labels: Kept::new(),
         }
     }
+}
 
+impl Sysctl {
     fn tell_numbers(&mut self, key: usize, words: &[&str], families: &mut Vec<Family>) -> bool {
         let Some(key) = self.numbers.get(key) else { return true };
         let Some(values) = words.iter().map(|word| number(word)).collect::<Option<Vec<_>>>() else {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, Unit, entries_with};
-use crate::sources::settings::{Filter, PatternError, PatternPair};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
@@ -77,30 +79,33 @@ const STATISTICS: [Attribute; 10] = [
 ];
 
 /// Which tape drives to tell.
-#[derive(Debug)]
-pub(super) struct Settings {
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
     /// A pattern of names; what it matches is left out.
-    pub(super) ignored_devices: String,
+    ignored_devices: Pattern,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ignored_devices: "^$".to_owned() }
+        Self { ignored_devices: Pattern::fixed("^$") }
     }
 }
 
 /// The source `tapestats`.
 #[derive(Debug)]
-pub(super) struct Tapes {
+pub(crate) struct Tapes {
     filter: Filter,
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Tapes {
-    pub(super) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let filter = Filter::new(&PatternPair::exclude(&settings.ignored_devices))?;
-        Ok(Self { filter, labels: Kept::new(), sheet: Sheet::default() })
+impl Configured for Tapes {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        let filter = Filter::new(Pattern::default(), settings.ignored_devices);
+        Self { filter, labels: Kept::new(), sheet: Sheet::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::netlink::{self, Netlink};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 const STATES: Desc = Desc::gauge("node_tcp_connection_states", "Number of connection states.");
@@ -78,17 +79,21 @@ impl Sums {
 
 /// The source `tcpstat`.
 #[derive(Debug)]
-pub(super) struct TcpStates {
+pub(crate) struct TcpStates {
     /// `None` until the first reading and after a failed one.
     netlink: Option<Netlink>,
     labels: Kept<Labels>,
 }
 
-impl TcpStates {
-    pub(super) fn new() -> Self {
+impl Configured for TcpStates {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { netlink: None, labels: Kept::new() }
     }
+}
 
+impl TcpStates {
     fn sums(&mut self) -> std::io::Result<Sums> {
         let mut netlink = match self.netlink.take() {
             Some(netlink) => netlink,
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_listening_socket_is_seen() {
         let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let sums = TcpStates::new().sums().unwrap();
+        let sums = crate::sources::registry::made::<TcpStates>().sums().unwrap();
         assert!(sums.by_state[9] > 0, "{sums:?}");
     }
 

@@ -6,22 +6,32 @@ use proptest::prelude::*;
 use stoa_exchange::exposition;
 
 use super::*;
-use crate::sources::{Now, Reading, Roots};
+use crate::sources::registry;
+use crate::sources::settings::Settings;
+use crate::sources::{Now, Reading, Roots, Source};
 
 mod devices;
 
 /// 2026-02-02 02:40 UTC
 const NOW: Now = Now { unix_micros: 1_770_000_000_250_000 };
 
-fn settings() -> HostSettings {
-    HostSettings {
-        optional: OPTIONAL.iter().map(ToString::to_string).collect(),
-        ..HostSettings::default()
-    }
+/// The default configuration, with every source on.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    registry::names().into_iter().for_each(|name| settings.enable(name, true));
+    settings
 }
 
-fn source(name: &str, settings: &HostSettings) -> Box<dyn Source> {
-    sources(settings).unwrap().into_iter().find(|source| source.name() == name).unwrap()
+/// Every source on, and texts for keys of one.
+fn with(source: &str, keys: &[(&str, &str)]) -> Settings {
+    let mut settings = settings();
+    keys.iter().for_each(|(key, text)| settings.set(source, key, *text));
+    settings
+}
+
+fn source(name: &str, settings: &Settings) -> Box<dyn Source> {
+    let planned = registry::sources(settings).unwrap().into_iter();
+    planned.map(|planned| planned.source).find(|source| source.name() == name).unwrap()
 }
 
 fn roots(dir: &Path) -> Roots {
@@ -47,13 +57,13 @@ fn host_of(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// The lines told, in order, without help and type.
 fn lines(reading: &Reading) -> Vec<String> {
     let mut out = Vec::new();
-    exposition::write(&reading.families, &mut out).unwrap();
+    exposition::write(reading.families(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 #[track_caller]
-fn check_with(settings: &HostSettings, name: &str, files: &[(&str, &str)], expected: &[&str]) {
+fn check_with(settings: &Settings, name: &str, files: &[(&str, &str)], expected: &[&str]) {
     let dir = host_of(files);
     let mut source = source(name, settings);
     let mut first = Reading::default();
@@ -64,7 +74,7 @@ fn check_with(settings: &HostSettings, name: &str, files: &[(&str, &str)], expec
     let mut second = Reading::default();
     let later = Now { unix_micros: NOW.unix_micros + 1_000_000 };
     source.read(&roots(dir.path()), later, &mut second);
-    for (first, second) in first.families.iter().zip(&second.families) {
+    for (first, second) in first.families().zip(second.families()) {
         for (first, second) in first.metrics.iter().zip(&second.metrics) {
             let same =
                 std::ptr::eq(first.labels.iter().as_slice(), second.labels.iter().as_slice());
@@ -80,17 +90,27 @@ fn check(name: &str, files: &[(&str, &str)], expected: &[&str]) {
 
 #[test]
 fn every_source_has_its_name_and_is_there_once() {
-    let names: Vec<&str> = sources(&settings()).unwrap().iter().map(|s| s.name()).collect();
-    assert_eq!(names, NAMES);
-    let disabled = HostSettings { disabled: vec!["cpu".into()], ..HostSettings::default() };
-    let left = sources(&disabled).unwrap().len();
-    assert_eq!(left, NAMES.len() - OPTIONAL.len() - 1);
+    let names = |settings: &Settings| -> Vec<&str> {
+        registry::sources(settings).unwrap().iter().map(|planned| planned.source.name()).collect()
+    };
+    assert_eq!(names(&settings()), registry::names());
+    let unique: std::collections::BTreeSet<&str> = registry::names().into_iter().collect();
+    assert_eq!(unique.len(), registry::names().len());
+    let mut without = Settings::default();
+    without.enable("cpu", false);
+    let off = registry::names_off_by_default();
+    let expected: Vec<&str> = registry::names()
+        .into_iter()
+        .filter(|name| *name != "cpu" && !off.contains(name))
+        .collect();
+    assert_eq!(names(&without), expected);
 }
 
 #[test]
 fn a_host_without_anything_fails_no_source_with_a_problem() {
     let dir = tempfile::tempdir().unwrap();
-    for mut source in sources(&settings()).unwrap() {
+    for planned in registry::sources(&settings()).unwrap() {
+        let mut source = planned.source;
         let mut reading = Reading::default();
         source.read(&roots(dir.path()), NOW, &mut reading);
         if source.name() == "textfile" {
@@ -102,7 +122,7 @@ fn a_host_without_anything_fails_no_source_with_a_problem() {
         let asks_the_kernel = ["tcpstat", "timex", "network_route", "qdisc", "selinux"];
         let tells_anyway = ["time", "uname", "sockstat"].contains(&source.name())
             || asks_the_kernel.contains(&source.name());
-        assert!(reading.failed || tells_anyway || reading.families.is_empty());
+        assert!(reading.failed || tells_anyway || reading.is_empty());
     }
 }
 
@@ -151,11 +171,7 @@ fn cpu() {
 
 #[test]
 fn cpu_info() {
-    let settings = HostSettings {
-        cpu_flags: Some("^aes$".into()),
-        cpu_bugs: Some("^mds".into()),
-        ..settings()
-    };
+    let settings = with("cpu", &[("info_flags_include", "^aes$"), ("info_bugs_include", "^mds")]);
     check_with(
         &settings,
         "cpu",
@@ -178,7 +194,8 @@ fn cpu_info() {
 
 #[test]
 fn stat() {
-    let settings = HostSettings { stat_softirq: true, ..settings() };
+    let mut settings = settings();
+    settings.set("stat", "softirq", true);
     check_with(
         &settings,
         "stat",
@@ -316,10 +333,7 @@ fn diskstats() {
 
 #[test]
 fn netdev() {
-    let settings = HostSettings {
-        netdev_devices: crate::sources::settings::PatternPair::exclude("^veth"),
-        ..settings()
-    };
+    let settings = with("netdev", &[("device_exclude", "^veth")]);
     check_with(
         &settings,
         "netdev",
@@ -609,7 +623,7 @@ fn filesystem() {
         "29 1 259:2 / / rw,relatime shared:1 - ext4 /dev/dm-2 ro\n\
          30 1 0:5 / /gone rw - xfs /dev/sdb rw\n31 1 0:6 / /proc rw - proc proc rw\n",
     )]);
-    let settings = HostSettings { mount_patience: std::time::Duration::from_secs(5), ..settings() };
+    let settings = with("filesystem", &[("mount_patience", "5s")]);
     let mut reading = Reading::default();
     source("filesystem", &settings).read(&roots(dir.path()), NOW, &mut reading);
     let root = r#"{device="/dev/dm-2",fstype="ext4",mountpoint="/"}"#;

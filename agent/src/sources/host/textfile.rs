@@ -13,8 +13,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use stoa_exchange::exposition;
 use stoa_model::{Family, Labels, Metric};
 
-use crate::sources::settings::HostSettings;
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
+use crate::sources::registry::{Configured, NoSettings, Shared};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, SLOW, Source, label};
 
 /// The largest file read; a textfile is a few KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -30,8 +30,7 @@ const MODIFIED: Desc =
 
 /// The source `textfile`.
 #[derive(Debug)]
-pub(super) struct Textfile {
-    interval: Duration,
+pub(crate) struct Textfile {
     labels: Kept<Labels>,
 }
 
@@ -43,11 +42,15 @@ struct Told {
     files: Vec<String>,
 }
 
-impl Textfile {
-    pub(super) fn new(settings: &HostSettings) -> Self {
-        Self { interval: settings.slow_interval, labels: Kept::new() }
-    }
+impl Configured for Textfile {
+    type Settings = NoSettings;
 
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+        Self { labels: Kept::new() }
+    }
+}
+
+impl Textfile {
     fn merge(&mut self, family: Family, file: &str, told: &mut BTreeMap<String, Told>) -> bool {
         let metrics: Vec<Metric> = family
             .metrics
@@ -85,7 +88,7 @@ impl Source for Textfile {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(SLOW)
     }
 
     fn tells_foreign_families(&self) -> bool {

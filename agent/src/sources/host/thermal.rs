@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
@@ -31,13 +32,15 @@ const COOLING: [(&str, Desc); 2] = [
 
 /// The source `thermal_zone`.
 #[derive(Debug)]
-pub(super) struct Thermal {
+pub(crate) struct Thermal {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Thermal {
-    pub(super) fn new() -> Self {
+impl Configured for Thermal {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }

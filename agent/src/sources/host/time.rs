@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, read_small};
+use crate::sources::registry::{Configured, NoSettings, Shared};
+use crate::sources::{
+    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, no_labels, read_small,
+};
 
 mod zone;
 
@@ -26,9 +29,10 @@ const CURRENT: Desc = Desc::gauge(
 
 /// The source `time`.
 #[derive(Debug)]
-pub(super) struct Time {
+pub(crate) struct Time {
     found: Option<(Now, Found)>,
     labels: Kept<Labels>,
+    zone: Labels,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +42,11 @@ struct Found {
     current: Vec<Labels>,
 }
 
-impl Time {
-    pub(super) fn new() -> Self {
-        Self { found: None, labels: Kept::new() }
+impl Configured for Time {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+        Self { found: None, labels: Kept::new(), zone: no_labels() }
     }
 }
 
@@ -57,16 +63,17 @@ impl Source for Time {
         }
         let Some((_, found)) = &self.found else { return };
         let (offset_seconds, name) = found.zone.at(now.unix_micros.div_euclid(1_000_000));
-        let labels = self.labels.get(&format!("zone {name}"), |_| label("time_zone", name));
-        let mut zone = ZONE.family();
-        zone.push(labels, f64::from(offset_seconds));
-        reading.family(zone);
+        let zone = &mut self.zone;
+        if zone.get("time_zone") != Some(name) {
+            *zone = label("time_zone", name);
+        }
+        let labels = zone.clone();
+        reading.one(&ZONE, labels, f64::from(offset_seconds));
         for (desc, sets) in [(&AVAILABLE, &found.available), (&CURRENT, &found.current)] {
-            let mut family = desc.family();
+            let family = reading.open(desc);
             for labels in sets {
                 family.push(labels.clone(), 1.0);
             }
-            reading.family(family);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source};
 
 const QUEUES: Desc = Desc::gauge(
@@ -28,13 +29,15 @@ pub(super) fn parse(text: &str) -> (f64, f64) {
 
 /// The source `udp_queues`.
 #[derive(Debug)]
-pub(super) struct UdpQueues {
+pub(crate) struct UdpQueues {
     files: [(&'static str, KeptFile); 2],
     labels: Kept<Labels>,
 }
 
-impl UdpQueues {
-    pub(super) fn new() -> Self {
+impl Configured for UdpQueues {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         let files = [("v4", KeptFile::proc("net/udp")), ("v6", KeptFile::proc("net/udp6"))];
         Self { files, labels: Kept::new() }
     }

@@ -2,6 +2,7 @@
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Now, Reading, Roots, Source};
 
 const INFO: Desc = Desc::gauge(
@@ -11,12 +12,14 @@ const INFO: Desc = Desc::gauge(
 
 /// The source `uname`.
 #[derive(Debug)]
-pub(super) struct Uname {
+pub(crate) struct Uname {
     labels: Labels,
 }
 
-impl Uname {
-    pub(super) fn new() -> Self {
+impl Configured for Uname {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Labels::empty() }
     }
 }
@@ -44,8 +47,6 @@ impl Source for Uname {
                 pairs.map(|(name, value)| (name, value.to_string_lossy().into_owned())),
             );
         }
-        let mut family = INFO.family();
-        family.push(self.labels.clone(), 1.0);
-        reading.family(family);
+        reading.one(&INFO, self.labels.clone(), 1.0);
     }
 }

@@ -1,31 +1,48 @@
 //! `/proc/vmstat`: paging, faults, kills for want of memory.
 
-use regex::Regex;
-use stoa_model::{Family, Metric, MetricKind};
+use std::sync::Arc;
 
-use crate::sources::settings::{HostSettings, PatternError, pattern};
+use serde::Deserialize;
+use stoa_model::MetricKind;
+
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::Pattern;
 use crate::sources::{Kept, KeptFile, Now, Reading, Roots, Source, no_labels, number};
 
 pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.split_once(' '))
 }
 
-/// The source `vmstat`.
-#[derive(Debug)]
-pub(super) struct VirtualMemory {
-    file: KeptFile,
-    wanted: Regex,
-    /// Name and help of a field; `None` when it is not wanted.
-    fields: Kept<Option<(String, String)>>,
+const FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
+
+/// `[sources.vmstat]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which fields to tell.
+    fields: Pattern,
 }
 
-impl VirtualMemory {
-    pub(super) fn new(settings: &HostSettings) -> Result<Self, PatternError> {
-        Ok(Self {
-            file: KeptFile::proc("vmstat"),
-            wanted: pattern(&settings.vmstat_fields)?,
-            fields: Kept::new(),
-        })
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fields: Pattern::fixed(FIELDS) }
+    }
+}
+
+/// The source `vmstat`.
+#[derive(Debug)]
+pub(crate) struct VirtualMemory {
+    file: KeptFile,
+    wanted: Pattern,
+    /// Name and help of a field; `None` when it is not wanted.
+    fields: Kept<Option<Arc<(String, String)>>>,
+}
+
+impl Configured for VirtualMemory {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self { file: KeptFile::proc("vmstat"), wanted: settings.fields, fields: Kept::new() }
     }
 }
 
@@ -41,14 +58,14 @@ impl Source for VirtualMemory {
         };
         for (key, value) in parse(text) {
             let names = self.fields.get(key, |key| {
-                self.wanted.is_match(key).then(|| {
+                self.wanted.matches(key).then(|| {
                     let help = format!("/proc/vmstat information field {key}.");
-                    (format!("node_vmstat_{key}"), help)
+                    Arc::new((format!("node_vmstat_{key}"), help))
                 })
             });
-            if let (Some((name, help)), Some(value)) = (names, number(value)) {
-                let metrics = vec![Metric { labels: no_labels(), value }];
-                reading.family(Family { name, help, kind: MetricKind::Untyped, metrics });
+            if let (Some(names), Some(value)) = (names, number(value)) {
+                let (name, help) = &*names;
+                reading.named(name, help, MetricKind::Untyped).push(no_labels(), value);
             }
         }
         self.fields.end_round();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 const INFO: Desc = Desc::gauge(
@@ -27,12 +28,14 @@ pub(super) fn parse(text: &str) -> (&'static str, &str) {
 
 /// The source `cpu_vulnerabilities`.
 #[derive(Debug)]
-pub(super) struct Vulnerabilities {
+pub(crate) struct Vulnerabilities {
     labels: Kept<Labels>,
 }
 
-impl Vulnerabilities {
-    pub(super) fn new() -> Self {
+impl Configured for Vulnerabilities {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, entries, text};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
@@ -53,13 +54,15 @@ const NUMBERS: [Attribute; 7] = [
 
 /// The source `watchdog`.
 #[derive(Debug)]
-pub(super) struct Watchdogs {
+pub(crate) struct Watchdogs {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Watchdogs {
-    pub(super) fn new() -> Self {
+impl Configured for Watchdogs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label, read_bounded};
 
 mod nl80211;
@@ -175,16 +176,20 @@ struct Heard {
 
 /// The source `wifi`.
 #[derive(Debug)]
-pub(super) struct Wifi {
+pub(crate) struct Wifi {
     fixtures: Option<PathBuf>,
     labels: Kept<Labels>,
 }
 
-impl Wifi {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self { fixtures: settings.fixtures.clone(), labels: Kept::new() }
-    }
+impl Configured for Wifi {
+    type Settings = Settings;
 
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self { fixtures: settings.fixtures, labels: Kept::new() }
+    }
+}
+
+impl Wifi {
     fn tell(&mut self, heard: &[Heard], reading: &mut Reading) {
         let (mut frequencies, mut infos) = (FREQUENCY.family(), INFO.family());
         let mut families: Vec<Family> = STATION.iter().map(Desc::family).collect();

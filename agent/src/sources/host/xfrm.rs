@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, KeptFile, Now, Reading, Roots, Source, number};
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -156,12 +157,14 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, f64)> {
 
 /// The source `xfrm`.
 #[derive(Debug)]
-pub(super) struct Xfrm {
+pub(crate) struct Xfrm {
     file: KeptFile,
 }
 
-impl Xfrm {
-    pub(super) fn new() -> Self {
+impl Configured for Xfrm {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("net/xfrm_stat") }
     }
 }

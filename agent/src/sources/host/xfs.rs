@@ -5,6 +5,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, read_whole};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
@@ -230,13 +231,15 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&'static Desc, f64)> {
 
 /// The source `xfs`.
 #[derive(Debug)]
-pub(super) struct Xfs {
+pub(crate) struct Xfs {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Xfs {
-    pub(super) fn new() -> Self {
+impl Configured for Xfs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }

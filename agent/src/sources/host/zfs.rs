@@ -10,6 +10,7 @@ use std::time::Duration;
 use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, entries_with, read_whole};
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{
     Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, read_small,
 };
@@ -48,13 +49,15 @@ const UNTOLD: Desc = Desc::gauge(
 
 /// The source `zfs`.
 #[derive(Debug)]
-pub(super) struct Zfs {
+pub(crate) struct Zfs {
     labels: Kept<Labels>,
     sheet: Sheet,
 }
 
-impl Zfs {
-    pub(super) fn new() -> Self {
+impl Configured for Zfs {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new(), sheet: Sheet::default() }
     }
 }
@@ -161,8 +164,8 @@ mod tests {
         }
         let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
         let mut reading = Reading::default();
-        Zfs::new().read(&roots, Now { unix_micros: 0 }, &mut reading);
-        let family = |name: &str| reading.families.iter().find(|f| f.name == name).unwrap();
+        crate::sources::registry::made::<Zfs>().read(&roots, Now { unix_micros: 0 }, &mut reading);
+        let family = |name: &str| reading.families().find(|f| f.name == name).unwrap();
         assert_eq!(family("node_zfs_zpool_dataset_reads").metrics.len(), DATASETS_MAX);
         assert_eq!(family(UNTOLD.name).metrics[0].value, 3.0);
         let states = &family(STATE.name).metrics;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -189,13 +190,15 @@ fn zone_line(line: &str) -> Option<(&str, &str)> {
 
 /// The source `zoneinfo`.
 #[derive(Debug)]
-pub(super) struct Zones {
+pub(crate) struct Zones {
     file: KeptFile,
     labels: Kept<Labels>,
 }
 
-impl Zones {
-    pub(super) fn new() -> Self {
+impl Configured for Zones {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { file: KeptFile::proc("zoneinfo"), labels: Kept::new() }
     }
 }

@@ -4,11 +4,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use regex::Regex;
+use serde::Deserialize;
 use stoa_model::Labels;
 
 use super::dpkg::{self, Package};
-use crate::sources::settings::{PatternError, pattern};
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::Pattern;
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source};
 
 const INFO: Desc =
@@ -26,32 +27,37 @@ const INCLUDE: &str = "^(linux-image-.*|(proxmox|pve)-kernel-[0-9].*|raspberrypi
     |postgresql-[0-9]+|mariadb-server|grafana|prometheus(-node-exporter)?|stoa.*)$";
 
 /// What may be configured.
-#[derive(Clone, Debug)]
-pub(in crate::sources) struct Settings {
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
     /// Which packages are told; found anywhere in a name unless anchored.
-    pub(in crate::sources) include: String,
+    pub(super) include: Pattern,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { include: INCLUDE.to_owned() }
+        Self { include: Pattern::fixed(INCLUDE) }
     }
 }
 
 /// The source `packages`.
 #[derive(Debug)]
-pub(in crate::sources) struct Packages {
-    include: Regex,
+pub(crate) struct Packages {
+    include: Pattern,
     /// When the list was changed, as of the last reading, and its size.
     seen: Option<(SystemTime, u64)>,
     told: Vec<Labels>,
 }
 
-impl Packages {
-    pub(in crate::sources) fn new(settings: &Settings) -> Result<Self, PatternError> {
-        Ok(Self { include: pattern(&settings.include)?, seen: None, told: Vec::new() })
-    }
+impl Configured for Packages {
+    type Settings = Settings;
 
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self { include: settings.include, seen: None, told: Vec::new() }
+    }
+}
+
+impl Packages {
     /// Reads the list if it has changed.
     fn refresh(&mut self, roots: &Roots) -> std::io::Result<()> {
         let path = roots.on_host(dpkg::STATUS_PATH);
@@ -60,7 +66,7 @@ impl Packages {
         if state == self.seen {
             return Ok(());
         }
-        let mut packages = dpkg::packages(&path, |name| self.include.is_match(name))?;
+        let mut packages = dpkg::packages(&path, |name| self.include.matches(name))?;
         packages.sort_unstable();
         // One of several architectures is enough.
         packages.dedup_by(|a, b| a.name == b.name && a.version == b.version);

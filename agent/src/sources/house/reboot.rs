@@ -13,6 +13,7 @@ use std::time::Duration;
 use stoa_model::Labels;
 
 use super::version;
+use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 const REQUIRED: Desc =
@@ -38,12 +39,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The source `reboot`.
 #[derive(Debug)]
-pub(in crate::sources) struct Reboot {
+pub(crate) struct Reboot {
     labels: Kept<Labels>,
 }
 
-impl Reboot {
-    pub(in crate::sources) fn new() -> Self {
+impl Configured for Reboot {
+    type Settings = NoSettings;
+
+    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
         Self { labels: Kept::new() }
     }
 }

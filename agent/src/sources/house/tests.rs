@@ -4,7 +4,8 @@ use std::path::Path;
 
 use stoa_exchange::exposition;
 
-use super::*;
+use crate::sources::registry;
+use crate::sources::settings::Settings;
 use crate::sources::{Now, Reading, Roots, Source};
 
 /// 2026-02-02 02:40 UTC
@@ -30,6 +31,11 @@ fn host_of(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
+fn source(settings: &Settings, name: &str) -> Box<dyn Source> {
+    let planned = registry::sources(settings).unwrap().into_iter();
+    planned.map(|planned| planned.source).find(|source| source.name() == name).unwrap()
+}
+
 fn read(source: &mut dyn Source, dir: &Path) -> Reading {
     let mut reading = Reading::default();
     source.read(&roots(dir), NOW, &mut reading);
@@ -39,7 +45,7 @@ fn read(source: &mut dyn Source, dir: &Path) -> Reading {
 /// The lines told, in order, without help and type.
 fn lines(reading: &Reading) -> Vec<String> {
     let mut out = Vec::new();
-    exposition::write(&reading.families, &mut out).unwrap();
+    exposition::write(reading.families(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
@@ -84,10 +90,10 @@ Version: 5.02-1
 
 #[test]
 fn packages_of_interest_are_told_once() {
-    let mut source = packages::Packages::new(&packages::Settings::default()).unwrap();
-    check_absent(&mut source);
+    let mut source = source(&Settings::default(), "packages");
+    check_absent(&mut *source);
     check(
-        &mut source,
+        &mut *source,
         &[("var/lib/dpkg/status", STATUS)],
         &[
             r#"stoa_package_info{package="libssl3",version="3.0.17-1~deb12u2"} 1"#,
@@ -99,28 +105,29 @@ fn packages_of_interest_are_told_once() {
 #[test]
 fn packages_are_read_again_only_when_the_list_has_changed() {
     let dir = host_of(&[("var/lib/dpkg/status", STATUS)]);
-    let mut source =
-        packages::Packages::new(&packages::Settings { include: "^sl$".into() }).unwrap();
+    let mut settings = Settings::default();
+    settings.set("packages", "include", "^sl$");
+    let mut source = source(&settings, "packages");
     let status = dir.path().join("var/lib/dpkg/status");
     let before = std::fs::metadata(&status).unwrap().modified().unwrap();
-    assert_eq!(lines(&read(&mut source, dir.path())).len(), 1);
+    assert_eq!(lines(&read(&mut *source, dir.path())).len(), 1);
 
     // Same size, same time: not looked into.
     std::fs::write(&status, STATUS.replace("sl\n", "ls\n")).unwrap();
     std::fs::File::options().write(true).open(&status).unwrap().set_modified(before).unwrap();
-    assert_eq!(lines(&read(&mut source, dir.path())).len(), 1);
+    assert_eq!(lines(&read(&mut *source, dir.path())).len(), 1);
 
     std::fs::write(&status, "").unwrap();
-    assert_eq!(lines(&read(&mut source, dir.path())).len(), 0);
+    assert_eq!(lines(&read(&mut *source, dir.path())).len(), 0);
 }
 
 #[test]
 fn a_reboot_is_required_when_packages_or_a_newer_kernel_say_so() {
-    let mut source = reboot::Reboot::new();
-    check_absent(&mut source);
-    check(&mut source, &[("var/lib/dpkg/status", STATUS)], &["node_reboot_required 0"]);
+    let mut source = source(&Settings::default(), "reboot");
+    check_absent(&mut *source);
+    check(&mut *source, &[("var/lib/dpkg/status", STATUS)], &["node_reboot_required 0"]);
     check(
-        &mut source,
+        &mut *source,
         &[("run/reboot-required", ""), ("run/reboot-required.pkgs", "dbus\nlibc6\ndbus\n")],
         &[
             "node_reboot_required 1",
@@ -135,7 +142,7 @@ fn a_reboot_is_required_when_packages_or_a_newer_kernel_say_so() {
         ("boot/config-6.11.0-1-pve", ""),
     ];
     check(
-        &mut source,
+        &mut *source,
         &proxmox,
         &[
             "node_reboot_required 1",
@@ -143,8 +150,8 @@ fn a_reboot_is_required_when_packages_or_a_newer_kernel_say_so() {
         ],
     );
     let pinned = [&proxmox[..], &[("etc/kernel/proxmox-boot-pin", "6.8.4-2-pve\n")]].concat();
-    check(&mut source, &pinned, &["node_reboot_required 0"]);
+    check(&mut *source, &pinned, &["node_reboot_required 0"]);
     let container =
         [&proxmox[..], &[("run/systemd/container", "lxc"), ("var/lib/dpkg/status", "")]].concat();
-    check(&mut source, &container, &["node_reboot_required 0"]);
+    check(&mut *source, &container, &["node_reboot_required 0"]);
 }

@@ -1,9 +1,9 @@
 //! `/proc/cpuinfo`: model, flags, bugs and frequency of each CPU.
 
-use regex::Regex;
 use stoa_model::Labels;
 
-use crate::sources::settings::{HostSettings, PatternError, pattern};
+use super::Settings;
+use crate::sources::settings::Pattern;
 use crate::sources::{Desc, Kept, KeptFile, Reading, Roots, label, number};
 
 const INFO: Desc = Desc::gauge("node_cpu_info", "CPU information from /proc/cpuinfo.");
@@ -71,20 +71,20 @@ fn parse(text: &str) -> Vec<Processor<'_>> {
 #[derive(Debug)]
 pub(super) struct CpuInfo {
     file: KeptFile,
-    flags: Option<Regex>,
-    bugs: Option<Regex>,
+    flags: Pattern,
+    bugs: Pattern,
     labels: Kept<Labels>,
 }
 
 impl CpuInfo {
     /// `None` when the settings do not ask for it.
-    pub(super) fn new(settings: &HostSettings) -> Result<Option<Self>, PatternError> {
-        let flags = settings.cpu_flags.as_deref().map(pattern).transpose()?;
-        let bugs = settings.cpu_bugs.as_deref().map(pattern).transpose()?;
-        if !settings.reads_cpu_info() {
-            return Ok(None);
-        }
-        Ok(Some(Self { file: KeptFile::proc("cpuinfo"), flags, bugs, labels: Kept::new() }))
+    pub(super) fn new(settings: Settings) -> Option<Self> {
+        settings.reads_info().then(|| Self {
+            file: KeptFile::proc("cpuinfo"),
+            flags: settings.info_flags_include,
+            bugs: settings.info_bugs_include,
+            labels: Kept::new(),
+        })
     }
 
     pub(super) fn read(&mut self, roots: &Roots, reading: &mut Reading) {
@@ -106,9 +106,8 @@ impl CpuInfo {
         for (desc, name, words, wanted) in
             [(&FLAG, "flag", first.flags, &self.flags), (&BUG, "bug", first.bugs, &self.bugs)]
         {
-            let Some(wanted) = wanted else { continue };
             let mut family = desc.family();
-            for word in words.split_ascii_whitespace().filter(|word| wanted.is_match(word)) {
+            for word in words.split_ascii_whitespace().filter(|word| wanted.matches(word)) {
                 let key = format!("{name} {word}");
                 family.push(self.labels.get(&key, |_| label(name, word)), 1.0);
             }

@@ -23,7 +23,7 @@ fn at(seconds: i64) -> Now {
 fn told(source: &mut Filesystems, roots: &Roots, now: Now) -> Vec<(String, String)> {
     let mut reading = Reading::default();
     source.read(roots, now, &mut reading);
-    let family = reading.families.iter().find(|f| f.name == ALWAYS[0].name);
+    let family = reading.families().find(|f| f.name == ALWAYS[0].name);
     let of = |labels: &Labels, name| labels.get(name).unwrap_or("ok").to_owned();
     family.map_or(Vec::new(), |family| {
         let metrics = family.metrics.iter();
@@ -41,13 +41,12 @@ fn a_dead_mount_is_told_after_its_timeout_and_recovers_and_the_others_answer_mea
         .map(|name| format!("29 1 0:2 / /{name} rw,relatime - nfs4 server:/{name} rw\n"));
     std::fs::write(dir.path().join("1/mountinfo"), lines.concat()).unwrap();
     let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
-    let settings = HostSettings {
+    let settings = Settings {
         // Long enough for a healthy answer on a busy machine.
-        mount_patience: Duration::from_secs(1),
-        mount_timeout: Duration::from_secs(5),
-        ..HostSettings::default()
+        mount_patience: Span(Duration::from_secs(1)),
+        ..Settings::default()
     };
-    let mut source = Filesystems::asking(&settings, ask).unwrap();
+    let mut source = Filesystems::asking(settings, ask);
     let pair = |at: &str, told: &str| (at.to_owned(), told.to_owned());
     let others = [pair("/live", "ok"), pair("/gone", "transport endpoint is not connected")];
 

@@ -1,7 +1,6 @@
 //! The sources of devices and storage.
 
 use super::{check, check_with, settings};
-use crate::sources::settings::HostSettings;
 
 #[test]
 fn zfs() {
@@ -96,7 +95,8 @@ fn bcache() {
         r#"node_bcache_written_bytes_total{cache_device="cache0",uuid="a-b"} 2048"#,
     ];
     check("bcache", &files, &[told[0], told[2], told[3]]);
-    let all = HostSettings { bcache_priority_stats: true, ..settings() };
+    let mut all = settings();
+    all.set("bcache", "priority_stats", true);
     check_with(&all, "bcache", &files, &told);
 }
 

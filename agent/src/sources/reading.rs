@@ -1,0 +1,191 @@
+//! What one reading of one source gave.
+//!
+//! A [`Reading`] keeps its families, and the room for their readings, from one reading to the next: a
+//! source that tells the same families in the same order allocates nothing. Knows neither what is read
+//! nor who takes it.
+
+use std::ops::Range;
+
+use stoa_model::{Family, Labels, MetricKind};
+
+use super::{Desc, Problem, no_labels};
+
+/// What one reading of one source gave.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Those before `told` are of this reading, the rest are room of the last.
+    families: Vec<Family>,
+    told: usize,
+    /// What could not be read, besides what this host does not have.
+    pub problems: Vec<Problem>,
+    /// Whether the source could not do its work at all, or the host has nothing for it to read;
+    /// what `node_scrape_collector_success` says 0 to.
+    pub failed: bool,
+}
+
+impl Reading {
+    /// Begins anew, keeping the room.
+    pub fn begin(&mut self) {
+        self.told = 0;
+        self.problems.clear();
+        self.failed = false;
+    }
+
+    /// Ends the reading: families that it did not tell are forgotten.
+    pub(crate) fn end(&mut self) {
+        self.families.truncate(self.told);
+    }
+
+    /// What was read; within one source each family stands once, and has a reading.
+    pub fn families(&self) -> impl Iterator<Item = &Family> {
+        self.families.iter().take(self.told).filter(|family| !family.metrics.is_empty())
+    }
+
+    /// Whether nothing was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.families().next().is_none()
+    }
+
+    /// The source cannot do its work; an absent file is no problem worth telling.
+    pub(crate) fn fail(&mut self, problem: Problem) {
+        self.failed = true;
+        self.note(problem);
+    }
+
+    /// A part could not be read.
+    pub(crate) fn note(&mut self, problem: Problem) {
+        if !problem.is_absence() {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Opens a family to add readings to; one without readings is not told. To be opened once a
+    /// reading, and best in the same order each time.
+    pub(crate) fn open(&mut self, desc: &Desc) -> &mut Family {
+        self.named(desc.name, desc.help, desc.kind)
+    }
+
+    /// Opens several families; they stand in the order given.
+    pub(crate) fn group<'d>(&mut self, descs: impl IntoIterator<Item = &'d Desc>) -> &mut [Family] {
+        let from = self.told;
+        for desc in descs {
+            self.open(desc);
+        }
+        self.opened(from..self.told)
+    }
+
+    fn opened(&mut self, range: Range<usize>) -> &mut [Family] {
+        self.families.get_mut(range).unwrap_or_default()
+    }
+
+    /// Opens a family whose name is made from what was read.
+    #[expect(clippy::indexing_slicing, reason = "the place was made in the lines before")]
+    pub(crate) fn named(&mut self, name: &str, help: &str, kind: MetricKind) -> &mut Family {
+        let place = self.told;
+        let is_it = |family: &Family| family.name == name;
+        if !self.families.get(place).is_some_and(is_it) {
+            let rest = self.families.get(place..).unwrap_or_default();
+            match rest.iter().position(is_it) {
+                Some(ahead) => self.families.swap(place, place + ahead),
+                None => self.families.insert(place, Family::new(name, help, kind)),
+            }
+        }
+        self.told += 1;
+        let family = &mut self.families[place];
+        family.metrics.clear();
+        family.kind = kind;
+        if family.help != help {
+            help.clone_into(&mut family.help);
+        }
+        family
+    }
+
+    /// Adds a family of one reading without labels.
+    pub(crate) fn single(&mut self, desc: &Desc, value: f64) {
+        self.open(desc).push(no_labels(), value);
+    }
+
+    /// Adds a family of one reading.
+    pub(crate) fn one(&mut self, desc: &Desc, labels: Labels, value: f64) {
+        self.open(desc).push(labels, value);
+    }
+
+    /// Adds a family made elsewhere, unless it has no readings.
+    pub(crate) fn family(&mut self, family: Family) {
+        if family.metrics.is_empty() {
+            return;
+        }
+        let place = self.told;
+        self.named(&family.name, &family.help, family.kind);
+        if let Some(told) = self.families.get_mut(place) {
+            *told = family;
+        }
+    }
+
+    /// Adds a family as it is.
+    pub(crate) fn copy(&mut self, family: &Family) {
+        let metrics = &mut self.named(&family.name, &family.help, family.kind).metrics;
+        metrics.extend_from_slice(&family.metrics);
+    }
+
+    /// Adds all that another reading told.
+    pub(crate) fn again(&mut self, other: &Self) {
+        other.families().for_each(|family| self.copy(family));
+        self.failed |= other.failed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Desc = Desc::gauge("a", "A.");
+    const B: Desc = Desc::gauge("b", "B.");
+    const C: Desc = Desc::counter("c", "C.");
+
+    fn names(reading: &Reading) -> Vec<String> {
+        reading.families().map(|f| format!("{}{}", f.name, f.metrics.len())).collect()
+    }
+
+    fn room(reading: &Reading) -> Vec<(*const u8, usize)> {
+        reading.families().map(|f| (f.name.as_ptr(), f.metrics.capacity())).collect()
+    }
+
+    #[test]
+    fn room_is_kept_whatever_the_order() {
+        let mut reading = Reading::default();
+        let mut tell = |descs: &[&Desc]| {
+            reading.begin();
+            for family in reading.group(descs.iter().copied()) {
+                family.push(no_labels(), 1.0);
+            }
+            reading.end();
+            (names(&reading), room(&reading))
+        };
+        let (told, first) = tell(&[&A, &B, &C]);
+        assert_eq!(told, ["a1", "b1", "c1"]);
+        assert_eq!(tell(&[&A, &B, &C]).1, first);
+        let (told, other) = tell(&[&C, &A, &B]);
+        assert_eq!(told, ["c1", "a1", "b1"]);
+        assert!(other.iter().all(|place| first.contains(place)), "{other:?} {first:?}");
+        assert_eq!(tell(&[&B]).0, ["b1"]);
+        assert_eq!(tell(&[]).0, [""; 0]);
+    }
+
+    #[test]
+    fn a_family_without_readings_is_not_told_and_help_follows_the_source() {
+        let mut reading = Reading::default();
+        reading.open(&A);
+        reading.single(&B, 2.0);
+        reading.named("b2", "first", MetricKind::Gauge).push(no_labels(), 1.0);
+        reading.end();
+        assert_eq!(names(&reading), ["b1", "b21"]);
+        reading.begin();
+        reading.single(&B, 3.0);
+        reading.named("b2", "second", MetricKind::Counter).push(no_labels(), 1.0);
+        let told: Vec<&Family> = reading.families().collect();
+        assert_eq!((told[1].help.as_str(), told[1].kind), ("second", MetricKind::Counter));
+        assert_eq!(told[0].metrics[0].value, 3.0);
+    }
+}

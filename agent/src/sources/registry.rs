@@ -1,0 +1,193 @@
+//! All sources there are: one line each.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::settings::{Settings, SettingsError};
+use super::{Source, host, house};
+
+/// What sources share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// `/proc/stat`, read once a tick.
+    pub(crate) stat_file: host::SharedStatFile,
+    /// Whether the source `cpu` tells frequencies, so that `cpufreq` does not.
+    pub(crate) cpu_tells_frequencies: bool,
+}
+
+/// A source that is made from its table.
+pub(crate) trait Configured: Source + Sized + 'static {
+    /// Its own keys.
+    type Settings: DeserializeOwned;
+
+    /// The source, having read nothing yet.
+    fn new(settings: Self::Settings, shared: &Shared) -> Self;
+}
+
+/// A source, and when it is to be asked.
+#[derive(Debug)]
+pub struct Planned {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Instead of its own; [`Source::interval`].
+    pub interval: Option<Duration>,
+    /// Instead of its own; [`Source::deadline`].
+    pub deadline: Option<Duration>,
+}
+
+/// What a table without keys of its own may say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoSettings {}
+
+type Make = fn(&str, &Settings, &Shared) -> Result<Box<dyn Source>, SettingsError>;
+
+/// One source there is.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    /// Whether it is read unless its table says otherwise.
+    pub(crate) by_default: bool,
+    make: Make,
+}
+
+const fn on<S: Configured>(name: &'static str) -> Entry {
+    Entry { name, by_default: true, make: make::<S> }
+}
+
+const fn off<S: Configured>(name: &'static str) -> Entry {
+    Entry { name, by_default: false, make: make::<S> }
+}
+
+fn make<S: Configured>(
+    name: &str,
+    settings: &Settings,
+    shared: &Shared,
+) -> Result<Box<dyn Source>, SettingsError> {
+    Ok(Box::new(S::new(settings.of(name)?, shared)))
+}
+
+/// All sources, in the order they are read.
+pub(crate) const SOURCES: &[Entry] = &[
+    on::<host::Cpu>("cpu"),
+    on::<host::Stat>("stat"),
+    on::<host::Load>("loadavg"),
+    on::<host::Memory>("meminfo"),
+    on::<host::VirtualMemory>("vmstat"),
+    on::<host::Pressure>("pressure"),
+    on::<host::Scheduler>("schedstat"),
+    on::<host::Disks>("diskstats"),
+    on::<host::NetworkCounters>("netdev"),
+    on::<host::NetworkStatistics>("netstat"),
+    on::<host::Sockets>("sockstat"),
+    on::<host::Softnet>("softnet"),
+    on::<host::Conntrack>("conntrack"),
+    on::<host::FileDescriptors>("filefd"),
+    on::<host::Entropy>("entropy"),
+    on::<host::Time>("time"),
+    on::<host::Uname>("uname"),
+    on::<host::CpuFrequency>("cpufreq"),
+    on::<host::NetworkDevices>("netclass"),
+    on::<host::Sensors>("hwmon"),
+    off::<host::SoftIrqs>("softirqs"),
+    off::<host::Vulnerabilities>("cpu_vulnerabilities"),
+    on::<host::Arp>("arp"),
+    off::<host::FreeBlocks>("buddyinfo"),
+    on::<host::ControlGroups>("cgroups"),
+    on::<host::Interrupts>("interrupts"),
+    on::<host::Ipvs>("ipvs"),
+    on::<host::HungTasks>("kernel_hung"),
+    on::<host::Ksm>("ksmd"),
+    off::<host::NetworkCaches>("lnstat"),
+    off::<host::Numa>("meminfo_numa"),
+    on::<host::NfsMounts>("mountstats"),
+    on::<host::NfsClient>("nfs"),
+    on::<host::NfsServer>("nfsd"),
+    on::<host::OsRelease>("os"),
+    on::<host::Processes>("processes"),
+    on::<host::SeLinux>("selinux"),
+    off::<host::Slabs>("slabinfo"),
+    off::<host::Sysctl>("sysctl"),
+    on::<host::UdpQueues>("udp_queues"),
+    on::<host::Xfrm>("xfrm"),
+    off::<host::Zones>("zoneinfo"),
+    off::<host::Ethtool>("ethtool"),
+    off::<host::Routes>("network_route"),
+    off::<host::Qdiscs>("qdisc"),
+    on::<host::TcpStates>("tcpstat"),
+    on::<host::Clock>("timex"),
+    off::<host::Wifi>("wifi"),
+    on::<host::Filesystems>("filesystem"),
+    on::<host::Zfs>("zfs"),
+    on::<host::Xfs>("xfs"),
+    on::<host::Bcachefs>("bcachefs"),
+    on::<host::Infiniband>("infiniband"),
+    on::<host::Bcache>("bcache"),
+    on::<host::FibreChannel>("fibrechannel"),
+    off::<host::Drbd>("drbd"),
+    off::<host::PciDevices>("pcidevice"),
+    on::<host::PowerSupplies>("powersupplyclass"),
+    on::<host::Btrfs>("btrfs"),
+    on::<host::Tapes>("tapestats"),
+    on::<host::Watchdogs>("watchdog"),
+    on::<host::Arrays>("mdadm"),
+    on::<host::Multipath>("dmmultipath"),
+    on::<host::Nvme>("nvme"),
+    on::<host::MemoryControllers>("edac"),
+    on::<host::Energy>("rapl"),
+    on::<host::Bonds>("bonding"),
+    on::<host::Firmware>("dmi"),
+    on::<host::Thermal>("thermal_zone"),
+    on::<house::Packages>("packages"),
+    on::<house::Reboot>("reboot"),
+    // The last: families of names that others have told are left out.
+    on::<host::Textfile>("textfile"),
+];
+
+/// The names of all sources there are, including those that are off by default.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    SOURCES.iter().map(|entry| entry.name).collect()
+}
+
+/// The names of the sources that are read only when asked for.
+#[must_use]
+pub fn names_off_by_default() -> Vec<&'static str> {
+    SOURCES.iter().filter(|entry| !entry.by_default).map(|entry| entry.name).collect()
+}
+
+/// The sources that `settings` ask for, in the order they are read.
+///
+/// # Errors
+/// [`SettingsError`] when `settings` name no source or say what cannot be meant.
+pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
+    if let Some(name) = settings.unknown() {
+        return Err(SettingsError {
+            key: format!("sources.{name}"),
+            message: format!("no source is called that; there are: {}", names().join(", ")),
+        });
+    }
+    let shared = Shared {
+        stat_file: host::StatFile::shared(),
+        cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
+    };
+    let mut sources = Vec::new();
+    for entry in SOURCES {
+        let schedule = settings.schedule(entry.name)?;
+        let source = (entry.make)(entry.name, settings, &shared)?;
+        if schedule.enabled.unwrap_or(entry.by_default) {
+            let (interval, deadline) = (schedule.interval, schedule.deadline);
+            sources.push(Planned { source, interval, deadline });
+        }
+    }
+    Ok(sources)
+}
+
+/// A source as its defaults have it.
+#[cfg(test)]
+pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
+    let shared = Shared { stat_file: host::StatFile::shared(), cpu_tells_frequencies: false };
+    S::new(S::Settings::default(), &shared)
+}
