@@ -410,12 +410,12 @@ fn netstat() {
             ("proc/net/snmp6", "Ip6InReceives 7\nIp6InOctets   \t 460\nUdp6NoPorts 0\nodd\n"),
         ],
         &[
-            "node_netstat_Ip6_InOctets 460",
-            "node_netstat_IpExt_InOctets 6.28639697e+09",
             "node_netstat_TcpExt_SyncookiesSent 3",
+            "node_netstat_IpExt_InOctets 6.28639697e+09",
             "node_netstat_Tcp_CurrEstab 7",
-            "node_netstat_Udp6_NoPorts 0",
             "node_netstat_Udp_InErrors 2",
+            "node_netstat_Ip6_InOctets 460",
+            "node_netstat_Udp6_NoPorts 0",
         ],
     );
 }
