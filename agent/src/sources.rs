@@ -23,7 +23,6 @@ mod kept;
 mod kernel;
 mod lanes;
 mod netlink;
-#[cfg_attr(not(test), expect(dead_code, reason = "what asks programs comes next"))]
 mod program;
 mod reading;
 

@@ -1,17 +1,31 @@
 //! The state of the house: what a person has to see to before it breaks.
 //!
 //! Packages and their updates, whether a reboot is due, time, certificates, the UPS, boots. None of it
-//! changes within seconds; each source says how seldom it is asked, and those that run a program or
-//! talk to a socket have a deadline and a thread of their own.
+//! changes within seconds; each source says how seldom it is asked, and those that read disks, run
+//! programs or talk to sockets have a deadline and a thread of their own.
 
 mod dpkg;
 mod version;
 
+mod apt;
+mod boots;
+mod certificates;
+mod ntp;
+mod nut;
+mod oom;
 mod packages;
 mod reboot;
+mod time_sync;
 
+pub(crate) use apt::Apt;
+pub(crate) use boots::Boots;
+pub(crate) use certificates::Certificates;
+pub(crate) use ntp::Ntp;
+pub(crate) use nut::Nut;
+pub(crate) use oom::Oom;
 pub(crate) use packages::Packages;
 pub(crate) use reboot::Reboot;
+pub(crate) use time_sync::TimeSync;
 
 #[cfg(test)]
 mod tests;

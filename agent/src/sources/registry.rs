@@ -141,7 +141,14 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<host::Firmware>("dmi"),
     on::<host::Thermal>("thermal_zone"),
     on::<house::Packages>("packages"),
+    on::<house::Apt>("apt"),
     on::<house::Reboot>("reboot"),
+    on::<house::Boots>("boots"),
+    on::<house::Oom>("oom"),
+    on::<house::TimeSync>("time_sync"),
+    off::<house::Ntp>("ntp"),
+    on::<house::Certificates>("certificates"),
+    on::<house::Nut>("nut"),
     // The last: families of names that others have told are left out.
     on::<host::Textfile>("textfile"),
 ];

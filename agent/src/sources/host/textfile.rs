@@ -2,7 +2,8 @@
 //!
 //! A file that is not in the exposition format, is too large or carries timestamps is left out whole,
 //! and `node_textfile_scrape_error` says so. A family that two files give different help or type is
-//! taken from the first.
+//! taken from the first. Directories are those of the configuration, in its order, which may be patterns,
+//! and that of the command line.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,11 +11,14 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde::Deserialize;
 use stoa_exchange::exposition;
 use stoa_model::{Family, Labels, Metric};
 
-use crate::sources::registry::{Configured, NoSettings, Shared};
+use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, SLOW, Source, label};
+
+mod glob;
 
 /// The largest file read; a textfile is a few KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -28,9 +32,31 @@ const ERROR: Desc = Desc::gauge(
 const MODIFIED: Desc =
     Desc::gauge("node_textfile_mtime_seconds", "Unixtime mtime of textfiles successfully read.");
 
+/// `[sources.textfile]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Where files are looked for: one directory or several, or patterns of such.
+    directory: OneOrMore,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a directory or a list of directories")]
+enum OneOrMore {
+    One(PathBuf),
+    More(Vec<PathBuf>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
 /// The source `textfile`.
 #[derive(Debug)]
 pub(crate) struct Textfile {
+    directories: Vec<PathBuf>,
     labels: Kept<Labels>,
 }
 
@@ -43,10 +69,14 @@ struct Told {
 }
 
 impl Configured for Textfile {
-    type Settings = NoSettings;
+    type Settings = Settings;
 
-    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new() }
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        let directories = match settings.directory {
+            OneOrMore::One(directory) => vec![directory],
+            OneOrMore::More(directories) => directories,
+        };
+        Self { directories, labels: Kept::new() }
     }
 }
 
@@ -103,12 +133,18 @@ impl Source for Textfile {
         };
         let mut modified = MODIFIED.family();
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
-        let files = roots.textfile.as_deref().map_or(Ok(Vec::new()), list);
-        let files = files.unwrap_or_else(|error| {
-            let dir = roots.textfile.clone().unwrap_or_default();
-            problem(Problem::read(dir, error), reading);
-            Vec::new()
-        });
+        let mut files: Vec<PathBuf> = Vec::new();
+        for pattern in self.directories.iter().chain(&roots.textfile) {
+            for dir in glob::expand(pattern) {
+                match list(&dir) {
+                    // Two patterns may come to the same directory.
+                    Ok(found) => files.extend(
+                        found.into_iter().filter(|f| !files.contains(f)).collect::<Vec<_>>(),
+                    ),
+                    Err(error) => problem(Problem::read(dir, error), reading),
+                }
+            }
+        }
         if let Some(path) = files.get(FILES_MAX) {
             problem(Problem::parse(path, "there are over 256 files"), reading);
         }

@@ -5,6 +5,7 @@
 //! where much is installed, of which four fields are kept. Bounded by [`PACKAGES_MAX`],
 //! [`LINE_BYTES_MAX`] and [`FILE_BYTES_MAX`]; what lies beyond is left out.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
@@ -47,6 +48,23 @@ pub(crate) fn packages(
     parse(BufReader::new(file.take(FILE_BYTES_MAX)), wanted)
 }
 
+/// The names of the packages that a person has put on hold.
+///
+/// # Errors
+/// As [`packages`].
+pub(super) fn held(status: &Path) -> io::Result<BTreeSet<String>> {
+    // All are looked at, few are kept: a whole list would be some MiB for nothing.
+    let file = File::open(status)?;
+    let mut held = BTreeSet::new();
+    scan(BufReader::new(file.take(FILE_BYTES_MAX)), |package| {
+        if package.is_held {
+            held.insert(package.name);
+        }
+        held.len() < PACKAGES_MAX
+    })?;
+    Ok(held)
+}
+
 /// A stanza as far as it has been read.
 #[derive(Debug, Default)]
 struct Stanza {
@@ -56,10 +74,21 @@ struct Stanza {
 
 /// Like [`packages`], from any reader.
 pub(crate) fn parse(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     mut wanted: impl FnMut(&str) -> bool,
 ) -> io::Result<Vec<Package>> {
     let mut packages = Vec::new();
+    scan(reader, |package| {
+        if wanted(&package.name) {
+            packages.push(package);
+        }
+        packages.len() < PACKAGES_MAX
+    })?;
+    Ok(packages)
+}
+
+/// Hands over each installed package until there are no more or one is answered with `false`.
+fn scan(mut reader: impl BufRead, mut each: impl FnMut(Package) -> bool) -> io::Result<()> {
     let mut stanza = Stanza::default();
     let mut line = Vec::new();
     loop {
@@ -74,11 +103,8 @@ pub(crate) fn parse(
         if is_end || line.trim_ascii().is_empty() {
             let Stanza { package, is_installed } = std::mem::take(&mut stanza);
             let is_whole = !package.name.is_empty() && !package.version.is_empty();
-            if is_installed && is_whole && wanted(&package.name) {
-                packages.push(package);
-            }
-            if is_end || packages.len() >= PACKAGES_MAX {
-                return Ok(packages);
+            if is_installed && is_whole && !each(package) || is_end {
+                return Ok(());
             }
         } else {
             stanza.take(&line);

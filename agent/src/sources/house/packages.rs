@@ -16,6 +16,8 @@ const INFO: Desc =
     Desc::gauge("stoa_package_info", "Always 1; the labels name an installed package.");
 
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The files lie on a disk, which may be slow.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Packages told at most; the first by name.
 const PACKAGES_MAX: usize = 100;
 /// What is told unless configured otherwise.
@@ -26,12 +28,12 @@ const INCLUDE: &str = "^(linux-image-.*|(proxmox|pve)-kernel-[0-9].*|raspberrypi
     |openssh-server|libc6|wireguard-tools|tailscale|smartmontools|nut-server|chrony|nginx|caddy\
     |postgresql-[0-9]+|mariadb-server|grafana|prometheus(-node-exporter)?|stoa.*)$";
 
-/// What may be configured.
+/// `[sources.packages]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Which packages are told; found anywhere in a name unless anchored.
-    pub(super) include: Pattern,
+    /// Which packages are told.
+    include: Pattern,
 }
 
 impl Default for Settings {
@@ -94,15 +96,18 @@ impl Source for Packages {
         Some(INTERVAL)
     }
 
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
+    }
+
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
         if let Err(error) = self.refresh(roots) {
             self.seen = None;
             return reading.fail(Problem::read(roots.on_host(dpkg::STATUS_PATH), error));
         }
-        let mut info = INFO.family();
+        let info = reading.open(&INFO);
         for labels in &self.told {
             info.push(labels.clone(), 1.0);
         }
-        reading.family(info);
     }
 }

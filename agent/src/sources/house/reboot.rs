@@ -36,6 +36,8 @@ const REASONS_MAX: usize = 32;
 /// Entries of `/boot` looked at.
 const BOOT_ENTRIES_MAX: usize = 1024;
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The files lie on a disk, which may be slow.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The source `reboot`.
 #[derive(Debug)]
@@ -58,6 +60,10 @@ impl Source for Reboot {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
