@@ -33,6 +33,7 @@ pub mod registry;
 pub mod host;
 
 mod processes;
+mod units;
 
 mod house;
 

@@ -56,6 +56,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "qdisc",
     "selinux",
     "sysctl",
+    "systemd",
     "tcpstat",
     "timex",
     "wifi",

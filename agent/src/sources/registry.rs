@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::settings::{Settings, SettingsError};
-use super::{Source, host, house};
+use super::{Source, host, house, units};
 
 /// What sources share.
 #[derive(Debug)]
@@ -149,6 +149,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     off::<house::Ntp>("ntp"),
     on::<house::Certificates>("certificates"),
     on::<house::Nut>("nut"),
+    on::<units::Units>("systemd"),
     // The last: families of names that others have told are left out.
     on::<host::Textfile>("textfile"),
 ];
