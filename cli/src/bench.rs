@@ -19,6 +19,7 @@ mod load;
 mod query;
 mod report;
 mod simulated;
+mod sources;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +54,9 @@ enum BenchCommand {
     /// reading can be queried
     #[command(after_help = "Example: stoa bench agent --seconds 60")]
     Agent(agent::AgentArgs),
+    /// What each of the agent's sources costs on this machine
+    #[command(after_help = "Example: stoa bench sources --all")]
+    Sources(sources::SourcesArgs),
     /// The store alone: CPU and memory of taking samples in, log, disk, start
     #[command(after_help = "Example: stoa bench ingest --hosts 200 --minutes 30")]
     Ingest(ingest::IngestArgs),
@@ -112,6 +116,11 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
             BenchCommand::Agent(args) => {
                 let json = args.run.json;
                 (Box::new(agent::measure(args, dir).await?), json)
+            }
+            BenchCommand::Sources(args) => {
+                let json = args.json;
+                let measured = apart(dir, move |_dir, stop| sources::measure(&args, stop));
+                (Box::new(measured.await?), json)
             }
             BenchCommand::Ingest(args) => {
                 let json = args.json;

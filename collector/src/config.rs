@@ -330,7 +330,7 @@ impl Config {
     }
 
     fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
-        let wrong = |key, message: String| {
+        let wrong = |key: &'static str, message: String| {
             Err(ConfigError::Meaning { path: path.to_path_buf(), key: key.into(), message })
         };
         let Written {

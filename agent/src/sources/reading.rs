@@ -32,7 +32,7 @@ impl Reading {
     }
 
     /// Ends the reading: families that it did not tell are forgotten.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.families.truncate(self.told);
     }
 

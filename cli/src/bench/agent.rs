@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 use stoa_agent::join;
+use stoa_agent::sources::registry;
 use stoa_daemon::{Misuse, unix_ms};
 use tokio::time::{Instant, sleep};
 
@@ -22,6 +23,10 @@ use super::cost::Cost;
 use super::latency::Latency;
 use super::report::{self, Report, megabytes};
 use super::{Run, say};
+
+mod peer;
+
+use peer::Peer;
 
 /// The pause between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -41,6 +46,13 @@ pub(super) struct AgentArgs {
     /// The agent's program [default: stoa-agent beside this one]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Every source there is, those that are off by default too
+    #[arg(long)]
+    all: bool,
+    /// Scrape node_exporter beside it, at the same interval and with the same collectors, and print
+    /// the ratio [alone: prometheus-node-exporter]
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, default_missing_value = peer::PROGRAM)]
+    node_exporter: Option<PathBuf>,
     #[command(flatten)]
     pub(super) run: Run,
 }
@@ -50,11 +62,15 @@ pub(super) struct AgentArgs {
 /// # Errors
 /// When a part did not start, or broke.
 pub(super) async fn measure(args: AgentArgs, dir: &Path) -> anyhow::Result<Outcome> {
-    let program = program(args.program)?;
+    let program = program(args.program.clone())?;
     say("starting the collector");
     let mut collector = Collector::start(dir).await?;
     say("starting the agent");
-    let mut agent = start(&program, &collector, &args.run, dir).await?;
+    let mut agent = start(&program, &collector, &args, dir).await?;
+    let peer = match &args.node_exporter {
+        Some(program) => Some(Peer::start(program, args.all, args.run.interval, dir).await?),
+        None => None,
+    };
     let began = Instant::now();
     while collector.ask(QUERY).await?.is_none() {
         agent.check()?;
@@ -65,18 +81,30 @@ pub(super) async fn measure(args: AgentArgs, dir: &Path) -> anyhow::Result<Outco
 
     say(&format!("measuring for {} s", args.run.seconds));
     let seconds = Duration::from_secs(args.run.seconds.into());
+    let peer_before = peer.as_ref().map(Peer::cost).transpose()?;
     let (before, wire_before) = (Cost::of(agent.pid())?, collector.figures().await?.wire());
     let collector_before = collector.cost()?;
     let latencies = latencies(&collector, &mut agent, seconds).await?;
     let (after, wire_after) = (Cost::of(agent.pid())?, collector.figures().await?.wire());
     let collector_after = collector.cost()?;
+    let peer_after = peer.as_ref().map(Peer::cost).transpose()?;
+    let peer_series = match peer {
+        Some(peer) => peer.stop().await?,
+        None => 0,
+    };
     agent.stop().await.context("stop the agent")?;
     collector.stop().await?;
 
     let samples = wire_after.1 - wire_before.1;
     let ticks = latencies.len().max(1) as f64;
     let percent = |cpu: Duration| cpu.as_secs_f64() / seconds.as_secs_f64() * 100.0;
+    let node_exporter = peer_before.zip(peer_after).map(|(before, after)| PeerCost {
+        series: peer_series,
+        rss_bytes: after.rss_bytes,
+        cpu_percent_of_core: percent(after.cpu_since(&before)),
+    });
     Ok(Outcome {
+        node_exporter,
         interval_s: args.run.interval.as_secs_f64(),
         measured_s: seconds.as_secs_f64(),
         series: samples / ticks,
@@ -104,17 +132,18 @@ fn program(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 async fn start(
     program: &Path,
     collector: &Collector,
-    run: &Run,
+    args: &AgentArgs,
     dir: &Path,
 ) -> anyhow::Result<Running> {
     let data_dir = dir.join("agent");
     let (token, address) = (collector.token().await?, collector.agents());
     join::join(&token, &address, "bench", &data_dir).await.context("join")?;
     let config = dir.join("agent.toml");
+    let on = if args.all { registry::names_off_by_default() } else { Vec::new() };
     let text = format!(
-        "data_dir = {:?}\ncollector = {address:?}\n[sampling]\ninterval = \"{}ms\"\n[log]\nlevel = \"warn\"\n",
+        "data_dir = {:?}\ncollector = {address:?}\n[sampling]\ninterval = \"{}ms\"\nenable = {on:?}\n[log]\nlevel = \"warn\"\n",
         data_dir.display().to_string(),
-        run.interval.as_millis(),
+        args.run.interval.as_millis(),
     );
     std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
     let mut command = Command::new(program);
@@ -159,6 +188,16 @@ pub(crate) struct Outcome {
     collector_rss_bytes: u64,
     /// With all the queries of the measurement.
     collector_cpu_percent_of_core: f64,
+    node_exporter: Option<PeerCost>,
+}
+
+/// What node_exporter cost in the same time.
+#[derive(Debug, Serialize)]
+struct PeerCost {
+    /// Lines of its last page.
+    series: usize,
+    rss_bytes: u64,
+    cpu_percent_of_core: f64,
 }
 
 impl Report for Outcome {
@@ -166,7 +205,7 @@ impl Report for Outcome {
         let Latency { count, p50_ms, p99_ms, max_ms } = self.read_to_query_latency;
         let rss_mb = self.agent_rss_bytes as f64 / 1e6;
         let (cpu, wire) = (self.agent_cpu_percent_of_core, self.wire_payload_bytes_per_sample);
-        vec![
+        let mut rows = vec![
             (
                 "load",
                 format!(
@@ -206,7 +245,22 @@ impl Report for Outcome {
                     self.collector_cpu_percent_of_core
                 ),
             ),
-        ]
+        ];
+        if let Some(peer) = &self.node_exporter {
+            let (rss, percent) = (peer.rss_bytes as f64, peer.cpu_percent_of_core);
+            rows.push((
+                "node_exporter",
+                format!(
+                    "{} resident, {percent:.2} % of a core, {} series; the agent takes {:.2} of its \
+                     memory and {:.2} of its CPU",
+                    megabytes(peer.rss_bytes),
+                    peer.series,
+                    self.agent_rss_bytes as f64 / rss.max(1.0),
+                    cpu / percent.max(0.001)
+                ),
+            ));
+        }
+        rows
     }
 
     fn json(&self) -> serde_json::Result<String> {
