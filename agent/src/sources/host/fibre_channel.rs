@@ -11,6 +11,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: the statistics ask the adapter.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How long a reading may take. Adapters are asked by messages.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 const INFO: Desc = Desc::gauge(
     "node_fibrechannel_info",
@@ -162,6 +164,10 @@ impl Source for FibreChannel {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

@@ -13,6 +13,8 @@ mod counters;
 
 /// How often: each counter asks the adapter.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a reading may take. Adapters are asked by messages.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// Ports told of one adapter; switches have some dozens.
 const PORTS_MAX: usize = 128;
 
@@ -104,6 +106,10 @@ impl Source for Infiniband {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

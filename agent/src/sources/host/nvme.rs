@@ -11,6 +11,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: newer kernels ask the controller how much of a namespace is used.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How long a reading may take. Newer kernels ask the controller.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 const INFO: Desc = Desc::gauge(
     "node_nvme_info",
@@ -109,6 +111,10 @@ impl Source for Nvme {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

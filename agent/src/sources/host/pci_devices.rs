@@ -13,6 +13,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, num
 
 /// How often: little of it ever changes.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How long a reading may take. The link is asked of the device.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// Devices told.
 const DEVICES_MAX: usize = 4096;
 const TRANSFERS_PER_GIGATRANSFER: f64 = 1e9;
@@ -201,6 +203,10 @@ impl Source for PciDevices {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

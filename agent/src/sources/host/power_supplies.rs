@@ -13,6 +13,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How long a reading may take. Batteries are asked over slow buses, by the firmware.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 const ONE: Unit = Unit::One;
 /// The kernel counts in µA, µV, µW, µAh and µWh.
@@ -154,6 +156,10 @@ impl Source for PowerSupplies {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

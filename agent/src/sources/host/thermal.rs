@@ -10,6 +10,8 @@ use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How long a reading may take. Some zones run code of the firmware.
+const DEADLINE: Duration = Duration::from_secs(5);
 const DEGREES_PER_MILLI: f64 = 1000.0;
 
 const TEMPERATURE: Desc = Desc::gauge("node_thermal_zone_temp", "Zone temperature in Celsius");
@@ -52,6 +54,10 @@ impl Source for Thermal {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
