@@ -47,6 +47,11 @@ handoff:
 exchange:
     bash tests/exchange/run
 
+# The agent's `nut` against the real upsd, `time_sync` and `ntp` against the real chronyd.
+house:
+    bash tests/nut/run
+    bash tests/time/run
+
 # kill -9 of either side at random; no acknowledged sample lost, none stored twice.
 kill count="200":
     bash tests/kill/run {{count}}
