@@ -32,6 +32,8 @@ pub mod registry;
 
 pub mod host;
 
+mod disks;
+
 mod processes;
 mod units;
 

@@ -41,6 +41,11 @@ const WITHOUT_VALUES: &[&str] = &[
 const NOT_IN_GOLDEN: &[&str] = &[
     "filesystem",
     "uname",
+    "smart",
+    "zpool",
+    "zfs_datasets",
+    "lvm",
+    "arrays",
     "packages",
     "apt",
     "reboot",

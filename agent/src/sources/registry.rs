@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::settings::{Settings, SettingsError};
-use super::{Source, host, house, units};
+use super::{Source, disks, host, house, units};
 
 /// What sources share.
 #[derive(Debug)]
@@ -140,6 +140,11 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<host::Bonds>("bonding"),
     on::<host::Firmware>("dmi"),
     on::<host::Thermal>("thermal_zone"),
+    on::<disks::Smart>("smart"),
+    on::<disks::Pools>("zpool"),
+    on::<disks::Datasets>("zfs_datasets"),
+    on::<disks::Lvm>("lvm"),
+    on::<disks::Arrays>("arrays"),
     on::<house::Packages>("packages"),
     on::<house::Apt>("apt"),
     on::<house::Reboot>("reboot"),

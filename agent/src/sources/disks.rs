@@ -1,0 +1,21 @@
+//! Disks, and what is built of them: their health, wear and end, pools, volumes, arrays.
+//!
+//! [`smart`], [`zfs`] and [`lvm`] ask programs; [`arrays`] reads what node_exporter leaves out of
+//! `/sys`. Parsers are pure and bounded; a [`sheet::Sheet`] gives their numbers names.
+
+mod arrays;
+mod emmc;
+mod loose;
+mod lvm;
+mod lvm_report;
+mod reports;
+mod risk;
+mod sheet;
+mod smart;
+mod wear;
+mod zfs;
+
+pub(crate) use arrays::Arrays;
+pub(crate) use lvm::Lvm;
+pub(crate) use smart::Smart;
+pub(crate) use zfs::{Datasets, Pools};

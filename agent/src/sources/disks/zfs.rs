@@ -1,0 +1,60 @@
+//! ZFS as `zpool` and `zfs` tell it: pools and their scrubs, devices, datasets, under zfs_exporter's
+//! names where it has them.
+//!
+//! [`pool_list`] and [`dataset_list`] read tables, [`pool_status`] the text of `zpool status` and
+//! [`pool_status_json`] its JSON (OpenZFS 2.3 and later); [`scan`] is what both say of scrubs.
+//! [`pools`] and [`datasets`] are the sources. None needs root, and none reads the pools' disks:
+//! datasets are listed only when their pool has changed, so that a pool may sleep.
+
+use std::io;
+use std::time::Duration;
+
+use crate::sources::program::{Output, Program};
+use crate::sources::{Problem, Roots, Tree};
+
+mod dataset_list;
+mod datasets;
+mod pool_list;
+mod pool_status;
+mod pool_status_json;
+mod pools;
+mod scan;
+
+pub(crate) use datasets::Datasets;
+pub(crate) use pools::Pools;
+
+/// Pools read at most.
+const POOLS_MAX: usize = 64;
+/// Devices read of all pools at most.
+const DEVICES_MAX: usize = 1024;
+/// How long a program may take; those of a suspended pool wait for ever.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest text of a program: some 10,000 datasets, or 50,000 snapshots.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Whether the kernel has ZFS; without, its programs would load it.
+fn is_there(roots: &Roots) -> Result<(), Problem> {
+    let path = roots.path(Tree::Sys, "module/zfs");
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Problem::read(path, io::ErrorKind::NotFound.into()))
+}
+
+fn run(program: &str, args: &[&str]) -> Result<Output, Problem> {
+    let program = Program::new(program).args(args.iter().copied());
+    Ok(program.timeout(TIMEOUT).bytes_max(TEXT_BYTES_MAX).run()?)
+}
+
+/// What a program prints when it succeeds; `asked` is its name.
+fn ask(asked: &'static str, program: &str, args: &[&str]) -> Result<String, Problem> {
+    let output = run(program, args)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let wrong = output.stderr.lines().next().unwrap_or("failed").trim().to_owned();
+    Err(Problem::Answer { asked, wrong })
+}
+
+#[cfg(test)]
+mod tests;

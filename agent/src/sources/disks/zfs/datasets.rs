@@ -1,0 +1,135 @@
+//! The source `zfs_datasets`: what file systems and volumes take, and their snapshots.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::dataset_list;
+use crate::sources::disks::sheet::Sheet;
+use crate::sources::registry::{Configured, Shared};
+use crate::sources::settings::{Filter, Pattern};
+use crate::sources::{Now, Problem, Reading, Roots, Source};
+
+const INTERVAL: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(50);
+/// How often snapshots are counted; there may be many thousands.
+const SNAPSHOTS: Duration = Duration::from_secs(600);
+
+/// `[sources.zfs_datasets]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The program that lists datasets.
+    program: String,
+    /// The program that lists pools.
+    pool_program: String,
+    /// Datasets told at most; the rest is counted.
+    datasets_max: usize,
+    /// Whether snapshots are counted.
+    snapshots: bool,
+    dataset_include: Pattern,
+    dataset_exclude: Pattern,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            program: "zfs".to_owned(),
+            pool_program: "zpool".to_owned(),
+            datasets_max: 512,
+            snapshots: true,
+            dataset_include: Pattern::default(),
+            dataset_exclude: Pattern::default(),
+        }
+    }
+}
+
+/// The source `zfs_datasets`.
+#[derive(Debug)]
+pub(crate) struct Datasets {
+    settings: Settings,
+    filter: Filter,
+    /// What pools had allocated and free when the list was made: the list stands while they do.
+    pools: String,
+    list: String,
+    /// By dataset.
+    snapshots: Option<BTreeMap<String, u32>>,
+    counted_at: Option<Now>,
+    sheet: Sheet,
+}
+
+impl Configured for Datasets {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _shared: &Shared) -> Self {
+        Self::with(settings)
+    }
+}
+
+impl Datasets {
+    pub(super) fn with(settings: Settings) -> Self {
+        let include = settings.dataset_include.clone();
+        let filter = Filter::new(include, settings.dataset_exclude.clone());
+        Self {
+            settings,
+            filter,
+            pools: String::new(),
+            list: String::new(),
+            snapshots: None,
+            counted_at: None,
+            sheet: Sheet::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn use_program(&mut self, program: &str) {
+        program.clone_into(&mut self.settings.program);
+    }
+
+    /// Lists the datasets anew when a pool has changed.
+    fn refresh(&mut self, now: Now) -> Result<(), Problem> {
+        let args = ["list", "-Hp", "-o", "name,allocated,free,freeing,health"];
+        let pools = super::ask("zpool list", &self.settings.pool_program, &args)?;
+        if pools == self.pools {
+            return Ok(());
+        }
+        let program = self.settings.program.as_str();
+        let args = ["list", "-Hp", "-t", "filesystem,volume", "-o", dataset_list::COLUMNS];
+        self.list = super::ask("zfs list", program, &args)?;
+        let is_due = self.counted_at.is_none_or(|at| now.is_past(at, SNAPSHOTS));
+        if self.settings.snapshots && is_due {
+            let args = ["list", "-Hp", "-t", "snapshot", "-o", "name"];
+            let names = super::ask("zfs list", program, &args)?;
+            self.snapshots = Some(dataset_list::count_snapshots(&names));
+            self.counted_at = Some(now);
+        }
+        self.pools = pools;
+        Ok(())
+    }
+}
+
+impl Source for Datasets {
+    fn name(&self) -> &'static str {
+        "zfs_datasets"
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
+    }
+
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now)) {
+            return reading.fail(problem);
+        }
+        let (filter, sheet) = (&self.filter, &mut self.sheet);
+        let datasets_max = self.settings.datasets_max;
+        let keeps = |name: &str| filter.keeps(name);
+        dataset_list::tell(&self.list, self.snapshots.as_ref(), datasets_max, keeps, sheet);
+        self.sheet.tell(reading);
+    }
+}
