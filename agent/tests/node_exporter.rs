@@ -55,6 +55,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "ntp",
     "certificates",
     "nut",
+    "container",
     "arp",
     "ethtool",
     "network_route",

@@ -5,14 +5,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::container::{Container, ContainerSource, SharedContainer};
 use super::settings::{Settings, SettingsError};
-use super::{Source, disks, host, house, units};
+use super::{Source, container, disks, host, house, units};
 
 /// What sources share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// `/proc/stat`, read once a tick.
     pub(crate) stat_file: host::SharedStatFile,
+    /// The container that is run in, if one is.
+    pub(crate) container: SharedContainer,
     /// Whether the source `cpu` tells frequencies, so that `cpufreq` does not.
     pub(crate) cpu_tells_frequencies: bool,
 }
@@ -155,6 +158,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<house::Certificates>("certificates"),
     on::<house::Nut>("nut"),
     on::<units::Units>("systemd"),
+    on::<ContainerSource>("container"),
     // The last: families of names that others have told are left out.
     on::<host::Textfile>("textfile"),
 ];
@@ -184,14 +188,17 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
     }
     let shared = Shared {
         stat_file: host::StatFile::shared(),
+        container: Container::shared(),
         cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
     };
+    let of_container = settings.of::<container::Settings>("container")?;
     let mut sources = Vec::new();
     for entry in SOURCES {
         let schedule = settings.schedule(entry.name)?;
         let source = (entry.make)(entry.name, settings, &shared)?;
         if schedule.enabled.unwrap_or(entry.by_default) {
             let (interval, deadline) = (schedule.interval, schedule.deadline);
+            let source = container::within(source, &of_container, &shared.container);
             sources.push(Planned { source, interval, deadline });
         }
     }
@@ -201,6 +208,10 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
 /// A source as its defaults have it.
 #[cfg(test)]
 pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
-    let shared = Shared { stat_file: host::StatFile::shared(), cpu_tells_frequencies: false };
+    let shared = Shared {
+        stat_file: host::StatFile::shared(),
+        container: Container::shared(),
+        cpu_tells_frequencies: false,
+    };
     S::new(S::Settings::default(), &shared)
 }

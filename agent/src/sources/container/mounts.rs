@@ -1,0 +1,47 @@
+//! `/proc/1/mountinfo`, for what it says about cgroups and lxcfs.
+
+/// A host with thousands of containers has this many mounts and more; what bounds a container stands
+/// among the first.
+const MOUNTS_MAX: usize = 4096;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// `major:minor`
+    pub(super) device: String,
+    /// What of the file system is mounted.
+    pub(super) root: String,
+    /// Where.
+    pub(super) point: String,
+    pub(super) fs_type: String,
+    /// For cgroup v1: the controllers, among others.
+    pub(super) super_options: String,
+}
+
+/// At most 4096 mounts in the file's order; a line that is not understood is left out.
+pub(super) fn parse(text: &str) -> Vec<Mount> {
+    text.lines().filter_map(parse_line).take(MOUNTS_MAX).collect()
+}
+
+fn parse_line(line: &str) -> Option<Mount> {
+    let mut words = line.split(' ');
+    let device = words.nth(2)?;
+    let (root, point) = (words.next()?, words.next()?);
+    words.find(|word| *word == "-")?;
+    let fs_type = words.next()?;
+    let super_options = words.nth(1).unwrap_or_default();
+    Some(Mount {
+        device: device.to_owned(),
+        root: root.to_owned(),
+        point: point.to_owned(),
+        fs_type: fs_type.to_owned(),
+        super_options: super_options.to_owned(),
+    })
+}
+
+impl Mount {
+    /// Whether this is the hierarchy of a v1 controller.
+    pub(super) fn has_controller(&self, controller: &str) -> bool {
+        self.fs_type == "cgroup" && self.super_options.split(',').any(|word| word == controller)
+    }
+}
