@@ -66,6 +66,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// List what can be read on a host, and how often it is
+    ///
+    /// Each is a table of the configuration, such as [sources.diskstats], with the keys enabled,
+    /// interval and deadline beside its own.
+    ///
+    /// Example: stoa-agent sources
+    Sources {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Make this host a member: trade a join token for a certificate
     ///
     /// Example: stoa-agent join STOA1.… --collector stoa.lan:7443
@@ -124,6 +135,10 @@ fn run(args: Args) -> anyhow::Result<()> {
                 Now { unix_micros: unix_ms().saturating_mul(1000) },
                 &mut out,
             )?;
+        }
+        Command::Sources { config } => {
+            let config = Config::load(config.as_deref())?;
+            print::list(&config.sources, config.interval, &mut std::io::stdout().lock())?;
         }
         Command::Join { join, config } => {
             let config = Config::load(config.as_deref())?;

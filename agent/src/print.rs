@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stoa_daemon::Span;
 use stoa_exchange::exposition;
 use stoa_model::Family;
 
 use crate::sampler::{INTERVAL, Sampler};
-use crate::sources::registry;
+use crate::sources::registry::{self, Listed};
 use crate::sources::settings::{Settings, SettingsError};
 use crate::sources::{Now, Roots};
 
@@ -117,6 +118,30 @@ pub fn run(
     let mut out = io::BufWriter::new(out);
     exposition::write(&families, &mut out)?;
     Ok(out.flush()?)
+}
+
+/// Writes which sources there are and when they are read, a line each.
+///
+/// # Errors
+/// [`PrintError`] when a setting is wrong or `out` cannot be written.
+pub fn list(
+    settings: &Settings,
+    sampling: Duration,
+    out: &mut impl Write,
+) -> Result<(), PrintError> {
+    let sources = registry::list(settings)?;
+    let wide = sources.iter().map(|source| source.name.len()).max().unwrap_or(0);
+    let mut text = format!("{:wide$}  {:6}  {:8}  WHAT IT TELLS\n", "SOURCE", "EVERY", "DEADLINE");
+    for Listed { name, is_on, interval, deadline, about } in sources {
+        let every = if is_on {
+            Span(interval.unwrap_or(sampling).max(sampling)).to_string()
+        } else {
+            "off".to_owned()
+        };
+        let deadline = deadline.map_or("-".to_owned(), |deadline| Span(deadline).to_string());
+        text.push_str(&format!("{name:wide$}  {every:6}  {deadline:8}  {about}\n"));
+    }
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 fn sort(families: &mut [Family]) {

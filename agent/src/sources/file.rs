@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Problem, Roots, Tree};
+use super::{Problem, Roots, Tree, number};
 
 /// The largest kernel file read; `/proc/stat` of a 512-core host is about 100 KiB.
 const FILE_BYTES_MAX: usize = 8 << 20;
@@ -13,6 +13,8 @@ const FILE_BYTES_MAX: usize = 8 << 20;
 const BUFFER_BYTES: usize = 4096;
 /// An attribute under `/sys` is at most one page.
 const ATTRIBUTE_BYTES_MAX: usize = 4096;
+/// A number, and more than that: the rest of the line is not looked at.
+const NUMBER_BYTES_MAX: usize = 64;
 
 /// A file that stays open and is read again from its start, which makes the kernel write it anew.
 #[derive(Debug)]
@@ -97,6 +99,14 @@ pub(crate) fn read_small(path: &Path) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// The number in a file of one line; `None` when it is none. Allocates nothing.
+pub(crate) fn read_number(path: &Path) -> io::Result<Option<f64>> {
+    let mut buffer = [0; NUMBER_BYTES_MAX];
+    let length = File::open(path)?.read(&mut buffer)?;
+    let text = std::str::from_utf8(buffer.get(..length).unwrap_or_default());
+    Ok(text.ok().and_then(|text| number(text.trim())))
+}
+
 /// The text of a file that is opened anew each time, of at most `bytes_max` bytes.
 pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
@@ -130,5 +140,8 @@ mod tests {
         let path = dir.path().join("mtu");
         std::fs::write(&path, "1500\n").unwrap();
         assert_eq!(read_small(&path).unwrap(), "1500");
+        assert_eq!(read_number(&path).unwrap(), Some(1500.0));
+        std::fs::write(&path, "up\n").unwrap();
+        assert_eq!(read_number(&path).unwrap(), None);
     }
 }

@@ -1,5 +1,7 @@
 //! All sources there are: one line each.
 
+mod about;
+
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -203,6 +205,42 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
         }
     }
     Ok(sources)
+}
+
+/// A source there is, and when it would be read.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is read.
+    pub is_on: bool,
+    /// How often; `None`: at every tick.
+    pub interval: Option<Duration>,
+    /// How long it may take, where it is read beside the ticks.
+    pub deadline: Option<Duration>,
+    /// What it tells, in a line.
+    pub about: &'static str,
+}
+
+/// All sources there are, as `settings` have them, in the order they are read.
+///
+/// # Errors
+/// As [`sources`].
+pub fn list(settings: &Settings) -> Result<Vec<Listed>, SettingsError> {
+    let on: Vec<&str> = sources(settings)?.iter().map(|planned| planned.source.name()).collect();
+    let mut all = settings.clone();
+    names().into_iter().for_each(|name| all.enable(name, true));
+    let listed = sources(&all)?.into_iter().map(|planned| {
+        let name = planned.source.name();
+        Listed {
+            name,
+            is_on: on.contains(&name),
+            interval: planned.interval.or(planned.source.interval()),
+            deadline: planned.source.deadline().map(|own| planned.deadline.unwrap_or(own)),
+            about: about::about(name),
+        }
+    });
+    Ok(listed.collect())
 }
 
 /// A source as its defaults have it.

@@ -9,7 +9,7 @@ use stoa_model::Labels;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{
-    Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, Tree, label, number, read_small,
+    Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, Tree, label, number, read_number,
 };
 
 /// Families in the order of the file's columns.
@@ -123,7 +123,7 @@ impl Source for NetworkCounters {
             for (family, value) in families.iter_mut().zip(columns) {
                 family.push(kept.labels.clone(), value);
             }
-            match read_small(&kept.no_handler).as_deref().map(number) {
+            match read_number(&kept.no_handler) {
                 Ok(Some(value)) => no_handler.push(kept.labels.clone(), value),
                 Ok(None) => wrong = Some(Problem::parse(&kept.no_handler, "no number")),
                 Err(_) => {} // A device that has just gone, or a host without /sys.

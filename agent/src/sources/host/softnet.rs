@@ -45,9 +45,8 @@ const BACKLOG: usize = 11;
 const CPU: usize = 12;
 
 /// The columns of each line; a word that is no number is 0, a column not there too.
-pub(super) fn parse(text: &str) -> Vec<(u32, [f64; CPU])> {
-    let mut rows = Vec::new();
-    for (line, index) in text.lines().zip(0..) {
+pub(super) fn parse(text: &str) -> impl Iterator<Item = (u32, [f64; CPU])> {
+    text.lines().zip(0..).map(|(line, index)| {
         let mut row = (index, [0.0; CPU]);
         for (column, word) in line.split_ascii_whitespace().enumerate() {
             let value = u32::from_str_radix(word, 16).unwrap_or(0);
@@ -57,9 +56,8 @@ pub(super) fn parse(text: &str) -> Vec<(u32, [f64; CPU])> {
                 None => break,
             }
         }
-        rows.push(row);
-    }
-    rows
+        row
+    })
 }
 
 /// The source `softnet`.
@@ -83,23 +81,21 @@ impl Source for Softnet {
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let rows = match self.file.read(roots) {
-            Ok(text) => parse(text),
+        let text = match self.file.read(roots) {
+            Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        if rows.is_empty() {
-            return reading.fail(Problem::parse(self.file.path(roots), "no line"));
-        }
-        let labels: Vec<Labels> = rows
-            .iter()
-            .map(|(cpu, _)| self.labels.get(&cpu.to_string(), |cpu| label("cpu", cpu)))
-            .collect();
-        self.labels.end_round();
-        for (column, desc) in &COLUMNS {
-            let family = reading.open(desc);
-            for ((_, row), labels) in rows.iter().zip(&labels) {
+        let families = reading.group(COLUMNS.iter().map(|(_, desc)| desc));
+        let mut number = itoa::Buffer::new();
+        for (cpu, row) in parse(text) {
+            let labels = self.labels.get(number.format(cpu), |cpu| label("cpu", cpu));
+            for (family, (column, _)) in families.iter_mut().zip(&COLUMNS) {
                 family.push(labels.clone(), row.get(*column).copied().unwrap_or(0.0));
             }
+        }
+        self.labels.end_round();
+        if reading.is_empty() {
+            reading.fail(Problem::parse(self.file.path(roots), "no line"));
         }
     }
 }

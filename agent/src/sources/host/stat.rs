@@ -46,8 +46,12 @@ const SOFTIRQ_VECTORS: [&str; 10] = [
     "rcu",
 ];
 
-pub(super) fn parse(text: &str) -> Stats {
-    let mut stats = Stats::default();
+/// Reads what the file says into `stats`, keeping its room.
+pub(super) fn parse(text: &str, stats: &mut Stats) {
+    let Stats { mut cpus, mut softirqs, .. } = std::mem::take(stats);
+    cpus.clear();
+    softirqs.clear();
+    *stats = Stats { cpus, softirqs, ..Stats::default() };
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let Some(key) = words.next() else { continue };
@@ -59,7 +63,7 @@ pub(super) fn parse(text: &str) -> Stats {
             "procs_running" => &mut stats.running,
             "procs_blocked" => &mut stats.blocked,
             "softirq" => {
-                stats.softirqs = words.skip(1).map_while(number).collect();
+                stats.softirqs.extend(words.skip(1).map_while(number));
                 continue;
             }
             _ => {
@@ -75,7 +79,6 @@ pub(super) fn parse(text: &str) -> Stats {
         };
         *field = words.next().and_then(number);
     }
-    stats
 }
 
 /// `/proc/stat`, read at most once per tick.
@@ -104,7 +107,17 @@ pub(super) fn read_shared(
     let mut this = file.lock().unwrap_or_else(PoisonError::into_inner);
     if this.read_at != Some(now) {
         this.read_at = None;
-        this.stats = Arc::new(parse(this.file.read(roots)?));
+        let StatFile { file, stats, .. } = &mut *this;
+        let text = file.read(roots)?;
+        match Arc::get_mut(stats) {
+            Some(stats) => parse(text, stats),
+            // A source that was left behind still holds them.
+            None => {
+                let mut new = Stats::default();
+                parse(text, &mut new);
+                *stats = Arc::new(new);
+            }
+        }
         this.read_at = Some(now);
     }
     Ok(Arc::clone(&this.stats))

@@ -784,7 +784,7 @@ fn kernel_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_breaks_a_parser(text in kernel_text()) {
-        stat::parse(&text);
+        stat::parse(&text, &mut stat::Stats::default());
         load::parse(&text);
         memory::parse(&text).count();
         virtual_memory::parse(&text).count();
@@ -796,7 +796,7 @@ proptest! {
         network_statistics::parse_pairs(&text);
         network_statistics::parse_six(&text);
         sockets::parse(&text).count();
-        softnet::parse(&text);
+        softnet::parse(&text).count();
         conntrack::parse(&text);
         file_descriptors::parse(&text);
         softirqs::parse(&text);
