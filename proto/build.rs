@@ -3,7 +3,12 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["stoa/v1/enroll.proto", "stoa/v1/control.proto", "stoa/v1/ingest.proto"];
+    let files = [
+        "stoa/v1/enroll.proto",
+        "stoa/v1/control.proto",
+        "stoa/v1/ingest.proto",
+        "stoa/v1/inventory.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

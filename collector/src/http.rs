@@ -37,6 +37,8 @@ pub mod import;
 
 pub mod admin;
 
+pub mod inventory;
+
 pub mod storage;
 
 pub use access::{Access, AccessConfig, Principal};

@@ -3,7 +3,7 @@
 //! Each host has one task ([`agent`]) that owns its state machine ([`session`]); the gRPC handlers
 //! ([`service`]) only read messages and hand them to it. A frame is acknowledged when the batch that
 //! holds it is durable, and not before. What senders' clocks say is put together in [`clocks`]. Knows
-//! no file and no socket; the store is all it appends to.
+//! no file and no socket; the store is all it appends to; beside it the host's own document is kept ([`inventories`]).
 //!
 //! Bounds: [`FRAMES_WAITING_MAX`] frames and [`EVENTS_WAITING_MAX`] events a host, beside the
 //! machine's own, and [`FRAMES_READ_MAX`] frames being read; a host's task lives as long as the
@@ -17,6 +17,7 @@ pub mod legs;
 pub mod session;
 
 mod agent;
+mod inventories;
 mod service;
 
 use std::collections::HashMap;
@@ -24,16 +25,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stoa_model::{HostId, Labels, METRIC_NAME, TimestampMs};
+use stoa_proto::convert::INVENTORY_BYTES_MAX;
 use stoa_proto::v1::control_server::ControlServer;
 use stoa_proto::v1::ingest_server::IngestServer;
+use stoa_proto::v1::inventories_server::InventoriesServer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use figures::IngestFigures;
+pub use inventories::Tellings;
 pub use service::{Sessions, Telemetry};
 pub use session::{FUTURE_MAX_MS, group_of};
 
 use crate::clock::{Clock, Steady};
+use crate::inventory::Inventories;
 use crate::presence::Presence;
 use crate::store::Store;
 use agent::Handle;
@@ -77,6 +82,9 @@ pub struct Ingest {
     clocks: Mutex<Clocks>,
     presence: Arc<Mutex<Presence>>,
     series_max: usize,
+    inventories: Arc<Inventories>,
+    /// One permit: for the inventory being written.
+    keeping: Arc<Semaphore>,
     /// A permit for each frame being read.
     reading: Semaphore,
     /// Cancelled when the listener drains: sessions and calls end.
@@ -87,14 +95,15 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// An ingest that appends to `store` and tells `presence` who is heard, by `steady`; no agent may have more
-    /// than `series_max` series. Everything ends when `draining` is cancelled.
+    /// An ingest that appends to `store`, tells `presence` who is heard, by `steady`, and keeps hosts'
+    /// documents in `inventories`; no agent may have more than `series_max` series. Everything ends when `draining` is cancelled.
     #[must_use]
     pub fn new(
         store: Store,
         clock: Clock,
         steady: Steady,
         presence: Arc<Mutex<Presence>>,
+        inventories: Arc<Inventories>,
         series_max: usize,
         draining: CancellationToken,
     ) -> Self {
@@ -104,6 +113,8 @@ impl Ingest {
             steady,
             clocks: Mutex::default(),
             presence,
+            inventories,
+            keeping: Arc::new(Semaphore::new(1)),
             series_max,
             reading: Semaphore::new(FRAMES_READ_MAX),
             draining,
@@ -114,12 +125,16 @@ impl Ingest {
 
     /// The gRPC services, fit for tonic's `add_service`.
     #[must_use]
-    pub fn services(ingest: &Arc<Self>) -> (ControlServer<Sessions>, IngestServer<Telemetry>) {
+    pub fn services(
+        ingest: &Arc<Self>,
+    ) -> (ControlServer<Sessions>, IngestServer<Telemetry>, InventoriesServer<Tellings>) {
         let control = ControlServer::new(Sessions(Arc::clone(ingest)));
         let push = IngestServer::new(Telemetry(Arc::clone(ingest)));
+        let tell = InventoriesServer::new(Tellings(Arc::clone(ingest)));
         (
             control.max_decoding_message_size(MESSAGE_BYTES_MAX),
             push.max_decoding_message_size(FRAME_BYTES_MAX),
+            tell.max_decoding_message_size(INVENTORY_BYTES_MAX),
         )
     }
 

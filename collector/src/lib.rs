@@ -14,6 +14,8 @@ pub mod hosts;
 
 pub mod members;
 
+pub mod inventory;
+
 pub mod methods;
 
 pub mod enroll;

@@ -169,7 +169,7 @@ struct Books {
 #[derive(Debug)]
 pub struct Members {
     ca: Ca,
-    state: State,
+    state: Arc<State>,
     revoked_file: RevokedFile,
     damage: Option<Damage>,
     /// Held while a decision is made and written; guards the two tables and their rows.
@@ -218,10 +218,16 @@ impl Members {
             revoked: RwLock::new(revoked.into_iter().map(|cert| cert.serial).collect()),
             revocations: watch::Sender::new(0),
             counters: Counters::default(),
-            state,
+            state: Arc::new(state),
         };
         members.keep_local_token(data_dir, now_ms)?;
         Ok(Arc::new(members))
+    }
+
+    /// The state database, for tables that are others' than these books'.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
     }
 
     /// The authority.

@@ -25,11 +25,12 @@ pub enum Caller {
 }
 
 /// Every method there is, by its path on the wire.
-pub const METHODS: [(&str, Caller); 4] = [
+pub const METHODS: [(&str, Caller); 5] = [
     ("/stoa.v1.Enroll/Join", Caller::Joining),
     ("/stoa.v1.Identity/Renew", Caller::Host),
     ("/stoa.v1.Control/Session", Caller::Host),
     ("/stoa.v1.Ingest/Push", Caller::Host),
+    ("/stoa.v1.Inventories/Tell", Caller::Host),
 ];
 
 /// Decides about one call. A `peer` of `None` is a stream that the listener did not mark.

@@ -4,6 +4,7 @@
 //! that count. docs/metrics.md lists every name.
 
 mod handoff;
+mod inventories;
 mod otlp;
 mod pushed;
 mod remote_write;
@@ -21,6 +22,7 @@ use crate::http::prometheus::{GateFigures, ReuseFigures};
 use crate::http::pushed::PushFigures;
 use crate::http::serve::HttpFigures;
 use crate::ingest::IngestFigures;
+use crate::inventory::InventoryFigures;
 use crate::members::MemberCounts;
 use crate::remote::{ElsewhereFigures, TargetFigures};
 use crate::store::{COMMIT_BUCKETS_MS, StoreFigures};
@@ -42,6 +44,8 @@ pub struct Figures {
     pub listener: ListenerStats,
     /// Joins, renewals, revocations.
     pub members: MemberCounts,
+    /// What hosts told that they are made of.
+    pub inventories: InventoryFigures,
     /// Enrolled hosts, and how many of them are up.
     pub hosts: (usize, usize),
     /// Requests not admitted.
@@ -89,6 +93,7 @@ pub fn families(figures: &Figures) -> Vec<Family> {
     page.otlp(&figures.otlp);
     page.deltas(&figures.deltas.unwrap_or_default());
     page.people(figures);
+    page.inventories(&figures.inventories);
     page.imports(&figures.imports);
     page.reuse(&figures.reuse);
     page.handoff(&figures.handoff);

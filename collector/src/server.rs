@@ -9,6 +9,7 @@
 mod around;
 mod port;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,7 @@ use crate::http::front::{self, FrontFacts};
 use crate::http::handoff;
 use crate::http::health::{self, Ready, Trouble};
 use crate::http::import::{self, Importer};
+use crate::http::inventory::{self, InventoryApi};
 use crate::http::metrics;
 use crate::http::otlp::{self, Otlp};
 use crate::http::prometheus::{self, Prometheus};
@@ -46,6 +48,7 @@ use crate::http::serve::{Limits, Places};
 use crate::http::storage::{self, StorageAdmin};
 use crate::http::tls::HttpTlsError;
 use crate::ingest::{Ingest, clocks};
+use crate::inventory::Inventories;
 use crate::members::{Members, MembersError};
 use crate::methods::MethodGate;
 use crate::presence::Presence;
@@ -174,6 +177,7 @@ pub struct Parts {
     pub members: Arc<Members>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) presence: Arc<Mutex<Presence>>,
+    inventories: Arc<Inventories>,
     listener: Arc<Listener>,
     access: Arc<[Arc<Access>]>,
     places: Arc<Places>,
@@ -200,6 +204,7 @@ impl Parts {
             own_samples_held: self.watch.held(),
             listener: self.listener.stats(),
             members: self.members.counts(),
+            inventories: self.inventories.figures(),
             hosts: self.presence.lock().unwrap_or_else(PoisonError::into_inner).counts(),
             refusals: self.access.iter().map(|access| access.refusals()).sum(),
             http: self.places.figures(),
@@ -261,7 +266,8 @@ impl Server {
         let elsewhere = elsewhere.map(|to| Elsewhere::new(to, config.query.concurrency_max));
         let elsewhere = elsewhere.transpose().map_err(StartError::Elsewhere)?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let (store, members, reset_keys) = open(Arc::clone(&disk), &config, &clock).await?;
+        let (store, members, inventories, reset_keys) =
+            open(Arc::clone(&disk), &config, &clock).await?;
         let ready = Ready::default();
         let stop = CancellationToken::new();
 
@@ -279,17 +285,19 @@ impl Server {
             Arc::clone(&clock),
             steady,
             Arc::clone(&presence),
+            Arc::clone(&inventories),
             config.agents.series_max,
             listener.draining(),
         ));
         let (joining, renewing) = enroll::services(&members, &clock);
-        let (control, push) = Ingest::services(&ingest);
+        let (control, push, tell) = Ingest::services(&ingest);
         let serving = stoa_transport::server()
             .layer(MethodGate::new(Arc::clone(&members)))
             .add_service(joining)
             .add_service(renewing)
             .add_service(control)
             .add_service(push)
+            .add_service(tell)
             .serve_with_incoming_shutdown(incoming, listener.draining().cancelled_owned());
         let grpc = agents.handle().spawn(async move {
             if let Err(error) = serving.await {
@@ -337,6 +345,7 @@ impl Server {
             members: Arc::clone(&members),
             ingest,
             presence,
+            inventories,
             listener: Arc::clone(&listener),
             access: Arc::from(access),
             places: Arc::clone(&places),
@@ -479,10 +488,13 @@ async fn open(
     disk: Arc<dyn Disk>,
     config: &Config,
     clock: &Clock,
-) -> Result<(Store, Arc<Members>, ResetKeys), StartError> {
+) -> Result<(Store, Arc<Members>, Arc<Inventories>, ResetKeys), StartError> {
     let (config, clock) = (config.clone(), Arc::clone(clock));
     tokio::task::spawn_blocking(move || {
         let members = Members::open(&config.data_dir, clock())?;
+        let known: HashSet<String> = members.hosts().into_iter().map(|(name, _)| name).collect();
+        let inventories = Inventories::open(members.state(), |host| known.contains(host))
+            .map_err(MembersError::from)?;
         let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
         let dir = config.data_dir.join("metrics");
         let (store, _told) = Store::open(disk, &dir, &config.storage, clock)?;
@@ -496,7 +508,7 @@ async fn open(
             // A new target begins here. Where that cannot be written down now, when it can.
             drop(store.follow(name));
         }
-        Ok((store, members, reset_keys))
+        Ok((store, members, Arc::new(inventories), reset_keys))
     })
     .await?
 }
@@ -551,6 +563,10 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(metrics::routes(metrics))
         .merge(import::routes(parts.importer.clone()))
         .merge(storage::routes(StorageAdmin::new(parts.store.clone(), Arc::clone(clock))))
+        .merge(inventory::routes(InventoryApi {
+            inventories: Arc::clone(&parts.inventories),
+            clock: Arc::clone(clock),
+        }))
         .merge(admin::routes(Admin {
             members: Arc::clone(&parts.members),
             clock: Arc::clone(clock),

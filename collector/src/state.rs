@@ -180,6 +180,34 @@ impl State {
         read().map_err(|source| StateError::Read { table: table.name, source: Box::new(source) })
     }
 
+    /// One document of a table; `None` when there is none, or it cannot be decoded, which is said in
+    /// the log.
+    ///
+    /// # Errors
+    /// [`StateError::Read`].
+    pub fn one<T: Serialize + DeserializeOwned>(
+        &self,
+        table: &Table<T>,
+        name: &str,
+    ) -> Result<Option<T>, StateError> {
+        let read = || -> Result<Option<T>, redb::Error> {
+            let transaction = self.db.begin_read()?;
+            let rows = match transaction.open_table(table.definition()) {
+                Ok(rows) => rows,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(bytes) = rows.get(name)? else { return Ok(None) };
+            let document = serde_json::from_slice(bytes.value());
+            Ok(document
+                .inspect_err(|error| {
+                    tracing::error!(table = table.name, name, %error, "a document cannot be read");
+                })
+                .ok())
+        };
+        read().map_err(|source| StateError::Read { table: table.name, source: Box::new(source) })
+    }
+
     /// Makes a change, all of it or nothing, durable when this returns.
     ///
     /// # Errors
@@ -321,6 +349,10 @@ mod tests {
         assert_eq!(state.all(&NOTES).unwrap(), notes);
         state.change(|change| change.remove(&NOTES, "0000")).unwrap();
         assert_eq!(state.all(&NOTES).unwrap(), notes[1..]);
+        assert_eq!(state.one(&NOTES, "0000").unwrap(), None);
+        assert_eq!(state.one(&NOTES, "0001").unwrap(), Some(note("x")));
+        assert_eq!(state.one(&Table::<u64>::named("notes"), "0001").unwrap(), None);
+        assert_eq!(state.one(&Table::<Note>::named("never"), "0001").unwrap(), None);
         assert_eq!(state.all(&Table::<Note>::named("never")).unwrap(), []);
         let second = State::open(dir.path(), 0);
         assert!(matches!(second, Err(StateError::InUse { .. })), "{second:?}");

@@ -1,8 +1,10 @@
 //! The one place where wire meets model, with the limits that bytes from outside must hold.
 
+mod inventory;
 mod messages;
 mod series;
 
+pub use inventory::INVENTORY_BYTES_MAX;
 pub use messages::ConvertError;
 pub use series::{
     LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX, SeriesError, labels_of,

@@ -1,6 +1,7 @@
 //! What the two sessions say to each other, as they mean it.
 
 use bytes::Bytes;
+use stoa_model::Inventory;
 
 use crate::delivery::{DropRecord, Epoch, Leg, Loss, Mark};
 
@@ -31,6 +32,26 @@ pub struct Welcome {
     pub marks: Vec<Mark>,
     /// The collector's clock, milliseconds.
     pub now_ms: i64,
+    /// What it has of the host's inventory; `None` when it takes no inventories.
+    pub inventory: Option<Digest>,
+}
+
+/// Names what a document says; empty is of none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Digest(pub Bytes);
+
+/// The longest digest, in bytes.
+pub const DIGEST_BYTES_MAX: usize = 32;
+
+/// A host's inventory as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryTold {
+    /// From the [`Welcome`].
+    pub session: u64,
+    /// Of the document.
+    pub digest: Digest,
+    /// What the host is made of.
+    pub document: Inventory,
 }
 
 /// What an agent sends on a Push call.

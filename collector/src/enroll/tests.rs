@@ -254,6 +254,7 @@ async fn every_method_against_every_caller() {
         ("/stoa.v1.Identity/Renew", "Unauthenticated", "reached"),
         ("/stoa.v1.Control/Session", "Unauthenticated", "reached"),
         ("/stoa.v1.Ingest/Push", "Unauthenticated", "reached"),
+        ("/stoa.v1.Inventories/Tell", "Unauthenticated", "reached"),
         (unlisted[0], "Unimplemented", "Unimplemented"),
         (unlisted[1], "Unimplemented", "Unimplemented"),
         (unlisted[2], "Unimplemented", "Unimplemented"),

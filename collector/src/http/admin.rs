@@ -270,9 +270,9 @@ async fn unlock_host(
 }
 
 /// A document that no cache may keep: it may hold a token.
-type Answer = ([(HeaderName, &'static str); 1], Json<serde_json::Value>);
+pub(super) type Answer = ([(HeaderName, &'static str); 1], Json<serde_json::Value>);
 
-fn answer(document: &impl Serialize) -> Result<Answer, Failure> {
+pub(super) fn answer(document: &impl Serialize) -> Result<Answer, Failure> {
     let value = serde_json::to_value(document).map_err(|error| Failure {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         kind: "internal",
@@ -296,15 +296,23 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// An error as told to the caller.
-struct Failure {
+pub(super) struct Failure {
     status: StatusCode,
     kind: &'static str,
     sentence: String,
 }
 
 impl Failure {
-    fn bad(sentence: String) -> Self {
+    pub(super) fn bad(sentence: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, kind: "bad_data", sentence }
+    }
+
+    pub(super) fn missing(sentence: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, kind: "not_found", sentence }
+    }
+
+    pub(super) fn internal(sentence: String) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "internal", sentence }
     }
 }
 

@@ -14,7 +14,7 @@ use stoa_proto::frame::{Effort, FamilyText};
 use stoa_proto::message::{Hello, Push};
 use stoa_proto::v1;
 use stoa_tsdb::{AppendError, Batch, GroupId, SeriesRef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -45,6 +45,8 @@ pub(super) enum Event {
     Ping { session: SessionId, nonce: u64, now_ms: TimestampMs },
     /// Its stream has ended.
     SessionEnded(SessionId),
+    /// Whether it is the newest.
+    IsCurrent { session: SessionId, answer: oneshot::Sender<bool> },
     /// A stream was ended for a message that nobody can read.
     Misspoke,
 }
@@ -209,6 +211,11 @@ impl Task {
                 self.sessions.remove(&session);
                 self.machine.session_ended(session)
             }
+            Event::IsCurrent { session, answer } => {
+                // Who asked may be gone.
+                let _told = answer.send(self.machine.is_current(session));
+                Vec::new()
+            }
             Event::Misspoke => {
                 self.machine.misspoke();
                 Vec::new()
@@ -311,7 +318,8 @@ impl Task {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Welcome { session, welcome } => {
+                Action::Welcome { session, mut welcome } => {
+                    welcome.inventory = Some(self.ingest.inventories.known(&self.host));
                     tracing::info!(host = %self.host, session, "session begins");
                     self.say(session, v1::collector_message::Kind::Welcome(welcome.into()));
                 }

@@ -62,7 +62,7 @@ impl v1::ingest_server::Ingest for Telemetry {
     }
 }
 
-fn host_of<T>(request: &Request<T>) -> Result<HostId, Status> {
+pub(super) fn host_of<T>(request: &Request<T>) -> Result<HostId, Status> {
     let peer = request.extensions().get::<Peer>();
     let host = peer.and_then(|peer| peer.host.as_deref());
     let host = host.ok_or_else(|| Status::unauthenticated("this needs a host's certificate"))?;

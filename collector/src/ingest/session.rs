@@ -277,7 +277,8 @@ impl AgentIngest {
             boot_id: hello.boot_id.clone(),
             heard_at: now,
         });
-        let welcome = Welcome { session, marks: self.legs.marks(), now_ms: now };
+        let marks = self.legs.marks();
+        let welcome = Welcome { session, marks, now_ms: now, inventory: None };
         self.actions.push(Action::Welcome { session, welcome });
         self.take_actions()
     }
@@ -293,9 +294,15 @@ impl AgentIngest {
         }
     }
 
+    /// Whether a session is the newest, and open.
+    #[must_use]
+    pub fn is_current(&self, session: SessionId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.session == session)
+    }
+
     /// A session's stream has ended.
     pub fn session_ended(&mut self, session: SessionId) -> Vec<Action> {
-        if self.current.as_ref().is_some_and(|current| current.session == session) {
+        if self.is_current(session) {
             self.current = None;
             self.end_calls();
         }

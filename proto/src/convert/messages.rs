@@ -1,7 +1,7 @@
 //! Messages as generated become messages as meant, and back.
 
 use crate::delivery::{DropReason, DropRecord, Epoch, Leg, Loss, Mark, SEQ_END, Stream};
-use crate::message::{Data, Hello, Push, PushReply, Welcome};
+use crate::message::{Data, Digest, Hello, Push, PushReply, Welcome};
 use crate::v1;
 
 /// Drop records in one message, at most.
@@ -15,7 +15,7 @@ pub struct ConvertError {
     pub field: &'static str,
 }
 
-fn without(field: &'static str) -> ConvertError {
+pub(super) fn without(field: &'static str) -> ConvertError {
     ConvertError { field }
 }
 
@@ -144,6 +144,7 @@ impl From<Welcome> for v1::Welcome {
             collector_version: env!("CARGO_PKG_VERSION").to_owned(),
             marks: welcome.marks.into_iter().map(Into::into).collect(),
             now_ms: welcome.now_ms,
+            inventory_digest: welcome.inventory.map(|digest| digest.0),
         }
     }
 }
@@ -153,7 +154,8 @@ impl TryFrom<v1::Welcome> for Welcome {
 
     fn try_from(welcome: v1::Welcome) -> Result<Self, ConvertError> {
         let marks = welcome.marks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        Ok(Self { session: welcome.session, marks, now_ms: welcome.now_ms })
+        let inventory = welcome.inventory_digest.map(Digest);
+        Ok(Self { session: welcome.session, marks, now_ms: welcome.now_ms, inventory })
     }
 }
 

@@ -113,7 +113,8 @@ impl Drive {
     }
 
     fn welcome(&mut self) {
-        let welcome = Welcome { session: 1, marks: Vec::new(), now_ms: self.moment().wall_ms };
+        let now_ms = self.moment().wall_ms;
+        let welcome = Welcome { session: 1, marks: Vec::new(), now_ms, inventory: None };
         let fresh = Epoch::from_random([8; 12]);
         self.handle(Event::Welcomed { welcome, fresh });
         assert!(self.machine.is_up());
