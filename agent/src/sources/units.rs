@@ -298,7 +298,7 @@ impl Known {
             self.tell_systemd_states(reading);
         }
         for shown in SHOWN.iter().filter(|shown| (shown.is_wanted)(settings)) {
-            let mut family = shown.desc.family();
+            let family = reading.open(&shown.desc);
             for unit in
                 self.units.values_mut().filter(|unit| unit.is_told && shown.is_of(unit.kind))
             {

@@ -97,15 +97,18 @@ fn what_is_too_much_is_left_out_and_counted() {
 fn both_exporters_names_stand_side_by_side() {
     let settings = Settings {
         names: vec![Names::NodeExporter, Names::SystemdExporter],
+        enable_start_time_metrics: true,
         ..Settings::default()
     };
     let mut known = known(settings.clone());
-    take(&mut known, &[status("a.socket", "active")]);
+    take(&mut known, &[status("a.socket", "active"), status("b.service", "inactive")]);
     let lines = told(&mut known, &settings);
     for expected in [
         r#"node_systemd_unit_state{name="a.socket", state="active"} 1"#,
         r#"systemd_unit_state{name="a.socket", state="active", type="socket"} 1"#,
         "systemd_watchdog_enabled{} 0",
+        r#"node_systemd_unit_start_time_seconds{name="b.service"} 0"#,
+        r#"systemd_unit_start_time_seconds{name="b.service", type="service"} 0"#,
     ] {
         assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
     }
