@@ -315,7 +315,8 @@ impl Scan {
         let process = Some(Process {
             serial: self.serial,
             pid,
-            is_newborn: self.newest_ticks.is_some_and(|newest| stat.start_ticks >= newest),
+            is_newborn: self.round > 1
+                && self.newest_ticks.is_none_or(|newest| stat.start_ticks >= newest),
             stat,
             listed: self.round,
             idle: 0,
