@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::container::{Container, ContainerSource, SharedContainer};
 use super::settings::{Settings, SettingsError};
-use super::{Source, container, disks, host, house, units};
+use super::{Source, container, disks, host, house, processes, units};
 
 /// What sources share.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) container: SharedContainer,
     /// Whether the source `cpu` tells frequencies, so that `cpufreq` does not.
     pub(crate) cpu_tells_frequencies: bool,
+    /// The table of processes, scanned once for all who ask.
+    pub(crate) processes: processes::SharedScan,
 }
 
 /// A source that is made from its table.
@@ -161,6 +163,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<house::Nut>("nut"),
     on::<units::Units>("systemd"),
     on::<ContainerSource>("container"),
+    on::<processes::Processes>("process"),
     // The last: families of names that others have told are left out.
     on::<host::Textfile>("textfile"),
 ];
@@ -192,6 +195,7 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
         stat_file: host::StatFile::shared(),
         container: Container::shared(),
         cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
+        processes: processes::SharedScan::default(),
     };
     let of_container = settings.of::<container::Settings>("container")?;
     let mut sources = Vec::new();
@@ -250,6 +254,7 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
         stat_file: host::StatFile::shared(),
         container: Container::shared(),
         cpu_tells_frequencies: false,
+        processes: processes::SharedScan::default(),
     };
     S::new(S::Settings::default(), &shared)
 }

@@ -16,16 +16,13 @@ const COUNT: Desc =
 const CPU: Desc = Desc::counter("namedprocess_namegroup_cpu_seconds_total", "Cpu usage in seconds");
 const MEMORY: Desc =
     Desc::gauge("namedprocess_namegroup_memory_bytes", "number of bytes of memory in use");
-const READ: Desc = Desc::counter(
-    "namedprocess_namegroup_read_bytes_total",
-    "number of bytes read by this group",
-);
+const READ: Desc =
+    Desc::counter("namedprocess_namegroup_read_bytes_total", "number of bytes read by this group");
 const WRITTEN: Desc = Desc::counter(
     "namedprocess_namegroup_write_bytes_total",
     "number of bytes written by this group",
 );
-const THREADS: Desc =
-    Desc::gauge("namedprocess_namegroup_num_threads", "Number of threads");
+const THREADS: Desc = Desc::gauge("namedprocess_namegroup_num_threads", "Number of threads");
 const FILES: Desc = Desc::gauge(
     "namedprocess_namegroup_open_filedesc",
     "number of open file descriptors for this group",

@@ -24,7 +24,7 @@ use super::details::Details;
 use super::named::{self, Candidate};
 use super::ranking::{LISTS, Ranking, Standing};
 use super::roster::{Place, Roster};
-use super::scan::{Process, Scan};
+use super::scan::{LeftOut, Process, Scan};
 use super::stat::Comm;
 use super::units::{self, Counts};
 use super::usage::Counters;
@@ -133,9 +133,8 @@ pub(super) struct Ledger {
     /// A process whose `io` may not be read, until it is told.
     pub(super) denied: Option<Problem>,
     is_denial_told: bool,
-    /// Processes without room in the table, and hidden ones, of all readings.
-    pub(super) left_out: u64,
-    pub(super) hidden: u64,
+    /// Of all readings.
+    pub(super) left_out: LeftOut,
 }
 
 impl Ledger {
@@ -153,8 +152,7 @@ impl Ledger {
             orphans: Vec::new(),
             denied: None,
             is_denial_told: false,
-            left_out: 0,
-            hidden: 0,
+            left_out: LeftOut::default(),
             settings,
         }
     }
@@ -200,9 +198,9 @@ impl Ledger {
         if self.readings.is_multiple_of(REFRESH_EVERY) || self.user_names.len() > USER_NAMES_MAX {
             self.user_names.clear();
         }
-        let summary = scan.summary();
-        self.left_out += summary.left_out;
-        self.hidden += summary.hidden;
+        let left_out = scan.left_out();
+        self.left_out.crowded += left_out.crowded;
+        self.left_out.hidden += left_out.hidden;
     }
 
     fn end(&mut self, now: Now) {

@@ -11,8 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
@@ -47,41 +46,13 @@ pub(crate) struct Process {
     idle: u8,
 }
 
-/// What all processes come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Summary {
-    /// Processes whose `stat` could be read.
-    pub(crate) processes: u64,
-    /// Their threads.
-    pub(crate) threads: u64,
-    /// Processes by the kernel's letter for their state, `A` to `Z` and `a` to `z`.
-    states: [u32; 64],
+/// What a scan did not take in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
     /// Processes listed that may not be looked at (`hidepid`).
     pub(crate) hidden: u64,
     /// Processes there was no room for.
-    pub(crate) left_out: u64,
-}
-
-impl Default for Summary {
-    fn default() -> Self {
-        Self { processes: 0, threads: 0, states: [0; 64], hidden: 0, left_out: 0 }
-    }
-}
-
-impl Summary {
-    /// The states there are, and how many processes are in each.
-    pub(crate) fn states(&self) -> impl Iterator<Item = (char, u32)> + '_ {
-        let letters = (0_u8..64).map(|at| char::from(b'@' + at));
-        letters.zip(self.states).filter(|(_, count)| *count > 0)
-    }
-
-    fn count(&mut self, stat: &Stat) {
-        self.processes += 1;
-        self.threads += u64::from(stat.threads);
-        if let Some(count) = self.states.get_mut(usize::from(stat.state.wrapping_sub(b'@'))) {
-            *count += 1;
-        }
-    }
+    pub(crate) crowded: u64,
 }
 
 /// The table. The slots are stable: a process stays in its slot while it lives.
@@ -96,7 +67,7 @@ pub(crate) struct Scan {
     slots: Vec<Option<Process>>,
     free: Vec<u32>,
     by_pid: HashMap<u32, u32>,
-    summary: Arc<Mutex<Summary>>,
+    left_out: LeftOut,
     listing: Box<[MaybeUninit<u8>]>,
     line: Box<[u8]>,
 }
@@ -107,52 +78,23 @@ impl fmt::Debug for Scan {
     }
 }
 
-/// A [`Scan`] as several sources hold it.
+/// A [`Scan`] as several sources hold it; locked while one of them reads.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedScan {
-    scan: Arc<Mutex<Scan>>,
-    /// What the last scan came to, told while the next one runs.
-    summary: Arc<Mutex<Summary>>,
-}
+pub(crate) struct SharedScan(Arc<Mutex<Scan>>);
 
 impl Default for SharedScan {
     fn default() -> Self {
-        let scan = Scan::new();
-        let summary = Arc::clone(&scan.summary);
-        Self { scan: Arc::new(Mutex::new(scan)), summary }
+        Self(Arc::new(Mutex::new(Scan::new())))
     }
 }
 
 impl SharedScan {
-    /// What all processes come to, as of at most `age_max` ago; scans if that is longer ago. While
-    /// another source scans, what the scan before came to.
-    pub(crate) fn summary(
-        &self,
-        roots: &Roots,
-        now: Now,
-        age_max: Duration,
-    ) -> Result<Summary, Problem> {
-        let scan = match self.scan.try_lock() {
-            Ok(scan) => Some(scan),
-            Err(TryLockError::Poisoned(scan)) => Some(scan.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        if let Some(mut scan) = scan {
-            scan.refresh(roots, now, age_max)?;
-        }
-        Ok(lock(&self.summary).clone())
-    }
-
-    /// The table, scanned at `now`. The others wait while it is held, or do without.
+    /// The table as of `now`. The others wait while it is held.
     pub(crate) fn scan(&self, roots: &Roots, now: Now) -> Result<MutexGuard<'_, Scan>, Problem> {
-        let mut scan = lock(&self.scan);
-        scan.refresh(roots, now, Duration::ZERO)?;
+        let mut scan = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scan.refresh(roots, now)?;
         Ok(scan)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Scan {
@@ -166,7 +108,7 @@ impl Scan {
             slots: Vec::new(),
             free: Vec::new(),
             by_pid: HashMap::new(),
-            summary: Arc::default(),
+            left_out: LeftOut::default(),
             listing: Box::new([]),
             line: Box::new([]),
         }
@@ -198,20 +140,13 @@ impl Scan {
         self.root.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// How many scans there were.
-    pub(crate) fn round(&self) -> u64 {
-        self.round
+    /// What this scan did not take in.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
-    pub(crate) fn summary(&self) -> Summary {
-        lock(&self.summary).clone()
-    }
-
-    fn refresh(&mut self, roots: &Roots, now: Now, age_max: Duration) -> Result<(), Problem> {
-        let is_fresh = self
-            .scanned_at
-            .is_some_and(|at| at == now || (!age_max.is_zero() && !now.is_past(at, age_max)));
-        if is_fresh {
+    fn refresh(&mut self, roots: &Roots, now: Now) -> Result<(), Problem> {
+        if self.scanned_at == Some(now) {
             return Ok(());
         }
         self.scanned_at = None;
@@ -220,20 +155,16 @@ impl Scan {
             None => open_root(roots)?,
         };
         let problem = |errno: Errno| Problem::read(&roots.procfs, errno.into());
-        let mut summary = self.list(root.as_fd()).map_err(problem)?;
+        self.list(root.as_fd()).map_err(problem)?;
         self.root = Some(root);
         self.forget_gone();
-        for process in self.slots.iter().flatten() {
-            summary.count(&process.stat);
-        }
         let newest = self.slots.iter().flatten().map(|process| process.stat.start_ticks).max();
         self.newest_ticks = self.newest_ticks.max(newest);
-        *lock(&self.summary) = summary;
         self.scanned_at = Some(now);
         Ok(())
     }
 
-    fn list(&mut self, root: BorrowedFd<'_>) -> Result<Summary, Errno> {
+    fn list(&mut self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut listing = std::mem::take(&mut self.listing);
         let mut line = std::mem::take(&mut self.line);
         if listing.is_empty() {
@@ -252,22 +183,22 @@ impl Scan {
         root: BorrowedFd<'_>,
         listing: &mut [MaybeUninit<u8>],
         line: &mut [u8],
-    ) -> Result<Summary, Errno> {
-        let mut summary = Summary::default();
+    ) -> Result<(), Errno> {
+        self.left_out = LeftOut::default();
         rustix::fs::seek(root, SeekFrom::Start(0))?;
         let mut entries = RawDir::new(root, listing);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if let Some(pid) = parse_pid(name) {
-                self.meet(root, pid, line, &mut summary);
+                self.meet(root, pid, line);
             }
         }
-        Ok(summary)
+        Ok(())
     }
 
     /// A process is listed.
-    fn meet(&mut self, root: BorrowedFd<'_>, pid: u32, line: &mut [u8], summary: &mut Summary) {
+    fn meet(&mut self, root: BorrowedFd<'_>, pid: u32, line: &mut [u8]) {
         let round = self.round;
         let slot = self.by_pid.get(&pid).and_then(|slot| usize::try_from(*slot).ok());
         let known = slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::as_mut);
@@ -299,12 +230,12 @@ impl Scan {
             return;
         }
         if self.by_pid.len() >= PROCESSES_MAX {
-            summary.left_out += 1;
+            self.left_out.crowded += 1;
             return;
         }
         match read_stat(root, pid, line) {
             Ok(Some(stat)) => self.add(pid, stat),
-            Err(Errno::ACCESS | Errno::PERM) => summary.hidden += 1,
+            Err(Errno::ACCESS | Errno::PERM) => self.left_out.hidden += 1,
             // It has ended meanwhile, or is no process.
             Ok(None) | Err(_) => {}
         }

@@ -81,6 +81,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("certificates", "when certificates on disk end"),
     ("nut", "UPSs, through NUT"),
     ("systemd", "units: states, restarts, timers, sockets, tasks"),
+    ("process", "what processes use, by name, user, unit and named group"),
     ("textfile", "what other programs leave in *.prom files"),
 ];
 

@@ -41,8 +41,8 @@ fn processes_come_stay_in_their_slots_and_go() {
     assert_eq!(pids(&scan), [1, 20]);
     assert!(scan.processes().all(|(_, process)| !process.is_newborn), "there before we looked");
     let (slot, serial) = scan.by_pid(20).map(|(slot, process)| (slot, process.serial)).unwrap();
-    assert_eq!(scan.summary().states().collect::<Vec<_>>(), [('R', 1), ('S', 1)]);
-    assert_eq!((scan.summary().processes, scan.summary().threads), (2, 6));
+    assert_eq!(scan.by_pid(20).unwrap().1.stat.state, b'R');
+    assert_eq!(scan.left_out(), LeftOut::default());
     drop(scan);
 
     fs::remove_dir_all(dir.path().join("1")).unwrap();
@@ -70,20 +70,11 @@ fn one_scan_serves_all_who_ask_for_the_same_moment() {
     let roots = roots(dir.path());
     let shared = SharedScan::default();
     put(dir.path(), 1, &line(1, "init", 'S', 10, 1));
-    let round = |now| shared.scan(&roots, now).unwrap().round();
-    assert_eq!(round(at(10)), 1);
-    assert_eq!(round(at(10)), 1);
-    let summary = |now| shared.summary(&roots, now, Duration::from_secs(5)).unwrap().processes;
-    assert_eq!(summary(at(14)), 1);
-    assert_eq!(round(at(14)), 2);
+    let found = |now| pids(&shared.scan(&roots, now).unwrap());
+    assert_eq!(found(at(10)), [1]);
     put(dir.path(), 2, &line(2, "x", 'S', 10, 1));
-    assert_eq!(summary(at(18)), 1, "recent enough");
-    assert_eq!(summary(at(19)), 2);
-    let held = shared.scan(&roots, at(30)).unwrap();
-    put(dir.path(), 3, &line(3, "x", 'S', 10, 1));
-    assert_eq!(summary(at(40)), 2, "while another scans, the scan before is told");
-    drop(held);
-    assert_eq!(summary(at(40)), 3);
+    assert_eq!(found(at(10)), [1]);
+    assert_eq!(found(at(11)), [1, 2]);
 }
 
 #[test]
