@@ -101,16 +101,19 @@ fn family_of(counter: &str) -> (String, String) {
             _ => words.push('_'),
         }
     }
-    let words: Vec<&str> = words
-        .trim_start_matches('_')
-        .split('_')
-        .map(|word| match word {
-            "rx" => "received",
-            "tx" => "transmitted",
-            word => word,
-        })
-        .collect();
-    (format!("node_ethtool_{}", words.join("_")), format!("Network interface {counter}"))
+    let mut told = Vec::new();
+    let mut replaced = None;
+    for word in words.trim_start_matches('_').split('_') {
+        let direction = match word {
+            "rx" => Some("received"),
+            "tx" => Some("transmitted"),
+            _ => None,
+        };
+        // As node_exporter's own patterns do, of two in a row only the first is replaced.
+        replaced = direction.filter(|direction| replaced != Some(*direction));
+        told.push(replaced.unwrap_or(word));
+    }
+    (format!("node_ethtool_{}", told.join("_")), format!("Network interface {counter}"))
 }
 
 /// The source `ethtool`.
@@ -250,6 +253,7 @@ mod tests {
     fn counters_become_metric_names() {
         check("rx_bytes", "node_ethtool_received_bytes_total");
         check("rx_queue_0_bytes", "node_ethtool_received_queue_0_bytes");
+        check("tx_tx_timeouts", "node_ethtool_transmitted_tx_timeouts");
         check("rx0_xdp_tx", "node_ethtool_rx0_xdp_transmitted");
         check("[0]: TX Bytes", "node_ethtool_0_transmitted_bytes");
         check("port.rx_size_64", "node_ethtool_port_received_size_64");
