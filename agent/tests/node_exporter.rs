@@ -15,12 +15,7 @@ use stoa_agent::sources::{Now, Roots, registry};
 /// Families that the sources do not tell, by the beginning of their names; a name that ends with `$`
 /// is meant whole. `go_` is of Go's runtime and `promhttp_` of its HTTP server, of which there is none
 /// here; the others are told by the daemon, beside its sources.
-const OF_OTHER_SOURCES: &[&str] = &[
-    "go_",
-    "process_",
-    "promhttp_",
-    "node_exporter_build_info$",
-];
+const OF_OTHER_SOURCES: &[&str] = &["go_", "process_", "promhttp_", "node_exporter_build_info$"];
 
 /// Families of which the golden output has the head only: their values are the machine's own.
 const WITHOUT_VALUES: &[&str] = &[

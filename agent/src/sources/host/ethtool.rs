@@ -18,6 +18,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, lab
 
 mod link;
 
+/// Drivers answer while they hold the lock of the whole network stack, some after asking the device.
+const DEADLINE: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Devices that are asked; more are left out.
 const DEVICES_MAX: usize = 1024;
@@ -194,6 +196,10 @@ impl Source for Ethtool {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree, read_bounded};
+use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 const HELP: &str = "linux network cache stats";
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -61,7 +62,7 @@ impl Source for NetworkCaches {
         let mut families: Vec<Family> = Vec::new();
         for entry in entries.flatten().take(FILES_MAX) {
             let Ok(subsystem) = entry.file_name().into_string() else { continue };
-            let text = match read_bounded(&entry.path(), FILE_BYTES_MAX) {
+            let text = match read_whole(&entry.path(), FILE_BYTES_MAX) {
                 Ok(text) => text,
                 Err(error) => {
                     reading.note(Problem::read(entry.path(), error));

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels, MetricKind};
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{
-    Kept, Now, Problem, Reading, Roots, Source, Tree, label, number, read_bounded,
-};
+use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree, label, number};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Linux knows at most 1024 nodes.
@@ -93,7 +92,7 @@ impl Source for Numa {
                 |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             let Some(node) = name.strip_prefix("node").filter(is_number) else { continue };
             let labels = self.labels.get(node, |node| label("node", node));
-            let mut read = |file: &str, take: &mut dyn FnMut(&str)| match read_bounded(
+            let mut read = |file: &str, take: &mut dyn FnMut(&str)| match read_whole(
                 &entry.path().join(file),
                 FILE_BYTES_MAX,
             ) {

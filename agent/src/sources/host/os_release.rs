@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, read_bounded};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source};
 
 const INFO: Desc = Desc::gauge(
     "node_os_info",
@@ -132,7 +133,7 @@ impl Source for OsRelease {
         let mut text = None;
         for file in FILES {
             let path = roots.on_host(file);
-            match read_bounded(&path, FILE_BYTES_MAX) {
+            match read_whole(&path, FILE_BYTES_MAX) {
                 Ok(found) => {
                     text = Some(found);
                     break;

@@ -1,7 +1,7 @@
 //! `/proc/PID`: how many processes and threads there are, in which states, and how many may be.
 //!
-//! Reading a thread's state opens a file, so a process of one thread is not asked twice: its own
-//! state is its thread's.
+//! Reading a thread's state opens a file, so threads are looked at only every [`THREADS_EVERY`], and a
+//! process of one thread is not asked twice: its own state is its thread's.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,6 +15,7 @@ use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
+const THREADS_EVERY: Duration = Duration::from_secs(30);
 /// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
 const TASKS_MAX: usize = 1 << 22;
 /// A `stat` is some 300 bytes; the state is within the first hundred.
@@ -38,43 +39,52 @@ pub(super) fn parse(stat: &str) -> Option<(char, u64)> {
     Some((state, fields.nth(16)?.parse().ok()?))
 }
 
+/// Tasks by state.
+type States = BTreeMap<char, u64>;
+
 /// What one round over all processes counted.
 #[derive(Debug, Default)]
 struct Counts {
     processes: u64,
     threads: u64,
-    by_state: BTreeMap<char, u64>,
-    threads_by_state: BTreeMap<char, u64>,
+    by_state: States,
 }
 
 impl Counts {
-    fn of(procfs: &Path) -> std::io::Result<Self> {
+    /// Hands each process's directory, state and number of threads to `take`.
+    fn of(procfs: &Path, mut take: impl FnMut(&Path, char, u64)) -> std::io::Result<Self> {
         let mut counts = Self::default();
         for entry in std::fs::read_dir(procfs)?.flatten().take(TASKS_MAX) {
             let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+            if !is_process {
+                continue;
+            }
+            let dir = entry.path();
             // A process that has ended meanwhile is not there.
-            if is_process && let Some((state, threads)) = task(&entry.path().join("stat")) {
+            if let Some((state, threads)) = task(&dir.join("stat")) {
                 counts.processes += 1;
                 counts.threads += threads;
                 *counts.by_state.entry(state).or_default() += 1;
-                counts.add_threads(&entry.path().join("task"), state, threads);
+                take(&dir, state, threads);
             }
         }
         Ok(counts)
     }
+}
 
-    fn add_threads(&mut self, dir: &Path, state: char, threads: u64) {
-        if threads <= 1 {
-            if dir.exists() {
-                *self.threads_by_state.entry(state).or_default() += 1;
-            }
-            return;
+/// Adds the threads of a process.
+fn add_threads(states: &mut States, process: &Path, state: char, threads: u64) {
+    let dir = process.join("task");
+    if threads <= 1 {
+        if dir.exists() {
+            *states.entry(state).or_default() += 1;
         }
-        let Ok(entries) = std::fs::read_dir(dir) else { return };
-        for entry in entries.flatten().take(TASKS_MAX) {
-            if let Some((state, _)) = task(&entry.path().join("stat")) {
-                *self.threads_by_state.entry(state).or_default() += 1;
-            }
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten().take(TASKS_MAX) {
+        if let Some((state, _)) = task(&entry.path().join("stat")) {
+            *states.entry(state).or_default() += 1;
         }
     }
 }
@@ -89,6 +99,8 @@ fn task(path: &Path) -> Option<(char, u64)> {
 #[derive(Debug)]
 pub(crate) struct Processes {
     limits: [(KeptFile, &'static Desc); 2],
+    /// The threads, and when they were looked at.
+    threads: Option<(Now, States)>,
     labels: Kept<Labels>,
 }
 
@@ -100,7 +112,7 @@ impl Configured for Processes {
             (KeptFile::proc("sys/kernel/threads-max"), &MAX_THREADS),
             (KeptFile::proc("sys/kernel/pid_max"), &MAX_PROCESSES),
         ];
-        Self { limits, labels: Kept::new() }
+        Self { limits, threads: None, labels: Kept::new() }
     }
 }
 
@@ -113,11 +125,23 @@ impl Source for Processes {
         Some(INTERVAL)
     }
 
-    fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let counts = match Counts::of(&roots.procfs) {
+    fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
+        // Half an interval early counts as in time.
+        let age_max = THREADS_EVERY.saturating_sub(INTERVAL / 2);
+        let is_due = self.threads.as_ref().is_none_or(|(at, _)| now.is_past(*at, age_max));
+        let mut threads_by_state = States::new();
+        let counts = Counts::of(&roots.procfs, |process, state, threads| {
+            if is_due {
+                add_threads(&mut threads_by_state, process, state, threads);
+            }
+        });
+        let counts = match counts {
             Ok(counts) => counts,
             Err(error) => return reading.fail(Problem::read(&roots.procfs, error)),
         };
+        if is_due {
+            self.threads = Some((now, threads_by_state));
+        }
         for (file, desc) in &mut self.limits {
             match file.read(roots).map(|text| number(text.trim())) {
                 Ok(Some(limit)) => reading.single(desc, limit),
@@ -128,11 +152,12 @@ impl Source for Processes {
         reading.single(&PIDS, counts.processes as f64);
         reading.single(&THREADS, counts.threads as f64);
         let (mut states, mut threads) = (STATE.family(), THREADS_STATE.family());
+        let threads_by_state = self.threads.as_ref().map(|(_, states)| states);
         for (name, counts, family) in [
-            ("state", &counts.by_state, &mut states),
-            ("thread_state", &counts.threads_by_state, &mut threads),
+            ("state", Some(&counts.by_state), &mut states),
+            ("thread_state", threads_by_state, &mut threads),
         ] {
-            for (state, count) in counts {
+            for (state, count) in counts.into_iter().flatten() {
                 let state = state.to_string();
                 let labels = self.labels.get(&format!("{name} {state}"), |_| label(name, &state));
                 family.push(labels, *count as f64);

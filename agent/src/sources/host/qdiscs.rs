@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
+use crate::sources::attributes::read_whole;
 use crate::sources::netlink::{self, Netlink, attributes, u32_at, u64_at};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, read_bounded};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source};
 
+/// The answer waits for the lock of the whole network stack.
+const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Named in problems.
 const WHERE: &str = "netlink route";
@@ -199,7 +202,7 @@ fn ask() -> std::io::Result<Vec<Qdisc>> {
 }
 
 fn fixtures(path: PathBuf) -> Result<Vec<Qdisc>, Problem> {
-    match read_bounded(&path, FIXTURES_BYTES_MAX) {
+    match read_whole(&path, FIXTURES_BYTES_MAX) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| Problem::read(path, error.into())),
         Err(error) => Err(Problem::read(path, error)),
     }
@@ -212,6 +215,10 @@ impl Source for Qdiscs {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {

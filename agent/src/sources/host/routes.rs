@@ -13,6 +13,8 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 const INFO: Desc = Desc::gauge("node_network_route_info", "network routing table information");
 const ROUTES: Desc = Desc::gauge("node_network_routes", "network routes by interface");
+/// The answer waits for the lock of the whole network stack.
+const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Named in problems.
 const WHERE: &str = "netlink route";
@@ -166,6 +168,10 @@ impl Source for Routes {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Now, Reading, Roots, Source, Tree, read_bounded, read_small};
+use crate::sources::{Desc, Now, Reading, Roots, Source, Tree, read_small};
 
 const ENABLED: Desc =
     Desc::gauge("node_selinux_enabled", "SELinux is enabled, 1 is true, 0 is false");
@@ -52,7 +53,7 @@ impl Source for SeLinux {
         let enforce = read_small(&roots.path(Tree::Sys, "fs/selinux/enforce"));
         reading.single(&ENABLED, f64::from(u8::from(enforce.is_ok())));
         let Ok(enforce) = enforce else { return };
-        let config = read_bounded(&roots.on_host("/etc/selinux/config"), FILE_BYTES_MAX);
+        let config = read_whole(&roots.on_host("/etc/selinux/config"), FILE_BYTES_MAX);
         if let Some(mode) = config.ok().as_deref().and_then(parse) {
             reading.single(&CONFIG_MODE, mode);
         }

@@ -12,6 +12,8 @@ use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 const STATES: Desc = Desc::gauge("node_tcp_connection_states", "Number of connection states.");
+/// The kernel walks all of its sockets.
+const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Named in problems.
 const WHERE: &str = "netlink sock_diag";
@@ -124,6 +126,10 @@ impl Source for TcpStates {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {

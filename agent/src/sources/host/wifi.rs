@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::{Family, Labels};
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label, read_bounded};
+use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 mod nl80211;
 
+/// The answer waits for the lock of the whole network stack.
+const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Named in problems.
 const WHERE: &str = "netlink nl80211";
@@ -232,6 +235,10 @@ impl Source for Wifi {
         Some(INTERVAL)
     }
 
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
+    }
+
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {
         let heard = match &self.fixtures {
             Some(dir) => fixtures(dir),
@@ -264,7 +271,7 @@ fn fixtures(dir: &Path) -> Result<Vec<Heard>, Problem> {
 }
 
 fn fixture<T: for<'a> Deserialize<'a>>(path: PathBuf) -> Result<T, Problem> {
-    match read_bounded(&path, FIXTURES_BYTES_MAX) {
+    match read_whole(&path, FIXTURES_BYTES_MAX) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| Problem::read(path, error.into())),
         Err(error) => Err(Problem::read(path, error)),
     }
