@@ -659,6 +659,19 @@ fn filesystem() {
 }
 
 #[test]
+fn a_pipe_among_textfiles_keeps_nobody_waiting() {
+    let dir = host_of(&[("textfile/a.prom", "one 1\n")]);
+    let pipe = dir.path().join("textfile/pipe.prom");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let mut reading = Reading::default();
+    source("textfile", &settings()).read(&roots(dir.path()), NOW, &mut reading);
+    let lines = lines(&reading);
+    assert!(lines.contains(&"one 1".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"node_textfile_scrape_error 1".to_owned()), "{lines:?}");
+}
+
+#[test]
 fn textfile() {
     let dir = host_of(&[
         ("textfile/a.prom", "# TYPE backup_last_seconds gauge\nbackup_last_seconds{job=\"x\"} 5\n"),

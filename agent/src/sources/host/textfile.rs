@@ -197,6 +197,10 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// What a file says, and when it was last changed in seconds since the epoch.
 fn read_file(path: &Path) -> io::Result<(exposition::Parsed, f64)> {
+    // A pipe of that name would keep whoever opens it waiting.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
+    }
     let mut file = File::open(path)?;
     let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = String::new();

@@ -82,6 +82,12 @@ const ABOUT: &[(&str, &str)] = &[
     ("nut", "UPSs, through NUT"),
     ("systemd", "units: states, restarts, timers, sockets, tasks"),
     ("process", "what processes use, by name, user, unit and named group"),
+    ("container", "which container this is, and what bounds it"),
+    ("smart", "what disks say of their health, and what that means"),
+    ("zpool", "ZFS pools: state, errors, capacity, scrubs"),
+    ("zfs_datasets", "ZFS datasets: space used, left, quotas"),
+    ("lvm", "LVM: groups, volumes, thin pools"),
+    ("arrays", "RAID rebuilds and mismatches, errors of Btrfs devices"),
     ("textfile", "what other programs leave in *.prom files"),
 ];
 
