@@ -55,3 +55,11 @@ house:
 # kill -9 of either side at random; no acknowledged sample lost, none stored twice.
 kill count="200":
     bash tests/kill/run {{count}}
+
+# A host with a real systemd: what the agent tells of its units.
+lab:
+    bash tests/lab/run
+
+# Real LXC containers, privileged and not: the numbers are the container's.
+lxc:
+    bash tests/lxc/run
