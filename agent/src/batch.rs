@@ -97,13 +97,19 @@ impl Batcher {
                 families.insert(family.name.clone(), KnownFamily::new(family));
             }
             let Some(known) = families.get_mut(&family.name) else { continue };
+            // A name that stands twice has two orders: what was kept of one says nothing of the other.
+            let is_again = known.seen == self.round;
             known.seen = self.round;
-            if known.is_as_before(family) {
+            if !is_again && known.is_as_before(family) {
                 let samples = known.order.iter().zip(&family.metrics);
                 let samples = samples.map(|((_, series), m)| (Arc::clone(series), m.value));
                 batched.tick.samples.extend(samples);
                 known.as_before = true;
                 continue;
+            }
+            if is_again && std::mem::take(&mut known.as_before) {
+                let round = self.round;
+                known.series.values_mut().for_each(|series| series.seen = round);
             }
             known.order.clear();
             let refused = batched.refused;
@@ -133,7 +139,7 @@ impl Batcher {
                 known.order.push((metric.labels.clone(), Arc::clone(&entry.series)));
                 batched.tick.samples.push((Arc::clone(&entry.series), metric.value));
             }
-            if batched.refused > refused {
+            if batched.refused > refused || is_again {
                 known.order.clear();
             }
         }
@@ -290,6 +296,25 @@ mod tests {
         assert_eq!(tick(&one), (vec![(0, false), (1, true)], 0));
         assert_eq!(tick(&one), (vec![(0, false)], 0));
         assert_eq!(tick(&all), (vec![(0, false), (2, false)], 0));
+    }
+
+    #[test]
+    fn a_family_that_stands_twice_ends_what_is_gone_and_tells_nothing_twice() {
+        let (a, b) = (family("io", &[("a", 1.0)]), family("io", &[("b", 2.0)]));
+        let mut batcher = Batcher::new();
+        let mut tick = |families: &[&Family]| {
+            let batched = batcher.tick(0, &[SourceReading { source: "disk", families }]);
+            let ids = batched.tick.samples.iter().map(|(s, v)| (s.id, is_stale(*v))).collect();
+            (ids, batched.refused)
+        };
+        let both: Vec<(u32, bool)> = vec![(0, false), (1, false)];
+        assert_eq!(tick(&[&a, &b]), (both.clone(), 0));
+        assert_eq!(tick(&[&b]), (vec![(0, true), (1, false)], 0));
+        assert_eq!(tick(&[&b]), (vec![(1, false)], 0));
+        // As it was, and once more.
+        assert_eq!(tick(&[&b, &b]), (vec![(1, false)], 1));
+        assert_eq!(tick(&[&b]), (vec![(1, false)], 0));
+        assert_eq!(tick(&[&b, &a]), (vec![(1, false), (2, false)], 0));
     }
 
     #[test]
