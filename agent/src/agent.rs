@@ -149,8 +149,9 @@ impl Agent {
         let mut batching = Batching::new(ticks, figures.clone(), page_writer);
         let sampler =
             Sampler::new(registry::sources(&config.sources)?, config.roots, config.interval);
-        let sampler = sampler::spawn(sampler, move |t, families| batching.take(t, families))
-            .map_err(StartError::Sampler)?;
+        let sampler =
+            sampler::spawn(sampler, move |t, took, families| batching.take(t, took, families))
+                .map_err(StartError::Sampler)?;
         let uplink_config = UplinkConfig {
             epoch,
             boot_id: uplink::boot_id(),
@@ -267,42 +268,36 @@ impl Batching {
         Self { batcher, own, series_before: 0, refused: 0, ticks, figures, page }
     }
 
-    fn take(&mut self, t_ms: TimestampMs, families: &[&Family]) -> Taken {
+    fn take(&mut self, t_ms: TimestampMs, took: Duration, families: &[&Family]) -> Taken {
+        let facts = TickFacts {
+            samples: families.iter().map(|family| family.metrics.len()).sum(),
+            series_added: self.batcher.series().saturating_sub(self.series_before),
+            duration_s: took.as_secs_f64(),
+            refused: self.refused,
+            page: self.page.as_ref().map(PageWriter::figures),
+        };
+        let own: Vec<&Family> =
+            self.own.families(facts, || self.figures.borrow().clone()).collect();
+        // Whoever scrapes is told, whether or not the uplink takes anything.
+        if let Some(page) = &mut self.page {
+            page.tell(t_ms, families.iter().chain(&own).copied());
+        }
         // Before anything is numbered: what is dropped must not seem told.
         let place = match self.ticks.try_reserve() {
             Ok(place) => place,
             Err(TrySendError::Full(())) => return Taken::Full,
             Err(TrySendError::Closed(())) => return Taken::Gone,
         };
-        let facts = TickFacts {
-            samples: families.iter().map(|family| family.metrics.len()).sum(),
-            series_added: self.batcher.series().saturating_sub(self.series_before),
-            duration_s: duration_s(families),
-            refused: self.refused,
-            page: self.page.as_ref().map(PageWriter::figures),
-        };
         self.series_before = self.batcher.series();
-        let own: Vec<&Family> =
-            self.own.families(facts, || self.figures.borrow().clone()).collect();
         let readings = [
             SourceReading { source: "host", families },
             SourceReading { source: "agent", families: &own },
         ];
         let batched = self.batcher.tick(t_ms, &readings);
         self.refused += batched.refused;
-        if let Some(page) = &mut self.page {
-            page.tell(t_ms, families.iter().chain(&own).copied());
-        }
         place.send(Arc::new(batched.tick));
         Taken::Yes
     }
-}
-
-/// How long the sources took, all together.
-fn duration_s(families: &[&Family]) -> f64 {
-    let spent = |family: &&&Family| family.name == "node_scrape_collector_duration_seconds";
-    let family = families.iter().find(spent);
-    family.map_or(0.0, |family| family.metrics.iter().map(|metric| metric.value).sum())
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -11,7 +11,7 @@
 //!
 //! A source that begins to fail is logged once, and once when it is well again.
 //!
-//! Bounded: at most eight threads for cheap sources and one for each source with a deadline,
+//! Bounded: at most [`THREADS_MAX`] threads for cheap sources and one for each source with a deadline,
 //! [`TICKS_MAX`] ticks waiting to be taken. Whatever is lost is counted, and the counts are series of
 //! the next tick. What a source read stays in its place and is told from there: a steady tick
 //! allocates nothing per reading.
@@ -41,8 +41,9 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const PATIENCE: Duration = Duration::from_millis(250);
 /// Ticks that may wait to be taken; more are dropped, and counted.
 pub const TICKS_MAX: usize = 8;
-/// Threads for sources: one, and room for stuck ones.
-const THREADS_MAX: usize = 8;
+/// Threads for sources: one, and room for stuck ones: what hangs `/proc` (a lxcfs that does not answer)
+/// hangs a dozen sources at once, and the others go on.
+const THREADS_MAX: usize = 32;
 /// A reading is told again at most until it is this many intervals old.
 const RETELLINGS_MAX: u32 = 3;
 
@@ -90,6 +91,8 @@ pub struct Sampler {
     lanes: Lanes<Job, Done>,
     beside: Beside,
     counts: Counts,
+    /// How long the last tick waited for sources.
+    took: Duration,
     /// What is told of the sources themselves, and of the sampler.
     own: Reading,
 }
@@ -135,6 +138,7 @@ impl Sampler {
             slots,
             lanes: Lanes::new("stoa-source", THREADS_MAX, ask),
             counts: Counts::default(),
+            took: Duration::ZERO,
             own: Reading::default(),
         }
     }
@@ -158,17 +162,31 @@ impl Sampler {
         self.counts
     }
 
+    /// How long the last tick waited for sources; those that are read beside it took none of it.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
     /// Adds to the counts of grid points passed over and ticks nothing took.
     pub(crate) fn count_lost(&mut self, missed: u64, dropped: u64) {
         self.counts.missed += missed;
         self.counts.dropped += dropped;
     }
 
+    /// The wall clock was set or the host slept: it says so many microseconds more (or less) than have
+    /// passed. A source that is out is no later for it.
+    pub(crate) fn leap(&mut self, micros: i64) {
+        self.slots.iter_mut().for_each(|slot| slot.leap(micros));
+    }
+
     /// Asks the sources that are due and takes in what they say, the sampler's own counts included;
     /// [`Self::told`] has it. Blocks until they have answered or outlasted the patience.
     pub fn tick(&mut self, now: Now) {
         self.counts.ticks += 1;
+        let began = instant();
         self.ask_sources(now);
+        self.took = began.elapsed();
         self.own.begin();
         self.tell_sources(now);
         self.tell_counts();

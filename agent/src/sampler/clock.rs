@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stoa_model::{Family, TimestampMs};
 
@@ -12,6 +12,9 @@ use crate::sources::Now;
 
 /// A leap of the clock by more than this was set by someone: nothing was missed.
 const LEAP_MS: i64 = 24 * 3600 * 1000;
+
+/// A wall clock that differs from what has passed by so much in one tick was set; less is slewing.
+const SET_MICROS: u64 = 100_000;
 
 /// The grid of ticks: which moment is next, and how many were passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,14 +117,14 @@ pub enum Taken {
 }
 
 /// Samples on a thread of its own until stopped or until nobody takes ticks. `take` is given a tick's
-/// moment, a whole multiple of the interval, and all that was read, each family once; it must not
-/// block.
+/// moment, a whole multiple of the interval, how long it waited for sources, and all that was read, each
+/// family once; it must not block.
 ///
 /// # Errors
 /// When the host has no thread to give.
 pub fn spawn(
     sampler: Sampler,
-    take: impl FnMut(TimestampMs, &[&Family]) -> Taken + Send + 'static,
+    take: impl FnMut(TimestampMs, Duration, &[&Family]) -> Taken + Send + 'static,
 ) -> io::Result<SamplerHandle> {
     let stop = Arc::new(Stop::default());
     let stopped = Arc::clone(&stop);
@@ -132,25 +135,52 @@ pub fn spawn(
 
 fn keep_time(
     mut sampler: Sampler,
-    mut take: impl FnMut(TimestampMs, &[&Family]) -> Taken,
+    mut take: impl FnMut(TimestampMs, Duration, &[&Family]) -> Taken,
     stop: &Stop,
 ) {
     let mut clock = Clock::new(sampler.interval());
+    let mut last = (now(), instant());
     loop {
-        let (t_ms, missed) = clock.next(now().unix_micros.div_euclid(1000));
+        let (before, after) = (last, (now(), instant()));
+        last = after;
+        if let Some(micros) = leap(before, after) {
+            sampler.leap(micros);
+        }
+        let (at, _) = after;
+        let (t_ms, missed) = clock.next(at.unix_micros.div_euclid(1000));
         sampler.count_lost(missed, 0);
-        let until = t_ms.saturating_mul(1000).saturating_sub(now().unix_micros);
+        // By the same look at the clock, or one that is set back meanwhile makes a wait of years.
+        let until = t_ms.saturating_mul(1000).saturating_sub(at.unix_micros);
         if stop.within(Duration::from_micros(u64::try_from(until).unwrap_or(0))) {
             return;
         }
+        let (before, after) = (last, (now(), instant()));
+        last = after;
+        if let Some(micros) = leap(before, after) {
+            sampler.leap(micros);
+        }
         let sample = tracing::debug_span!("sample");
-        sample.in_scope(|| sampler.tick(now()));
-        match take(t_ms, &sampler.told()) {
+        sample.in_scope(|| sampler.tick(after.0));
+        match take(t_ms, sampler.took(), &sampler.told()) {
             Taken::Yes => {}
             Taken::Full => sampler.count_lost(0, 1),
             Taken::Gone => return,
         }
     }
+}
+
+/// By how many microseconds the wall clock went further than the time that has passed, if by so many
+/// that it was set, or the host slept.
+fn leap(before: (Now, Instant), after: (Now, Instant)) -> Option<i64> {
+    let passed = after.1.saturating_duration_since(before.1);
+    let passed = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+    let told = after.0.unix_micros.saturating_sub(before.0.unix_micros);
+    Some(told.saturating_sub(passed)).filter(|micros| micros.unsigned_abs() >= SET_MICROS)
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures how long it has been since the last tick")]
+fn instant() -> Instant {
+    Instant::now()
 }
 
 #[expect(
@@ -189,6 +219,20 @@ mod tests {
         // Set forward by years: nothing was missed.
         check(&[400, 1_800_000_000_500], &[(1000, 0), (1_800_000_001_000, 0)]);
         check(&[-1500], &[(-1000, 0)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_from_one_that_runs() {
+        let (began, wall) = (instant(), |micros| Now { unix_micros: micros });
+        let second = began + Duration::from_secs(1);
+        for (told, expected) in [
+            (1_000_000, None),
+            (1_050_000, None),
+            (3_601_000_000, Some(3_600_000_000)),
+            (-3_599_000_000, Some(-3_600_000_000)),
+        ] {
+            assert_eq!(leap((wall(0), began), (wall(told), second)), expected);
+        }
     }
 
     proptest! {

@@ -115,7 +115,19 @@ impl Slot {
         self.source = Some(job.source);
         self.spare = job.reading;
         self.told = None;
+        // It is tried again at the next tick, however rarely it is asked.
+        self.asked = None;
         self.skipped += 1;
+    }
+
+    /// The wall clock leapt: for how long it has been out is told by no clock of before.
+    pub(super) fn leap(&mut self, micros: i64) {
+        if self.source.is_some() {
+            return;
+        }
+        for at in [&mut self.asked, &mut self.overdue_since].into_iter().flatten() {
+            at.unix_micros = at.unix_micros.saturating_add(micros);
+        }
     }
 
     /// Notices that it is out for too long.

@@ -235,11 +235,37 @@ fn a_source_with_a_deadline_keeps_no_tick_waiting_and_is_told_when_it_is_back() 
 }
 
 #[test]
+fn a_clock_that_is_set_makes_no_source_late_and_hides_none_that_is() {
+    let (hold, gate): (_, Receiver<()>) = channel();
+    let slow = Scripted {
+        name: "a",
+        interval: None,
+        deadline: Some(Duration::from_secs(10)),
+        labels: label("source", "a"),
+        reads: 0.0,
+        act: Box::new(move |_, _| assert!(gate.recv().is_err())),
+    };
+    let mut sampler = sampler(vec![Box::new(slow)]);
+    let overdue = r#"stoa_agent_source_overdue_total{collector="a"}"#;
+    tick(&mut sampler, 100_000);
+    // An hour forth, then two back; what has passed counts.
+    sampler.leap(3_600_000_000);
+    check(&tick(&mut sampler, 103_602), &[(overdue, Some(0.0))]);
+    sampler.leap(-7_200_000_000);
+    check(&tick(&mut sampler, 96_404), &[(overdue, Some(0.0))]);
+    check(&tick(&mut sampler, 96_409), &[(overdue, Some(0.0))]);
+    check(&tick(&mut sampler, 96_411), &[(overdue, Some(1.0)), (SUCCESS_A, Some(0.0))]);
+    sampler.leap(-7_200_000_000);
+    check(&tick(&mut sampler, 89_212), &[(overdue, Some(1.0)), (SUCCESS_A, Some(0.0))]);
+    drop(hold);
+}
+
+#[test]
 fn a_thread_keeps_time_until_nobody_takes_ticks_and_counts_what_is_dropped() {
     let sources = planned(vec![quick("a")]);
     let sampler = Sampler::new(sources, Roots::default(), Duration::from_millis(10));
     let (sender, ticks) = channel();
-    let take = move |t_ms, families: &[&Family]| {
+    let take = move |t_ms, _took, families: &[&Family]| {
         let dropped = families.iter().find(|family| family.name == DROPPED.name).unwrap();
         let reads = families.iter().find(|family| family.name == "a_reads").unwrap();
         let (dropped, reads) = (dropped.metrics[0].value, reads.metrics[0].value);
