@@ -15,6 +15,8 @@ use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
+/// On a host of many processes a round takes longer than a tick would wait.
+const DEADLINE: Duration = Duration::from_secs(8);
 const THREADS_EVERY: Duration = Duration::from_secs(30);
 /// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
 const TASKS_MAX: usize = 1 << 22;
@@ -123,6 +125,10 @@ impl Source for Processes {
 
     fn interval(&self) -> Option<Duration> {
         Some(INTERVAL)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
