@@ -258,3 +258,6 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
     };
     S::new(S::Settings::default(), &shared)
 }
+
+#[cfg(test)]
+mod tests;
