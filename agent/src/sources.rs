@@ -40,7 +40,7 @@ mod units;
 
 mod house;
 
-pub(crate) use file::{KeptFile, read_bounded, read_number, read_small};
+pub(crate) use file::{KeptFile, read_number, read_small};
 pub(crate) use kept::Kept;
 pub(crate) use lanes::Lanes;
 pub use program::ProgramError;

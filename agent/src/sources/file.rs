@@ -107,17 +107,6 @@ pub(crate) fn read_number(path: &Path) -> io::Result<Option<f64>> {
     Ok(text.ok().and_then(|text| number(text.trim())))
 }
 
-/// The text of a file that is opened anew each time, of at most `bytes_max` bytes.
-pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("over {bytes_max} bytes")));
-    }
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
