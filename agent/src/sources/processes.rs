@@ -244,11 +244,12 @@ impl Processes {
             &UNIT_PROCESSES,
         ]);
         let [cpu, memory, resident, read, written, processes] = families else { return };
-        for group in self.ledger.units.groups() {
-            let ledger::Unit { labels, counts } = &group.extra;
+        let machine = self.units;
+        for group in self.ledger.units.groups_mut() {
+            let ledger::Unit { labels, counts } = &mut group.extra;
             let mut counted = counts.read(roots, &mut self.devices, &mut self.text);
             if !counts.has_processor() {
-                counted.cpu_seconds = Some(self.units.seconds(group.total.ticks()));
+                counted.cpu_seconds = Some(machine.seconds(group.total.ticks()));
             }
             if !counts.has_block() && group.has_io {
                 counted.read_bytes = Some(group.total.read_bytes as f64);
@@ -261,7 +262,7 @@ impl Processes {
             };
             push(cpu, counted.cpu_seconds);
             push(memory, counted.memory_bytes);
-            push(resident, Some(self.units.bytes(group.living.resident_pages)));
+            push(resident, Some(machine.bytes(group.living.resident_pages)));
             push(read, counted.read_bytes);
             push(written, counted.written_bytes);
             push(processes, Some(group.living.processes as f64));

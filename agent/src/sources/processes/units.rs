@@ -131,6 +131,33 @@ pub(super) struct Counts {
     processor: Option<PathBuf>,
     memory: Option<PathBuf>,
     block: Option<(PathBuf, BlockFormat)>,
+    bytes: Bytes,
+}
+
+/// Bytes read and written, added up by device: one that is unplugged leaves the kernel's file, and with
+/// it all it ever counted.
+#[derive(Debug, Default)]
+struct Bytes {
+    totals: [u64; 2],
+    last: HashMap<Box<str>, [u64; 2]>,
+}
+
+impl Bytes {
+    fn take_in(&mut self, device: &str, counts: [Option<u64>; 2]) {
+        if !self.last.contains_key(device) {
+            if self.last.len() >= DEVICES_MAX {
+                return;
+            }
+            self.last.insert(device.into(), [0; 2]);
+        }
+        let Some(last) = self.last.get_mut(device) else { return };
+        for ((total, last), count) in self.totals.iter_mut().zip(last).zip(counts) {
+            let Some(count) = count else { continue };
+            // A count that is smaller began anew, with the group or with the device.
+            *total = total.saturating_add(count.checked_sub(*last).unwrap_or(count));
+            *last = count;
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +217,12 @@ impl Counts {
     }
 
     /// What the files say now.
-    pub(super) fn read(&self, roots: &Roots, devices: &mut Devices, text: &mut String) -> Counted {
+    pub(super) fn read(
+        &mut self,
+        roots: &Roots,
+        devices: &mut Devices,
+        text: &mut String,
+    ) -> Counted {
         let mut counted = Counted::default();
         if let Some(path) = &self.processor
             && fill(path, text)
@@ -205,7 +237,13 @@ impl Counts {
         if let Some((path, format)) = &self.block
             && fill(path, text)
         {
-            let (read, written) = parse_block(text, *format, |device| devices.count(roots, device));
+            let bytes = &mut self.bytes;
+            parse_block(text, *format, |device, counts| {
+                if devices.count(roots, device) {
+                    bytes.take_in(device, counts);
+                }
+            });
+            let [read, written] = bytes.totals;
             counted.read_bytes = Some(read as f64);
             counted.written_bytes = Some(written as f64);
         }
@@ -229,38 +267,30 @@ fn parse_processor(text: &str) -> Option<f64> {
     Some(micros.trim().parse::<u64>().ok()? as f64 * SECONDS_PER_MICRO)
 }
 
-/// Bytes read and written, of the devices that `counts`.
-fn parse_block(
-    text: &str,
-    format: BlockFormat,
-    mut counts: impl FnMut(&str) -> bool,
-) -> (u64, u64) {
-    let (mut read, mut written) = (0_u64, 0_u64);
+/// Hands each device to `take` with the bytes read and written, as far as a line says them.
+fn parse_block(text: &str, format: BlockFormat, mut take: impl FnMut(&str, [Option<u64>; 2])) {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let Some(device) = words.next().filter(|word| word.contains(':')) else { continue };
-        if !counts(device) {
-            continue;
-        }
-        let number = |word: &str| word.parse::<u64>().unwrap_or(0);
+        let (mut read, mut written) = (None, None);
         match format {
             BlockFormat::Unified => {
                 for word in words {
                     match word.split_once('=') {
-                        Some(("rbytes", value)) => read = read.saturating_add(number(value)),
-                        Some(("wbytes", value)) => written = written.saturating_add(number(value)),
+                        Some(("rbytes", value)) => read = value.parse().ok(),
+                        Some(("wbytes", value)) => written = value.parse().ok(),
                         _ => {}
                     }
                 }
             }
             BlockFormat::Legacy => match (words.next(), words.next()) {
-                (Some("Read"), Some(value)) => read = read.saturating_add(number(value)),
-                (Some("Write"), Some(value)) => written = written.saturating_add(number(value)),
-                _ => {}
+                (Some("Read"), Some(value)) => read = value.parse().ok(),
+                (Some("Write"), Some(value)) => written = value.parse().ok(),
+                _ => continue,
             },
         }
+        take(device, [read, written]);
     }
-    (read, written)
 }
 
 /// Which block devices count: what goes through one that stands on others (LVM, dm-crypt, md) is
@@ -353,25 +383,42 @@ mod tests {
         let text = "0::/system.slice/a.service\n";
         let find = || Counts::find(&roots, &parse(text));
         let read =
-            |counts: &Counts| counts.read(&roots, &mut Devices::default(), &mut String::new());
-        assert_eq!(read(&find()), Counted::default());
+            |counts: &mut Counts| counts.read(&roots, &mut Devices::default(), &mut String::new());
+        assert_eq!(read(&mut find()), Counted::default());
         std::fs::write(group.join("cpu.stat"), "usage_usec 2500000\nuser_usec 1\n").unwrap();
         std::fs::write(group.join("memory.current"), "4096\n").unwrap();
         let io =
             "253:0 rbytes=5 wbytes=6\n8:0 rbytes=100 wbytes=200 rios=3\n7:1 rbytes=9 wbytes=9\n";
         std::fs::write(group.join("io.stat"), io).unwrap();
-        let counts = find();
+        let mut counts = find();
         let expected = Counted {
             cpu_seconds: Some(2.5),
             memory_bytes: Some(4096.0),
             read_bytes: Some(100.0),
             written_bytes: Some(200.0),
         };
-        assert_eq!(read(&counts), expected);
+        assert_eq!(read(&mut counts), expected);
         std::fs::remove_dir_all(&group).unwrap();
-        assert_eq!(read(&counts), Counted::default());
+        assert_eq!(read(&mut counts), Counted::default());
+        let mut bytes = Bytes::default();
         let legacy = "8:0 Read 7\n8:0 Write 8\n8:0 Sync 9\nTotal 15\n";
-        assert_eq!(parse_block(legacy, BlockFormat::Legacy, |_| true), (7, 8));
+        parse_block(legacy, BlockFormat::Legacy, |device, counts| bytes.take_in(device, counts));
+        assert_eq!(bytes.totals, [7, 8]);
+    }
+
+    #[test]
+    fn a_device_that_is_unplugged_takes_nothing_back() {
+        let mut bytes = Bytes::default();
+        let mut read = |text: &str| {
+            parse_block(text, BlockFormat::Unified, |it, counts| bytes.take_in(it, counts));
+            bytes.totals
+        };
+        assert_eq!(read("8:0 rbytes=5 wbytes=1\n8:16 rbytes=900 wbytes=0\n"), [905, 1]);
+        assert_eq!(read("8:0 rbytes=6 wbytes=1\n"), [906, 1]);
+        // Another is plugged in, and the group is made anew.
+        assert_eq!(read("8:0 rbytes=6 wbytes=1\n8:16 rbytes=3 wbytes=2\n"), [909, 3]);
+        assert_eq!(read("8:0 rbytes=2\n"), [911, 3]);
+        assert_eq!(read("8:0 rbytes=x wbytes=-1\n8:0\n"), [911, 3]);
     }
 
     proptest! {
@@ -387,8 +434,10 @@ mod tests {
                 prop_assert!(!group.split('/').any(|part| part == ".."));
             }
             prop_assert!(parse_processor(&path).is_none_or(|seconds| seconds >= 0.0));
-            parse_block(&path, BlockFormat::Unified, |_| true);
-            parse_block(&path, BlockFormat::Legacy, |_| true);
+            let mut bytes = Bytes::default();
+            for format in [BlockFormat::Unified, BlockFormat::Legacy] {
+                parse_block(&path, format, |device, counts| bytes.take_in(device, counts));
+            }
         }
     }
 }
