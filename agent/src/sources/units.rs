@@ -220,8 +220,7 @@ impl Source for Units {
                 self.known.tell(&self.settings, reading);
             }
             Err(error) => {
-                // systemd may be another one when it answers again.
-                self.known.forget();
+                self.known.lose(&error);
                 reading.fail(self.problem(&socket, error));
             }
         }
@@ -243,8 +242,13 @@ impl Known {
         }
     }
 
-    /// Everything is asked anew with the next reading.
-    fn forget(&mut self) {
+    /// systemd gave no answer. It may be another one when it answers again, and everything is asked
+    /// anew then; but if there was only too much to ask, the next reading goes on where this one ended:
+    /// from the beginning it would never come to the end.
+    fn lose(&mut self, error: &BusError) {
+        if error.is_lateness() {
+            return;
+        }
         self.units.values_mut().for_each(Unit::forget);
         self.manager = Manager::default();
     }

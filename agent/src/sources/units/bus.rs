@@ -72,6 +72,13 @@ pub(super) enum BusError {
     Failed(io::Error),
 }
 
+impl BusError {
+    /// Whether the time was up.
+    pub(super) fn is_lateness(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 impl From<io::Error> for BusError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound {

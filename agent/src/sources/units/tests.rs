@@ -179,3 +179,13 @@ proptest! {
         prop_assert!(version_number(&version) >= 0.0);
     }
 }
+
+#[test]
+fn what_is_known_stays_when_the_time_was_too_short_and_not_when_systemd_went() {
+    let mut known = known(Settings::default());
+    known.manager.version = Some((label("version", "252"), 252.0));
+    known.lose(&BusError::Failed(io::ErrorKind::TimedOut.into()));
+    assert!(known.manager.version.is_some());
+    known.lose(&BusError::Failed(io::ErrorKind::ConnectionReset.into()));
+    assert!(known.manager.version.is_none());
+}

@@ -69,6 +69,7 @@ fn a_bus_that_says_nothing_is_left_when_the_patience_ends() {
         drop(stream);
     });
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(BusError::Failed(error).is_lateness());
 }
 
 #[test]
