@@ -241,6 +241,9 @@ mod tests {
         assert!(matches!(error, ProgramError::TimedOut { .. }), "{error}");
         let error = shell("exec >/dev/null 2>&1; sleep 60").timeout(timeout).run().unwrap_err();
         assert!(matches!(error, ProgramError::TimedOut { .. }), "{error}");
+        // One that has left the group and holds the output is not waited for longer than that.
+        let error = shell("setsid sleep 4 & exit 0").timeout(timeout).run().unwrap_err();
+        assert!(matches!(error, ProgramError::TimedOut { .. }), "{error}");
         let error = shell("yes").bytes_max(1000).run().unwrap_err();
         assert!(matches!(error, ProgramError::TooLong { .. }), "{error}");
         assert!(began.elapsed() < Duration::from_secs(30), "the children were waited for");
