@@ -8,7 +8,9 @@ written     a Stoa that holds what that prometheus wrote into it: the same sampl
                in another order than 3.x.
 streamed    a Stoa the same agent streams to, read at other moments, so
             3. every expression has the same series at one time;
-            4. what does not move over the minute has the same value.
+            4. what does not move over the minute has the same value;
+            5. every expression of Node Exporter Full and of the node mixin has an answer, but where
+               this machine lacks what it asks for: LACKED says what may be lacked, and why.
 
 The time asked for lies half way between two scrapes, so that no sample lies on the edge of a range:
 there 2.x and 3.x differ (the range was closed on the left and is open). EXPLAINED lists what else
@@ -34,6 +36,37 @@ EXPLAINED_WRITTEN = {}
 EXPLAINED_STREAMED = {
     "scrape_": "prometheus says how long its scrape took, the agent how long it read",
     "up": "each tells what it heard itself",
+}
+
+
+# What these answer with series on a machine that has it.
+HOST = ("node-exporter-full-1860.json", "node_alerts.yaml", "node_rules.yaml")
+
+# Beginnings of metrics' names that a machine may lack, and why.
+LACKED = {
+    "node_bonding_": "no bonded network devices",
+    "node_cooling_device_": "no thermal zones (a guest)",
+    "node_cpu_scaling_": "no frequency scaling (a guest)",
+    "node_cpu_frequency_": "no frequency scaling (a guest)",
+    "node_disk_discard": "a kernel without discards",
+    "node_disk_flush": "a kernel without flushes",
+    "node_edac_": "no memory with ECC in sight",
+    "node_hwmon_": "no sensors (a guest)",
+    "node_kernel_hung": "a kernel before 6.16, or without the watch for hung tasks",
+    "node_md_": "no RAID arrays",
+    "node_memory_": "a field this kernel does not tell",
+    "node_network_speed_": "no network device with a speed (a guest)",
+    "node_nf_conntrack_": "the firewall tracks no connections",
+    "node_power_supply_": "no batteries or mains in sight",
+    "node_pressure_": "a kernel without pressure stall information",
+    "node_schedstat_": "a kernel without scheduler statistics",
+    "node_systemd_": "no systemd",
+    "node_textfile_mtime_": "no textfiles",
+    "node_thermal_zone_": "no thermal zones (a guest)",
+    "node_timex_pps_": "no pulse per second",
+    "node_zfs_": "no ZFS",
+    "node_netstat_": "a protocol this kernel does not have",
+    "windows_": "another system's",
 }
 
 
@@ -218,6 +251,30 @@ def main():
         elif theirs["status"] != ours["status"]:
             wrong.append(f"{where}: {expr!r}: {theirs.get('error')} but {ours.get('error')}")
 
+    names = set(ask(streamed, "label/__name__/values")["data"])
+    lacked, answered, quiet = {}, 0, 0
+    for where, expr in asked:
+        if where not in HOST:
+            continue
+        answer = ask(streamed, "query", query=expr, time=at)
+        if answer["status"] == "success" and series(answer):
+            answered += 1
+            continue
+        text = re.sub(r'"[^"]*"', '""', expr)
+        missing = {name for name in re.findall(r"\b(?:node|process|windows)_\w+", text) if name not in names}
+        for name in sorted(missing):
+            why = next((why for part, why in LACKED.items() if name.startswith(part)), None)
+            if why:
+                lacked.setdefault(why, set()).add(name)
+            else:
+                wrong.append(f"{where}: {expr!r}: nothing tells {name}")
+        recorded = re.search(r"\b\w+:\w+", text)
+        if not missing and not filtered(expr) and not recorded and answer["status"] == "success":
+            wrong.append(f"{where}: {expr!r}: all of its series are there, and no answer")
+        quiet += not missing
+    print(f"host expressions: {answered} answered, {quiet} filter everything out (alerts that do not fire)")
+    for why, what in sorted(lacked.items()):
+        print(f"lacked here: {why}: {', '.join(sorted(what))}")
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     for why, what in sorted(explanations.items()):
         print(f"explained: {why}: {len(what)}, such as {sorted(what)[0]!r}")
