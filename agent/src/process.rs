@@ -184,6 +184,9 @@ mod tests {
             "node_exporter_build_info",
         ];
         assert_eq!(names, expected);
-        assert!(told.families().all(|family| family.metrics.iter().all(|m| m.value > 0.0)));
+        // A young process has used no tick of a CPU, and a network namespace may have seen no packet.
+        let may_be_zero = |name: &str| name.contains("_cpu_") || name.contains("_network_");
+        let others = told.families().filter(|family| !may_be_zero(&family.name));
+        assert!(others.flat_map(|family| &family.metrics).all(|metric| metric.value > 0.0));
     }
 }

@@ -39,6 +39,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "lvm",
     "arrays",
     "packages",
+    "process",
     "apt",
     "reboot",
     "boots",
