@@ -108,19 +108,19 @@ impl Tasks {
     fn count(&mut self, roots: &Roots) -> Option<Count> {
         // Without init's file others' processes are hidden, and the count would be of our own.
         self.stat(&roots.procfs.join("1/stat"))?;
-        let own = std::fs::read_link(roots.procfs.join("thread-self")).unwrap_or_default();
+        // The agent's own threads run because it is time to read: counted each time, they would look
+        // like a load of one or more where they take a thousandth of a CPU.
+        let own = std::fs::read_link(roots.procfs.join("self"));
+        let own = own.ok().map(|own| roots.procfs.join(own));
         let mut count = Count::default();
-        for directory in numbered(&roots.procfs)? {
+        for directory in numbered(&roots.procfs)?.filter(|it| Some(it) != own.as_ref()) {
             let Some((state, threads)) = self.stat(&directory.join("stat")) else { continue };
             if threads <= 1 {
                 count.take_in(state);
                 continue;
             }
             for thread in numbered(&directory.join("task")).into_iter().flatten() {
-                // The thread that counts runs because it counts.
-                if thread.strip_prefix(&roots.procfs).is_ok_and(|path| path == own) {
-                    count.threads += 1;
-                } else if let Some((state, _)) = self.stat(&thread.join("stat")) {
+                if let Some((state, _)) = self.stat(&thread.join("stat")) {
                     count.take_in(state);
                 }
             }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_run_or_wait_are_counted_but_the_one_that_counts() {
+    fn threads_that_run_or_wait_are_counted_but_the_agents_own() {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, state, threads| {
             let path = dir.path().join(path);
@@ -211,13 +211,16 @@ mod tests {
         put("20/task/21", 'R', 3);
         put("20/task/22", 'D', 3);
         put("irq", 'R', 1);
-        std::os::unix::fs::symlink("20/task/21", dir.path().join("thread-self")).unwrap();
-        let count = Count { running: 2, blocked: 1, threads: 5 };
-        assert_eq!(tasks.read(&roots, at(0)), Some((count, [3.0; 3])));
+        put("30", 'R', 2);
+        put("30/task/30", 'R', 2);
+        put("30/task/31", 'R', 2);
+        std::os::unix::fs::symlink("30", dir.path().join("self")).unwrap();
+        let count = Count { running: 3, blocked: 1, threads: 5 };
+        assert_eq!(tasks.read(&roots, at(0)), Some((count, [4.0; 3])));
         std::fs::remove_dir_all(dir.path().join("20")).unwrap();
         let (count, loads) = tasks.read(&roots, at(1)).unwrap();
         assert_eq!((count.running, count.blocked), (1, 0));
-        assert!(loads.iter().all(|load| (1.9..2.1).contains(load)), "{loads:?}");
+        assert!(loads.iter().all(|load| (2.4..2.6).contains(load)), "{loads:?}");
     }
 
     #[test]
