@@ -35,13 +35,14 @@ pub(super) struct Count {
     pub(super) threads: u32,
 }
 
-/// The state and the number of threads in `/proc/PID/stat`.
-fn parse(text: &str) -> Option<(char, u32)> {
+/// The state, the parent and the number of threads in `/proc/PID/stat`.
+fn parse(text: &str) -> Option<(char, u32, u32)> {
     // The name may hold anything, brackets too.
     let (_, rest) = text.rsplit_once(')')?;
     let mut words = rest.split_ascii_whitespace();
     let state = words.next()?.chars().next()?;
-    Some((state, words.nth(16)?.parse().ok()?))
+    let parent = words.next()?.parse().ok()?;
+    Some((state, parent, words.nth(15)?.parse().ok()?))
 }
 
 /// When the process began, in ticks since the node did: field 22 of `/proc/PID/stat`.
@@ -108,19 +109,25 @@ impl Tasks {
     fn count(&mut self, roots: &Roots) -> Option<Count> {
         // Without init's file others' processes are hidden, and the count would be of our own.
         self.stat(&roots.procfs.join("1/stat"))?;
-        // The agent's own threads run because it is time to read: counted each time, they would look
-        // like a load of one or more where they take a thousandth of a CPU.
-        let own = std::fs::read_link(roots.procfs.join("self"));
-        let own = own.ok().map(|own| roots.procfs.join(own));
+        // The agent's own threads, and the programs it asks, run because it is time to read: counted
+        // each time, they would look like a load of one or more where they take a thousandth of a CPU.
+        let own = std::fs::read_link(roots.procfs.join("self")).unwrap_or_default();
+        let own_id: Option<u32> = own.to_str().and_then(|own| own.parse().ok());
+        let own = roots.procfs.join(own);
         let mut count = Count::default();
-        for directory in numbered(&roots.procfs)?.filter(|it| Some(it) != own.as_ref()) {
-            let Some((state, threads)) = self.stat(&directory.join("stat")) else { continue };
+        for directory in numbered(&roots.procfs)?.filter(|directory| *directory != own) {
+            let Some((state, parent, threads)) = self.stat(&directory.join("stat")) else {
+                continue;
+            };
+            if Some(parent) == own_id {
+                continue;
+            }
             if threads <= 1 {
                 count.take_in(state);
                 continue;
             }
             for thread in numbered(&directory.join("task")).into_iter().flatten() {
-                if let Some((state, _)) = self.stat(&thread.join("stat")) {
+                if let Some((state, ..)) = self.stat(&thread.join("stat")) {
                     count.take_in(state);
                 }
             }
@@ -131,7 +138,7 @@ impl Tasks {
         Some(count)
     }
 
-    fn stat(&mut self, path: &Path) -> Option<(char, u32)> {
+    fn stat(&mut self, path: &Path) -> Option<(char, u32, u32)> {
         self.buffer.resize(STAT_BYTES_MAX, 0);
         let length = File::open(path).and_then(|mut file| file.read(&mut self.buffer)).ok()?;
         parse(&String::from_utf8_lossy(self.buffer.get(..length)?))
@@ -183,7 +190,7 @@ mod tests {
     fn a_line_tells_state_threads_and_start_whatever_the_name() {
         for name in ["sleep", "a) R 1 (b", ")", ""] {
             let line = stat(name, 'D', 3, 8_182_603);
-            assert_eq!(parse(&line), Some(('D', 3)), "{name}");
+            assert_eq!(parse(&line), Some(('D', 1, 3)), "{name}");
             assert_eq!(start_ticks(&line), Some(8_182_603.0), "{name}");
         }
         for wrong in ["", "1 (a", "1 (a) R 1 2", ")"] {
@@ -214,6 +221,10 @@ mod tests {
         put("30", 'R', 2);
         put("30/task/30", 'R', 2);
         put("30/task/31", 'R', 2);
+        // What the agent asks.
+        std::fs::create_dir(dir.path().join("40")).unwrap();
+        let child = stat("x", 'R', 1, 1).replacen("R 1 ", "R 30 ", 1);
+        std::fs::write(dir.path().join("40/stat"), child).unwrap();
         std::os::unix::fs::symlink("30", dir.path().join("self")).unwrap();
         let count = Count { running: 3, blocked: 1, threads: 5 };
         assert_eq!(tasks.read(&roots, at(0)), Some((count, [4.0; 3])));
