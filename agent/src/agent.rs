@@ -26,10 +26,11 @@ use crate::page::{Page, PageConfig, PageWriter, REQUEST};
 use crate::renewal;
 use crate::sampler::{self, Sampler, SamplerHandle, TICKS_MAX, Taken};
 use crate::selfstats::{SelfStats, TickFacts};
+use crate::sources::inventory::Outbox;
 use crate::sources::registry;
 use crate::sources::settings::SettingsError;
 use crate::spool::{Spool, SpoolOptions};
-use crate::uplink::{self, Clock, UplinkConfig, UplinkFigures};
+use crate::uplink::{self, Clock, Readings, UplinkConfig, UplinkFigures};
 
 /// How long the uplink may take to save what it holds: longer only when the disk does not answer.
 const STOP: Duration = Duration::from_secs(8);
@@ -144,11 +145,11 @@ impl Agent {
         let page = open_page(&config, &clock, &stop).await?;
         let (page, page_writer) = page.unzip();
 
+        let (sources, outbox) = registry::sources_and_inventory(&config.sources)?;
         let (figures_tx, figures) = watch::channel(UplinkFigures::default());
         let (ticks, ticks_rx) = mpsc::channel(TICKS_MAX);
-        let mut batching = Batching::new(ticks, figures.clone(), page_writer);
-        let sampler =
-            Sampler::new(registry::sources(&config.sources)?, config.roots, config.interval);
+        let mut batching = Batching::new(ticks, figures.clone(), outbox.clone(), page_writer);
+        let sampler = Sampler::new(sources, config.roots, config.interval);
         let sampler =
             sampler::spawn(sampler, move |t, took, families| batching.take(t, took, families))
                 .map_err(StartError::Sampler)?;
@@ -163,7 +164,7 @@ impl Agent {
             Arc::new(dialer.clone()),
             spool,
             uplink_config,
-            ticks_rx,
+            Readings { ticks: ticks_rx, inventory: Some(outbox) },
             Arc::clone(&clock),
             figures_tx,
             stop.clone(),
@@ -255,6 +256,7 @@ struct Batching {
     refused: u64,
     ticks: mpsc::Sender<Arc<Tick>>,
     figures: watch::Receiver<UplinkFigures>,
+    outbox: Outbox,
     page: Option<PageWriter>,
 }
 
@@ -262,10 +264,11 @@ impl Batching {
     fn new(
         ticks: mpsc::Sender<Arc<Tick>>,
         figures: watch::Receiver<UplinkFigures>,
+        outbox: Outbox,
         page: Option<PageWriter>,
     ) -> Self {
         let (batcher, own) = (Batcher::new(), SelfStats::default());
-        Self { batcher, own, series_before: 0, refused: 0, ticks, figures, page }
+        Self { batcher, own, series_before: 0, refused: 0, ticks, figures, outbox, page }
     }
 
     fn take(&mut self, t_ms: TimestampMs, took: Duration, families: &[&Family]) -> Taken {
@@ -276,8 +279,8 @@ impl Batching {
             refused: self.refused,
             page: self.page.as_ref().map(PageWriter::figures),
         };
-        let own: Vec<&Family> =
-            self.own.families(facts, || self.figures.borrow().clone()).collect();
+        let figures = || (self.figures.borrow().clone(), self.outbox.figures());
+        let own: Vec<&Family> = self.own.families(facts, figures).collect();
         // Whoever scrapes is told, whether or not the uplink takes anything.
         if let Some(page) = &mut self.page {
             page.tell(t_ms, families.iter().chain(&own).copied());

@@ -9,6 +9,7 @@ use stoa_proto::delivery::DropReason;
 
 use crate::page::PageFigures;
 use crate::process::Process;
+use crate::sources::inventory::InventoryFigures;
 use crate::sources::{Reading, label, no_labels};
 use crate::uplink::UplinkFigures;
 
@@ -58,12 +59,14 @@ impl SelfStats {
     pub fn families(
         &mut self,
         facts: TickFacts,
-        uplink: impl FnOnce() -> UplinkFigures,
+        figures: impl FnOnce() -> (UplinkFigures, InventoryFigures),
     ) -> impl Iterator<Item = &Family> {
         if self.ticks.is_multiple_of(READ_EVERY) {
             self.told.begin();
             self.scrape(facts);
-            self.uplink(&uplink());
+            let (uplink, inventory) = figures();
+            self.uplink(&uplink);
+            self.inventory(inventory);
             self.process.tell(&mut self.told);
             self.told.end();
         }
@@ -190,6 +193,28 @@ impl SelfStats {
         );
     }
 
+    fn inventory(&mut self, inventory: InventoryFigures) {
+        let help = "Times the inventory was sent, by what came of it.";
+        let name = "stoa_agent_inventory_told_total";
+        let told = self.told.named(name, help, MetricKind::Counter);
+        for (outcome, count) in
+            [("told", inventory.told), ("refused", inventory.refused), ("failed", inventory.failed)]
+        {
+            let labels = Labels::from_pairs_last_wins([("outcome", outcome)]);
+            told.push(labels, count as f64);
+        }
+        for (name, help, value) in [
+            ("stoa_agent_inventory_bytes", "Size of the inventory.", inventory.bytes),
+            (
+                "stoa_agent_inventory_items_left_out",
+                "Items that do not fit the inventory.",
+                inventory.left_out,
+            ),
+        ] {
+            self.one(MetricKind::Gauge, name, help, value as f64);
+        }
+    }
+
     fn by_reason(&mut self, name: &str, help: &str, counts: &[u64]) {
         let family = self.told.named(name, help, MetricKind::Counter);
         for (labels, count) in self.reasons.iter().zip(counts).filter(|(_, count)| **count > 0) {
@@ -213,7 +238,7 @@ mod tests {
             let families: Vec<&Family> = stats
                 .families(FACTS, || {
                     asked += 1;
-                    UplinkFigures::default()
+                    (UplinkFigures::default(), InventoryFigures::default())
                 })
                 .collect();
             assert!(families.iter().any(|family| family.name == "up"));

@@ -40,6 +40,8 @@ mod units;
 
 mod house;
 
+pub mod inventory;
+
 pub(crate) use file::{KeptFile, read_number, read_small};
 pub(crate) use kept::Kept;
 pub(crate) use lanes::Lanes;

@@ -14,6 +14,7 @@ pub mod session;
 mod lane;
 mod link;
 mod outage;
+mod teller;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use event::{Action, Event, Moment, SpoolWorker};
 use link::Link;
 use outage::Outage;
 use session::Uplink;
+
+use crate::sources::inventory::Outbox;
 
 /// Frames of one call that wait for the transport, at most; a call with more waiting is stuck.
 const FRAMES_WAITING_MAX: usize = 256;
@@ -64,21 +67,37 @@ pub fn boot_id() -> Vec<u8> {
     if bytes.len() == 16 { bytes } else { Vec::new() }
 }
 
+/// What the uplink sends; ticks alone are this as well.
+#[derive(Debug)]
+pub struct Readings {
+    /// What was read.
+    pub ticks: mpsc::Receiver<Arc<Tick>>,
+    /// What the host is made of.
+    pub inventory: Option<Outbox>,
+}
+
+impl From<mpsc::Receiver<Arc<Tick>>> for Readings {
+    fn from(ticks: mpsc::Receiver<Arc<Tick>>) -> Self {
+        Self { ticks, inventory: None }
+    }
+}
+
 /// Sends ticks until `stop`, then saves what is in memory and closes the spool. `figures` always
 /// holds what has been done so far.
 pub async fn run<S: SpoolWorker>(
     dialer: Arc<Dialer>,
     spool: S,
     config: UplinkConfig,
-    mut ticks: mpsc::Receiver<Arc<Tick>>,
+    readings: impl Into<Readings>,
     clock: Clock,
     figures: watch::Sender<UplinkFigures>,
     stop: CancellationToken,
 ) {
+    let Readings { mut ticks, inventory } = readings.into();
     let (replies_tx, mut replies) = mpsc::channel(EVENTS_WAITING_MAX);
     let mut driver = Driver {
         machine: Uplink::new(config, 0),
-        link: Link::new(dialer, replies_tx),
+        link: Link::new(dialer, replies_tx, inventory),
         outage: Outage::default(),
         was_up: false,
         spool: Some(spool),

@@ -21,7 +21,7 @@ mod entropy;
 mod ethtool;
 mod fibre_channel;
 mod file_descriptors;
-mod filesystems;
+pub(crate) mod filesystems;
 mod firmware;
 mod free_blocks;
 mod hung_tasks;

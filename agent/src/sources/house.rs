@@ -4,7 +4,7 @@
 //! changes within seconds; each source says how seldom it is asked, and those that read disks, run
 //! programs or talk to sockets have a deadline and a thread of their own.
 
-mod dpkg;
+pub(crate) mod dpkg;
 mod version;
 
 mod apt;
@@ -13,7 +13,7 @@ mod certificates;
 mod ntp;
 mod nut;
 mod oom;
-mod packages;
+pub(crate) mod packages;
 mod reboot;
 mod time_sync;
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::container::{Container, ContainerSource, SharedContainer};
+use super::inventory::{self, InventorySource, Outbox};
 use super::settings::{Settings, SettingsError};
 use super::{Source, container, disks, host, house, processes, units};
 
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) cpu_tells_frequencies: bool,
     /// The table of processes, scanned once for all who ask.
     pub(crate) processes: processes::SharedScan,
+    /// Where the host's document is put.
+    pub(crate) inventory: inventory::Offer,
 }
 
 /// A source that is made from its table.
@@ -164,6 +167,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<units::Units>("systemd"),
     on::<ContainerSource>("container"),
     on::<processes::Processes>("process"),
+    on::<InventorySource>("inventory"),
     // The last: families of names that others have told are left out.
     on::<host::Textfile>("textfile"),
 ];
@@ -185,6 +189,15 @@ pub fn names_off_by_default() -> Vec<&'static str> {
 /// # Errors
 /// [`SettingsError`] when `settings` name no source or say what cannot be meant.
 pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
+    sources_and_inventory(settings).map(|(sources, _outbox)| sources)
+}
+
+/// The same, and where the document of one of them is to be had.
+///
+/// # Errors
+/// As [`sources`].
+pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbox), SettingsError> {
+    let (offer, outbox) = inventory::outbox();
     if let Some(name) = settings.unknown() {
         return Err(SettingsError {
             key: format!("sources.{name}"),
@@ -196,6 +209,7 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
         container: Container::shared(),
         cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
         processes: processes::SharedScan::default(),
+        inventory: offer,
     };
     let of_container = settings.of::<container::Settings>("container")?;
     let mut sources = Vec::new();
@@ -208,7 +222,7 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
             sources.push(Planned { source, interval, deadline });
         }
     }
-    Ok(sources)
+    Ok((sources, outbox))
 }
 
 /// A source there is, and when it would be read.
@@ -255,6 +269,7 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
         container: Container::shared(),
         cpu_tells_frequencies: false,
         processes: processes::SharedScan::default(),
+        inventory: inventory::outbox().0,
     };
     S::new(S::Settings::default(), &shared)
 }

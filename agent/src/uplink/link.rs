@@ -18,8 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::event::{Call, Event, Until};
+use super::teller::tell;
 use super::{FRAMES_WAITING_MAX, draw_epoch};
 use crate::advice::advice;
+use crate::sources::inventory::Outbox;
 
 /// How long the control session has to say why a call has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -30,6 +32,7 @@ type Replies = mpsc::Sender<(u64, Event)>;
 pub(super) struct Link {
     dialer: Arc<Dialer>,
     replies: Replies,
+    inventory: Option<Outbox>,
     session: u64,
     open: Option<Open>,
 }
@@ -45,8 +48,8 @@ struct Open {
 }
 
 impl Link {
-    pub(super) fn new(dialer: Arc<Dialer>, replies: Replies) -> Self {
-        Self { dialer, replies, session: 0, open: None }
+    pub(super) fn new(dialer: Arc<Dialer>, replies: Replies, inventory: Option<Outbox>) -> Self {
+        Self { dialer, replies, inventory, session: 0, open: None }
     }
 
     pub(super) fn is_current(&self, session: u64) -> bool {
@@ -69,12 +72,14 @@ impl Link {
             Some(Open { control, calls: HashMap::new(), wanted, _end: end.clone().drop_guard() });
         let (dialer, replies, session) =
             (Arc::clone(&self.dialer), self.replies.clone(), self.session);
+        let inventory = self.inventory.clone();
         tokio::spawn(async move {
             let ended = async {
                 let event = match dialer.connect().await {
                     Err(error) => failed(&error, dialer.addr()),
                     Ok(connection) => {
-                        let lived = live(&connection, control_rx, wanted_rx, session, &replies);
+                        let sources = Sources { control: control_rx, wanted: wanted_rx, inventory };
+                        let lived = live(&connection, sources, session, &replies);
                         let reason = lived.await.err();
                         let ended = || "the collector ended the session".to_owned();
                         Event::Ended { reason: reason.unwrap_or_else(ended) }
@@ -134,25 +139,42 @@ fn failed(error: &DialError, collector: &str) -> Event {
     }
 }
 
+/// What a session sends.
+struct Sources {
+    control: mpsc::Receiver<v1::AgentMessage>,
+    wanted: mpsc::Receiver<(Call, mpsc::Receiver<v1::Frame>)>,
+    /// Taken when the collector has said what it knows.
+    inventory: Option<Outbox>,
+}
+
 /// A session from its connection to its end; the error says what went wrong.
 async fn live(
     connection: &Connection,
-    control: mpsc::Receiver<v1::AgentMessage>,
-    mut wanted: mpsc::Receiver<(Call, mpsc::Receiver<v1::Frame>)>,
+    sources: Sources,
     session: u64,
     replies: &Replies,
 ) -> Result<(), String> {
+    let Sources { control, mut wanted, mut inventory } = sources;
     tracing::info!(via = %connection.via(), "connected to the collector");
     let mut client = v1::control_client::ControlClient::new(connection.channel(Class::Control));
     let answer = client.session(ReceiverStream::new(control)).await.map_err(status)?;
     let mut messages = answer.into_inner();
     let mut calls = tokio::task::JoinSet::new();
+    // Ends with the session, and never ends it.
+    let mut telling = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             message = messages.message() => match message.map_err(status)? {
                 None => return Ok(()),
                 Some(message) => {
-                    if let Some(event) = event_of(message)?
+                    let event = event_of(message)?;
+                    if let Some(Event::Welcomed { welcome, .. }) = &event
+                        && let Some(known) = welcome.inventory.clone()
+                        && let Some(outbox) = inventory.take()
+                    {
+                        telling.spawn(tell(connection.clone(), welcome.session, known, outbox));
+                    }
+                    if let Some(event) = event
                         && replies.send((session, event)).await.is_err()
                     {
                         return Ok(());

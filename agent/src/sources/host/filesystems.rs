@@ -19,7 +19,7 @@ use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Lanes, Now, Problem, Reading, Roots, SLOW, Source};
 
-mod mounts;
+pub(crate) mod mounts;
 
 use mounts::Mount;
 

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Packages told at most; the first by name.
 const PACKAGES_MAX: usize = 100;
 /// What is told unless configured otherwise.
-const INCLUDE: &str = "^(linux-image-.*|(proxmox|pve)-kernel-[0-9].*|raspberrypi-kernel|pve-manager\
+pub(crate) const INCLUDE: &str = "^(linux-image-.*|(proxmox|pve)-kernel-[0-9].*|raspberrypi-kernel|pve-manager\
     |proxmox-(ve|backup-server|backup-client)|pve-qemu-kvm|qemu-(server|system-x86)|lxc|lxcfs\
     |lxc-pve|corosync|ceph-base|docker-ce|docker\\.io|containerd(\\.io)?|podman|incus|zfsutils-linux\
     |zfs-dkms|nvidia-driver(-[0-9]+.*)?|nvidia-container-toolkit|systemd|openssl|libssl[0-9].*\

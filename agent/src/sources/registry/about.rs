@@ -88,6 +88,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("zfs_datasets", "ZFS datasets: space used, left, quotas"),
     ("lvm", "LVM: groups, volumes, thin pools"),
     ("arrays", "RAID rebuilds and mismatches, errors of Btrfs devices"),
+    ("inventory", "what the host is made of, told to the collector when it changes"),
     ("textfile", "what other programs leave in *.prom files"),
 ];
 

@@ -6,17 +6,17 @@ use stoa_model::Labels;
 
 /// One mount.
 #[derive(Debug, PartialEq)]
-pub(super) struct Mount {
-    pub(super) device: String,
-    pub(super) mount_point: String,
-    pub(super) fs_type: String,
-    pub(super) major: u32,
-    pub(super) minor: u32,
-    pub(super) is_readonly: bool,
+pub(crate) struct Mount {
+    pub(crate) device: String,
+    pub(crate) mount_point: String,
+    pub(crate) fs_type: String,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) is_readonly: bool,
 }
 
 /// The mounts in the file's order; a line that is not understood is left out.
-pub(super) fn parse(text: &str) -> impl Iterator<Item = Mount> {
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = Mount> {
     text.lines().filter_map(parse_line)
 }
 
@@ -51,7 +51,7 @@ fn unescaped(text: &str) -> String {
 
 impl Mount {
     /// The mount as the host sees it, when we see the host's root somewhere else.
-    pub(super) fn without_prefix(mut self, rootfs: &Path) -> Self {
+    pub(crate) fn without_prefix(mut self, rootfs: &Path) -> Self {
         let prefix = rootfs.to_str().unwrap_or_default().trim_end_matches('/');
         if let Some(rest) = self.mount_point.strip_prefix(prefix) {
             if rest.is_empty() {
