@@ -48,6 +48,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "ntp",
     "certificates",
     "nut",
+    "inventory",
     "container",
     "ethtool",
     "network_route",

@@ -210,11 +210,25 @@ impl Client {
         path: &[&str],
         body: Option<serde_json::Value>,
     ) -> anyhow::Result<String> {
+        self.own_of(method, path, &[], body).await
+    }
+
+    /// The same with parameters in the address.
+    ///
+    /// # Errors
+    /// As [`Self::own`].
+    pub(crate) async fn own_of(
+        &self,
+        method: reqwest::Method,
+        path: &[&str],
+        parameters: &[(&str, String)],
+        body: Option<serde_json::Value>,
+    ) -> anyhow::Result<String> {
         let mut url = self.url("/stoa/api/v1");
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).query(parameters);
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -1,19 +1,26 @@
-//! `stoa host`: lists, revokes and unlocks the hosts that have joined.
+//! `stoa host`: lists, shows, revokes and unlocks the hosts that have joined.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use stoa_collector::hosts::Standing;
 use stoa_collector::http::admin::HostLine;
-use stoa_daemon::Misuse;
+use stoa_collector::inventory::{Changes, Dated};
+use stoa_daemon::{Misuse, unix_ms};
 use stoa_model::HostId;
 
-use crate::query::print;
+use crate::query::{print, when};
 use crate::table::{columns, moment};
 use crate::token::Output;
 
-/// List, revoke and unlock hosts
+mod inventory;
+
+/// List hosts, show what one is made of and what has changed on it, revoke and unlock
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: stoa host list")]
+#[command(after_help = "\
+Examples:
+  stoa host list
+  stoa host show pve1
+  stoa host diff pve1 --since 1d")]
 pub(crate) struct HostArgs {
     #[command(subcommand)]
     command: HostCommand,
@@ -24,6 +31,44 @@ enum HostCommand {
     /// List every host that has joined
     #[command(after_help = "Example: stoa host list --json")]
     List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what a host is made of: system, machine, disks, mounts, network, packages, units
+    ///
+    /// The agent tells it when it changes. Free space, load and the like are series: see stoa query.
+    #[command(after_help = "\
+Examples:
+  stoa host show pve1
+  stoa host show pve1 --at yesterday
+  stoa host show pve1 --json")]
+    Show {
+        /// The host's name, as listed
+        name: String,
+        /// Show what was so then, e.g. yesterday, 2h ago, 2026-01-31 14:30
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what has been added to a host, removed from it and changed on it, with times
+    ///
+    /// The times are the collector's, of when the agent told. Kept are 90 days and at most 200
+    /// changes of a host.
+    #[command(after_help = "\
+Examples:
+  stoa host diff pve1
+  stoa host diff pve1 --since 30d
+  stoa host diff pve1 --since 90d --net")]
+    Diff {
+        /// The host's name, as listed
+        name: String,
+        /// How far back, e.g. 2h, 1d, 30d
+        #[arg(long, value_name = "DURATION", default_value = "1d")]
+        since: String,
+        /// Compare now with then in one step: what was changed and changed back is not told
+        #[arg(long)]
+        net: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -59,16 +104,37 @@ pub(crate) async fn run(args: HostArgs) -> anyhow::Result<()> {
             let lines: Vec<HostLine> = serde_json::from_str(&text)?;
             print(&if output.json { text + "\n" } else { listed(&lines) })
         }
+        HostCommand::Show { name, at, output } => {
+            let host = host_of(&name)?;
+            let at = at.map(|at| when::moment("--at", &at, unix_ms())).transpose()?;
+            let at: Vec<(&str, String)> = at.iter().map(|at| ("at_ms", at.to_string())).collect();
+            let text = output.read(&["hosts", host.as_str(), "inventory"], &at).await?;
+            let dated: Dated = serde_json::from_str(&text)?;
+            print(&if output.json { text + "\n" } else { inventory::shown(&dated) })
+        }
+        HostCommand::Diff { name, since, net, output } => {
+            let host = host_of(&name)?;
+            let since = when::span("--since", &since)?;
+            let parameters = [("since_ms", since.to_string()), ("net", net.to_string())];
+            let path = ["hosts", host.as_str(), "inventory", "changes"];
+            let text = output.read(&path, &parameters).await?;
+            let told: Changes = serde_json::from_str(&text)?;
+            print(&if output.json { text + "\n" } else { inventory::changed(&told) })
+        }
         HostCommand::Revoke { name, output } => act(&name, "revoke", "revoked", &output).await,
         HostCommand::Unlock { name, output } => act(&name, "unlock", "unlocked", &output).await,
     }
 }
 
 async fn act(name: &str, verb: &str, done: &str, output: &Output) -> anyhow::Result<()> {
-    let host = HostId::parse(name).map_err(|error| Misuse(error.to_string()))?;
+    let host = host_of(name)?;
     let path = ["hosts", host.as_str(), verb];
     let text = output.ask(Method::POST, &path, None).await?;
     print(&if output.json { text + "\n" } else { format!("{done} {host}\n") })
+}
+
+fn host_of(name: &str) -> Result<HostId, Misuse> {
+    HostId::parse(name).map_err(|error| Misuse(error.to_string()))
 }
 
 fn listed(lines: &[HostLine]) -> String {

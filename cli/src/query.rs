@@ -14,7 +14,7 @@ mod heatmap;
 mod histogram;
 mod prompt;
 mod question;
-mod when;
+pub(crate) mod when;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 

@@ -61,10 +61,10 @@ const METRIC_NAME: &str = "__name__";
 
 /// Rows of as many cells each, the first the titles, as aligned columns.
 #[must_use]
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|c| printable(c))).collect();
+pub(crate) fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.as_ref().iter().map(|c| printable(c)).collect()).collect();
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or_default()];
     for row in &rows {
         for (wide, cell) in widths.iter_mut().zip(row) {
             *wide = width(cell).max(*wide);
@@ -73,7 +73,7 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut out = String::new();
     for row in &rows {
         let mut text = String::new();
-        for (cell, wide) in row.iter().zip(widths) {
+        for (cell, &wide) in row.iter().zip(&widths) {
             text.push_str(cell);
             text.push_str(&" ".repeat(wide + 2 - width(cell).min(wide)));
         }

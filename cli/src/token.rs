@@ -125,6 +125,18 @@ impl Output {
     ) -> anyhow::Result<String> {
         Client::new(&self.server)?.own(method, path, body).await
     }
+
+    /// Asks for something to read, with parameters.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no.
+    pub(crate) async fn read(
+        &self,
+        path: &[&str],
+        parameters: &[(&str, String)],
+    ) -> anyhow::Result<String> {
+        Client::new(&self.server)?.own_of(Method::GET, path, parameters, None).await
+    }
 }
 
 #[derive(Deserialize)]

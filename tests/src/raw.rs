@@ -79,6 +79,8 @@ pub struct RawSession {
     pub session: u64,
     /// Its epoch.
     pub epoch: [u8; 16],
+    /// What the collector has of the host's inventory.
+    pub inventory_digest: Option<Bytes>,
     messages: tonic::Streaming<v1::CollectorMessage>,
     _control: mpsc::Sender<v1::AgentMessage>,
 }
@@ -106,8 +108,8 @@ impl RawSession {
         let Some(v1::collector_message::Kind::Welcome(welcome)) = welcome else {
             panic!("not a welcome: {welcome:?}");
         };
-        let session = welcome.session;
-        Self { connection, session, epoch, messages, _control: control }
+        let (session, inventory_digest) = (welcome.session, welcome.inventory_digest);
+        Self { connection, session, epoch, inventory_digest, messages, _control: control }
     }
 
     /// The next thing the collector says on the session; `None` when it has ended.

@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod inventory;
+#[cfg(test)]
 mod join;
 #[cfg(test)]
 mod link;

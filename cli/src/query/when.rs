@@ -12,7 +12,7 @@ const DAY_MS: i64 = 86_400_000;
 ///
 /// # Errors
 /// [`Misuse`], naming `flag`.
-pub(super) fn moment(flag: &str, text: &str, now: i64) -> Result<i64, Misuse> {
+pub(crate) fn moment(flag: &str, text: &str, now: i64) -> Result<i64, Misuse> {
     let text = text.trim();
     relative(text, now).or_else(|| of_calendar(text, now)).or_else(|| time(text).ok()).ok_or_else(
         || {
@@ -28,7 +28,7 @@ pub(super) fn moment(flag: &str, text: &str, now: i64) -> Result<i64, Misuse> {
 ///
 /// # Errors
 /// [`Misuse`], naming `flag`.
-pub(super) fn span(flag: &str, text: &str) -> Result<i64, Misuse> {
+pub(crate) fn span(flag: &str, text: &str) -> Result<i64, Misuse> {
     let text = text.trim();
     let millis = duration(text).ok().or_else(|| in_words(text)).ok_or_else(|| {
         Misuse(format!("{flag}: {text:?} is no duration; such are: 90s, 1h30m, 5 minutes"))
