@@ -119,7 +119,7 @@ fn a_host_is_written_down() {
     mounts//data device=/dev/mapper/vg-data disks=sda is_readonly=true type=xfs
     mounts//tank device=tank is_readonly=false type=zfs
     nodes/host kind=host name=pve1
-    packages/proxmox-ve version=8.2
+    packages/proxmox-ve architecture=all version=8.2
     processor/ cores=1 model=AMD EPYC sockets=1 threads=1
     system/ boot_id=0123-4567 hostname=pve1 kernel=6.8.12-4-pve os=Debian GNU/Linux 12 os_id=debian os_version=12
     units/ssh.service wanted_by=multi-user.target
