@@ -68,7 +68,7 @@ pub(crate) async fn run(args: RecordArgs) -> anyhow::Result<()> {
     let sources = registry::sources(&config.sources)?;
     let (ticks, mut sampled) = mpsc::channel(TICKS_MAX);
     let mut batcher = Batcher::new();
-    let take = move |t, families: &[&Family]| {
+    let take = move |t, _took, families: &[&Family]| {
         let place = match ticks.try_reserve() {
             Ok(place) => place,
             Err(TrySendError::Full(())) => return Taken::Full,
