@@ -3,8 +3,9 @@
 //! How often the host was booted is what `stoa_boot_info` and `node_boot_time_seconds` say over time:
 //! the collector remembers, so nothing is kept here. Whether the shutdown was clean is read from
 //! `/var/log/wtmp`, where an ordered shutdown leaves a record, or, where there is none, from the journal:
-//! journald sets aside, under a name that ends with `~`, a file that it finds left open. Where neither
-//! is kept it is not told.
+//! journald sets aside, under a name that ends with `~`, a file that it finds left open. A wtmp that
+//! nobody has written to since this boot (newer systems keep none, and leave the old one behind) says
+//! nothing of it. Where neither is kept it is not told.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -34,7 +35,7 @@ const JOURNAL_ENTRIES_MAX: usize = 10_000;
 /// A file set aside so soon after the boot was left open by the boot before.
 const JOURNAL_WINDOW_SECONDS: i64 = 600;
 /// The clock may have been set a little since.
-const JOURNAL_SLACK_SECONDS: i64 = 60;
+const SLACK_SECONDS: i64 = 60;
 const INTERVAL: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -119,7 +120,12 @@ impl Source for Boots {
             reading.one(&INFO, boot.clone(), 1.0);
         }
         let log = match tail(&roots.on_host(WTMP)) {
-            Ok(bytes) => parse(&bytes),
+            Ok((bytes, written)) => {
+                let log = parse(&bytes);
+                // What was not written to since the boot tells of an earlier one.
+                let is_of_now = booted(roots).is_none_or(|at| written >= at - SLACK_SECONDS);
+                Log { is_clean: log.is_clean.filter(|_| is_of_now), ..log }
+            }
             Err(error) => {
                 reading.note(Problem::read(roots.on_host(WTMP), error));
                 Log::default()
@@ -134,23 +140,29 @@ impl Source for Boots {
     }
 }
 
-/// The end of a file of records, from the beginning of a record.
-fn tail(path: &Path) -> io::Result<Vec<u8>> {
+/// The end of a file of records, from the beginning of a record, and when it was last written to.
+fn tail(path: &Path) -> io::Result<(Vec<u8>, i64)> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    let length = metadata.len();
     let record = RECORD_BYTES as u64;
     let from = length.saturating_sub(WTMP_BYTES_MAX).div_ceil(record) * record;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(WTMP_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, metadata.mtime()))
+}
+
+/// When this boot was, in seconds since the epoch.
+fn booted(roots: &Roots) -> Option<i64> {
+    let stat = std::fs::read_to_string(roots.path(Tree::Proc, "stat")).ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()
 }
 
 /// Whether journald found its file closed at this boot; `None` where it keeps none or cannot be asked.
 fn journal_is_clean(roots: &Roots) -> Option<bool> {
-    let stat = std::fs::read_to_string(roots.path(Tree::Proc, "stat")).ok()?;
-    let booted: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
-    let window = booted - JOURNAL_SLACK_SECONDS..booted + JOURNAL_WINDOW_SECONDS;
+    let booted = booted(roots)?;
+    let window = booted - SLACK_SECONDS..booted + JOURNAL_WINDOW_SECONDS;
     let (mut entries, mut is_kept) = (0, false);
     for machine in std::fs::read_dir(roots.on_host(JOURNAL)).ok()?.flatten() {
         let Ok(files) = std::fs::read_dir(machine.path()) else { continue };
@@ -207,7 +219,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("wtmp");
         std::fs::write(&path, record(KIND_BOOT, b"reboot").repeat(20_000)).unwrap();
-        let log = parse(&tail(&path).unwrap());
+        let log = parse(&tail(&path).unwrap().0);
         assert_eq!(u64::from(log.boots), WTMP_BYTES_MAX / RECORD_BYTES as u64);
     }
 

@@ -54,6 +54,8 @@ const CERTIFICATES_MAX: usize = 512;
 const DEPTH_MAX: usize = 3;
 /// The longest part of a name told.
 const PART_BYTES_MAX: usize = 128;
+/// The longest serial number taken; RFC 5280 allows 20 bytes.
+const SERIAL_BYTES_MAX: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(600);
 /// `/etc/pve` is a file system of a daemon's, which may hang.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -125,6 +127,10 @@ pub(super) fn parse(bytes: &[u8]) -> (Vec<Certificate>, usize) {
 
 fn certificate(der: &[u8]) -> Option<Certificate> {
     let (_rest, parsed) = X509Certificate::from_der(der).ok()?;
+    // Making decimals of a long number takes a time that grows with its square.
+    if parsed.raw_serial().len() > SERIAL_BYTES_MAX {
+        return None;
+    }
     let validity = parsed.validity();
     Some(Certificate {
         not_before: validity.not_before.timestamp(),

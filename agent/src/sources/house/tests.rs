@@ -252,6 +252,27 @@ fn this_boot_is_named_and_the_journal_tells_how_the_last_ended() {
 }
 
 #[test]
+fn a_log_that_is_written_no_more_says_nothing_of_this_boot() {
+    // Two boots without a shutdown between them.
+    let mut record = [0; if cfg!(target_arch = "aarch64") { 400 } else { 384 }];
+    record[0] = 2;
+    let wtmp = String::from_utf8(record.repeat(2)).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let told_if_booted = |at: u64, expected: &[&str]| {
+        let files: [(&str, &str); 4] = [
+            ("proc/sys/kernel/random/boot_id", "f0c3\n"),
+            ("proc/sys/kernel/osrelease", "6.8\n"),
+            ("proc/stat", &format!("btime {at}\n")),
+            ("var/log/wtmp", &wtmp),
+        ];
+        check(source("boots", "").as_mut(), &files, expected);
+    };
+    let info = r#"stoa_boot_info{boot_id="f0c3",kernel="6.8"} 1"#;
+    told_if_booted(now, &[info, "stoa_boots_recorded 2", "stoa_last_shutdown_clean 0"]);
+    told_if_booted(now + 5000, &[info, "stoa_boots_recorded 2"]);
+}
+
+#[test]
 fn groups_are_told_once_the_kernel_has_killed_in_them() {
     check_absent(source("oom", "").as_mut());
     check(
@@ -342,6 +363,19 @@ fn certificates_of_files_and_directories_are_told() {
             "x509_read_errors 0".to_owned(),
         ]
     );
+}
+
+#[test]
+fn a_serial_number_longer_than_any_is_refused() {
+    let told = |bytes: usize| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.lan".to_owned()]).unwrap();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&vec![1; bytes]));
+        let (certificates, wrong) = certificates::parse(params.self_signed(&key).unwrap().der());
+        (certificates.len(), wrong)
+    };
+    assert_eq!(told(20), (1, 0));
+    assert_eq!(told(40_000), (0, 1));
 }
 
 #[test]

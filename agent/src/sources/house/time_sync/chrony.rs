@@ -189,7 +189,13 @@ fn server(line: &str) -> Option<Server> {
             "-" => "outlier",
             _ => return None,
         },
-        values: [number(stratum), number(poll).map(f64::exp2), age, heard(offset), heard(error)],
+        values: [
+            number(stratum),
+            number(poll).map(f64::exp2).filter(|s| s.is_finite()),
+            age,
+            heard(offset),
+            heard(error),
+        ],
     })
 }
 
