@@ -88,7 +88,7 @@ impl Datasets {
     }
 
     /// Lists the datasets anew when a pool has changed.
-    fn refresh(&mut self, now: Now) -> Result<(), Problem> {
+    fn refresh(&mut self, now: Now, reading: &mut Reading) -> Result<(), Problem> {
         let args = ["list", "-Hp", "-o", "name,allocated,free,freeing,health"];
         let pools = super::ask("zpool list", &self.settings.pool_program, &args)?;
         if pools == self.pools {
@@ -99,10 +99,17 @@ impl Datasets {
         self.list = super::ask("zfs list", program, &args)?;
         let is_due = self.counted_at.is_none_or(|at| now.is_past(at, SNAPSHOTS));
         if self.settings.snapshots && is_due {
-            let args = ["list", "-Hp", "-t", "snapshot", "-o", "name"];
-            let names = super::ask("zfs list", program, &args)?;
-            self.snapshots = Some(dataset_list::count_snapshots(&names));
+            // A list that takes too long, or is too long, is no more tried each minute than one that
+            // is not; the datasets are told without it.
             self.counted_at = Some(now);
+            let args = ["list", "-Hp", "-t", "snapshot", "-o", "name"];
+            self.snapshots = match super::ask("zfs list", program, &args) {
+                Ok(names) => Some(dataset_list::count_snapshots(&names)),
+                Err(problem) => {
+                    reading.note(problem);
+                    None
+                }
+            };
         }
         self.pools = pools;
         Ok(())
@@ -123,7 +130,7 @@ impl Source for Datasets {
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
-        if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now)) {
+        if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now, reading)) {
             return reading.fail(problem);
         }
         let (filter, sheet) = (&self.filter, &mut self.sheet);

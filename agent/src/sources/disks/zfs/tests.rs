@@ -108,6 +108,13 @@ fn datasets_are_listed_again_only_when_pools_change() {
     // A program that fails is not noticed while the pools stand still.
     source.use_program(&fixture("lvm_denied/lvs"));
     assert_eq!(read(&mut source, &roots).0, lines);
+    // Snapshots that cannot be listed are missing, and nothing else.
+    let mut uncounted = Datasets::with(settings::<Settings>(&table("zfs_without_snapshots.sh")));
+    let (without, reading) = read(&mut uncounted, &roots);
+    assert!(!reading.failed);
+    assert_eq!(reading.problems.len(), 1, "{:?}", reading.problems);
+    let expected = lines.iter().filter(|line| !line.starts_with("stoa_zfs_dataset_snapshots"));
+    assert_eq!(without, expected.cloned().collect::<Vec<_>>());
     let mut other = Datasets::with(settings::<Settings>(&table("lvm_denied/lvs")));
     assert!(read(&mut other, &roots).1.failed);
 }
