@@ -160,6 +160,8 @@ device_include = "lo"
 device_include = "(wlan0|eth0)"
 [sources.stat]
 softirq = true
+[sources.interrupts]
+include_zeros = true
 [sources.sysctl]
 include = ["fs.file-nr", "fs.file-nr:total,current,max", "kernel.threads-max"]
 include_info = ["kernel.seccomp.actions_avail"]

@@ -116,7 +116,7 @@ impl Netlink {
             // What is left of an earlier question's answer has that one's number.
             for message in messages(bytes).filter(|m| m.sequence == self.sequence) {
                 match message.kind {
-                    KIND_DONE => return Ok(()),
+                    KIND_DONE => return ended(message.body),
                     KIND_ERROR => return outcome(message.body),
                     kind if kind >= KIND_FIRST => {
                         take(message);
@@ -140,6 +140,11 @@ fn outcome(body: &[u8]) -> io::Result<()> {
         Some(code) => Err(io::Error::from_raw_os_error(code.cast_signed().wrapping_neg())),
         None => Err(io::Error::new(ErrorKind::InvalidData, "an error without a number")),
     }
+}
+
+/// What the end of a list says: newer kernels put there why it is not whole.
+fn ended(body: &[u8]) -> io::Result<()> {
+    if body.is_empty() { Ok(()) } else { outcome(body) }
 }
 
 #[expect(clippy::host_endian_bytes, reason = "netlink speaks in the machine's own order")]
@@ -242,6 +247,14 @@ mod tests {
         assert_eq!(found[1].0, 1);
         let nested: Vec<_> = attributes(found[1].1).collect();
         assert_eq!(u32_at(nested[0].1, 0), Some(u32::from_le(1)));
+    }
+
+    #[test]
+    fn a_list_that_the_kernel_broke_off_is_not_taken_for_a_whole_one() {
+        assert!(ended(&[]).is_ok());
+        assert!(ended(&[0; 4]).is_ok());
+        // -1 in any order of bytes.
+        assert_eq!(ended(&[0xff; 4]).unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 
     #[test]

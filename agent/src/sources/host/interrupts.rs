@@ -1,7 +1,7 @@
 //! `/proc/interrupts`: interrupts by CPU and line.
 //!
-//! A big host has thousands of these series, most of them zero: `include_zeros = false` leaves those
-//! out.
+//! A big host has many thousands of these counters, most of them zero for ever: those are told only
+//! with `include_zeros`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const INTERRUPTS: Desc = Desc::counter("node_interrupts_total", "Interrupt detai
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// `[sources.interrupts]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Lines to tell, as `type;info;devices`; all if empty.
@@ -25,16 +25,6 @@ pub(crate) struct Settings {
     name_exclude: Pattern,
     /// Whether counters that are zero are told.
     include_zeros: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            name_include: Pattern::default(),
-            name_exclude: Pattern::default(),
-            include_zeros: true,
-        }
-    }
 }
 
 /// One line.

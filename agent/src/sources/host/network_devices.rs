@@ -43,6 +43,8 @@ const PROPERTIES: [(&str, &str, MetricKind); 17] = [
 ];
 /// `speed` is in Mbit/s.
 const BYTES_PER_MEGABIT: i64 = 1_000_000 / 8;
+/// The driver is asked for the speed under a lock of the whole network stack.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// `IFF_UP`.
 const FLAG_UP: i64 = 1;
 
@@ -91,6 +93,10 @@ impl Source for NetworkDevices {
 
     fn interval(&self) -> Option<Duration> {
         Some(SLOW)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {

@@ -77,7 +77,7 @@ fn version(text: &str) -> Option<f64> {
     let digits = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
     let major = parts.next().filter(digits)?;
     let minor = parts.next().filter(digits).unwrap_or("0");
-    format!("{major}.{minor}").parse().ok()
+    format!("{major}.{minor}").parse().ok().filter(|version: &f64| version.is_finite())
 }
 
 /// A date, `2029-05-31`, as seconds since the Unix epoch.

@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const THREADS_EVERY: Duration = Duration::from_secs(30);
 /// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
 const TASKS_MAX: usize = 1 << 22;
+/// Threads looked at; with more of them their states are not told: it would take the tick's time.
+const THREADS_MAX: u64 = 20_000;
 /// A `stat` is some 300 bytes; the state is within the first hundred.
 const STAT_BYTES: usize = 1024;
 
@@ -136,11 +138,17 @@ impl Source for Processes {
         let age_max = THREADS_EVERY.saturating_sub(INTERVAL / 2);
         let is_due = self.threads.as_ref().is_none_or(|(at, _)| now.is_past(*at, age_max));
         let mut threads_by_state = States::new();
+        let mut threads_left = Some(THREADS_MAX);
         let counts = Counts::of(&roots.procfs, |process, state, threads| {
-            if is_due {
+            threads_left = threads_left.and_then(|left| left.checked_sub(threads));
+            if is_due && threads_left.is_some() {
                 add_threads(&mut threads_by_state, process, state, threads);
             }
         });
+        // Those of a part of the processes would pass for those of all.
+        if threads_left.is_none() {
+            threads_by_state.clear();
+        }
         let counts = match counts {
             Ok(counts) => counts,
             Err(error) => return reading.fail(Problem::read(&roots.procfs, error)),

@@ -28,6 +28,9 @@ const CHIP_NAMES: Desc =
 const SENSOR_LABEL: Desc =
     Desc::gauge("node_hwmon_sensor_label", "Label for given chip and sensor");
 
+/// Some chips are asked over slow buses, and some disks for their temperature by commands.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 /// `[sources.hwmon]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -170,6 +173,10 @@ impl Source for Sensors {
 
     fn interval(&self) -> Option<Duration> {
         Some(SLOW)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {

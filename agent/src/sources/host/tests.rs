@@ -659,6 +659,23 @@ fn filesystem() {
 }
 
 #[test]
+fn of_too_many_textfiles_the_first_are_told() {
+    let files: Vec<(String, String)> = (0..300)
+        .map(|n| (format!("textfile/{n:03}.prom"), format!("a{{n=\"{}\"}} 1\n", n % 200)))
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+    let dir = host_of(&files);
+    let mut reading = Reading::default();
+    source("textfile", &settings()).read(&roots(dir.path()), NOW, &mut reading);
+    let lines = lines(&reading);
+    let of = |name: &str| lines.iter().filter(|line| line.starts_with(name)).count();
+    // 256 files are read, and what several of them tell is told once.
+    assert_eq!((of("a{"), of("node_textfile_mtime_seconds{")), (200, 256));
+    assert!(lines.contains(&"node_textfile_scrape_error 1".to_owned()));
+    assert_eq!(reading.problems.len(), 1);
+}
+
+#[test]
 fn a_pipe_among_textfiles_keeps_nobody_waiting() {
     let dir = host_of(&[("textfile/a.prom", "one 1\n")]);
     let pipe = dir.path().join("textfile/pipe.prom");
@@ -702,7 +719,6 @@ fn interrupts() {
         )],
         &[
             r#"node_interrupts_total{cpu="0",devices="8-edge rtc0",info="IR-IO-APIC",type="8"} 1"#,
-            r#"node_interrupts_total{cpu="2",devices="8-edge rtc0",info="IR-IO-APIC",type="8"} 0"#,
             r#"node_interrupts_total{cpu="0",info="Non-maskable interrupts",type="NMI"} 4"#,
             r#"node_interrupts_total{cpu="2",info="Non-maskable interrupts",type="NMI"} 5"#,
         ],
@@ -737,6 +753,29 @@ fn processes() {
             r#"node_processes_threads_state{thread_state="D"} 1"#,
             r#"node_processes_threads_state{thread_state="R"} 1"#,
             r#"node_processes_threads_state{thread_state="S"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn of_too_many_threads_no_states_are_told() {
+    let stat = |threads: u32| format!("9 (a) S 1 7 7 0 -1 0 1 2 3 4 11 22 0 0 20 0 {threads} 0 99");
+    check(
+        "processes",
+        &[
+            ("proc/sys/kernel/threads-max", "100000\n"),
+            ("proc/sys/kernel/pid_max", "200\n"),
+            ("proc/9/stat", &stat(20_000)),
+            ("proc/9/task/9/stat", &stat(20_000)),
+            ("proc/11/stat", &stat(1)),
+            ("proc/11/task/11/stat", &stat(1)),
+        ],
+        &[
+            "node_processes_max_threads 100000",
+            "node_processes_max_processes 200",
+            "node_processes_pids 2",
+            "node_processes_threads 20001",
+            r#"node_processes_state{state="S"} 2"#,
         ],
     );
 }

@@ -5,7 +5,7 @@
 //! taken from the first. Directories are those of the configuration, in its order, which may be patterns,
 //! and that of the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -95,9 +95,9 @@ impl Textfile {
                 let agrees = before.family.help == family.help && before.family.kind == family.kind;
                 if agrees {
                     before.files.push(file.to_owned());
-                    let is_new =
-                        |m: &Metric| before.family.metrics.iter().all(|b| b.labels != m.labels);
-                    let new: Vec<Metric> = metrics.into_iter().filter(is_new).collect();
+                    let told = before.family.metrics.iter().map(|metric| metric.labels.clone());
+                    let told: HashSet<Labels> = told.collect();
+                    let new = metrics.into_iter().filter(|metric| !told.contains(&metric.labels));
                     before.family.metrics.extend(new);
                 }
                 agrees
@@ -136,6 +136,9 @@ impl Source for Textfile {
         let mut files: Vec<PathBuf> = Vec::new();
         for pattern in self.directories.iter().chain(&roots.textfile) {
             for dir in glob::expand(pattern) {
+                if files.len() > FILES_MAX {
+                    break;
+                }
                 match list(&dir) {
                     // Two patterns may come to the same directory.
                     Ok(found) => files.extend(
@@ -192,6 +195,8 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     files.sort_unstable();
+    // One more than are read, so that it is noticed.
+    files.truncate(FILES_MAX + 1);
     Ok(files)
 }
 
