@@ -41,6 +41,8 @@ mod units;
 mod house;
 
 pub mod inventory;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 pub(crate) use file::{KeptFile, read_number, read_small};
 pub(crate) use kept::Kept;
@@ -240,11 +242,17 @@ pub(crate) fn label(name: &'static str, value: &str) -> Labels {
     Labels::from_pairs_last_wins([(name, value)])
 }
 
-/// A number as the kernel writes one; not `inf`, `nan` or the like.
+/// The largest number taken: what a unit makes of it can still be told.
+pub(crate) const NUMBER_MAX: f64 = 1e200;
+
+/// A number as the kernel writes one; not `inf`, `nan` or the like, nor one beyond [`NUMBER_MAX`].
 pub(crate) fn number(text: &str) -> Option<f64> {
     if let Ok(whole) = text.parse::<u64>() {
         return Some(whole as f64);
     }
     let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));
-    if plain { text.parse().ok() } else { None }
+    if !plain {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.abs() <= NUMBER_MAX)
 }

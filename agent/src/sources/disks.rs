@@ -19,3 +19,6 @@ pub(crate) use arrays::Arrays;
 pub(crate) use lvm::Lvm;
 pub(crate) use smart::Smart;
 pub(crate) use zfs::{Datasets, Pools};
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use zfs::tell_any;

@@ -73,6 +73,9 @@ mod xfs;
 mod zfs;
 mod zones;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 pub(crate) use arp::Arp;
 pub(crate) use arrays::Arrays;
 pub(crate) use bcache::Bcache;

@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::sources::NUMBER_MAX;
+
 /// Elements read of a list, and entries of a table, at most; the rest is passed over.
 pub(super) const ELEMENTS_MAX: usize = 4096;
 /// Characters read of a text at most.
@@ -137,10 +139,10 @@ impl<'de, S: Shape<'de>> Visitor<'de> for Reader<S> {
 
 impl<'de> Shape<'de> for Number {
     fn number(value: f64) -> Self {
-        Self(value.is_finite().then_some(value))
+        Self((value.abs() <= NUMBER_MAX).then_some(value))
     }
     fn text(text: &str) -> Self {
-        Self(crate::sources::number(text.trim()).filter(|value| value.is_finite()))
+        Self(crate::sources::number(text.trim()))
     }
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         let mut number = Self::default();

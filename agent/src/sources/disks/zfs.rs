@@ -10,6 +10,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::sources::program::{Output, Program};
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::sources::{Now, Reading};
 use crate::sources::{Problem, Roots, Tree};
 
 mod dataset_list;
@@ -58,3 +60,27 @@ fn ask(asked: &'static str, program: &str, args: &[&str]) -> Result<String, Prob
 
 #[cfg(test)]
 mod tests;
+
+/// Tells any text as one of the programs' answers: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::sources) fn tell_any(which: u8, text: &str, now: Now, reading: &mut Reading) {
+    let mut sheet = super::sheet::Sheet::new();
+    match which % 4 {
+        0 => pool_list::parse(text).for_each(|pool| pool_list::tell(&pool, &mut sheet)),
+        1 => dataset_list::tell(
+            text,
+            Some(&dataset_list::count_snapshots(text)),
+            512,
+            |_| true,
+            &mut sheet,
+        ),
+        kind => {
+            let pools = match kind {
+                2 => pool_status::parse(text),
+                _ => pool_status_json::parse(text.as_bytes(), now).unwrap_or_default(),
+            };
+            pools.iter().for_each(|pool| pool_status::tell(pool, None, &mut sheet));
+        }
+    }
+    sheet.tell(reading);
+}

@@ -90,6 +90,12 @@ pub(super) fn parse_statistics<'a>(
     pairs.filter_map(|(name, value)| Some((name?.trim(), value?)))
 }
 
+/// Whether any bytes are a link's settings.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn is_link(bytes: &[u8]) -> bool {
+    link::parse(bytes).is_some()
+}
+
 /// A counter's family: name and help.
 fn family_of(counter: &str) -> (String, String) {
     if let Some((_, name, help)) = WELL_KNOWN.iter().find(|(known, _, _)| *known == counter) {
@@ -151,7 +157,7 @@ impl Ethtool {
             });
             let Some(family) = family else { continue };
             // Drivers have names that differ only in what metric names cannot.
-            if seen.insert(Arc::clone(&family)) {
+            if seen.insert(family.0.clone()) {
                 told.push(&family, device.clone(), value as f64);
             }
         }
@@ -264,6 +270,25 @@ mod tests {
         check("[0]: TX Bytes", "node_ethtool_0_transmitted_bytes");
         check("port.rx_size_64", "node_ethtool_port_received_size_64");
         assert_eq!(family_of("tx kicks").1, "Network interface tx kicks");
+    }
+
+    #[test]
+    fn of_two_counters_that_come_to_one_name_the_first_is_told() {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for (name, value) in [("rx-0.drops", 0), ("rx_0_drops", 1), ("rx-0.drops", 2)] {
+            let mut field = [0; NAME_BYTES];
+            field[..name.len()].copy_from_slice(name.as_bytes());
+            names.extend(field);
+            values.extend([value; 8]);
+        }
+        let mut told = Told::default();
+        let device = label("device", "eth0");
+        let mut source: Ethtool = crate::sources::registry::made();
+        source.tell_counters(&device, &names, &values, &mut told);
+        let [family] = told.families.as_slice() else { panic!("{:?}", told.families) };
+        assert_eq!(family.name, "node_ethtool_received_0_drops");
+        let values: Vec<f64> = family.metrics.iter().map(|metric| metric.value).collect();
+        assert_eq!(values, [0.0]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const THREADS_EVERY: Duration = Duration::from_secs(30);
 /// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
 const TASKS_MAX: usize = 1 << 22;
-/// Threads looked at; with more of them their states are not told: it would take the tick's time.
+/// Threads looked at; with more of them their states are not told: each is a file to open.
 const THREADS_MAX: u64 = 20_000;
 /// A `stat` is some 300 bytes; the state is within the first hundred.
 const STAT_BYTES: usize = 1024;

@@ -13,6 +13,9 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, label};
 
 mod nl80211;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use nl80211::read_any;
+
 /// The answer waits for the lock of the whole network stack.
 const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -131,7 +134,7 @@ impl Status {
     }
 }
 
-/// What is known of a station; `None` is what its driver does not say.
+/// What is known of a station; 0, as with node_exporter, is also what its driver does not say.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Station {

@@ -290,6 +290,22 @@ impl<'a> Told<'a> {
     }
 }
 
+/// Tells lines of a server as a UPS's variables: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(text: &str, reading: &mut Reading) {
+    let words = text.lines().filter_map(protocol::parse);
+    let variables = words.filter_map(|words| match <[String; 2]>::try_from(words) {
+        Ok([variable, value]) => Some((variable, value)),
+        Err(_) => None,
+    });
+    let (name, description) = ("ups".to_owned(), "any".to_owned());
+    let ups = Ups { name, description, variables: Some(variables.collect()) };
+    let mut labels = Kept::new();
+    let mut told = Told::new(&mut labels, &[]);
+    told.ups(LOCAL, &ups);
+    told.families().for_each(|family| reading.family(family));
+}
+
 fn push_new(family: &mut Family, labels: Labels, value: f64) {
     if family.metrics.iter().all(|metric| metric.labels != labels) {
         family.push(labels, value);

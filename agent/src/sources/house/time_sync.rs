@@ -179,6 +179,15 @@ fn parse_ntpd(text: &str) -> Option<Keeper> {
     })
 }
 
+/// Tells any text as chrony's answer: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(text: &str, reading: &mut Reading) {
+    chrony::tell(chrony::parse(text).as_ref(), &mut Kept::new(), reading);
+    let (stratum, keeper) = (parse_timesyncd(text), parse_ntpd(text));
+    let numbers = [stratum, keeper.and_then(|k| k.offset), keeper.and_then(|k| k.stratum)];
+    assert!(numbers.into_iter().flatten().all(f64::is_finite));
+}
+
 impl Source for TimeSync {
     fn name(&self) -> &'static str {
         "time_sync"

@@ -169,6 +169,16 @@ fn parse_station(body: &[u8]) -> Option<Station> {
     has_info.then_some(station)
 }
 
+/// Reads a message as each of the three that there are.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::sources::host) fn read_any(body: &[u8]) -> bool {
+    let network = parse_network(body);
+    // A name has at most 255 bytes, of which each may become a sign of three.
+    let is_bounded = network.is_none_or(|network| network.ssid.len() <= 3 * 255);
+    let is_interface = parse_interface(body).is_none_or(|i| i.name.len() <= body.len());
+    is_bounded && is_interface && parse_station(body).is_none_or(|s| s.mac_address.len() <= 24)
+}
+
 impl Station {
     /// Counts of 32 bits are told where there are none of 64.
     fn take(&mut self, kind: u16, value: &[u8]) {

@@ -1,0 +1,31 @@
+//! Any bytes as what the kernel answers to questions: for fuzz targets and tests.
+
+use super::{ethtool, qdiscs, routes, tcp_states, wifi};
+use crate::sources::netlink::{self, attributes, messages};
+
+/// Reads `bytes` as messages of netlink, and each message's body, and `bytes` themselves, as what
+/// every source asks for. Nothing comes of bytes that are not there.
+pub(crate) fn kernel_answer(bytes: &[u8]) {
+    let read: Vec<_> = messages(bytes).collect();
+    assert!(read.len() <= bytes.len() / 16);
+    for body in read.iter().map(|message| message.body).chain([bytes]) {
+        let found: Vec<_> = attributes(body).collect();
+        assert!(found.len() <= body.len() / 4);
+        let texts = found.iter().filter_map(|(_, value)| netlink::text(value));
+        assert!(texts.map(str::len).sum::<usize>() <= body.len());
+        read_body(body);
+    }
+}
+
+fn read_body(body: &[u8]) {
+    let is_whole = |bytes: usize| body.len() >= bytes;
+    assert!(routes::parse(body).is_none() || is_whole(12));
+    assert!(qdiscs::parse(body).is_none() || is_whole(20));
+    assert!(qdiscs::parse_link(body).is_none_or(|(_, name)| name.len() < body.len()));
+    assert!(tcp_states::parse(body).is_none() || is_whole(64));
+    assert!(ethtool::parse_driver(body).is_none() || is_whole(164));
+    assert!(!ethtool::is_link(body) || is_whole(48));
+    assert!(wifi::read_any(body));
+    let (names, values) = body.split_at(body.len() / 5 * 4);
+    assert!(ethtool::parse_statistics(names, values).count() <= names.len() / 32);
+}
