@@ -40,9 +40,9 @@ mod units;
 
 mod house;
 
-pub mod inventory;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod inventory;
 
 pub(crate) use file::{KeptFile, read_number, read_small};
 pub(crate) use kept::Kept;
