@@ -1,4 +1,4 @@
-//! The addresses of all devices, as the kernel tells them: rtnetlink(7), RTM_GETADDR.
+//! The addresses of all devices, as the kernel tells them: rtnetlink(7), `RTM_GETADDR`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -84,6 +84,7 @@ fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+#[expect(clippy::host_endian_bytes, reason = "netlink speaks in the machine's own order")]
 mod tests {
     use proptest::prelude::*;
 
