@@ -218,6 +218,27 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(shown(&dated), @r"
+        pve1, as it is since 2027-01-15T08:00:00Z; 2 states before it, back to 2027-01-03T18:13:20Z
+
+        system
+          hostname  pve1
+          os        Debian
+          kernel    6.8
+          boot id   1-2
+
+        disks
+               model            serial  rotational  size     zones
+          sda  Samsung SSD 870  S1      no          1.8 TiB
+          sdb  WDC                                  1 GiB    7
+          and 2 more that do not fit
+
+        interfaces
+                mac    state  addresses                speed
+          eth0  aa:bb  up     10.0.0.1/24, fd00::1/64  2.5 Gbit/s
+
+        novel
+             y
+          x  \u{1b}[2J
         ");
     }
 
@@ -235,6 +256,15 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(changed(&told), @r"
+        what pve1 was before 2027-01-03T18:13:20Z is not kept
+        2027-01-09T13:06:40Z
+          +  disks  sdb  model WDC, size 1 KiB
+          -  disks  sdc  model WDC
+          ~  disks       left out: 0 -> 2
+        2027-01-10T16:53:20Z
+          ~  system    kernel: 6.8 -> 6.9
+          ~  system    boot id: none -> 3
+        and 4 more; ask for less time
         ");
         let nothing = Changes { steps: Vec::new(), begins_ms: None, left_out: 0, ..told };
         assert_eq!(changed(&nothing), "nothing has changed on pve1 since 1970-01-01T00:00:00Z\n");
