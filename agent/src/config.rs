@@ -270,6 +270,10 @@ mod tests {
             "agent.toml: sources.diskstats.device_exclude: not a pattern: unclosed group",
         );
         check("[sources.diskstats]\ndevices = \"x\"", "sources.diskstats: unknown field `devices`");
+        check(
+            "[sources.cpu]\ndeadline = \"3s\"",
+            "sources.cpu.deadline: it is read within the tick",
+        );
         check("[sources.cpu]\ninterval = 3", "sources.cpu.interval: expected a duration");
         check("[spool]\nbytes_max = 1", "spool.bytes_max: 1 bytes is less than");
         check("collector = \"stoa.lan\"", "collector: \"stoa.lan\" is not host:port");

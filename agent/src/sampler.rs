@@ -47,8 +47,10 @@ const THREADS_MAX: usize = 32;
 /// A reading is told again at most until it is this many intervals old.
 const RETELLINGS_MAX: u32 = 3;
 
-/// What the names of the agent's own counts begin with.
-const OWN_PREFIX: &str = "stoa_";
+/// What the names of the agent's own figures begin with, those that come after the sampler too.
+const OWN_PREFIXES: [&str; 4] = ["stoa_", "scrape_", "process_", "node_exporter_build_info"];
+/// Whether the host is heard: the agent's to tell.
+const UP: &str = "up";
 
 const SUCCESS: Desc =
     Desc::gauge("node_scrape_collector_success", "node_exporter: Whether a collector succeeded.");
@@ -309,10 +311,15 @@ fn tell_new<'a>(told: impl Iterator<Item = &'a Family>, families: &mut Vec<&'a F
     }
     let taken: HashSet<&str> = families.iter().map(|family| family.name.as_str()).collect();
     let new: Vec<&Family> = told
-        .filter(|family| !family.name.starts_with(OWN_PREFIX))
+        .filter(|family| !is_own(&family.name))
         .filter(|family| !taken.contains(family.name.as_str()))
         .collect();
     families.extend(new);
+}
+
+/// Whether a family is for the agent to tell of itself.
+fn is_own(name: &str) -> bool {
+    name == UP || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Reads a source; runs on a thread that may be left behind.

@@ -157,7 +157,7 @@ fn a_foreign_family_does_not_stand_beside_one_of_its_name() {
         family.push(no_labels(), 7.0);
         family
     };
-    let names = ["a_reads", "new", "stoa_agent_ticks_total", "node_scrape_collector_success"];
+    let names = ["a_reads", "new", "stoa_agent_ticks_total", "node_scrape_collector_success", "up"];
     let told = names.map(family);
     let (reads, success) = (family("a_reads"), family("node_scrape_collector_success"));
     let mut families = vec![&reads, &success];

@@ -218,6 +218,12 @@ pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbo
         let source = (entry.make)(entry.name, settings, &shared)?;
         if schedule.enabled.unwrap_or(entry.by_default) {
             let (interval, deadline) = (schedule.interval, schedule.deadline);
+            if deadline.is_some() && source.deadline().is_none() {
+                return Err(SettingsError {
+                    key: format!("sources.{}.deadline", entry.name),
+                    message: "it is read within the tick and has none".to_owned(),
+                });
+            }
             let source = container::within(source, &of_container, &shared.container);
             sources.push(Planned { source, interval, deadline });
         }
