@@ -141,6 +141,12 @@ impl Roots {
         }
     }
 
+    /// Whether the kernel's own threads are among the processes: no container shows them, whatever
+    /// marks it carries (a machine made out of a container's image has `/.dockerenv`).
+    pub(crate) fn shows_kernel_threads(&self) -> bool {
+        read_small(&self.procfs.join("2/comm")).is_ok_and(|name| name == "kthreadd")
+    }
+
     /// A path as the host's processes see it, such as a mount point, as seen from here.
     pub(crate) fn on_host(&self, path: &str) -> PathBuf {
         self.rootfs.join(path.trim_start_matches('/'))

@@ -22,6 +22,8 @@ pub(super) const LXCFS_FILES: [&str; 7] =
 /// What is known about init's surroundings, as text.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
+    /// Whether the kernel's threads are in sight: init is the machine's then.
+    pub(super) kernel_threads: bool,
     /// `/proc/1/environ`; empty when it may not be read.
     pub(super) environ: String,
     /// `/run/systemd/container`: systemd writes down what it found, for all to read.
@@ -55,6 +57,9 @@ impl Place {
 
 /// The container that the evidence shows; `None`: a host, real or virtual.
 pub(super) fn decide(evidence: &Evidence) -> Option<Place> {
+    if evidence.kernel_threads {
+        return None;
+    }
     let lxcfs = lxcfs_files(&evidence.mounts);
     let runtime = of_environ(&evidence.environ)
         .or_else(|| word(&evidence.systemd))
@@ -129,6 +134,7 @@ pub(super) fn gather(roots: &Roots, mounts: &[Mount]) -> Evidence {
     let shares_root = shares_root(roots, mounts);
     let marker = |path: &str| shares_root && roots.on_host(path).exists();
     Evidence {
+        kernel_threads: roots.shows_kernel_threads(),
         environ: of_init("environ"),
         systemd: if shares_root {
             read_bounded(&roots.on_host("/run/systemd/container"))
@@ -192,6 +198,8 @@ mod tests {
         check(&Evidence { systemd: "lxc\n".into(), ..Evidence::default() }, Some("lxc"));
         let docker = Evidence { docker_marker: true, ..Evidence::default() };
         check(&docker, Some("docker"));
+        // A virtual machine made out of an image.
+        check(&Evidence { kernel_threads: true, docker_marker: true, ..Evidence::default() }, None);
         check(&Evidence { environ: "container=lxc\0".into(), ..docker }, Some("lxc"));
         for (cgroup, runtime) in [
             ("0::/init.scope\n", None),

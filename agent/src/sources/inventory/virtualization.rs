@@ -52,6 +52,9 @@ fn has_flag(roots: &Roots, flag: &str) -> bool {
 
 /// The kind of container; `none` outside of one.
 pub(super) fn container(roots: &Roots) -> String {
+    if roots.shows_kernel_threads() {
+        return "none".to_owned();
+    }
     // systemd writes down what whoever started it said.
     let told = attribute(&roots.on_host("/run/systemd/container"));
     if !told.is_empty() {
