@@ -5,7 +5,7 @@
 //! would. CPU is this process's, so programs that a source runs show in the time taken only.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use stoa_agent::config::Config;
 use stoa_agent::sources::registry::{self, Planned};
 use stoa_agent::sources::{Now, Reading, Roots};
 use stoa_daemon::unix_ms;
+use tokio::time::Instant;
 
 use super::report::{self, Report};
 use super::{Stop, say};

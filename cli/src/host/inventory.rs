@@ -189,7 +189,7 @@ fn value_text(name: &str, value: &ValueLine) -> String {
 
 fn scaled(number: u64, units: &[(u64, &str)], one: &str) -> String {
     match units.iter().find(|(unit, _)| number >= *unit) {
-        Some((unit, name)) if number % unit == 0 => format!("{} {name}", number / unit),
+        Some((unit, name)) if number.is_multiple_of(*unit) => format!("{} {name}", number / unit),
         Some((unit, name)) => format!("{:.1} {name}", number as f64 / *unit as f64),
         None => format!("{number} {one}"),
     }
