@@ -60,8 +60,9 @@ const NEWER: [&str; 7] = [
 ];
 
 /// What node_exporter 1.5 tells and Stoa does not: series that begin so, and why.
-const MISSING: [(&str, &str); 3] = [
+const MISSING: [(&str, &str); 4] = [
     ("node_exporter_build_info", "says which program told"),
+    ("node_interrupts_total", "those that never were are told when asked (include_zeros)"),
     ("node_scrape_collector_duration_seconds", "not told of a source that has nothing here"),
     ("node_scrape_collector_success", "a source may have another name, and succeeds where it can"),
 ];
