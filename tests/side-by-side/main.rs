@@ -60,15 +60,17 @@ const NEWER: [&str; 7] = [
 ];
 
 /// What node_exporter 1.5 tells and Stoa does not: series that begin so, and why.
-const MISSING: [(&str, &str); 4] = [
+const MISSING: [(&str, &str); 6] = [
     ("node_exporter_build_info", "says which program told"),
     ("node_interrupts_total", "those that never were are told when asked (include_zeros)"),
+    ("node_processes_state", "states that come and go, read at other moments"),
+    ("node_processes_threads_state", "states that come and go, read at other moments"),
     ("node_scrape_collector_duration_seconds", "not told of a source that has nothing here"),
     ("node_scrape_collector_success", "a source may have another name, and succeeds where it can"),
 ];
 
-/// Labels that say who collected, not what was read; and one that node_exporter 1.5 does not have.
-const LEFT_OUT: [&str; 4] = ["job", "instance", "host", "rotational"];
+/// Labels that say who collected, not what was read; and two that node_exporter 1.5 does not have.
+const LEFT_OUT: [&str; 5] = ["job", "instance", "host", "rotational", "adminstate"];
 
 /// Readings are not taken at the same instant; a moving gauge may lie this far, relatively,
 /// outside what Stoa saw within the window.
