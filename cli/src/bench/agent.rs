@@ -88,10 +88,7 @@ pub(super) async fn measure(args: AgentArgs, dir: &Path) -> anyhow::Result<Outco
     let (after, wire_after) = (Cost::of(agent.pid())?, collector.figures().await?.wire());
     let collector_after = collector.cost()?;
     let peer_after = peer.as_ref().map(Peer::cost).transpose()?;
-    let peer_series = match peer {
-        Some(peer) => peer.stop().await?,
-        None => 0,
-    };
+    let peer_series = peer.map_or(0, Peer::end);
     agent.stop().await.context("stop the agent")?;
     collector.stop().await?;
 

@@ -78,11 +78,11 @@ impl Peer {
         Cost::of(self.running.pid()).context("node_exporter")
     }
 
-    /// Ends it; how many series its last page had.
-    pub(super) async fn stop(self) -> anyhow::Result<usize> {
+    /// Ends it; how many series its last page had. It knows no end but by a signal, so how it ended
+    /// says nothing.
+    pub(super) fn end(self) -> usize {
         self.scraping.abort();
-        self.running.stop().await.context("stop node_exporter")?;
-        Ok(self.series.load(Relaxed))
+        self.series.load(Relaxed)
     }
 }
 
