@@ -136,10 +136,16 @@ struct View {
 /// Resources whose pressure is told.
 const PRESSURES: [&str; 4] = ["cpu", "io", "memory", "irq"];
 
+/// Which runtime's container init is in: `lxc`, `docker`, …; `None`: a host, real or virtual.
+pub(crate) fn runtime(roots: &Roots) -> Option<String> {
+    let mounts = mounts::of_init(roots);
+    Some(place::decide(&place::gather(roots, &mounts))?.runtime)
+}
+
 impl View {
     fn find(roots: &Roots) -> Option<Self> {
         let of_init = |name: &str| place::read_bounded(&roots.procfs.join("1").join(name));
-        let mounts = mounts::parse(&of_init("mountinfo"));
+        let mounts = mounts::of_init(roots);
         let evidence = place::gather(roots, &mounts);
         let place = place::decide(&evidence)?;
         let hierarchies = Hierarchies::find(&evidence.cgroup, &mounts, roots).without_roots();

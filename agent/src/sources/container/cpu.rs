@@ -6,6 +6,9 @@
 //! equal part, so that sums and means are right. Idle is what is left of each CPU's time since the
 //! container began, so that the modes of one CPU grow by one second a second, as a machine's do.
 //!
+//! v1 counts user and system time by the kernel's tick, which a quota makes uneven by a sixth and more;
+//! how much was used in all it knows exactly. So that is what is told, in the proportion of the two.
+//!
 //! Modes a cgroup does not know (iowait, irq, steal…) are absent: the hardware is the node's.
 
 use super::cgroup_file::{CgroupFile, Limit, field, list, quota, whole};
@@ -32,6 +35,12 @@ impl Used {
         Self { user: self.user * share, system: self.system * share }
     }
 
+    /// In the same proportion, but `all` together.
+    fn fitted(self, all: f64) -> Self {
+        let sampled = self.sum();
+        if sampled > 0.0 { self.part(all / sampled) } else { Self { user: all, system: 0.0 } }
+    }
+
     /// What was used since `before`; nothing where a counter went back.
     fn since(self, before: Self) -> Self {
         Self {
@@ -47,6 +56,8 @@ pub(super) struct Sample {
     pub(super) total: Used,
     /// By CPU number, where it is known.
     pub(super) each: Option<Vec<Used>>,
+    /// Seconds used in all, by CPU number, where user and system time are only sampled.
+    pub(super) exact: Option<Vec<f64>>,
     /// The CPUs the container may run on.
     pub(super) allowed: Vec<u32>,
     /// How many CPUs' time the quota allows.
@@ -96,12 +107,21 @@ impl CpuClock {
     pub(super) fn advance(&mut self, sample: &Sample, age: f64) -> &[CpuTime] {
         let count = sample.count();
         let parts = count == sample.allowed.len() && sample.each.is_some();
-        let of = |sample: &Sample, cpu: u32| -> Option<Used> {
+        let of = |sample: &Sample, cpu: u32| -> Option<(Used, Option<f64>)> {
+            let exact = sample.exact.as_deref();
             if !parts {
-                return Some(sample.total.part(1.0 / count as f64));
+                let share = 1.0 / count as f64;
+                let exact = exact.map(|each| each.iter().sum::<f64>() * share);
+                return Some((sample.total.part(share), exact));
             }
-            let each = sample.each.as_deref()?;
-            usize::try_from(cpu).ok().and_then(|at| each.get(at)).copied()
+            let at = usize::try_from(cpu).ok()?;
+            let used = sample.each.as_deref()?.get(at)?;
+            Some((*used, exact.and_then(|each| each.get(at)).copied()))
+        };
+        let since = |(now, exact): (Used, Option<f64>), (last, last_exact): (Used, Option<f64>)| {
+            let used = now.since(last);
+            let exact = exact.zip(last_exact).map(|(now, last)| (now - last).max(0.0));
+            exact.map_or(used, |all| used.fitted(all))
         };
         let before = std::mem::take(&mut self.cpus);
         for cpu in sample.allowed.iter().copied().take(count) {
@@ -109,7 +129,7 @@ impl CpuClock {
             let next = match known {
                 Some((known, (last, last_age))) => {
                     let used = of(sample, cpu).zip(of(last, cpu));
-                    let used = used.map(|(now, last)| now.since(last)).unwrap_or_default();
+                    let used = used.map(|(now, last)| since(now, last)).unwrap_or_default();
                     let idle_exact = known.idle_exact + (age - last_age).max(0.0) - used.sum();
                     CpuTime {
                         cpu,
@@ -124,7 +144,9 @@ impl CpuClock {
                 // The first reading counts from the container's beginning; a CPU that comes later
                 // counts from now.
                 None if self.last.is_none() => {
-                    let used = of(sample, cpu).unwrap_or_default();
+                    let used = of(sample, cpu)
+                        .map(|(used, exact)| exact.map_or(used, |all| used.fitted(all)))
+                        .unwrap_or_default();
                     let idle = (age - used.sum()).max(0.0);
                     CpuTime { cpu, used, idle, idle_exact: idle }
                 }
@@ -147,7 +169,7 @@ pub(super) struct CpuFiles {
 
 #[derive(Debug)]
 enum Accounting {
-    One { user: CgroupFile, system: CgroupFile, stat: CgroupFile },
+    One { user: CgroupFile, system: CgroupFile, all: CgroupFile, stat: CgroupFile },
     Two { stat: CgroupFile },
 }
 
@@ -175,6 +197,7 @@ impl CpuFiles {
                 Accounting::One {
                     user: CgroupFile::new(own, "cpuacct.usage_percpu_user"),
                     system: CgroupFile::new(own, "cpuacct.usage_percpu_sys"),
+                    all: CgroupFile::new(own, "cpuacct.usage_percpu"),
                     stat: CgroupFile::new(own, "cpuacct.stat"),
                 }
             }
@@ -223,7 +246,8 @@ impl CpuFiles {
                 sample.total =
                     Used { user: seconds("user_usec")?, system: seconds("system_usec")? };
             }
-            Accounting::One { user, system, stat } => {
+            Accounting::One { user, system, all, stat } => {
+                sample.exact = all.read(buffer).map(nanos);
                 let user = user.read(buffer).map(nanos);
                 let system = system.read(buffer).map(nanos);
                 match user.zip(system) {
@@ -322,6 +346,32 @@ mod tests {
                 "{allowed:?} {quota:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_sampled_makes_up_what_is_known_exactly() {
+        let sampled = |user, system, exact: &[f64]| Sample {
+            exact: Some(exact.to_vec()),
+            ..sample(user, system, &[0], Some(0.2))
+        };
+        let mut clock = CpuClock::default();
+        assert_eq!(
+            told(clock.advance(&sampled(3.0, 1.0, &[1.0, 1.0]), 10.0)),
+            [(0, 1.5, 0.5, 8.0)]
+        );
+        assert_eq!(
+            told(clock.advance(&sampled(6.0, 1.0, &[2.0, 1.0]), 13.0)),
+            [(0, 2.5, 0.5, 10.0)]
+        );
+        // Used, but too little at a time for the tick to see.
+        assert_eq!(
+            told(clock.advance(&sampled(6.0, 1.0, &[2.0, 2.0]), 15.0)),
+            [(0, 3.5, 0.5, 11.0)]
+        );
+        assert_eq!(
+            told(clock.advance(&sampled(6.0, 1.0, &[0.0, 0.0]), 16.0)),
+            [(0, 3.5, 0.5, 12.0)]
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! `/proc/1/mountinfo`, for what it says about cgroups and lxcfs.
 
+use super::place::read_bounded;
+use crate::sources::Roots;
+
 /// A host with thousands of containers has this many mounts and more; what bounds a container stands
 /// among the first.
 const MOUNTS_MAX: usize = 4096;
@@ -16,6 +19,11 @@ pub(super) struct Mount {
     pub(super) fs_type: String,
     /// For cgroup v1: the controllers, among others.
     pub(super) super_options: String,
+}
+
+/// Init's mounts; none where they may not be read.
+pub(super) fn of_init(roots: &Roots) -> Vec<Mount> {
+    parse(&read_bounded(&roots.procfs.join("1/mountinfo")))
 }
 
 /// At most 4096 mounts in the file's order; a line that is not understood is left out.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::attribute;
-use crate::sources::{Roots, Tree};
+use crate::sources::{Roots, Tree, container};
 
 /// Vendor or product by DMI, and the kind of machine it is.
 const MACHINES: [(&str, &str); 12] = [
@@ -52,30 +52,5 @@ fn has_flag(roots: &Roots, flag: &str) -> bool {
 
 /// The kind of container; `none` outside of one.
 pub(super) fn container(roots: &Roots) -> String {
-    if roots.shows_kernel_threads() {
-        return "none".to_owned();
-    }
-    // systemd writes down what whoever started it said.
-    let told = attribute(&roots.on_host("/run/systemd/container"));
-    if !told.is_empty() {
-        return told;
-    }
-    let there = |path: &str| roots.on_host(path).exists();
-    let of_init = fs::read(roots.path(Tree::Proc, "1/environ")).unwrap_or_default();
-    let told = of_init
-        .split(|byte| *byte == 0)
-        .find_map(|variable| variable.strip_prefix(b"container=".as_slice()))
-        .map(|kind| String::from_utf8_lossy(kind).into_owned());
-    if there("/run/.containerenv") {
-        return "podman".to_owned();
-    }
-    if there("/.dockerenv") {
-        return "docker".to_owned();
-    }
-    if let Some(kind) = told.filter(|kind| !kind.is_empty()) {
-        return kind;
-    }
-    let mounts = fs::read_to_string(roots.path(Tree::Proc, "self/mountinfo")).unwrap_or_default();
-    let of_lxcfs = |line: &str| line.contains(" - fuse.lxcfs ") && line.contains(" /proc/");
-    if mounts.lines().any(of_lxcfs) { "lxc".to_owned() } else { "none".to_owned() }
+    container::runtime(roots).unwrap_or_else(|| "none".to_owned())
 }
