@@ -2,8 +2,8 @@
 //!
 //! A program has an empty environment but for `PATH` and `LC_ALL=C`, no standard input, and a process
 //! group of its own that is killed when the time is up. One that cannot be killed (it waits in the
-//! kernel) is waited for; its source is then overdue, see [`super::Source::deadline`]. Knows nothing of
-//! what a program says.
+//! kernel) is waited for; its source is then overdue, see [`super::Source::deadline`]. When memory runs
+//! out the kernel is to end it rather than the agent. Knows nothing of what a program says.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read as _};
@@ -23,6 +23,9 @@ const OUTPUT_BYTES_MAX: usize = 8 << 20;
 const ERROR_BYTES_MAX: usize = 4 << 10;
 /// How long a program may take, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How much sooner than others a program is killed when memory runs out, of 1000: it is asked again,
+/// and the agent goes on.
+const OOM_SCORE: &str = "500";
 /// How often it is looked whether a program that has closed its output has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -115,6 +118,7 @@ impl Program {
             }
             Err(source) => return Err(ProgramError::Run { program, source }),
         };
+        offer_to_oom_killer(&child);
         let until = now() + self.timeout;
         let heard = self.hear(&mut child, until);
         let ended = match heard {
@@ -185,6 +189,12 @@ impl Program {
     }
 }
 
+/// What it starts inherits it. A program with rights of its own does not let it be written, and goes
+/// on as it is.
+fn offer_to_oom_killer(child: &Child) {
+    drop(std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE));
+}
+
 /// Waits until the program has ended, at most until `until`.
 fn end_by(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
@@ -231,6 +241,12 @@ mod tests {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.starts_with("LC_ALL=C\nPATH="), "{text}");
         assert!(text.ends_with("closed\n") && !text.contains("HOME"), "{text}");
+    }
+
+    #[test]
+    fn a_program_is_killed_before_the_agent_when_memory_runs_out() {
+        let output = shell("sleep 0.3; cat /proc/self/oom_score_adj").run().unwrap();
+        assert_eq!(output.stdout, b"500\n");
     }
 
     #[test]
