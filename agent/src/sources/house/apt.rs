@@ -1,14 +1,14 @@
 //! Pending updates, as apt would do them: the names of node_exporter's textfile script `apt_info.py`.
 //!
 //! `apt-get --simulate dist-upgrade` costs one to four seconds of a CPU and some 70 MiB while it runs,
-//! so it is run only when package lists, dpkg's state or apt's configuration have changed, looked at
-//! every [`INTERVAL`], or a day has passed. It needs no root and locks nothing. Origins are spelled as
+//! so it is run only when package lists, dpkg's state or apt's configuration have changed (by the times
+//! and lengths of their files, [`FILES_MAX`] at most), looked at every [`INTERVAL`], or a day has passed. It needs no root and locks nothing. Origins are spelled as
 //! apt prints them (`Debian-Security:12/stable-security`). Holds are ignored for the plan, so that a
 //! held package counts among the pending, as it does for the script, and is told as held besides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stoa_model::Labels;
@@ -41,16 +41,23 @@ const GROUPS_MAX: usize = 64;
 /// The longest origin told.
 const ORIGIN_BYTES_MAX: usize = 256;
 
-/// What the plan depends on.
-const INPUTS: [&str; 7] = [
+/// What the plan depends on. Lists are replaced, never written to, which their directory tells.
+const INPUTS: [&str; 6] = [
     "/var/lib/dpkg/status",
     "/var/lib/apt/lists",
     "/var/lib/apt/extended_states",
     "/etc/apt/sources.list",
-    "/etc/apt/sources.list.d",
     "/etc/apt/preferences",
-    "/etc/apt/preferences.d",
+    "/etc/apt/apt.conf",
 ];
+/// Directories on whose files it depends; these are edited in place.
+const INPUT_DIRS: [&str; 3] =
+    ["/etc/apt/sources.list.d", "/etc/apt/preferences.d", "/etc/apt/apt.conf.d"];
+/// Files of one such directory that are looked at.
+const FILES_MAX: usize = 512;
+
+/// A file that the plan depends on: when it was written, and its length.
+type Input = (PathBuf, Option<SystemTime>, u64);
 
 /// What apt would do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -104,10 +111,12 @@ fn upgrade(line: &str) -> Option<Upgrade> {
 pub(crate) struct Apt {
     /// And the arguments before its own.
     program: Vec<String>,
-    inputs: Option<[Option<SystemTime>; INPUTS.len()]>,
+    inputs: Vec<Input>,
     planned_at: Option<Now>,
     /// `None` after a failure.
     told: Option<Told>,
+    /// What the last plan failed by, until the next; it is told with each reading.
+    fault: Option<String>,
 }
 
 /// What a plan comes to, kept until the next.
@@ -130,7 +139,7 @@ impl Configured for Apt {
 impl Apt {
     pub(super) fn of(program: &[&str]) -> Self {
         let program = program.iter().map(ToString::to_string).collect();
-        Self { program, inputs: None, planned_at: None, told: None }
+        Self { program, inputs: Vec::new(), planned_at: None, told: None, fault: None }
     }
 
     fn plan(&self, roots: &Roots) -> Result<Told, Problem> {
@@ -202,23 +211,25 @@ impl Source for Apt {
             let absent = io::Error::from(ErrorKind::NotFound);
             return reading.fail(Problem::read(lists, absent));
         }
-        let inputs = INPUTS.map(|path| modified(&roots.on_host(path)));
+        let inputs = inputs(roots);
         let age_max = if self.told.is_some() { PLAN_AGE_MAX } else { RETRY };
         let is_old = self.planned_at.is_none_or(|at| now.is_past(at, age_max));
-        if is_old || self.inputs != Some(inputs) {
+        if is_old || self.inputs != inputs {
             self.planned_at = Some(now);
-            self.inputs = Some(inputs);
-            self.told = None;
-            match self.plan(roots) {
-                Ok(told) => self.told = Some(told),
-                Err(problem) => reading.note(problem),
-            }
+            self.inputs = inputs;
+            (self.told, self.fault) = match self.plan(roots) {
+                Ok(told) => (Some(told), None),
+                Err(problem) => (None, fault(problem)),
+            };
         }
         if let Some(updated) = last_update(roots) {
             reading.single(&UPDATED, updated);
         }
         let Some(told) = &self.told else {
             reading.failed = true;
+            if let Some(wrong) = self.fault.clone() {
+                reading.note(Problem::Answer { asked: "apt-get", wrong });
+            }
             return;
         };
         for (desc, groups) in [(&PENDING, &told.pending), (&HELD, &told.held)] {
@@ -230,6 +241,37 @@ impl Source for Apt {
         reading.single(&AUTOREMOVE, told.autoremovable);
         reading.single(&SECURITY, told.security);
     }
+}
+
+/// What went wrong, in words; `None`: apt is not there.
+fn fault(problem: Problem) -> Option<String> {
+    match problem {
+        problem if problem.is_absence() => None,
+        Problem::Answer { wrong, .. } => Some(wrong),
+        other => Some(match std::error::Error::source(&other) {
+            Some(cause) => format!("{other}: {cause}"),
+            None => other.to_string(),
+        }),
+    }
+}
+
+/// The files that the plan depends on, as they are now.
+fn inputs(roots: &Roots) -> Vec<Input> {
+    let alone = INPUTS.iter().map(|path| roots.on_host(path));
+    let within = INPUT_DIRS.iter().flat_map(|path| {
+        let entries = std::fs::read_dir(roots.on_host(path)).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path())).take(FILES_MAX)
+    });
+    let mut inputs: Vec<Input> = alone
+        .chain(within)
+        .filter_map(|path| {
+            let about = std::fs::metadata(&path).ok()?;
+            Some((path, about.modified().ok(), about.len()))
+        })
+        .collect();
+    // A directory tells its files in any order.
+    inputs.sort_unstable();
+    inputs
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -2,14 +2,15 @@
 //!
 //! Each server is asked for its UPSs and each UPS for its variables. What is a number becomes
 //! `network_ups_tools_VARIABLE`; `ups.status` becomes one series per flag, those that are not set
-//! too. A UPS whose driver lost it has `stoa_ups_up` 0 and nothing else. Bounded by [`SERVERS_MAX`],
-//! [`UPS_MAX`] and the protocol's own bounds.
+//! too. A UPS whose driver lost it has `stoa_ups_up` 0 and nothing else. Servers are asked one after
+//! another out of one budget of time, so that those that hang leave the others theirs. Bounded by
+//! [`SERVERS_MAX`], [`UPS_MAX`], [`PATIENCE`] and the protocol's own bounds.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use stoa_model::{Family, Labels, MetricKind};
@@ -19,7 +20,7 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, number, r
 
 mod protocol;
 
-use protocol::{Client, NutError};
+use protocol::{Client, NutError, now};
 
 const DEVICE: Desc = Desc::gauge("network_ups_tools_device_info", "UPS Device information");
 const SERVER_UP: Desc =
@@ -50,10 +51,26 @@ const SERVERS_MAX: usize = 16;
 const UPS_MAX: usize = 32;
 /// Drivers poll every two seconds; power fails seldom, and then it matters.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long one server may take for all.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long all servers may take; names that do not resolve take a resolver's patience.
+/// How long a server, and all of them, may take.
+const PATIENCE: Patience =
+    Patience { server: Duration::from_secs(3), all: Duration::from_secs(12) };
+/// By then all have been asked; names that do not resolve take a resolver's patience besides.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long asking may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    server: Duration,
+    all: Duration,
+}
+
+impl Patience {
+    /// What a server may take when `left` of them, it among them, have still to be asked.
+    fn of_next(self, began: Instant, left: usize) -> Duration {
+        let rest = self.all.saturating_sub(began.elapsed());
+        self.server.min(rest / u32::try_from(left).unwrap_or(u32::MAX).max(1))
+    }
+}
 
 /// What may be configured.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -93,6 +110,7 @@ impl fmt::Debug for Server {
 #[derive(Debug)]
 pub(crate) struct Nut {
     settings: Settings,
+    patience: Patience,
     /// Whether this host's own server has answered ever; until then it is not missed.
     has_answered: bool,
     labels: Kept<Labels>,
@@ -111,7 +129,7 @@ impl Configured for Nut {
     type Settings = Settings;
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
-        Self { settings, has_answered: false, labels: Kept::new() }
+        Self { settings, patience: PATIENCE, has_answered: false, labels: Kept::new() }
     }
 }
 
@@ -140,9 +158,12 @@ impl Source for Nut {
         }
         let mut told = Told::new(&mut self.labels, &self.settings.variables);
         let mut answers = 0;
-        for server in servers.iter().take(SERVERS_MAX) {
+        servers.truncate(SERVERS_MAX);
+        let began = now();
+        for (at, server) in servers.iter().enumerate() {
             let address = with_port(&server.address);
-            match ask(server, &address) {
+            let patience = self.patience.of_next(began, servers.len() - at);
+            match ask(server, &address, patience) {
                 Ok(all) => {
                     answers += 1;
                     told.server(&address, true);
@@ -193,8 +214,8 @@ fn with_port(address: &str) -> String {
     }
 }
 
-fn ask(server: &Server, address: &str) -> Result<Vec<Ups>, NutError> {
-    let mut client = Client::connect(address, PATIENCE)?;
+fn ask(server: &Server, address: &str, patience: Duration) -> Result<Vec<Ups>, NutError> {
+    let mut client = Client::connect(address, patience)?;
     if !server.username.is_empty() {
         let password = match &server.password_file {
             Some(path) => read_small(path)?,
@@ -386,6 +407,8 @@ fn flags(status: &str) -> impl Iterator<Item = (&str, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -432,6 +455,57 @@ mod tests {
         for value in ["", "muted", "nan", "inf", "0x10", "1.2.3"] {
             assert_eq!(parse(value), None, "{value}");
         }
+    }
+
+    /// A server with one UPS, which answers one client.
+    fn living() -> (String, std::thread::JoinHandle<()>) {
+        use std::io::{Read as _, Write as _};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answers = [
+            "BEGIN LIST UPS\nUPS a \"A\"\nEND LIST UPS\n",
+            "BEGIN LIST VAR a\nVAR a battery.charge \"90\"\nEND LIST VAR a\n",
+        ];
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for answer in answers {
+                let _question = stream.read(&mut [0; 64]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            drop(stream.read(&mut [0; 64]));
+        });
+        (address, thread)
+    }
+
+    #[test]
+    fn servers_that_hang_leave_the_others_their_time() {
+        // The kernel takes the connection; nobody ever answers.
+        let dead: Vec<TcpListener> =
+            (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let (address, thread) = living();
+        let addresses = dead.iter().map(|dead| dead.local_addr().unwrap().to_string());
+        let servers = addresses.chain([address.clone()]);
+        let servers = servers.map(|address| Server { address, ..Server::default() }).collect();
+        let settings = Settings { servers, ..Settings::default() };
+        let all = Duration::from_secs(4);
+        let patience = Patience { server: Duration::from_secs(30), all };
+        let mut nut = Nut { settings, patience, has_answered: false, labels: Kept::new() };
+        let began = now();
+        let mut reading = Reading::default();
+        nut.read(&Roots::default(), Now { unix_micros: 0 }, &mut reading);
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        thread.join().unwrap();
+        let up: Vec<(String, f64)> = reading
+            .families()
+            .filter(|family| family.name == "stoa_nut_up")
+            .flat_map(|family| &family.metrics)
+            .map(|metric| (metric.labels.get("server").unwrap().to_owned(), metric.value))
+            .collect();
+        assert_eq!(up.len(), 4);
+        assert!(up.iter().all(|(server, is_up)| (*is_up == 1.0) == (*server == address)), "{up:?}");
+        assert!(reading.families().any(|f| f.name == "network_ups_tools_battery_charge"));
+        assert!(!reading.failed);
+        assert_eq!(reading.problems.len(), 3);
     }
 
     #[test]

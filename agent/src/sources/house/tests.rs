@@ -219,8 +219,40 @@ fn an_apt_that_fails_is_a_fault_once_and_not_asked_again_at_once() {
     assert!(reading.failed);
     let [problem] = reading.problems.as_slice() else { panic!("{:?}", reading.problems) };
     assert_eq!(problem.to_string(), "apt-get: E: Unmet dependencies.");
-    assert!(read(&mut source, dir.path()).failed);
+    // Not asked, and as wrong as before.
+    let again = read(&mut source, dir.path());
+    assert!(again.failed);
+    let again: Vec<String> = again.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(again, ["apt-get: E: Unmet dependencies."]);
     assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n");
+}
+
+#[test]
+fn apt_is_asked_again_when_a_file_of_its_configuration_was_edited_in_place() {
+    let dir = host_of(&APT_INPUTS);
+    let runs = dir.path().join("runs");
+    let script = format!("echo run >>{}", runs.display());
+    let mut source = Apt::of(&shell(&script));
+    let mut expected = String::new();
+    let mut check = |what: &str| {
+        read(&mut source, dir.path());
+        expected.push_str("run\n");
+        assert_eq!(std::fs::read_to_string(&runs).unwrap(), expected, "{what}");
+        read(&mut source, dir.path());
+        assert_eq!(std::fs::read_to_string(&runs).unwrap(), expected, "nothing after {what}");
+    };
+    check("the first time");
+    for file in ["sources.list.d/a.sources", "preferences.d/a", "apt.conf.d/50a", "apt.conf"] {
+        let path = dir.path().join("etc/apt").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "one").unwrap();
+        check(file);
+        let about = std::fs::metadata(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "other").unwrap();
+        let after = std::fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(about.modified().unwrap(), after.modified().unwrap());
+        check(file);
+    }
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn time_left(until: Instant) -> io::Result<Duration> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "bounds how long a conversation takes")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
