@@ -21,14 +21,16 @@ use stoa_model::{Family, Labels};
 
 use super::registry::{Configured, Shared};
 use super::settings::Pattern;
-use super::{Desc, Now, Problem, Reading, Roots, Source, label};
+use super::{Now, Problem, Reading, Roots, Source, label};
 
 mod bus;
+mod manager;
 mod names;
 mod property;
 mod unit;
 
-use bus::{Bus, BusError, Status, Systemd, Told};
+use bus::{Bus, BusError, Status, Systemd};
+use manager::Manager;
 use names::{SHOWN, STATES};
 use property::{Kind, Number};
 use unit::{Clocks, Unit, Wanted};
@@ -130,7 +132,8 @@ impl Settings {
     /// Which numbers have to be asked for.
     fn wanted(&self) -> Wanted {
         let mut wanted = [false; Number::ALL.len()];
-        let shown = SHOWN.iter().filter(|shown| (shown.is_wanted)(self)).map(|shown| shown.number);
+        let shown =
+            SHOWN.iter().filter(|shown| (shown.is_wanted)(self)).map(|shown| shown.number.asked());
         for number in shown.chain([Number::Accepts, Number::NextRealtime, Number::NextMonotonic]) {
             if let Some(place) = wanted.get_mut(number.place()) {
                 *place = true;
@@ -163,16 +166,6 @@ struct Known {
     counts: [u64; STATES.len() + OTHER_STATES.len()],
     left_out: u64,
     manager: Manager,
-}
-
-/// What systemd says of itself.
-#[derive(Debug, Default)]
-struct Manager {
-    is_running: bool,
-    version: Option<(Labels, f64)>,
-    virtualization: Option<Labels>,
-    watchdog: Option<Labels>,
-    watchdog_times: [Option<f64>; names::SD_WATCHDOG_TIMES.len()],
 }
 
 impl Configured for Units {
@@ -352,85 +345,10 @@ impl Known {
     }
 }
 
-impl Manager {
-    async fn ask(&mut self, systemd: &Systemd, with_watchdog: bool) -> Result<(), BusError> {
-        if self.version.is_none() {
-            if let Told::Text(version) = systemd.manager("Version").await? {
-                self.version = Some((label("version", &version), version_number(&version)));
-            }
-            let kind = match systemd.manager("Virtualization").await? {
-                Told::Text(kind) if kind.is_empty() => "none".into(),
-                Told::Text(kind) => kind,
-                Told::Number(_) | Told::Nothing => "unknown".into(),
-            };
-            self.virtualization = Some(label("virtualization_type", &kind));
-        }
-        let state = systemd.manager("SystemState").await?;
-        self.is_running = matches!(state, Told::Text(state) if &*state == "running");
-        if with_watchdog {
-            let device = match systemd.manager("WatchdogDevice").await? {
-                Told::Text(device) if !device.is_empty() => Some(device),
-                _ => None,
-            };
-            self.watchdog = device.map(|device| label("device", &device));
-            for (value, (property, _)) in
-                self.watchdog_times.iter_mut().zip(&names::SD_WATCHDOG_TIMES)
-            {
-                *value = match systemd.manager(property).await? {
-                    Told::Number(micros) => Some(micros / 1e6),
-                    Told::Text(_) | Told::Nothing => None,
-                };
-            }
-        }
-        Ok(())
-    }
-
-    fn tell(&self, settings: &Settings, reading: &mut Reading) {
-        if settings.is_node() {
-            reading.single(&names::RUNNING, f64::from(u8::from(self.is_running)));
-            let version = self.version.as_ref();
-            let version = version.map(|(labels, number)| (labels.clone(), *number));
-            let virtualization = self.virtualization.clone().map(|labels| (labels, 1.0));
-            for (desc, value) in
-                [(&names::VERSION, version), (&names::VIRTUALIZATION, virtualization)]
-            {
-                told_once(desc, value, reading);
-            }
-        }
-        if settings.is_systemd() {
-            reading.single(&names::SD_WATCHDOG, f64::from(u8::from(self.watchdog.is_some())));
-            for (value, (_, desc)) in self.watchdog_times.iter().zip(&names::SD_WATCHDOG_TIMES) {
-                told_once(desc, self.watchdog.clone().zip(*value), reading);
-            }
-        }
-    }
-}
-
-fn told_once(desc: &Desc, value: Option<(Labels, f64)>, reading: &mut Reading) {
-    if let Some((labels, value)) = value {
-        reading.one(desc, labels, value);
-    }
-}
-
 fn push_states(family: &mut Family, state: Option<usize>, labels: &[Labels; 5]) {
     for (place, labels) in labels.iter().enumerate() {
         family.push(labels.clone(), f64::from(u8::from(state == Some(place))));
     }
-}
-
-/// The first number of three or more digits in a version, with its fraction: 252.39 of
-/// `252.39-1~deb12u2`. 0 when there is none.
-fn version_number(version: &str) -> f64 {
-    for piece in version.split(|c: char| !c.is_ascii_digit() && c != '.') {
-        let mut groups = piece.split('.');
-        while let Some(whole) = groups.next() {
-            if whole.len() >= 3 {
-                let fraction = groups.next().unwrap_or_default();
-                return format!("{whole}.{fraction}").parse().unwrap_or(0.0);
-            }
-        }
-    }
-    0.0
 }
 
 /// Both clocks now. systemd tells some times by the one that stands while the host sleeps.

@@ -24,6 +24,32 @@ pub(super) const SD_UNIT_INFO: Desc =
     Desc::gauge("systemd_unit_info", "Mostly-static metadata for all unit types");
 pub(super) const SD_WATCHDOG: Desc =
     Desc::gauge("systemd_watchdog_enabled", "systemd watchdog enabled");
+pub(super) const SD_BOOT_MONOTONIC: Desc =
+    Desc::gauge("systemd_boot_monotonic_seconds", "Systemd boot stage monotonic timestamps");
+pub(super) const SD_BOOT_TIME: Desc =
+    Desc::gauge("systemd_boot_time_seconds", "Systemd boot stage timestamps");
+/// Stages of a boot; each is a property of systemd's manager, `FinishTimestamp`, by both clocks. The
+/// last one that is reached is the first.
+pub(super) const SD_BOOT_STAGES: [&str; 18] = [
+    "Finish",
+    "Firmware",
+    "Loader",
+    "Kernel",
+    "InitRD",
+    "InitRDGeneratorsStart",
+    "InitRDGeneratorsFinish",
+    "InitRDSecurityStart",
+    "InitRDSecurityFinish",
+    "InitRDUnitsLoadStart",
+    "InitRDUnitsLoadFinish",
+    "GeneratorsStart",
+    "GeneratorsFinish",
+    "SecurityStart",
+    "SecurityFinish",
+    "Userspace",
+    "UnitsLoadStart",
+    "UnitsLoadFinish",
+];
 /// What systemd says of the hardware's watchdog; properties of its manager in microseconds.
 pub(super) const SD_WATCHDOG_TIMES: [(&str, Desc); 3] = [
     (
@@ -106,7 +132,7 @@ const CONNECTIONS_HELP: &str = "Current number of socket connections";
 const REFUSED_HELP: &str = "Total number of refused socket connections";
 
 /// All numbers of units that are told as they are.
-pub(super) const SHOWN: [Shown; 30] = [
+pub(super) const SHOWN: [Shown; 34] = [
     node(
         Desc::gauge("node_systemd_unit_start_time_seconds", START_TIME_HELP),
         Number::ActiveSince,
@@ -158,6 +184,38 @@ pub(super) const SHOWN: [Shown; 30] = [
             Number::ActiveSince,
             Settings::is_systemd,
         ),
+    ),
+    typed(
+        Desc::gauge(
+            "systemd_unit_active_enter_time_seconds",
+            "Last time the unit transitioned into the active state",
+        ),
+        Number::ActiveEntered,
+        Settings::is_systemd,
+    ),
+    typed(
+        Desc::gauge(
+            "systemd_unit_active_exit_time_seconds",
+            "Last time the unit transitioned out of the active state",
+        ),
+        Number::ActiveLeft,
+        Settings::is_systemd,
+    ),
+    typed(
+        Desc::gauge(
+            "systemd_unit_inactive_enter_time_seconds",
+            "Last time the unit transitioned into the inactive state",
+        ),
+        Number::InactiveEntered,
+        Settings::is_systemd,
+    ),
+    typed(
+        Desc::gauge(
+            "systemd_unit_inactive_exit_time_seconds",
+            "Last time the unit transitioned out of the inactive state",
+        ),
+        Number::InactiveLeft,
+        Settings::is_systemd,
     ),
     node(
         Desc::gauge("systemd_unit_tasks_current", TASKS_HELP),

@@ -85,7 +85,10 @@ impl Kind {
 /// A number of a unit, by what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
-    ActiveSince,
+    ActiveEntered,
+    ActiveLeft,
+    InactiveEntered,
+    InactiveLeft,
     Restarts,
     TasksCurrent,
     TasksMax,
@@ -110,6 +113,8 @@ pub(super) enum Number {
     EgressBytes,
     IngressPackets,
     EgressPackets,
+    /// Not asked: [`Self::ActiveEntered`] of what is active.
+    ActiveSince,
 }
 
 /// When asking again can give something else.
@@ -119,7 +124,7 @@ pub(super) enum Changes {
     Running,
     /// When the unit's state has changed, or its files.
     Rarely,
-    /// When a timer was triggered.
+    /// When a timer was triggered, or the unit became active anew.
     Triggered,
 }
 
@@ -142,9 +147,12 @@ const MICROS: f64 = 1e6;
 const NANOS: f64 = 1e9;
 
 impl Number {
-    /// All of them, in the order in which they are asked.
-    pub(super) const ALL: [Self; 25] = [
-        Self::ActiveSince,
+    /// All that are asked, in that order.
+    pub(super) const ALL: [Self; 28] = [
+        Self::ActiveEntered,
+        Self::ActiveLeft,
+        Self::InactiveEntered,
+        Self::InactiveLeft,
         Self::Restarts,
         Self::TasksCurrent,
         Self::TasksMax,
@@ -175,10 +183,16 @@ impl Number {
     pub(super) const fn property(self) -> Property {
         use Changes::{Rarely, Running, Triggered};
         match self {
-            Self::ActiveSince => Property {
-                is_of_all: true,
-                ..Property::new("ActiveEnterTimestamp", Running, MICROS)
-            },
+            Self::ActiveEntered | Self::ActiveSince => {
+                Property::new("ActiveEnterTimestamp", Running, MICROS).of_all()
+            }
+            Self::ActiveLeft => Property::new("ActiveExitTimestamp", Triggered, MICROS).of_all(),
+            Self::InactiveEntered => {
+                Property::new("InactiveEnterTimestamp", Triggered, MICROS).of_all()
+            }
+            Self::InactiveLeft => {
+                Property::new("InactiveExitTimestamp", Triggered, MICROS).of_all()
+            }
             Self::Restarts => Property::new("NRestarts", Running, 1.0),
             Self::TasksCurrent => Property::new("TasksCurrent", Running, 1.0),
             Self::TasksMax => Property::new("TasksMax", Rarely, 1.0),
@@ -215,7 +229,11 @@ impl Number {
     /// Whether units of a kind have it.
     pub(super) const fn is_of(self, kind: Kind) -> bool {
         match self {
-            Self::ActiveSince => true,
+            Self::ActiveEntered
+            | Self::ActiveLeft
+            | Self::InactiveEntered
+            | Self::InactiveLeft
+            | Self::ActiveSince => true,
             Self::Restarts
             | Self::WatchdogSeconds
             | Self::WatchdogPinged
@@ -240,6 +258,19 @@ impl Number {
         matches!(self, Self::Accepted | Self::Connections | Self::Refused)
     }
 
+    /// The number that is asked for it.
+    pub(super) const fn asked(self) -> Self {
+        match self {
+            Self::ActiveSince => Self::ActiveEntered,
+            other => other,
+        }
+    }
+
+    /// Whether another value of it says that what [`Changes::Triggered`] is another too.
+    pub(super) const fn triggers(self) -> bool {
+        matches!(self, Self::ActiveEntered | Self::LastTrigger)
+    }
+
     /// Where its value stands among a unit's numbers.
     pub(super) const fn place(self) -> usize {
         self as usize
@@ -249,6 +280,10 @@ impl Number {
 impl Property {
     const fn new(name: &'static str, changes: Changes, divisor: f64) -> Self {
         Self { name, is_of_all: false, divisor, changes, zero_is_nothing: false }
+    }
+
+    const fn of_all(self) -> Self {
+        Self { is_of_all: true, ..self }
     }
 
     const fn or_nothing(self) -> Self {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::manager::version_number;
 use super::*;
 
 fn known(settings: Settings) -> Known {
@@ -112,6 +113,38 @@ fn both_exporters_names_stand_side_by_side() {
     ] {
         assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
     }
+}
+
+#[test]
+fn when_a_unit_changed_is_told_whatever_it_does_now() {
+    let settings = Settings { names: vec![Names::SystemdExporter], ..Settings::default() };
+    let mut known = known(settings.clone());
+    assert!(
+        known.wanted[Number::ActiveEntered.place()] && known.wanted[Number::ActiveLeft.place()]
+    );
+    take(&mut known, &[status("a.timer", "active"), status("b.service", "inactive")]);
+    for unit in known.units.values_mut() {
+        unit.set(Number::ActiveEntered, 10.0);
+        unit.set(Number::ActiveLeft, 20.0);
+        unit.set(Number::InactiveEntered, 21.0);
+        unit.set(Number::InactiveLeft, 9.0);
+    }
+    let lines = told(&mut known, &settings);
+    for (name, kind) in [("a.timer", "timer"), ("b.service", "service")] {
+        for (family, value) in [
+            ("active_enter", 10),
+            ("active_exit", 20),
+            ("inactive_enter", 21),
+            ("inactive_exit", 9),
+        ] {
+            let expected = format!(
+                r#"systemd_unit_{family}_time_seconds{{name="{name}", type="{kind}"}} {value}"#
+            );
+            assert!(lines.contains(&expected), "{expected}\n{lines:#?}");
+        }
+    }
+    let start = r#"systemd_unit_start_time_seconds{name="b.service", type="service"} 0"#;
+    assert!(lines.iter().any(|line| line == start), "it is not active");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Unit {
                 } else {
                     None
                 };
-                was_triggered |= number == Number::LastTrigger && value != self.number(number);
+                was_triggered |= number.triggers() && value != self.number(number);
                 if let Some(place) = self.numbers.get_mut(number.place()) {
                     *place = value;
                 }
@@ -175,7 +175,6 @@ impl Unit {
     /// Whether asking for a number can give one, as the unit is now.
     fn has(&self, number: Number) -> bool {
         match number {
-            Number::ActiveSince => &*self.active == "active",
             Number::WatchdogPinged => self.number(Number::WatchdogSeconds).is_some(),
             Number::ExitStatus | Number::ExitedAt => self.subtype.as_deref() == Some("oneshot"),
             Number::NextRealtime | Number::NextMonotonic => &*self.active == "active",
@@ -206,13 +205,19 @@ impl Unit {
         self.numbers.get(number.place()).copied().flatten()
     }
 
+    /// Takes a number as if it had been asked.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, number: Number, value: f64) {
+        self.numbers[number.place()] = Some(value);
+    }
+
     /// A number as it is told.
     pub(super) fn told(&self, number: Number) -> Option<f64> {
         match number {
             // As both exporters: 0 for what is not active.
             Number::ActiveSince if &*self.active != "active" => Some(0.0),
             Number::ExitStatus if self.number(Number::ExitedAt).is_none() => None,
-            _ => self.number(number),
+            _ => self.number(number.asked()),
         }
     }
 
