@@ -142,6 +142,46 @@ pub(crate) fn runtime(roots: &Roots) -> Option<String> {
     Some(place::decide(&place::gather(roots, &mounts))?.runtime)
 }
 
+/// What a container may use of its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Bounds {
+    /// Bytes; `None`: no limit in sight.
+    pub(crate) memory: Option<f64>,
+    /// Bytes; `None`: no limit in sight.
+    pub(crate) swap: Option<f64>,
+    /// `None`: as many as there are.
+    pub(crate) processors: Option<usize>,
+    /// Whether anything tells how much memory the container has.
+    pub(crate) is_memory_known: bool,
+    /// Whether lxcfs stands over `/proc/meminfo`, so that it tells of the container.
+    pub(crate) has_own_meminfo: bool,
+}
+
+/// What binds the container that init is in; `None`: a host, or the node's numbers are asked for.
+pub(crate) fn bounds(
+    settings: &Settings,
+    container: &SharedContainer,
+    roots: &Roots,
+    now: Now,
+) -> Option<Bounds> {
+    if settings.mode == Mode::Off {
+        return None;
+    }
+    with_view(container, roots, now, |view| {
+        let processors = view.cpu().map(|sample| sample.count());
+        let has_own_meminfo = view.place.has_lxcfs_over("meminfo");
+        let allowed = Some(view.allowed.len()).filter(|allowed| *allowed > 0);
+        let memory = view.memory();
+        Bounds {
+            memory: memory.and_then(|memory| memory.field("MemTotal", |_| None)),
+            swap: memory.and_then(|memory| memory.field("SwapTotal", |_| None)),
+            processors: processors.or(allowed),
+            is_memory_known: memory.is_some() || has_own_meminfo,
+            has_own_meminfo,
+        }
+    })
+}
+
 impl View {
     fn find(roots: &Roots) -> Option<Self> {
         let of_init = |name: &str| place::read_bounded(&roots.procfs.join("1").join(name));

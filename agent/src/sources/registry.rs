@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) stat_file: host::SharedStatFile,
     /// The container that is run in, if one is.
     pub(crate) container: SharedContainer,
+    /// Whose numbers are told in one.
+    pub(crate) of_container: container::Settings,
     /// Whether the source `cpu` tells frequencies, so that `cpufreq` does not.
     pub(crate) cpu_tells_frequencies: bool,
     /// The table of processes, scanned once for all who ask.
@@ -204,14 +206,15 @@ pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbo
             message: format!("no source is called that; there are: {}", names().join(", ")),
         });
     }
+    let of_container = settings.of::<container::Settings>("container")?;
     let shared = Shared {
         stat_file: host::StatFile::shared(),
         container: Container::shared(),
+        of_container: of_container.clone(),
         cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
         processes: processes::SharedScan::default(),
         inventory: offer,
     };
-    let of_container = settings.of::<container::Settings>("container")?;
     let mut sources = Vec::new();
     for entry in SOURCES {
         let schedule = settings.schedule(entry.name)?;
@@ -273,6 +276,7 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
     let shared = Shared {
         stat_file: host::StatFile::shared(),
         container: Container::shared(),
+        of_container: container::Settings::default(),
         cpu_tells_frequencies: false,
         processes: processes::SharedScan::default(),
         inventory: inventory::outbox().0,

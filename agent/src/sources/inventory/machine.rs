@@ -3,7 +3,7 @@
 use stoa_model::Inventory;
 
 use super::{Item, attribute, virtualization};
-use crate::sources::{Problem, Roots, Tree};
+use crate::sources::{Roots, Tree};
 
 /// What firmware says where nobody has filled it in.
 const PLACEHOLDERS: [&str; 8] = [
@@ -17,8 +17,15 @@ const PLACEHOLDERS: [&str; 8] = [
     "none",
 ];
 
-/// `machine`, one item.
-pub(super) fn gather(roots: &Roots, document: &mut Inventory) -> Result<(), Problem> {
+/// `machine`, one item; a container's own where `is_own` is false: what it runs on is another host.
+pub(super) fn gather(roots: &Roots, is_own: bool, document: &mut Inventory) {
+    let item = if is_own { hardware(roots) } else { Item::default() };
+    item.text("virtualization", virtualization::machine(roots))
+        .text("container", virtualization::container(roots))
+        .put(document, "machine", "");
+}
+
+fn hardware(roots: &Roots) -> Item {
     let dmi =
         |name: &str| said(&attribute(&roots.path(Tree::Sys, "class/dmi/id").join(name))).to_owned();
     // Boards without DMI are named by their device tree, which ends texts with a zero.
@@ -35,10 +42,6 @@ pub(super) fn gather(roots: &Roots, document: &mut Inventory) -> Result<(), Prob
         .text("board_vendor", dmi("board_vendor"))
         .text("bios", dmi("bios_version"))
         .text("bios_date", dmi("bios_date"))
-        .text("virtualization", virtualization::machine(roots))
-        .text("container", virtualization::container(roots))
-        .put(document, "machine", "");
-    Ok(())
 }
 
 fn said(text: &str) -> &str {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use stoa_model::Inventory;
 
 use super::Item;
+use crate::sources::container::Bounds;
 use crate::sources::{KeptFile, Problem, Roots};
 
 /// What the file says, of all processors together.
@@ -17,17 +18,23 @@ struct Processor {
     sockets: BTreeSet<u32>,
 }
 
-/// `processor`, one item.
-pub(super) fn gather(roots: &Roots, document: &mut Inventory) -> Result<(), Problem> {
+/// `processor`, one item. A container has threads; sockets and cores are its node's.
+pub(super) fn gather(
+    roots: &Roots,
+    bounds: Option<&Bounds>,
+    document: &mut Inventory,
+) -> Result<(), Problem> {
     let mut file = KeptFile::proc("cpuinfo");
     let processor = parse(file.read(roots)?);
-    let count = |length: usize| (length > 0).then_some(length as u64);
+    let count = |length: usize| (length > 0 && bounds.is_none()).then_some(length as u64);
+    let limit = bounds.and_then(|bounds| bounds.processors).map(|limit| limit as u64);
+    let there_are = Some(processor.threads).filter(|threads| *threads > 0);
     Item::default()
         .text("model", &processor.model)
         .text("vendor", &processor.vendor)
         .number("sockets", count(processor.sockets.len()))
         .number("cores", count(processor.cores.len()))
-        .number("threads", Some(processor.threads).filter(|threads| *threads > 0))
+        .number("threads", [there_are, limit].into_iter().flatten().min())
         .put(document, "processor", "");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The operating system, the kernel, this boot; and how much memory there is.
+//! The operating system, the kernel, this boot.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use rustix::system::uname;
 use stoa_model::Inventory;
 
 use super::{Item, attribute};
-use crate::sources::{KeptFile, Problem, Roots, Tree};
+use crate::sources::{Problem, Roots, Tree};
 
 /// The largest os-release read, in bytes.
 const RELEASE_BYTES_MAX: usize = 64 << 10;
@@ -31,21 +31,6 @@ pub(super) fn system(roots: &Roots, document: &mut Inventory) -> Result<(), Prob
         .text("boot_id", kernel("random/boot_id"))
         .text("timezone", timezone(roots))
         .put(document, "system", "");
-    Ok(())
-}
-
-/// `memory`, one item.
-pub(super) fn memory(roots: &Roots, document: &mut Inventory) -> Result<(), Problem> {
-    let mut file = KeptFile::proc("meminfo");
-    let text = file.read(roots)?;
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Item::default()
-        .number("size_bytes", bytes("MemTotal"))
-        .number("swap_bytes", bytes("SwapTotal"))
-        .put(document, "memory", "");
     Ok(())
 }
 

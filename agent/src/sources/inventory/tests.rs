@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-const FILES: [(&str, &str); 25] = [
+const FILES: &[(&str, &str)] = &[
     ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
     ("sys/class/dmi/id/product_name", "Standard PC (Q35 + ICH9, 2009)\n"),
     ("sys/class/dmi/id/product_serial", "Default string\n"),
@@ -18,7 +18,6 @@ const FILES: [(&str, &str); 25] = [
     ("proc/sys/kernel/osrelease", "6.8.12-4-pve\n"),
     ("proc/sys/kernel/random/boot_id", "0123-4567\n"),
     ("root/etc/os-release", "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID='12'\n"),
-    ("root/run/systemd/container", "lxc\n"),
     (
         "proc/self/mountinfo",
         "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:5 / /proc rw - proc proc rw\n\
@@ -36,6 +35,10 @@ const FILES: [(&str, &str); 25] = [
     ("sys/class/net/eth0/address", "aa:bb:cc:dd:ee:ff\n"),
     ("sys/class/net/eth0/operstate", "up\n"),
     ("sys/class/net/eth0/speed", "1000\n"),
+    ("sys/class/net/eth0/device/vendor", "0x8086\n"),
+    ("sys/class/net/vmbr0/operstate", "up\n"),
+    ("sys/class/net/vmbr0/mtu", "1500\n"),
+    ("sys/class/net/vmbr0/speed", "10000\n"),
     ("sys/class/net/veth1/operstate", "up\n"),
     ("root/etc/systemd/system/multi-user.target.wants/ssh.service", ""),
     (
@@ -44,13 +47,22 @@ const FILES: [(&str, &str); 25] = [
     ),
 ];
 
-/// A host below a directory.
-fn host(dir: &Path) -> Roots {
-    for (path, text) in FILES {
+fn write(dir: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
         let path = dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
+}
+
+fn offering(offer: Offer) -> InventorySource {
+    let container = container::Container::shared();
+    InventorySource::offering(offer, container, container::Settings::default())
+}
+
+/// A host below a directory.
+fn host(dir: &Path) -> Roots {
+    write(dir, FILES);
     let sys = dir.join("sys");
     for place in ["block", "class/block", "devices/virtual/block/dm-0/slaves"] {
         fs::create_dir_all(sys.join(place)).unwrap();
@@ -105,16 +117,17 @@ fn a_host_is_written_down() {
     let dir = tempfile::tempdir().unwrap();
     let roots = host(dir.path());
     let (offer, mut outbox) = outbox();
-    let mut source = InventorySource::offering(offer);
+    let mut source = offering(offer);
     assert_eq!(outbox.current(), None);
     let reading = read(&mut source, &roots);
     assert!(reading.problems.is_empty(), "{:?}", reading.problems);
     let named = outbox.current().unwrap();
     insta::assert_snapshot!(written(&named.document), @r"
     disks/sda bus=ata is_rotational=true model=Samsung SSD 870 serial=S1 size_bytes=1024000
-    interfaces/eth0 mac=aa:bb:cc:dd:ee:ff speed_bits_per_second=1000000000 state=up
-    machine/ container=lxc product=Standard PC (Q35 + ICH9, 2009) vendor=QEMU virtualization=kvm
-    memory/ size_bytes=1048576 swap_bytes=0
+    interfaces/eth0 mac=aa:bb:cc:dd:ee:ff speed_bits_per_second=1000000000
+    interfaces/vmbr0 mtu=1500
+    machine/ container=none product=Standard PC (Q35 + ICH9, 2009) vendor=QEMU virtualization=kvm
+    memory/ size_bytes=67108864 swap_bytes=0
     mounts// device=/dev/sda1 disks=sda is_readonly=false type=ext4
     mounts//data device=/dev/mapper/vg-data disks=sda is_readonly=true type=xfs
     mounts//tank device=tank is_readonly=false type=zfs
@@ -145,7 +158,7 @@ fn what_is_the_same_is_not_offered_again_and_what_cannot_be_read_stays() {
     let dir = tempfile::tempdir().unwrap();
     let roots = host(dir.path());
     let (offer, mut outbox) = outbox();
-    let mut source = InventorySource::offering(offer);
+    let mut source = offering(offer);
     read(&mut source, &roots);
     let first = outbox.current().unwrap();
     let again = read(&mut source, &roots);
@@ -164,10 +177,108 @@ fn what_is_the_same_is_not_offered_again_and_what_cannot_be_read_stays() {
     assert_eq!(sections, ["packages"]);
 }
 
+/// An LXC of 512 MiB and one and a half of the node's four CPUs, without lxcfs.
+const CONTAINER: &[(&str, &str)] = &[
+    ("root/run/systemd/container", "lxc\n"),
+    ("proc/1/cgroup", "0::/\n"),
+    ("proc/1/status", "Name:\tinit\nCpus_allowed_list:\t0-3\n"),
+    ("proc/1/mountinfo", "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+    ("proc/meminfo", "MemTotal:  16777216 kB\nSwapTotal:  1048576 kB\n"),
+    (
+        "proc/cpuinfo",
+        "processor : 0\nmodel name : AMD EPYC\nphysical id : 0\ncore id : 0\nflags : hypervisor\n\nprocessor : 1\n\n\
+         processor : 2\n\nprocessor : 3\n",
+    ),
+    ("sys/fs/cgroup/memory.max", "536870912\n"),
+    ("sys/fs/cgroup/memory.current", "4096\n"),
+    ("sys/fs/cgroup/memory.swap.max", "0\n"),
+    ("sys/fs/cgroup/memory.stat", "anon 4096\n"),
+    ("sys/fs/cgroup/cpu.stat", "user_usec 1\nsystem_usec 1\n"),
+    ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
+];
+
+/// The lines of these sections.
+fn sections(document: &Inventory, names: &[&str]) -> String {
+    let text = written(document);
+    let wanted = |line: &&str| names.iter().any(|name| line.starts_with(&format!("{name}/")));
+    text.lines().filter(wanted).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_container_has_what_it_may_use_and_no_hardware() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = host(dir.path());
+    write(dir.path(), CONTAINER);
+    let named = |mode: &str| {
+        let (offer, mut outbox) = outbox();
+        let settings = toml::from_str(mode).unwrap();
+        let shared = container::Container::shared();
+        read(&mut InventorySource::offering(offer, shared, settings), &roots);
+        outbox.current().unwrap()
+    };
+    let about = ["disks", "machine", "memory", "processor"];
+    insta::assert_snapshot!(sections(&named("").document, &about), @r"
+    machine/ container=lxc virtualization=kvm
+    memory/ size_bytes=536870912 swap_bytes=0
+    processor/ model=AMD EPYC threads=2
+    ");
+    // The node's numbers were asked for.
+    insta::assert_snapshot!(sections(&named("mode = 'off'").document, &about), @r"
+    disks/sda bus=ata is_rotational=true model=Samsung SSD 870 serial=S1 size_bytes=1024000
+    machine/ container=lxc product=Standard PC (Q35 + ICH9, 2009) vendor=QEMU virtualization=kvm
+    memory/ size_bytes=17179869184 swap_bytes=1073741824
+    processor/ cores=1 model=AMD EPYC sockets=1 threads=4
+    ");
+    // lxcfs has the limits of cgroups that are not in sight; nothing has those of memory without it.
+    for file in ["memory.max", "memory.current", "memory.swap.max", "memory.stat"] {
+        fs::remove_file(roots.sysfs.join("fs/cgroup").join(file)).unwrap();
+    }
+    assert_eq!(sections(&named("").document, &["memory"]), "");
+    let lxcfs = "31 25 0:9 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n";
+    write(dir.path(), &[("proc/1/mountinfo", lxcfs), ("proc/meminfo", "MemTotal: 1000 kB\n")]);
+    assert_eq!(sections(&named("").document, &["memory"]), "memory/ size_bytes=1024000");
+}
+
+#[test]
+fn a_link_that_flaps_and_a_balloon_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = host(dir.path());
+    let (offer, mut outbox) = outbox();
+    let mut source = offering(offer);
+    read(&mut source, &roots);
+    outbox.current().unwrap();
+    let mut changed = |files: &[(&str, &str)]| {
+        write(dir.path(), files);
+        read(&mut source, &roots);
+        outbox.current.has_changed().unwrap() && outbox.current().is_some()
+    };
+    let meminfo = |kb: u64| format!("MemTotal: {kb} kB\nSwapTotal: 0 kB\n");
+    assert!(!changed(&[
+        ("sys/class/net/eth0/operstate", "down\n"),
+        ("sys/class/net/eth0/speed", "-1\n"),
+        ("proc/meminfo", &meminfo(60_000)),
+    ]));
+    assert!(!changed(&[("sys/class/net/eth0/operstate", "up\n")]));
+    assert!(changed(&[("sys/class/net/eth0/speed", "100\n")]), "it came up slower");
+    // Where the kernel tells which memory is plugged in, that is what counts.
+    let blocks = [
+        ("sys/devices/system/memory/block_size_bytes", "8000000\n"),
+        ("sys/devices/system/memory/memory0/online", "1\n"),
+        ("sys/devices/system/memory/memory1/online", "0\n"),
+        ("sys/devices/system/memory/memory32/online", "1\n"),
+        ("sys/devices/system/memory/uevent", "\n"),
+    ];
+    assert!(changed(&blocks));
+    assert!(!changed(&[("proc/meminfo", &meminfo(200_000))]));
+    assert!(changed(&[("sys/devices/system/memory/memory1/online", "1\n")]));
+    let named = outbox.current().unwrap();
+    assert_eq!(sections(&named.document, &["memory"]), "memory/ size_bytes=402653184 swap_bytes=0");
+}
+
 #[test]
 fn this_host_fits() {
     let (offer, mut outbox) = outbox();
-    let mut source = InventorySource::offering(offer);
+    let mut source = offering(offer);
     read(&mut source, &Roots::default());
     let named = outbox.current().unwrap();
     assert!(named.document.sections().contains_key("system"), "{:?}", named.document);
