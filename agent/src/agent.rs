@@ -273,6 +273,7 @@ impl Batching {
 
     fn take(&mut self, t_ms: TimestampMs, took: Duration, families: &[&Family]) -> Taken {
         let facts = TickFacts {
+            t_ms,
             samples: families.iter().map(|family| family.metrics.len()).sum(),
             series_added: self.batcher.series().saturating_sub(self.series_before),
             duration_s: took.as_secs_f64(),

@@ -8,6 +8,8 @@ mod advice;
 
 mod process;
 
+mod rare_count;
+
 pub mod join;
 
 pub mod renewal;

@@ -7,9 +7,15 @@
 //! deadline (it asks a program, a socket, a device) is read on a thread of its own that no tick waits
 //! for; what it says goes into the next tick after it. A source with an interval of its own is asked
 //! less often; between, its last reading is told again, as an exporter's page does, so that every tick
-//! carries every series.
+//! carries every series. None is told that is older than [`RETELLINGS_MAX`] intervals: what a host read
+//! before it slept is not told as of now.
 //!
-//! A source that begins to fail is logged once, and once when it is well again.
+//! Of each source two series are told at every tick: whether it succeeded and what it took, which
+//! dashboards of node_exporter ask for. That it was late, was passed over or had problems is counted, and
+//! told of those sources only that were or had, see [`crate::rare_count`].
+//!
+//! A source that begins to fail is logged once, and once when it is well again; one that comes and goes
+//! is counted and logged seldom.
 //!
 //! Bounded: at most [`THREADS_MAX`] threads for cheap sources and one for each source with a deadline,
 //! [`TICKS_MAX`] ticks waiting to be taken. Whatever is lost is counted, and the counts are series of
@@ -28,11 +34,13 @@ use crate::sources::{Desc, Lanes, Now, Problem, Reading, Roots, Source};
 
 mod beside;
 mod clock;
+mod fault;
 mod slot;
 
 pub use clock::{Clock, SamplerHandle, Taken, spawn};
 
 use beside::Beside;
+use clock::Leap;
 use slot::Slot;
 
 /// How often cheap sources are asked, unless configured otherwise.
@@ -61,7 +69,7 @@ const DURATION: Desc = Desc::gauge(
 const TICKS: Desc = Desc::counter("stoa_agent_ticks_total", "Ticks sampled.");
 const MISSED: Desc = Desc::counter(
     "stoa_agent_ticks_missed_total",
-    "Ticks not sampled because the one before took too long or the host slept.",
+    "Ticks not sampled because the one before took too long, the host slept or its clock was set.",
 );
 const DROPPED: Desc = Desc::counter(
     "stoa_agent_ticks_dropped_total",
@@ -73,7 +81,7 @@ const OVERDUE: Desc = Desc::counter(
 );
 const SKIPPED: Desc = Desc::counter(
     "stoa_agent_source_skipped_total",
-    "Readings not begun because the one before has not returned.",
+    "Readings that were due and not begun because the one before has not returned.",
 );
 const PROBLEMS: Desc =
     Desc::counter("stoa_agent_source_problems_total", "Parts of readings that failed.");
@@ -122,7 +130,6 @@ struct Job {
 #[derive(Debug)]
 struct Done {
     source: Box<dyn Source>,
-    asked: Now,
     reading: Reading,
     duration: Duration,
 }
@@ -176,10 +183,9 @@ impl Sampler {
         self.counts.dropped += dropped;
     }
 
-    /// The wall clock was set or the host slept: it says so many microseconds more (or less) than have
-    /// passed. A source that is out is no later for it.
-    pub(crate) fn leap(&mut self, micros: i64) {
-        self.slots.iter_mut().for_each(|slot| slot.leap(micros));
+    /// The wall clock was set or the host slept.
+    fn leap(&mut self, leap: Leap) {
+        self.slots.iter_mut().for_each(|slot| slot.leap(leap));
     }
 
     /// Asks the sources that are due and takes in what they say, the sampler's own counts included;
@@ -191,7 +197,7 @@ impl Sampler {
         self.took = began.elapsed();
         self.own.begin();
         self.tell_sources(now);
-        self.tell_counts();
+        self.tell_counts(now);
         self.own.end();
     }
 
@@ -233,17 +239,12 @@ impl Sampler {
             if !slot.is_due(now) {
                 continue;
             }
-            let Some(source) = slot.source.take() else {
-                slot.skipped += 1;
-                continue;
-            };
-            slot.asked = Some(now);
-            let reading = slot.room();
+            let Some((source, reading)) = slot.take_out(now) else { continue };
             let job = Job { source, roots: Arc::clone(&self.roots), now, reading };
             if slot.deadline.is_none() {
                 jobs.push((key, job));
             } else if let Err(job) = self.beside.begin(key, slot.name, job) {
-                slot.give_back(job);
+                slot.give_back(job, now);
             }
         }
         let round = self.lanes.run(jobs, self.patience);
@@ -252,7 +253,7 @@ impl Sampler {
         }
         for (key, job) in round.undone {
             if let Some(slot) = self.slots.get_mut(key) {
-                slot.give_back(job);
+                slot.give_back(job, now);
             }
         }
         for slot in &mut self.slots {
@@ -282,7 +283,7 @@ impl Sampler {
         }
     }
 
-    fn tell_counts(&mut self) {
+    fn tell_counts(&mut self, now: Now) {
         let stuck =
             self.lanes.behind() + self.slots.iter().filter(|slot| slot.is_overdue()).count();
         for (desc, count) in [
@@ -295,10 +296,16 @@ impl Sampler {
         }
         let families = self.own.group([&OVERDUE, &SKIPPED, &PROBLEMS]);
         let [overdue, skipped, problems] = families else { return };
-        for slot in &self.slots {
-            overdue.push(slot.labels.clone(), slot.overdue as f64);
-            skipped.push(slot.labels.clone(), slot.skipped as f64);
-            problems.push(slot.labels.clone(), slot.problems as f64);
+        for slot in &mut self.slots {
+            for (family, count) in [
+                (&mut *overdue, &mut slot.overdue),
+                (&mut *skipped, &mut slot.skipped),
+                (&mut *problems, &mut slot.problems),
+            ] {
+                if let Some(count) = count.told(now) {
+                    family.push(slot.labels.clone(), count as f64);
+                }
+            }
         }
     }
 }
@@ -333,7 +340,7 @@ fn ask(job: Job) -> Done {
         reading.fail(Problem::Panicked(source.name()));
     }
     reading.end();
-    Done { source, asked: now, reading, duration: began.elapsed() }
+    Done { source, reading, duration: began.elapsed() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long a source takes")]

@@ -3,14 +3,22 @@
 //!
 //! They are read every [`READ_EVERY`] ticks and told again between, so that they do not make a quiet
 //! host's ticks larger.
+//!
+//! Told always: what is added up (samples produced, recovered, returned, taken, waiting and unaccounted
+//! make a sum, and a sum with an absent term is absent), what is looked at on a well host (sessions,
+//! bytes sent, ticks, the process), and what a scrape tells. Counts of what a well host never does, and
+//! the reasons for losing samples, are told once there are any ([`RareCount`]).
 
-use stoa_model::{Family, Labels, MetricKind};
+use std::collections::BTreeMap;
+
+use stoa_model::{Family, Labels, MetricKind, TimestampMs};
 use stoa_proto::delivery::DropReason;
 
 use crate::page::PageFigures;
 use crate::process::Process;
+use crate::rare_count::RareCount;
 use crate::sources::inventory::InventoryFigures;
-use crate::sources::{Reading, label, no_labels};
+use crate::sources::{Now, Reading, label, no_labels};
 use crate::uplink::UplinkFigures;
 
 /// The figures are read anew once in so many ticks.
@@ -23,13 +31,18 @@ pub struct SelfStats {
     told: Reading,
     /// Labels, each always the same allocation.
     build: Labels,
-    reasons: Vec<Labels>,
+    reasons: Vec<(&'static str, Labels)>,
+    outcomes: [(&'static str, Labels); 3],
+    /// By the series' name and the value of its label.
+    rare: BTreeMap<(&'static str, &'static str), RareCount>,
     process: Process,
 }
 
 /// What is known of the tick they go with.
 #[derive(Clone, Copy, Debug)]
 pub struct TickFacts {
+    /// Its moment.
+    pub t_ms: TimestampMs,
     /// Readings in it, without our own.
     pub samples: usize,
     /// Series in it that the tick before did not have.
@@ -48,7 +61,12 @@ impl Default for SelfStats {
             ticks: 0,
             told: Reading::default(),
             build: label("version", env!("CARGO_PKG_VERSION")),
-            reasons: DropReason::ALL.iter().map(|it| label("reason", it.as_str())).collect(),
+            reasons: DropReason::ALL
+                .iter()
+                .map(|it| (it.as_str(), label("reason", it.as_str())))
+                .collect(),
+            outcomes: ["told", "refused", "failed"].map(|it| (it, label("outcome", it))),
+            rare: BTreeMap::new(),
             process: Process::default(),
         }
     }
@@ -65,8 +83,11 @@ impl SelfStats {
             self.told.begin();
             self.scrape(facts);
             let (uplink, inventory) = figures();
-            self.uplink(&uplink);
-            self.inventory(inventory);
+            let now = Now { unix_micros: facts.t_ms.saturating_mul(1000) };
+            self.uplink(&uplink, now);
+            self.inventory(inventory, now);
+            let help = "Readings left out: too many series, or labels over the limits.";
+            self.rare("stoa_agent_readings_refused_total", help, facts.refused, now);
             self.process.tell(&mut self.told);
             self.told.end();
         }
@@ -76,6 +97,28 @@ impl SelfStats {
 
     fn one(&mut self, kind: MetricKind, name: &str, help: &str, value: f64) {
         self.told.named(name, help, kind).push(no_labels(), value);
+    }
+
+    /// A count of what a well host never does.
+    fn rare(&mut self, name: &'static str, help: &str, count: u64, now: Now) {
+        self.rare_by(name, help, [("", no_labels(), count)], now);
+    }
+
+    /// The same by a label, whose value is given beside it.
+    fn rare_by(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        counts: impl IntoIterator<Item = (&'static str, Labels, u64)>,
+        now: Now,
+    ) {
+        let family = self.told.named(name, help, MetricKind::Counter);
+        for (value, labels, count) in counts {
+            let known = self.rare.entry((name, value)).or_default();
+            if let Some(count) = known.set(count, now) {
+                family.push(labels, count as f64);
+            }
+        }
     }
 
     fn scrape(&mut self, facts: TickFacts) {
@@ -96,12 +139,6 @@ impl SelfStats {
         ] {
             self.one(MetricKind::Gauge, name, help, value);
         }
-        self.one(
-            MetricKind::Counter,
-            "stoa_agent_readings_refused_total",
-            "Readings left out: too many series, or labels over the limits.",
-            facts.refused as f64,
-        );
         let Some(page) = facts.page else { return };
         for (name, help, value) in [
             ("stoa_agent_pages_given_total", "Pages of metrics given to a scraper.", page.given),
@@ -115,7 +152,7 @@ impl SelfStats {
         }
     }
 
-    fn uplink(&mut self, uplink: &UplinkFigures) {
+    fn uplink(&mut self, uplink: &UplinkFigures, now: Now) {
         for (name, help, value) in [
             ("stoa_agent_samples_produced_total", "Samples read.", uplink.produced),
             (
@@ -135,6 +172,27 @@ impl SelfStats {
             ),
             ("stoa_agent_sessions_total", "Sessions with the collector.", uplink.sessions),
             ("stoa_agent_session_ends_total", "Sessions that ended.", uplink.hang_ups),
+            ("stoa_agent_sent_bytes_total", "Payload bytes sent.", uplink.sent_bytes),
+            (
+                "stoa_agent_sent_samples_total",
+                "Samples sent, those sent again included.",
+                uplink.sent_samples,
+            ),
+        ] {
+            self.one(MetricKind::Counter, name, help, value as f64);
+        }
+        for (name, help, value) in [
+            ("stoa_agent_samples_in_memory", "Samples waiting in memory only.", uplink.in_memory),
+            ("stoa_agent_samples_in_spool", "Samples waiting in the spool.", uplink.in_spool),
+            (
+                "stoa_agent_samples_unaccounted",
+                "Samples neither accounted for nor waiting: 0, or a bug.",
+                u64::try_from(uplink.imbalance().unsigned_abs()).unwrap_or(u64::MAX),
+            ),
+        ] {
+            self.one(MetricKind::Gauge, name, help, value as f64);
+        }
+        for (name, help, count) in [
             ("stoa_agent_legs_total", "Times live readings overtook a backlog.", uplink.legs),
             (
                 "stoa_agent_resyncs_total",
@@ -158,51 +216,35 @@ impl SelfStats {
             ),
             (
                 "stoa_agent_samples_miscounted_total",
-                "Samples that were to leave memory or the spool and were not counted there: 0, or a bug.",
+                "Samples that were to leave memory or the spool and were not counted there: a bug.",
                 uplink.miscounted,
             ),
-            ("stoa_agent_sent_bytes_total", "Payload bytes sent.", uplink.sent_bytes),
-            (
-                "stoa_agent_sent_samples_total",
-                "Samples sent, those sent again included.",
-                uplink.sent_samples,
-            ),
         ] {
-            self.one(MetricKind::Counter, name, help, value as f64);
-        }
-        for (name, help, value) in [
-            ("stoa_agent_samples_in_memory", "Samples waiting in memory only.", uplink.in_memory),
-            ("stoa_agent_samples_in_spool", "Samples waiting in the spool.", uplink.in_spool),
-            (
-                "stoa_agent_samples_unaccounted",
-                "Samples neither accounted for nor waiting: 0, or a bug.",
-                u64::try_from(uplink.imbalance().unsigned_abs()).unwrap_or(u64::MAX),
-            ),
-        ] {
-            self.one(MetricKind::Gauge, name, help, value as f64);
+            self.rare(name, help, count, now);
         }
         self.by_reason(
             "stoa_agent_samples_dropped_total",
             "Samples dropped here, by reason.",
             &uplink.dropped,
+            now,
         );
         self.by_reason(
             "stoa_agent_samples_lost_total",
             "Acknowledged samples the collector did not store, by reason.",
             &uplink.lost,
+            now,
         );
     }
 
-    fn inventory(&mut self, inventory: InventoryFigures) {
-        let help = "Times the inventory was sent, by what came of it.";
-        let name = "stoa_agent_inventory_told_total";
-        let told = self.told.named(name, help, MetricKind::Counter);
-        for (outcome, count) in
-            [("told", inventory.told), ("refused", inventory.refused), ("failed", inventory.failed)]
-        {
-            let labels = Labels::from_pairs_last_wins([("outcome", outcome)]);
-            told.push(labels, count as f64);
-        }
+    fn inventory(&mut self, inventory: InventoryFigures, now: Now) {
+        let counts = [inventory.told, inventory.refused, inventory.failed];
+        let outcomes = self.outcomes.clone();
+        self.rare_by(
+            "stoa_agent_inventory_told_total",
+            "Times the inventory was sent, by what came of it.",
+            outcomes.into_iter().zip(counts).map(|((value, labels), count)| (value, labels, count)),
+            now,
+        );
         for (name, help, value) in [
             ("stoa_agent_inventory_bytes", "Size of the inventory.", inventory.bytes),
             (
@@ -215,11 +257,11 @@ impl SelfStats {
         }
     }
 
-    fn by_reason(&mut self, name: &str, help: &str, counts: &[u64]) {
-        let family = self.told.named(name, help, MetricKind::Counter);
-        for (labels, count) in self.reasons.iter().zip(counts).filter(|(_, count)| **count > 0) {
-            family.push(labels.clone(), *count as f64);
-        }
+    fn by_reason(&mut self, name: &'static str, help: &str, counts: &[u64], now: Now) {
+        let reasons = self.reasons.clone();
+        let counts = reasons.into_iter().zip(counts);
+        let counts = counts.map(|((reason, labels), count)| (reason, labels, *count));
+        self.rare_by(name, help, counts, now);
     }
 }
 
@@ -227,23 +269,54 @@ impl SelfStats {
 mod tests {
     use super::*;
 
-    const FACTS: TickFacts =
-        TickFacts { samples: 3, series_added: 0, duration_s: 0.002, refused: 0, page: None };
+    /// What is told at this second, `name{label="value"}` to value.
+    fn told(stats: &mut SelfStats, second: i64, uplink: &UplinkFigures) -> BTreeMap<String, f64> {
+        let facts = TickFacts {
+            t_ms: second * 1000,
+            samples: 3,
+            series_added: 0,
+            duration_s: 0.002,
+            refused: 0,
+            page: None,
+        };
+        let families = stats.families(facts, || (uplink.clone(), InventoryFigures::default()));
+        let series = families.flat_map(|family| {
+            family.metrics.iter().map(|it| (format!("{}{}", family.name, it.labels), it.value))
+        });
+        series.collect()
+    }
 
     #[test]
     fn figures_are_told_again_between_readings() {
         let mut stats = SelfStats::default();
-        let mut asked = 0;
-        for _ in 0..25 {
-            let families: Vec<&Family> = stats
-                .families(FACTS, || {
-                    asked += 1;
-                    (UplinkFigures::default(), InventoryFigures::default())
-                })
-                .collect();
-            assert!(families.iter().any(|family| family.name == "up"));
-            assert!(families.iter().any(|family| family.name == "process_cpu_seconds_total"));
+        let mut uplink = UplinkFigures::default();
+        let mut sent = Vec::new();
+        for second in 0..25 {
+            let told = told(&mut stats, second, &uplink);
+            assert_eq!(told["up{}"], 1.0);
+            assert!(told.contains_key("process_cpu_seconds_total{}"));
+            sent.push(told["stoa_agent_sent_samples_total{}"]);
+            uplink.sent_samples += 1;
         }
-        assert_eq!(asked, 3);
+        assert_eq!(sent, [[0.0; 10].as_slice(), &[10.0; 10], &[20.0; 5]].concat());
+    }
+
+    #[test]
+    fn what_a_well_host_never_does_is_told_once_it_has() {
+        let mut stats = SelfStats::default();
+        let mut uplink = UplinkFigures::default();
+        let fenced = "stoa_agent_fenced_total{}";
+        let dropped = format!("stoa_agent_samples_dropped_total{}", stats.reasons[0].1);
+        let quiet = told(&mut stats, 0, &uplink);
+        assert!(!quiet.contains_key(fenced) && !quiet.contains_key(&dropped));
+        assert_eq!(quiet["stoa_agent_samples_unaccounted{}"], 0.0);
+        (uplink.fenced, uplink.dropped[0]) = (1, 5);
+        let mut rises = Vec::new();
+        for second in 1..=110 {
+            let told = told(&mut stats, second, &uplink);
+            rises.push(told.get(fenced).copied().zip(told.get(&dropped).copied()));
+        }
+        rises.dedup();
+        assert_eq!(rises, [None, Some((0.0, 0.0)), Some((1.0, 5.0))]);
     }
 }

@@ -95,6 +95,11 @@ impl Now {
         u128::from(self.unix_micros.abs_diff(earlier.unix_micros)) >= span.as_micros()
             || self < earlier
     }
+
+    /// So many microseconds later, or earlier.
+    pub(crate) fn moved(self, micros: i64) -> Self {
+        Self { unix_micros: self.unix_micros.saturating_add(micros) }
+    }
 }
 
 /// Where the host's files are found: other than `/proc` and so on in containers and tests.

@@ -1,10 +1,14 @@
 //! When to sample: the grid of ticks, and the thread that keeps to it.
+//!
+//! Three clocks tell what happened to the time: one that can be set, one that stands while the host
+//! sleeps, and one that does neither.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use stoa_model::{Family, TimestampMs};
 
 use super::Sampler;
@@ -13,8 +17,8 @@ use crate::sources::Now;
 /// A leap of the clock by more than this was set by someone: nothing was missed.
 const LEAP_MS: i64 = 24 * 3600 * 1000;
 
-/// A wall clock that differs from what has passed by so much in one tick was set; less is slewing.
-const SET_MICROS: u64 = 100_000;
+/// Clocks that differ by so much in one tick: one was set, or the host slept; less is slewing.
+const LEAP_MICROS: u64 = 100_000;
 
 /// The grid of ticks: which moment is next, and how many were passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,12 @@ impl Clock {
         }
         self.last = Some(next);
         (next, missed)
+    }
+
+    /// Whether the tick given last is an interval or more away.
+    fn is_away(&self, now_ms: TimestampMs) -> bool {
+        self.last
+            .is_some_and(|last| now_ms.saturating_sub(last).saturating_abs() >= self.interval_ms)
     }
 }
 
@@ -139,14 +149,9 @@ fn keep_time(
     stop: &Stop,
 ) {
     let mut clock = Clock::new(sampler.interval());
-    let mut last = (now(), instant());
+    let mut last = Look::now();
     loop {
-        let (before, after) = (last, (now(), instant()));
-        last = after;
-        if let Some(micros) = leap(before, after) {
-            sampler.leap(micros);
-        }
-        let (at, _) = after;
+        let (at, _) = look(&mut last, &mut sampler);
         let (t_ms, missed) = clock.next(at.unix_micros.div_euclid(1000));
         sampler.count_lost(missed, 0);
         // By the same look at the clock, or one that is set back meanwhile makes a wait of years.
@@ -154,13 +159,14 @@ fn keep_time(
         if stop.within(Duration::from_micros(u64::try_from(until).unwrap_or(0))) {
             return;
         }
-        let (before, after) = (last, (now(), instant()));
-        last = after;
-        if let Some(micros) = leap(before, after) {
-            sampler.leap(micros);
+        let (at, has_leapt) = look(&mut last, &mut sampler);
+        if has_leapt && clock.is_away(at.unix_micros.div_euclid(1000)) {
+            // What is read now is not of the time that was waited for.
+            sampler.count_lost(1, 0);
+            continue;
         }
         let sample = tracing::debug_span!("sample");
-        sample.in_scope(|| sampler.tick(after.0));
+        sample.in_scope(|| sampler.tick(at));
         match take(t_ms, sampler.took(), &sampler.told()) {
             Taken::Yes => {}
             Taken::Full => sampler.count_lost(0, 1),
@@ -169,18 +175,56 @@ fn keep_time(
     }
 }
 
-/// By how many microseconds the wall clock went further than the time that has passed, if by so many
-/// that it was set, or the host slept.
-fn leap(before: (Now, Instant), after: (Now, Instant)) -> Option<i64> {
-    let passed = after.1.saturating_duration_since(before.1);
-    let passed = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
-    let told = after.0.unix_micros.saturating_sub(before.0.unix_micros);
-    Some(told.saturating_sub(passed)).filter(|micros| micros.unsigned_abs() >= SET_MICROS)
+/// What the clocks said at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    wall: Now,
+    /// Microseconds since the host started, without and with those it slept.
+    awake: i64,
+    passed: i64,
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures how long it has been since the last tick")]
-fn instant() -> Instant {
-    Instant::now()
+/// How the wall clock went other than the time that the host was awake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Leap {
+    /// By so many microseconds it was set forth, or back.
+    pub(super) set_micros: i64,
+    /// The host slept for so long.
+    pub(super) slept: Duration,
+}
+
+impl Look {
+    fn now() -> Self {
+        Self { wall: now(), awake: micros(ClockId::Monotonic), passed: micros(ClockId::Boottime) }
+    }
+
+    /// What happened to the time since an earlier look, if something did.
+    fn leap_since(self, before: Self) -> Option<Leap> {
+        let passed = self.passed.saturating_sub(before.passed);
+        let slept = passed.saturating_sub(self.awake.saturating_sub(before.awake));
+        let told = self.wall.unix_micros.saturating_sub(before.wall.unix_micros);
+        let large = |micros: i64| if micros.unsigned_abs() < LEAP_MICROS { 0 } else { micros };
+        let leap = Leap {
+            set_micros: large(told.saturating_sub(passed)),
+            slept: Duration::from_micros(u64::try_from(large(slept)).unwrap_or(0)),
+        };
+        Some(leap).filter(|leap| *leap != Leap::default())
+    }
+}
+
+/// Looks at the clocks and tells the sampler what happened to the time; whether something did.
+fn look(last: &mut Look, sampler: &mut Sampler) -> (Now, bool) {
+    let before = std::mem::replace(last, Look::now());
+    let leap = last.leap_since(before);
+    if let Some(leap) = leap {
+        sampler.leap(leap);
+    }
+    (last.wall, leap.is_some())
+}
+
+fn micros(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
 }
 
 #[expect(
@@ -222,16 +266,36 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_is_told_from_one_that_runs() {
-        let (began, wall) = (instant(), |micros| Now { unix_micros: micros });
-        let second = began + Duration::from_secs(1);
-        for (told, expected) in [
-            (1_000_000, None),
-            (1_050_000, None),
-            (3_601_000_000, Some(3_600_000_000)),
-            (-3_599_000_000, Some(-3_600_000_000)),
+    fn a_tick_that_was_waited_for_is_another_time_after_a_leap() {
+        let mut clock = Clock::new(Duration::from_secs(1));
+        assert!(!clock.is_away(0));
+        clock.next(400);
+        for (now, is_away) in [(1, false), (1000, false), (1999, false), (2000, true), (0, true)] {
+            assert_eq!(clock.is_away(now), is_away, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_and_a_host_that_slept_are_told_from_a_tick() {
+        let second = 1_000_000;
+        let before = Look { wall: Now { unix_micros: 7 }, awake: 70, passed: 700 };
+        for (told, awake, passed, set, slept) in [
+            (second, second, second, 0, 0),
+            (second + 50_000, second, second, 0, 0),
+            (3601 * second, second, second, 3600, 0),
+            (-3599 * second, second, second, -3600, 0),
+            // It slept for an hour, and once more with the clock set a day back meanwhile.
+            (3601 * second, second, 3601 * second, 0, 3600),
+            (-82_799 * second, second, 3601 * second, -86_400, 3600),
         ] {
-            assert_eq!(leap((wall(0), began), (wall(told), second)), expected);
+            let after = Look {
+                wall: before.wall.moved(told),
+                awake: before.awake + awake,
+                passed: before.passed + passed,
+            };
+            let leap = Leap { set_micros: set * second, slept: Duration::from_secs(slept) };
+            let expected = Some(leap).filter(|leap| *leap != Leap::default());
+            assert_eq!(after.leap_since(before), expected, "{told} {awake} {passed}");
         }
     }
 

@@ -1,10 +1,15 @@
 //! A source's place: when it was asked, what it said last, what was counted of it.
+//!
+//! All it notes of time is by the wall clock and moves along when that is set ([`Slot::leap`]).
 
 use std::time::Duration;
 
 use stoa_model::{Family, Labels};
 
+use super::clock::Leap;
+use super::fault::{Fault, Unsaid};
 use super::{Done, Job, RETELLINGS_MAX};
+use crate::rare_count::RareCount;
 use crate::sources::registry::Planned;
 use crate::sources::{Now, Problem, Reading, Source, label};
 
@@ -20,23 +25,29 @@ pub(super) struct Slot {
     pub(super) deadline: Option<Duration>,
     /// Half a tick: ticks come a little early or late, and a whole tick would be lost over that.
     slack: Duration,
+    /// How old a reading may be that is told.
+    told_for: Duration,
     /// Whether other sources may have families of the same names.
     pub(super) is_foreign: bool,
     /// `None` while the source is out: with a thread of its own, or one that was left behind.
-    pub(super) source: Option<Box<dyn Source>>,
+    source: Option<Box<dyn Source>>,
     /// When it was last asked; the answer may have been thrown away.
-    pub(super) asked: Option<Now>,
+    asked: Option<Now>,
+    /// How long the host has slept while the source was out: no reading was done meanwhile.
+    slept: Duration,
+    /// Whether it is out for too long.
+    is_late: bool,
+    /// When it was last counted as skipped, since it was last read.
+    passed_over: Option<Now>,
     /// The last reading; told again by sources with an interval.
     pub(super) told: Option<Told>,
     /// Room for the next reading.
     spare: Reading,
-    /// What of it is out too late.
-    overdue_since: Option<Now>,
     /// Whether it could not do its work when it last came back, or did not come back in time.
-    fails: bool,
-    pub(super) overdue: u64,
-    pub(super) skipped: u64,
-    pub(super) problems: u64,
+    fault: Fault,
+    pub(super) overdue: RareCount,
+    pub(super) skipped: RareCount,
+    pub(super) problems: RareCount,
 }
 
 /// A reading that may be told.
@@ -45,41 +56,54 @@ pub(super) struct Told {
     pub(super) reading: Reading,
     pub(super) success: bool,
     pub(super) duration: Duration,
+    /// When it came; earlier if the host slept since it was begun.
+    read: Now,
 }
 
 impl Slot {
     pub(super) fn new(planned: Planned, sampling: Duration) -> Self {
         let Planned { source, interval, deadline } = planned;
-        let own_deadline = source.deadline();
+        let interval = interval.or(source.interval()).filter(|interval| *interval > sampling);
+        // One that waits for others never becomes one that a tick waits for, and the reverse.
+        let deadline = source.deadline().map(|own| deadline.unwrap_or(own));
         Self {
             name: source.name(),
             labels: label("collector", source.name()),
-            interval: interval.or(source.interval()).filter(|interval| *interval > sampling),
-            // One that waits for others never becomes one that a tick waits for, and the reverse.
-            deadline: own_deadline.map(|own| deadline.unwrap_or(own)),
+            interval,
+            deadline,
             slack: sampling / 2,
+            told_for: match interval {
+                Some(interval) => interval * RETELLINGS_MAX,
+                // It is asked as soon as it is back, and may take until its deadline.
+                None => (sampling * RETELLINGS_MAX).max(deadline.unwrap_or_default()),
+            },
             is_foreign: source.tells_foreign_families(),
             source: Some(source),
             asked: None,
+            slept: Duration::ZERO,
+            is_late: false,
+            passed_over: None,
             told: None,
             spare: Reading::default(),
-            overdue_since: None,
-            fails: false,
-            overdue: 0,
-            skipped: 0,
-            problems: 0,
+            fault: Fault::default(),
+            overdue: RareCount::default(),
+            skipped: RareCount::default(),
+            problems: RareCount::default(),
         }
     }
 
     pub(super) fn is_due(&self, now: Now) -> bool {
         let Some(asked) = self.asked else { return true };
-        if self.source.is_none() && self.deadline.is_some() && !self.is_overdue() {
+        if self.is_beside_and_out() && !self.is_late {
             return false;
         }
-        match self.interval {
-            Some(interval) => now.is_past(asked, interval.saturating_sub(self.slack)),
-            None => true,
-        }
+        self.is_turn(asked, now)
+    }
+
+    /// Whether it is to be asked again, having been asked then.
+    fn is_turn(&self, asked: Now, now: Now) -> bool {
+        let wait = self.interval.map(|interval| interval.saturating_sub(self.slack));
+        wait.is_none_or(|wait| now.is_past(asked, wait))
     }
 
     /// Whether it is read beside the ticks and has not come back.
@@ -89,12 +113,12 @@ impl Slot {
 
     /// Whether it is out for the first time and in time: nothing is known of it.
     pub(super) fn is_first_out(&self) -> bool {
-        self.is_beside_and_out() && self.told.is_none() && !self.fails
+        self.is_beside_and_out() && self.told.is_none() && !self.fault.is_on()
     }
 
     /// Whether it is read beside the ticks and is out for longer than its deadline.
     pub(super) fn is_overdue(&self) -> bool {
-        self.overdue_since.is_some() && self.deadline.is_some()
+        self.is_late && self.is_beside_and_out()
     }
 
     /// What it has to tell.
@@ -102,8 +126,19 @@ impl Slot {
         self.told.iter().flat_map(|told| told.reading.families())
     }
 
+    /// Takes it out to be read, with room for the reading; `None` while it is out.
+    pub(super) fn take_out(&mut self, now: Now) -> Option<(Box<dyn Source>, Reading)> {
+        let Some(source) = self.source.take() else {
+            self.pass_over(now);
+            return None;
+        };
+        self.asked = Some(now);
+        self.slept = Duration::ZERO;
+        Some((source, self.room()))
+    }
+
     /// Room for a reading. One that is read within the tick is written over what it told last.
-    pub(super) fn room(&mut self) -> Reading {
+    fn room(&mut self) -> Reading {
         match self.told.take_if(|_| self.deadline.is_none()) {
             Some(told) => told.reading,
             None => std::mem::take(&mut self.spare),
@@ -111,41 +146,45 @@ impl Slot {
     }
 
     /// Its reading was not begun.
-    pub(super) fn give_back(&mut self, job: Job) {
+    pub(super) fn give_back(&mut self, job: Job, now: Now) {
         self.source = Some(job.source);
         self.spare = job.reading;
         self.told = None;
         // It is tried again at the next tick, however rarely it is asked.
         self.asked = None;
-        self.skipped += 1;
+        self.pass_over(now);
     }
 
-    /// The wall clock leapt: for how long it has been out is told by no clock of before.
-    pub(super) fn leap(&mut self, micros: i64) {
-        if self.source.is_some() {
-            return;
-        }
-        for at in [&mut self.asked, &mut self.overdue_since].into_iter().flatten() {
-            at.unix_micros = at.unix_micros.saturating_add(micros);
+    /// It is due and cannot be read: one reading is lost, however many ticks find it so.
+    fn pass_over(&mut self, now: Now) {
+        if self.passed_over.is_none_or(|at| self.is_turn(at, now)) {
+            self.passed_over = Some(now);
+            self.skipped.add_one();
         }
     }
 
-    /// Notices that it is out for too long.
+    /// The wall clock leapt. One that was set moves all that was noted by it. A sleep makes readings
+    /// older, but who was out meanwhile is no later for it.
+    pub(super) fn leap(&mut self, leap: Leap) {
+        let told = self.told.as_mut().map(|told| &mut told.read);
+        let noted = [self.asked.as_mut(), self.passed_over.as_mut(), told];
+        for at in noted.into_iter().flatten() {
+            *at = at.moved(leap.set_micros);
+        }
+        self.fault.set_clock(leap.set_micros);
+        if self.source.is_none() {
+            self.slept += leap.slept;
+        }
+    }
+
+    /// Notices that it is out for too long, and says what has waited to be said.
     pub(super) fn look_at_time(&mut self, now: Now) {
-        let Some(asked) = self.asked.filter(|_| self.source.is_none()) else { return };
-        if self.overdue_since == Some(asked) {
-            return;
-        }
-        let is_late = match self.deadline {
-            Some(deadline) => now.is_past(asked, deadline),
-            None => asked == now,
-        };
-        if is_late {
-            self.overdue_since = Some(asked);
-            self.overdue += 1;
+        if self.source.is_none() && !self.is_late && self.is_time_up(now) {
+            self.is_late = true;
+            self.overdue.add_one();
             self.told = None;
-            if !std::mem::replace(&mut self.fails, true) {
-                let waited = self.deadline;
+            let waited = self.deadline;
+            if self.fault.is(now, || "does not return".to_owned()) {
                 tracing::warn!(
                     source = self.name,
                     ?waited,
@@ -153,60 +192,82 @@ impl Slot {
                 );
             }
         }
+        match self.fault.unsaid(now) {
+            Some(Unsaid { times, why, is_on: true }) => {
+                tracing::warn!(source = self.name, times, problem = why, "source fails again");
+            }
+            Some(Unsaid { times, why, is_on: false }) => {
+                tracing::warn!(
+                    source = self.name,
+                    times,
+                    problem = why,
+                    "source failed again, is well now"
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// Whether it should be back; who is read within the tick should be at its end.
+    fn is_time_up(&self, now: Now) -> bool {
+        let (Some(asked), Some(deadline)) = (self.asked, self.deadline) else { return true };
+        now.is_past(asked, deadline.saturating_add(self.slept))
     }
 
     pub(super) fn take_in(&mut self, done: Done, now: Now) {
-        self.source = Some(done.source);
-        let is_late = match self.deadline {
-            Some(_) => self.overdue_since.take().is_some(),
-            None => done.asked != now,
-        };
-        self.note(&done.reading, is_late);
+        let Done { source, reading, duration } = done;
+        self.source = Some(source);
+        self.passed_over = None;
+        let is_late = std::mem::take(&mut self.is_late);
+        self.count_problems(&reading);
         // What comes too late was told as failed, and is too old to be told as of now.
         if is_late {
-            self.spare = done.reading;
-            tracing::info!(source = self.name, "source has returned");
+            self.spare = reading;
+            tracing::debug!(source = self.name, "source has returned");
             return;
         }
-        let told =
-            Told { success: !done.reading.failed, duration: done.duration, reading: done.reading };
+        self.note(&reading, now);
+        let slept = i64::try_from(self.slept.as_micros()).unwrap_or(i64::MAX);
+        let read = now.moved(slept.saturating_neg());
+        let told = Told { success: !reading.failed, duration, reading, read };
         if let Some(before) = self.told.replace(told) {
             self.spare = before.reading;
         }
     }
 
-    /// Counts and logs what could not be read: one line when it begins, one when it ends.
-    fn note(&mut self, reading: &Reading, is_late: bool) {
+    fn count_problems(&mut self, reading: &Reading) {
         for problem in &reading.problems {
-            self.problems += 1;
+            self.problems.add_one();
             tracing::debug!(source = self.name, problem = %problem, cause = cause(problem), "cannot read a part");
         }
-        if is_late {
-            return;
-        }
+    }
+
+    /// Logs whether it does its work, where that is news.
+    fn note(&mut self, reading: &Reading, now: Now) {
         // What a host does not have is no fault.
-        let fault = reading.problems.first().filter(|_| reading.failed);
-        match (self.fails, fault) {
-            (false, Some(problem)) => {
-                tracing::warn!(source = self.name, problem = %problem, cause = cause(problem), "source fails");
+        match reading.problems.first().filter(|_| reading.failed) {
+            Some(problem) => {
+                if self.fault.is(now, || with_cause(problem)) {
+                    tracing::warn!(source = self.name, problem = %problem, cause = cause(problem), "source fails");
+                }
             }
-            (true, None) => tracing::info!(source = self.name, "source is well again"),
-            _ => {}
+            None => {
+                if self.fault.is_not(now) {
+                    tracing::info!(source = self.name, "source is well again");
+                }
+            }
         }
-        self.fails = fault.is_some();
     }
 
     pub(super) fn forget_if_old(&mut self, now: Now) {
-        let too_old = match (self.interval, self.asked) {
-            (Some(interval), Some(asked)) => now.is_past(asked, interval * RETELLINGS_MAX),
-            (None, Some(asked)) if self.deadline.is_none() => asked != now,
-            (None, Some(_)) => false,
-            (_, None) => true,
-        };
-        if too_old && let Some(told) = self.told.take() {
+        if let Some(told) = self.told.take_if(|told| now.is_past(told.read, self.told_for)) {
             self.spare = told.reading;
         }
     }
+}
+
+fn with_cause(problem: &Problem) -> String {
+    cause(problem).map_or_else(|| problem.to_string(), |cause| format!("{problem}: {cause}"))
 }
 
 fn cause(problem: &Problem) -> Option<String> {

@@ -6,6 +6,8 @@ use stoa_model::Labels;
 use super::*;
 use crate::sources::{label, no_labels};
 
+mod log;
+
 /// What a source does beside telling how often it was read.
 type Act = Box<dyn FnMut(f64, &mut Reading) + Send>;
 
@@ -130,24 +132,31 @@ fn a_stuck_source_costs_its_own_series_until_it_returns() {
     check(&tick(&mut sampler, 1), &[(READS_A, Some(1.0)), (READS_B, Some(1.0))]);
     let overdue = r#"stoa_agent_source_overdue_total{collector="a"}"#;
     let skipped = r#"stoa_agent_source_skipped_total{collector="a"}"#;
-    for (second, skips) in [(2, 0.0), (3, 1.0), (4, 2.0)] {
+    // What is counted for the first time is told as 0 at first.
+    let zero = Some(0.0);
+    for (second, reads_b, late, skips) in [
+        (2, 2.0, zero, None),
+        (3, 3.0, zero, zero),
+        (4, 4.0, zero, zero),
+        (100, 5.0, Some(1.0), Some(3.0)),
+    ] {
         check(
             &tick(&mut sampler, second),
             &[
                 (READS_A, None),
                 (SUCCESS_A, Some(0.0)),
-                (READS_B, Some(second as f64)),
+                (READS_B, Some(reads_b)),
                 (SUCCESS_B, Some(1.0)),
-                (overdue, Some(1.0)),
-                (skipped, Some(skips)),
+                (overdue, late),
+                (skipped, skips),
             ],
         );
     }
     drop(hold);
     while sampler.lanes.behind() > 0 {
-        tick(&mut sampler, 5);
+        tick(&mut sampler, 101);
     }
-    check(&tick(&mut sampler, 6), &[(READS_A, Some(3.0)), (overdue, Some(1.0))]);
+    check(&tick(&mut sampler, 102), &[(READS_A, Some(3.0)), (overdue, Some(1.0))]);
 }
 
 #[test]
@@ -181,13 +190,15 @@ fn a_panic_and_a_problem_are_counted_and_the_rest_goes_on() {
         &[
             (READS_A, None),
             (SUCCESS_A, Some(0.0)),
-            (&problems("a"), Some(1.0)),
+            (&problems("a"), Some(0.0)),
             (READS_B, Some(1.0)),
             (SUCCESS_B, Some(0.0)),
-            (&problems("b"), Some(1.0)),
+            (&problems("b"), Some(0.0)),
         ],
     );
     check(&tick(&mut sampler, 2), &[(READS_A, Some(2.0)), (SUCCESS_A, Some(1.0))]);
+    let told = tick(&mut sampler, 100);
+    check(&told, &[(&problems("a"), Some(1.0)), (&problems("b"), Some(1.0))]);
 }
 
 #[test]
@@ -220,18 +231,21 @@ fn a_source_with_a_deadline_keeps_no_tick_waiting_and_is_told_when_it_is_back() 
         }
     };
     let told = come_back(&mut sampler, 2, READS_A, 1.0);
-    check(&told, &[(READS_A, Some(1.0)), (SUCCESS_A, Some(1.0)), (skipped, Some(0.0))]);
+    check(&told, &[(READS_A, Some(1.0)), (SUCCESS_A, Some(1.0)), (skipped, None)]);
     // Out again: what it said last is told meanwhile, until the deadline or until it is too old.
-    for (second, reads, success) in [(3, Some(1.0), 1.0), (8, Some(1.0), 1.0), (13, None, 0.0)] {
-        let told = tick(&mut sampler, second);
-        check(&told, &[(READS_A, reads), (SUCCESS_A, Some(success))]);
+    let (one, zero) = (Some(1.0), Some(0.0));
+    for (second, reads, success) in
+        [(3, one, one), (7, one, one), (8, None, None), (13, None, zero)]
+    {
+        check(&tick(&mut sampler, second), &[(READS_A, reads), (SUCCESS_A, success)]);
     }
-    check(&tick(&mut sampler, 14), &[(overdue, Some(1.0)), (stuck, Some(1.0))]);
+    check(&tick(&mut sampler, 14), &[(overdue, zero), (stuck, one)]);
     // What comes too late is not told; it is asked anew at once, and that is.
     let told = come_back(&mut sampler, 15, stuck, 0.0);
-    check(&told, &[(READS_A, None), (SUCCESS_A, Some(0.0)), (overdue, Some(1.0))]);
+    check(&told, &[(READS_A, None), (SUCCESS_A, zero), (overdue, zero)]);
     let told = come_back(&mut sampler, 16, READS_A, 3.0);
-    check(&told, &[(SUCCESS_A, Some(1.0)), (stuck, Some(0.0)), (overdue, Some(1.0))]);
+    check(&told, &[(SUCCESS_A, one), (stuck, zero), (overdue, zero)]);
+    come_back(&mut sampler, 120, overdue, 1.0);
 }
 
 #[test]
@@ -249,15 +263,104 @@ fn a_clock_that_is_set_makes_no_source_late_and_hides_none_that_is() {
     let overdue = r#"stoa_agent_source_overdue_total{collector="a"}"#;
     tick(&mut sampler, 100_000);
     // An hour forth, then two back; what has passed counts.
-    sampler.leap(3_600_000_000);
-    check(&tick(&mut sampler, 103_602), &[(overdue, Some(0.0))]);
-    sampler.leap(-7_200_000_000);
-    check(&tick(&mut sampler, 96_404), &[(overdue, Some(0.0))]);
-    check(&tick(&mut sampler, 96_409), &[(overdue, Some(0.0))]);
-    check(&tick(&mut sampler, 96_411), &[(overdue, Some(1.0)), (SUCCESS_A, Some(0.0))]);
-    sampler.leap(-7_200_000_000);
-    check(&tick(&mut sampler, 89_212), &[(overdue, Some(1.0)), (SUCCESS_A, Some(0.0))]);
+    sampler.leap(set_clock(3600));
+    check(&tick(&mut sampler, 103_602), &[(overdue, None)]);
+    sampler.leap(set_clock(-7200));
+    check(&tick(&mut sampler, 96_404), &[(overdue, None)]);
+    // A sleep is no time that it had.
+    sampler.leap(sleep(3600));
+    check(&tick(&mut sampler, 100_009), &[(overdue, None)]);
+    check(&tick(&mut sampler, 100_011), &[(overdue, Some(0.0)), (SUCCESS_A, Some(0.0))]);
+    sampler.leap(set_clock(-7200));
+    check(&tick(&mut sampler, 92_812), &[(overdue, Some(1.0)), (SUCCESS_A, Some(0.0))]);
     drop(hold);
+}
+
+fn set_clock(seconds: i64) -> Leap {
+    Leap { set_micros: seconds * 1_000_000, slept: Duration::ZERO }
+}
+
+fn sleep(seconds: u64) -> Leap {
+    Leap { set_micros: 0, slept: Duration::from_secs(seconds) }
+}
+
+#[test]
+fn what_was_read_before_a_sleep_is_not_told_as_of_now() {
+    const HOUR: i64 = 3600;
+    let (hold, gate): (_, Receiver<()>) = channel();
+    let slow = Scripted {
+        name: "a",
+        interval: Some(Duration::from_secs(10)),
+        deadline: Some(Duration::from_secs(600)),
+        labels: label("source", "a"),
+        reads: 0.0,
+        act: Box::new(move |_, _| {
+            let _ended_with_the_test = gate.recv();
+        }),
+    };
+    let often = source("b", Some(10), |_, _| {});
+    let mut sampler = sampler(vec![Box::new(slow), often]);
+    let come_back = |sampler: &mut Sampler, second, reads| {
+        hold.send(()).unwrap();
+        loop {
+            let told = tick(sampler, second);
+            match told.get(READS_A) {
+                Some(told) if *told == reads => break,
+                other => assert_eq!(other, None, "an old reading at {second} s"),
+            }
+            std::thread::yield_now();
+        }
+    };
+    let overdue = r#"stoa_agent_source_overdue_total{collector="a"}"#;
+    tick(&mut sampler, 1);
+    come_back(&mut sampler, 2, 1.0);
+    // A clock that is set makes no reading older, whichever way.
+    for hours in [1, -1] {
+        sampler.leap(set_clock(hours * HOUR));
+        let now = if hours == 1 { HOUR + 3 } else { 4 };
+        check(&tick(&mut sampler, now), &[(READS_A, Some(1.0)), (READS_B, Some(1.0))]);
+    }
+    // A short sleep is within what may be told again.
+    sampler.leap(sleep(5));
+    check(&tick(&mut sampler, 10), &[(READS_A, Some(1.0)), (READS_B, Some(1.0))]);
+    // After a long one it is asked anew at once.
+    sampler.leap(sleep(3600));
+    let told = tick(&mut sampler, HOUR + 11);
+    check(&told, &[(READS_A, None), (SUCCESS_A, None), (READS_B, Some(2.0))]);
+    // It sleeps again while that reading is out: it is of before, and no later for it.
+    sampler.leap(sleep(3600));
+    check(&tick(&mut sampler, 2 * HOUR + 12), &[(READS_A, None), (overdue, None)]);
+    hold.send(()).unwrap();
+    come_back(&mut sampler, 2 * HOUR + 13, 3.0);
+}
+
+#[test]
+fn a_stuck_source_loses_one_reading_each_time_it_is_due() {
+    for deadline in [None, Some(Duration::from_secs(3))] {
+        let (hold, gate): (_, Receiver<()>) = channel();
+        let stuck = Scripted {
+            name: "a",
+            interval: Some(Duration::from_secs(5)),
+            deadline,
+            labels: label("source", "a"),
+            reads: 0.0,
+            act: Box::new(move |_, _| {
+                let _ended = gate.recv();
+            }),
+        };
+        let mut sampler = sampler(vec![Box::new(stuck)]);
+        let skipped = r#"stoa_agent_source_skipped_total{collector="a"}"#;
+        // Due at 6 s for the first time, told as it stands 90 s later.
+        for second in 1..=110 {
+            let count = match second {
+                ..6 => None,
+                6..96 => Some(0.0),
+                _ => Some(f64::from(second - 1).div_euclid(5.0)),
+            };
+            check(&tick(&mut sampler, second.into()), &[(skipped, count)]);
+        }
+        drop(hold);
+    }
 }
 
 #[test]
