@@ -188,7 +188,7 @@ impl View {
         let mounts = mounts::of_init(roots);
         let evidence = place::gather(roots, &mounts);
         let place = place::decide(&evidence)?;
-        let hierarchies = Hierarchies::find(&evidence.cgroup, &mounts, roots).without_roots();
+        let hierarchies = Hierarchies::find(&evidence.cgroup, &mounts, roots).of_container();
         let pids = match hierarchies.controller("pids") {
             Some(Controller::One(chain) | Controller::Two(chain)) => Some(chain),
             None => None,

@@ -11,7 +11,7 @@ use crate::sources::number;
 const FILE_BYTES_MAX: usize = 256 << 10;
 const BUFFER_BYTES: usize = 4096;
 /// v1 writes "no limit" as the largest multiple of a page; a limit above this is none.
-const LIMIT_MAX: f64 = (1_u64 << 60) as f64;
+pub(super) const LIMIT_MAX: f64 = (1_u64 << 60) as f64;
 
 /// A file that stays open and is read from its start each time.
 #[derive(Debug)]

@@ -5,8 +5,13 @@
 //! the reader's cgroup namespace sees them. What lies above the mount cannot be seen; Proxmox puts a
 //! container's limits there (`lxc/101` above `lxc/101/ns`), so a limit that is not found here may be
 //! one all the same.
+//!
+//! The container's own is the highest cgroup in sight, since its runtime shows it no more: init may
+//! have moved into one below, to make room for cgroups beside it (systemd into `init.scope`,
+//! `docker:dind` into `init`), and what runs in those is the container's too. Only where more is in
+//! sight than the container's (the very root, or a path that a runtime gave it) it is init's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::mounts::Mount;
 use crate::sources::Roots;
@@ -64,6 +69,8 @@ pub(super) struct Hierarchies {
     /// v1 controllers by name.
     one: Vec<(&'static str, Chain)>,
     two: Option<Chain>,
+    /// Whether init's paths are ones that a runtime gave to a container.
+    is_placed: bool,
 }
 
 const CONTROLLERS_ONE: [&str; 6] = ["memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"];
@@ -86,16 +93,28 @@ impl Hierarchies {
         let mount = mounts.iter().rev().find(|mount| mount.fs_type == "cgroup2");
         let two = path.zip(mount).map(|(path, mount)| chain(mount, path));
         let version = Version::of(!one.is_empty(), two.is_some());
-        Self { version, one, two }
+        let is_placed = super::place::of_cgroup(cgroup).is_some();
+        Self { version, one, two, is_placed }
     }
 
-    /// Forgets hierarchies in which init is in the very root: what that counts is the node's.
-    pub(super) fn without_roots(mut self) -> Self {
-        let has = |chain: &Chain, name| chain.first().is_some_and(|own| own.join(name).exists());
-        self.one.retain(|(_, chain)| !has(chain, "cgroup.sane_behavior"));
-        let is_root =
-            |chain: &Chain| has(chain, "cgroup.controllers") && !has(chain, "cgroup.type");
-        self.two = self.two.filter(|chain| !is_root(chain));
+    /// What is the container's: with its own cgroup first, and without hierarchies in which init is
+    /// in the very root, where what is counted is the node's.
+    pub(super) fn of_container(mut self) -> Self {
+        let is_placed = self.is_placed;
+        let settle = |chain: &mut Chain, is_root: fn(&Path) -> bool| {
+            let highest = chain.last().cloned();
+            let highest = highest.filter(|highest| !is_placed && !is_root(highest));
+            if let Some(highest) = highest {
+                *chain = vec![highest];
+            }
+            chain.first().is_some_and(|own| !is_root(own))
+        };
+        let is_root_one = |directory: &Path| directory.join("cgroup.sane_behavior").exists();
+        let is_root_two = |directory: &Path| {
+            directory.join("cgroup.controllers").exists() && !directory.join("cgroup.type").exists()
+        };
+        self.one.retain_mut(|(_, chain)| settle(chain, is_root_one));
+        self.two = self.two.and_then(|mut chain| settle(&mut chain, is_root_two).then_some(chain));
         self.version = Version::of(!self.one.is_empty(), self.two.is_some());
         self
     }
@@ -162,8 +181,6 @@ fn below<'a>(path: &'a str, root: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::super::mounts;
@@ -222,7 +239,7 @@ mod tests {
         let own = dir.path().join("fs/cgroup");
         std::fs::create_dir_all(&own).unwrap();
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
-        let find = || Hierarchies::find("0::/\n", &mounts::parse(V2), &roots).without_roots();
+        let find = || Hierarchies::find("0::/\n", &mounts::parse(V2), &roots).of_container();
         assert_eq!(find().version, Version::Two);
         std::fs::write(own.join("cgroup.controllers"), "cpu\n").unwrap();
         assert_eq!(find().version, Version::None);
@@ -230,10 +247,43 @@ mod tests {
         assert_eq!(find().version, Version::Two);
         let mount = "30 25 0:26 / /sys/fs/cgroup rw - cgroup cgroup rw,memory\n";
         let find =
-            || Hierarchies::find("1:memory:/\n", &mounts::parse(mount), &roots).without_roots();
+            || Hierarchies::find("1:memory:/\n", &mounts::parse(mount), &roots).of_container();
         assert_eq!(find().version, Version::One);
         std::fs::write(own.join("cgroup.sane_behavior"), "0\n").unwrap();
         assert_eq!(find().version, Version::None);
+    }
+
+    #[test]
+    fn the_highest_in_sight_is_the_containers_own() {
+        let id = "0123456789abcdef".repeat(4);
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("fs/cgroup");
+        std::fs::create_dir_all(&top).unwrap();
+        let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
+        let own = |path: &str| {
+            let cgroup = format!("0::{path}\n");
+            let found = Hierarchies::find(&cgroup, &mounts::parse(V2), &roots).of_container();
+            let own = found.own_two().unwrap();
+            own.strip_prefix(&top).unwrap().to_str().unwrap().to_owned()
+        };
+        // Init has made room; what is beside it is the container's too.
+        for path in ["/", "/init.scope", "/init", "/a/b"] {
+            assert_eq!(own(path), "", "{path}");
+        }
+        // What is in sight is that of a container around this one.
+        let within = [
+            ("/docker/0123/init.scope", "docker/0123"),
+            ("/system.slice/docker-0123.scope", "system.slice/docker-0123.scope"),
+            (&format!("/own/{id}"), &format!("own/{id}")),
+        ];
+        for (path, expected) in within {
+            assert_eq!(own(path), expected);
+        }
+        // All is in sight: what is init's is all that can be told apart.
+        std::fs::write(top.join("cgroup.controllers"), "cpu\n").unwrap();
+        for (path, expected) in [("/a/init.scope", "a"), ("/lxc/101/ns", "lxc/101/ns")] {
+            assert_eq!(own(path), expected);
+        }
     }
 
     #[test]

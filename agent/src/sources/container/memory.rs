@@ -9,7 +9,7 @@
 //! devices' pages as file pages: `Cached` has them. `SReclaimable` is 0 where v1 does not count it:
 //! it only ever takes part in sums, and what is not known to be reclaimable is in use.
 
-use super::cgroup_file::{CgroupFile, Limit, field};
+use super::cgroup_file::{CgroupFile, LIMIT_MAX, Limit, field};
 use super::hierarchy::Controller;
 
 /// What lxcfs itself reckons of `/proc/meminfo`; the rest it hands through from the node.
@@ -218,9 +218,10 @@ impl MemoryFiles {
             if self.is_one { (None, swap_limit) } else { (swap_limit, None) };
         if self.is_one {
             // What v1 knows of cgroups that are not in sight.
-            let above = field(&now.stat, "hierarchical_memory_limit");
-            let above = above.and_then(|limit| super::cgroup_file::limit(&limit.to_string()));
-            now.limit = [now.limit, above].into_iter().flatten().reduce(f64::min);
+            let above = |key| field(&now.stat, key).filter(|limit| *limit < LIMIT_MAX);
+            let least = |limit, key| [limit, above(key)].into_iter().flatten().reduce(f64::min);
+            now.limit = least(now.limit, "hierarchical_memory_limit");
+            now.both_limit = least(now.both_limit, "hierarchical_memsw_limit");
             now.swap_usage = None;
         } else {
             now.swap_usage = self.swap_usage.number(buffer);
@@ -358,6 +359,7 @@ mod tests {
             ("total_active_file", 20),
             ("total_inactive_file", 30),
             ("hierarchical_memory_limit", 200),
+            ("hierarchical_memsw_limit", 230),
         ]);
         let memory = read(
             Controller::One,
@@ -375,8 +377,8 @@ mod tests {
                 ("MemTotal", Some(200.0)),
                 ("MemFree", Some(80.0)),
                 ("MemAvailable", Some(130.0)),
-                ("SwapTotal", Some(56.0)),
-                ("SwapFree", Some(52.0)),
+                ("SwapTotal", Some(30.0)),
+                ("SwapFree", Some(26.0)),
                 ("Cached", Some(60.0)),
                 ("AnonPages", Some(40.0)),
                 ("SReclaimable", Some(0.0)),

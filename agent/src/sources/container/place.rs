@@ -34,6 +34,10 @@ pub(super) struct Evidence {
     /// `/proc/1/cgroup`.
     pub(super) cgroup: String,
     pub(super) mounts: Vec<Mount>,
+    /// The agent's own mounts over the `/proc` it reads, named as if that were at `/proc`. A unit
+    /// may give a service a `/proc` of its own (`ProtectProc=`), on which nothing of lxcfs is.
+    /// `None`: not known.
+    pub(super) own_mounts: Option<Vec<Mount>>,
     /// `/proc/1/uid_map`.
     pub(super) uid_map: String,
 }
@@ -45,7 +49,7 @@ pub(super) struct Place {
     pub(super) runtime: String,
     /// Whether root in it is nobody outside.
     pub(super) is_unprivileged: bool,
-    /// Which of [`LXCFS_FILES`] lxcfs stands over.
+    /// Which of [`LXCFS_FILES`] lxcfs stands over, as the agent sees them.
     pub(super) lxcfs: Vec<&'static str>,
 }
 
@@ -60,18 +64,18 @@ pub(super) fn decide(evidence: &Evidence) -> Option<Place> {
     if evidence.kernel_threads {
         return None;
     }
-    let lxcfs = lxcfs_files(&evidence.mounts);
+    let has_lxcfs = !lxcfs_files(&evidence.mounts).is_empty();
     let runtime = of_environ(&evidence.environ)
         .or_else(|| word(&evidence.systemd))
         .or_else(|| evidence.docker_marker.then_some("docker"))
         .or_else(|| evidence.podman_marker.then_some("podman"))
         .or_else(|| of_cgroup(&evidence.cgroup))
         .or_else(|| is_lxc_dev(&evidence.mounts).then_some("lxc"))
-        .or_else(|| (!lxcfs.is_empty()).then_some("lxc"))?;
+        .or_else(|| has_lxcfs.then_some("lxc"))?;
     Some(Place {
         runtime: runtime.to_owned(),
         is_unprivileged: is_mapped(&evidence.uid_map),
-        lxcfs,
+        lxcfs: lxcfs_files(evidence.own_mounts.as_ref().unwrap_or(&evidence.mounts)),
     })
 }
 
@@ -87,8 +91,9 @@ fn word(text: &str) -> Option<&str> {
     fits.then_some(text)
 }
 
-/// Without a namespace of its own a container shows where the runtime put it.
-fn of_cgroup(text: &str) -> Option<&'static str> {
+/// Without a namespace of its own a container shows where the runtime put it: by a name, or by the
+/// 64 digits that OCI runtimes name containers by, wherever they were told to put them.
+pub(super) fn of_cgroup(text: &str) -> Option<&'static str> {
     const SIGNS: [(&str, &str); 8] = [
         ("/lxc.payload", "lxc"),
         ("/lxc/", "lxc"),
@@ -99,10 +104,13 @@ fn of_cgroup(text: &str) -> Option<&'static str> {
         ("/cri-containerd-", "containerd"),
         ("/machine.slice/systemd-nspawn", "systemd-nspawn"),
     ];
-    text.lines()
-        .filter_map(|line| line.splitn(3, ':').nth(2))
+    const ID_DIGITS: usize = 64;
+    let is_id = |part: &str| part.len() == ID_DIGITS && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths()
         .find_map(|path| SIGNS.iter().find(|(sign, _)| path.contains(sign)))
         .map(|(_, runtime)| *runtime)
+        .or_else(|| paths().any(|path| path.split('/').any(is_id)).then_some("oci"))
 }
 
 /// LXC puts consoles and a boot id of the container's own in place.
@@ -112,9 +120,10 @@ fn is_lxc_dev(mounts: &[Mount]) -> bool {
 
 fn lxcfs_files(mounts: &[Mount]) -> Vec<&'static str> {
     let is_over = |file: &&str| {
-        // The last mount at a place is the one that is seen.
-        let over =
-            mounts.iter().rev().find(|mount| mount.point.strip_prefix("/proc/") == Some(file));
+        // The last mount at a place, or over all that it is in, is the one that is seen.
+        let over = mounts.iter().rev().find(|mount| {
+            mount.point == "/proc" || mount.point.strip_prefix("/proc/") == Some(file)
+        });
         over.is_some_and(|mount| mount.fs_type == "fuse.lxcfs")
     };
     LXCFS_FILES.into_iter().filter(is_over).collect()
@@ -145,8 +154,20 @@ pub(super) fn gather(roots: &Roots, mounts: &[Mount]) -> Evidence {
         podman_marker: marker("/run/.containerenv"),
         cgroup: of_init("cgroup"),
         mounts: mounts.to_vec(),
+        own_mounts: own_mounts(roots),
         uid_map: of_init("uid_map"),
     }
+}
+
+fn own_mounts(roots: &Roots) -> Option<Vec<Mount>> {
+    let of_self = super::mounts::parse(&read_bounded(&roots.procfs.join("self/mountinfo")));
+    let over = |mut mount: Mount| {
+        let point = Path::new(&mount.point).strip_prefix(&roots.procfs).ok()?;
+        mount.point = Path::new("/proc").join(point).to_str()?.trim_end_matches('/').to_owned();
+        Some(mount)
+    };
+    let is_known = !of_self.is_empty();
+    is_known.then(|| of_self.into_iter().filter_map(over).collect())
 }
 
 /// Whether the files under `roots.rootfs` are init's: with the host's processes in sight of a
@@ -209,6 +230,8 @@ mod tests {
             ("0::/system.slice/docker-0123.scope/init.scope\n", Some("docker")),
             ("9:cpu:/docker/0123\n", Some("docker")),
             ("0::/kubepods.slice/kubepods-besteffort.slice/x\n", Some("kubernetes")),
+            (&*format!("0::/own/{}\n", "0123456789abcdef".repeat(4)), Some("oci")),
+            (&*format!("0::/own/{}\n", "0123456789abcdef".repeat(3)), None),
         ] {
             check(&Evidence { cgroup: cgroup.into(), ..Evidence::default() }, runtime);
         }
@@ -224,6 +247,33 @@ mod tests {
                     105 83 0:41 /proc/uptime /proc/uptime rw - fuse.lxcfs lxcfs rw\n";
         let evidence = Evidence { mounts: mounts::parse(text), ..Evidence::default() };
         assert_eq!(decide(&evidence).unwrap().lxcfs, ["stat", "uptime"]);
+        let covered = format!("{text}106 83 0:45 / /proc rw - proc proc rw\n");
+        let mounts = mounts::parse(&covered);
+        assert_eq!(lxcfs_files(&mounts), [""; 0]);
+        // Init's /proc has lxcfs, the agent's has not.
+        let own_mounts = Some(mounts::parse("106 83 0:45 / /proc rw - proc proc rw\n"));
+        let evidence = Evidence { own_mounts, ..evidence };
+        let place = decide(&evidence).unwrap();
+        assert_eq!((place.runtime.as_str(), place.lxcfs.is_empty()), ("lxc", true));
+    }
+
+    #[test]
+    fn what_is_over_the_proc_that_is_read_is_named_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let procfs = dir.path().join("proc");
+        let roots = Roots { procfs: procfs.clone(), ..Roots::default() };
+        assert_eq!(own_mounts(&roots), None);
+        std::fs::create_dir_all(procfs.join("self")).unwrap();
+        let at = procfs.to_str().unwrap();
+        let text = format!(
+            "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 0:4 / {at} rw - proc proc rw\n\
+             3 2 0:5 /proc/stat {at}/stat rw - fuse.lxcfs lxcfs rw\n\
+             4 2 0:5 /proc/stat /proc/stat rw - fuse.lxcfs lxcfs rw\n"
+        );
+        std::fs::write(procfs.join("self/mountinfo"), text).unwrap();
+        let own = own_mounts(&roots).unwrap();
+        let points: Vec<&str> = own.iter().map(|mount| mount.point.as_str()).collect();
+        assert_eq!(points, ["/proc", "/proc/stat"]);
     }
 
     #[test]

@@ -329,6 +329,186 @@ fn lxcfs_knows_limits_that_are_set_out_of_sight() {
     assert_eq!(lines(&told, &["node_memory_KernelStack"]), [""; 0]);
 }
 
+/// An unprivileged container of Proxmox 8: `lxc/101` has the limits, the container sees `lxc/101/ns`
+/// as its root, where every limit reads `max` and the use is that of all below. Debian's systemd runs
+/// in it, and Docker: two gibibytes of node's memory, half of one in use.
+const PROXMOX: &[(&str, &str)] = &[
+    ("proc/1/cgroup", "0::/init.scope\n"),
+    (
+        "proc/1/mountinfo",
+        "1 0 0:52 / / rw,noatime - zfs rpool/data/subvol-101-disk-0 rw,xattr,posixacl\n\
+         2 1 0:60 / /proc rw,nosuid - proc proc rw\n\
+         3 2 0:48 /proc/cpuinfo /proc/cpuinfo rw,nosuid - fuse.lxcfs lxcfs rw,allow_other\n\
+         4 2 0:48 /proc/meminfo /proc/meminfo rw,nosuid - fuse.lxcfs lxcfs rw,allow_other\n\
+         5 2 0:48 /proc/stat /proc/stat rw,nosuid - fuse.lxcfs lxcfs rw,allow_other\n\
+         6 2 0:48 /proc/uptime /proc/uptime rw,nosuid - fuse.lxcfs lxcfs rw,allow_other\n\
+         9 1 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 none rw\n",
+    ),
+    ("proc/meminfo", "MemTotal: 2097152 kB\nMemFree: 7 kB\nSwapTotal: 524288 kB\n"),
+    // With v2 lxcfs hands through the node's times, of the cpuset's CPUs and numbered anew.
+    ("proc/stat", "cpu 4 4 4 4\ncpu0 7 7 7 7\ncpu1 7 7 7 7\nbtime 1769000000\n"),
+    ("proc/uptime", "10000.00 7.00\n"),
+    ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n"),
+    ("sys/fs/cgroup/cgroup.type", "domain\n"),
+    ("sys/fs/cgroup/memory.max", "max\n"),
+    ("sys/fs/cgroup/memory.swap.max", "max\n"),
+    ("sys/fs/cgroup/memory.current", "536870912\n"),
+    ("sys/fs/cgroup/cpu.max", "max 100000\n"),
+    ("sys/fs/cgroup/cpuset.cpus.effective", "1-2\n"),
+    // What systemd and Docker keep below, each with less of it.
+    ("sys/fs/cgroup/init.scope/memory.current", "4194304\n"),
+    ("sys/fs/cgroup/init.scope/memory.max", "max\n"),
+    ("sys/fs/cgroup/init.scope/cpu.stat", "user_usec 1\nsystem_usec 1\n"),
+    ("sys/fs/cgroup/system.slice/stoa-agent.service/memory.max", "134217728\n"),
+    ("sys/fs/cgroup/system.slice/stoa-agent.service/memory.current", "8388608\n"),
+];
+
+/// The files of a Docker container in [`PROXMOX`], at `path` below the cgroup that is seen as root.
+const IN_DOCKER: &[(&str, &str)] = &[
+    ("proc/1/environ", "PATH=/bin\0"),
+    (".dockerenv", ""),
+    ("proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 7 kB\nSwapTotal: 1048576 kB\n"),
+    ("proc/stat", "cpu 4 4 4 4\ncpu0 1 1 1 1\ncpu1 1 1 1 1\ncpu2 1 1 1 1\nbtime 1769000000\n"),
+    ("proc/uptime", "1000000.00 7.00\n"),
+    (
+        "proc/1/mountinfo",
+        "1 0 0:70 / / rw - overlay overlay rw\n2 1 0:71 / /proc rw - proc proc rw\n\
+         9 1 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n",
+    ),
+];
+
+#[test]
+fn the_shapes_that_nesting_gives_are_told_as_what_they_are() {
+    const GIB: f64 = 1_073_741_824.0;
+    let id = "0123456789abcdef".repeat(4);
+    let scope = format!("system.slice/docker-{id}.scope");
+    let below = |name: &str| format!("sys/fs/cgroup/{scope}/{name}");
+    let names = ["memory.max", "memory.current", "memory.stat", "cpu.stat"].map(below);
+    let [max, current, stat, times] = names.each_ref().map(String::as_str);
+    let of_docker: &[(&str, &str)] = &[
+        (max, "268435456\n"),
+        (current, "134217728\n"),
+        (stat, "anon 1\n"),
+        (times, "user_usec 3000000\nsystem_usec 1000000\n"),
+    ];
+    let path = format!("0::/{scope}\n");
+    let at_scope: &[(&str, &str)] = &[("proc/1/cgroup", &path)];
+    let limit_above: &[(&str, &str)] =
+        &[(max, "max\n"), ("sys/fs/cgroup/memory.max", "2147483648\n")];
+    let path_of_other = format!("0::/own/{id}\n");
+    let other = ["memory.max", "memory.current", "memory.stat"]
+        .map(|name| format!("sys/fs/cgroup/own/{id}/{name}"));
+    let [other_max, other_current, other_stat] = other.each_ref().map(String::as_str);
+    let of_other: &[(&str, &str)] = &[
+        ("proc/1/cgroup", &path_of_other),
+        (other_max, "268435456\n"),
+        (other_current, "134217728\n"),
+        (other_stat, "anon 1\n"),
+    ];
+    // Name, files, MemTotal and what is not free of it in GiB, SwapTotal in GiB, CPU seconds used.
+    type Shape<'a> = (&'a str, Vec<&'a [(&'a str, &'a str)]>, f64, f64, f64, Option<f64>);
+    let shapes: Vec<Shape<'_>> = vec![
+        ("limits out of sight, that lxcfs knows", vec![], 2.0, 0.5, 0.5, Some(40.0)),
+        (
+            "the same, and a unit of the agent's that hides lxcfs",
+            vec![&[
+                ("proc/self/mountinfo", "2 1 0:61 / /proc rw - proc proc rw,hidepid=noaccess\n"),
+                ("proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 7 kB\nSwapTotal: 1048576 kB\n"),
+                ("proc/uptime", "1000000.00 7.00\n"),
+            ]],
+            16.0,
+            0.5,
+            1.0,
+            Some(40.0),
+        ),
+        (
+            "without lxcfs nothing tells the limit; the use is the container's all the same",
+            vec![&[
+                ("proc/1/mountinfo", "9 1 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 none rw\n"),
+                ("proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 7 kB\nSwapTotal: 1048576 kB\n"),
+                ("proc/uptime", "1000000.00 7.00\n"),
+            ]],
+            16.0,
+            0.5,
+            1.0,
+            Some(40.0),
+        ),
+        (
+            "init has moved away, as in docker:dind",
+            vec![&[
+                ("proc/1/cgroup", "0::/init\n"),
+                ("sys/fs/cgroup/init/memory.current", "4194304\n"),
+                ("sys/fs/cgroup/init/cpu.stat", "user_usec 1\nsystem_usec 1\n"),
+            ]],
+            2.0,
+            0.5,
+            0.5,
+            Some(40.0),
+        ),
+        (
+            "a Docker container in it that sees itself only",
+            vec![
+                IN_DOCKER,
+                &[
+                    ("proc/1/cgroup", "0::/\n"),
+                    ("sys/fs/cgroup/memory.max", "268435456\n"),
+                    ("sys/fs/cgroup/memory.current", "134217728\n"),
+                ],
+            ],
+            0.25,
+            0.125,
+            1.0,
+            Some(40.0),
+        ),
+        (
+            "one with the cgroup namespace of the container it is in",
+            vec![IN_DOCKER, of_docker, at_scope],
+            0.25,
+            0.125,
+            1.0,
+            Some(4.0),
+        ),
+        (
+            "the same without a limit of its own, below one that is in sight",
+            vec![IN_DOCKER, of_docker, at_scope, limit_above],
+            2.0,
+            0.125,
+            1.0,
+            Some(4.0),
+        ),
+        (
+            "one whose cgroup has another parent than Docker's",
+            vec![IN_DOCKER, of_other],
+            0.25,
+            0.125,
+            1.0,
+            None,
+        ),
+    ];
+    for (name, files, total, used, swap, seconds) in shapes {
+        let all: Vec<_> = [NODE, INIT, V2, PROXMOX].into_iter().chain(files).collect();
+        let told = once(&all);
+        let gib = |series: &str| told.get(series).map(|bytes| bytes / GIB);
+        assert_eq!(gib("node_memory_MemTotal_bytes"), Some(total), "{name}");
+        let free = gib("node_memory_MemFree_bytes");
+        assert_eq!(free.map(|free| total - free), Some(used), "{name}");
+        assert_eq!(gib("node_memory_SwapTotal_bytes"), Some(swap), "{name}");
+        assert_eq!(told.get("node_boot_time_seconds"), Some(&1_769_990_000.0), "{name}");
+        let of = |mode: &str| {
+            let is_of = |series: &str| {
+                series.starts_with("node_cpu_seconds_total") && series.contains(mode)
+            };
+            let values: Vec<f64> =
+                told.iter().filter(|(series, _)| is_of(series)).map(|(_, value)| *value).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>())
+        };
+        let busy = of("user").zip(of("system")).map(|(user, system)| user + system);
+        assert_eq!(busy, seconds, "{name}");
+        // Two CPUs, for the 10,000 seconds that the container has been there.
+        assert_eq!(of("idle"), seconds.map(|seconds| 20_000.0 - seconds), "{name}");
+    }
+}
+
 #[test]
 fn without_a_cgroup_in_sight_only_lxcfs_is_believed() {
     let blind: &[(&str, &str)] = &[("proc/1/mountinfo", ""), ("proc/1/cgroup", "0::/\n")];
