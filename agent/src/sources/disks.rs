@@ -1,9 +1,12 @@
 //! Disks, and what is built of them: their health, wear and end, pools, volumes, arrays.
 //!
 //! [`smart`], [`zfs`] and [`lvm`] ask programs; [`arrays`] reads what node_exporter leaves out of
-//! `/sys`. Parsers are pure and bounded; a [`sheet::Sheet`] gives their numbers names.
+//! `/sys`. Parsers are pure and bounded; a [`sheet::Sheet`] gives their numbers names. What was asked
+//! for earlier, or by a job, is [`dated`], and told no longer than it holds.
 
 mod arrays;
+mod backoff;
+mod dated;
 mod emmc;
 mod loose;
 mod lvm;

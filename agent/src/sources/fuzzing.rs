@@ -4,8 +4,10 @@
 //! kernel answer is given to its parser. Nothing panics, what is told is finite, named as metrics are,
 //! and bounded by how much there was to read.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::settings::{Settings, SettingsError};
 use super::{Now, Reading, Roots, Source, registry};
@@ -137,6 +139,9 @@ impl Host {
         let now = Now { unix_micros: self.unix_micros };
         let path = self.dir.join(path);
         std::fs::write(&path, bytes)?;
+        // What a job left is told only when it is of now.
+        let at = UNIX_EPOCH + Duration::from_micros(self.unix_micros.unsigned_abs());
+        File::options().write(true).open(&path)?.set_modified(at)?;
         let mut reading = Reading::default();
         source.read(&roots(&self.dir), now, &mut reading);
         let is_any_number_told = *name == "textfile";

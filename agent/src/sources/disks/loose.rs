@@ -15,7 +15,8 @@ pub(super) const ELEMENTS_MAX: usize = 4096;
 /// Characters read of a text at most.
 const TEXT_CHARS_MAX: usize = 256;
 
-/// A number, written as one, as a text, or as an object's `value`; a truth is 1 or 0.
+/// A number, written as one, as a text (`12`, `0x0c`, `12%`), or as an object's `value`; a truth is 1
+/// or 0, a text of one too.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Number(pub(super) Option<f64>);
 
@@ -142,7 +143,16 @@ impl<'de> Shape<'de> for Number {
         Self((value.abs() <= NUMBER_MAX).then_some(value))
     }
     fn text(text: &str) -> Self {
-        Self(crate::sources::number(text.trim()))
+        let text = text.trim();
+        if let Some(digits) = text.strip_prefix("0x") {
+            let value = u32::from_str_radix(digits, 16);
+            return Self(value.ok().map(f64::from));
+        }
+        match text {
+            "true" => Self(Some(1.0)),
+            "false" => Self(Some(0.0)),
+            _ => Self(crate::sources::number(text.trim_end_matches('%'))),
+        }
     }
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         let mut number = Self::default();
@@ -245,14 +255,18 @@ mod tests {
     fn each_kind_is_read() {
         let disk = parse(
             r#"{"name": " a b ", "size": "12", "ok": true, "part": {"a": -1.5, "more": [{}]},
-                "list": [1, "2", null, {"value": 3, "string": "on"}], "table": {"x": 1, "y": []},
+                "list": [1, "2", null, {"value": 3, "string": "on"}, "0x04", "5%", "true"],
+                "table": {"x": 1, "y": []},
                 "other": {"deep": [[]]}}"#,
         );
         assert_eq!(disk.name.as_str(), "a b");
         assert_eq!(disk.size, Number(Some(12.0)));
         assert!(disk.ok.is_true());
         assert_eq!(disk.part.a, Number(Some(-1.5)));
-        assert_eq!(disk.list.0, [1.0, 2.0, 0.0, 3.0].map(|n| Number((n > 0.0).then_some(n))));
+        assert_eq!(
+            disk.list.0,
+            [1.0, 2.0, 0.0, 3.0, 4.0, 5.0, 1.0].map(|n| Number((n > 0.0).then_some(n)))
+        );
         let table: Vec<_> = disk.table.0.into_iter().collect();
         assert_eq!(table, [("x".into(), Number(Some(1.0))), ("y".into(), Number(None))]);
     }

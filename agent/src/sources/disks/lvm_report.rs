@@ -334,7 +334,7 @@ mod tests {
         let script =
             include_str!("../../../../systemd/stoa-disks.sh").replace("\\\n            ", "");
         for kind in &KINDS {
-            let command = format!("put {0} {0} {1}\n", kind.program, kind.args().join(" "));
+            let command = format!("put {0} {0} {1} &&\n", kind.program, kind.args().join(" "));
             assert!(script.contains(&command), "{command}");
         }
     }

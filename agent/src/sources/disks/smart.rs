@@ -4,9 +4,10 @@
 //! Devices are found by `smartctl --scan-open` and asked one after another. One that sleeps is left
 //! to sleep: its last readings are told again, with their age. Asking a disk needs root; where the
 //! agent has no such right, a job that does leaves smartctl's answers in a directory
-//! (docs/operating/disks.md), and these are read instead.
+//! (docs/operating/disks.md), which are read instead; without, the disks are tried ever more rarely.
+//! Of several ways to the same disk, the first is judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use serde::Deserialize;
 
 use self::device::Known;
 use self::report::Outcome;
+use super::backoff::Backoff;
+use super::dated;
 use super::emmc;
 use super::reports;
 use super::sheet::Sheet;
@@ -84,6 +87,8 @@ pub(crate) struct Smart {
     discovered: Option<(Now, BTreeSet<String>)>,
     /// The disk to begin with, where the last reading could not ask all.
     begin_at: usize,
+    /// When it asks for disks none of which it may open.
+    backoff: Backoff,
     /// How long one disk may take.
     timeout: Duration,
     sheet: Sheet,
@@ -106,34 +111,51 @@ impl Smart {
             known: Vec::new(),
             discovered: None,
             begin_at: 0,
+            backoff: Backoff::default(),
             timeout: DEVICE_TIMEOUT,
             sheet: Sheet::new(),
         }
     }
 
-    /// Reads the answers that a job left; `false` when there are none.
+    /// Reads the answers that a job left; `false` when it left none lately.
     fn read_reports(&mut self, now: Now, reading: &mut Reading) -> bool {
-        let answers = reports::read(&self.reports, REPORT_PREFIX, reading);
+        let left = reports::read(&self.reports, REPORT_PREFIX, reading);
+        let is_lately = left.iter().any(|left| dated::holds(left.at, now));
+        if !left.is_empty() && !is_lately {
+            let wrong = format!("{REPORT_PREFIX}*.json: {}", reports::OLD);
+            reading.note(Problem::Answer { asked: "smartctl", wrong });
+        }
+        if left.is_empty() || (!is_lately && self.discovered.is_some()) {
+            return false;
+        }
         let mut there = BTreeSet::new();
-        for (name, text) in answers.iter().take(DEVICES_MAX) {
-            let Some(report) = report::parse(text) else {
-                let wrong = format!("{REPORT_PREFIX}{name}.json is not what smartctl -j prints");
+        for left in left.into_iter().take(DEVICES_MAX) {
+            let Some(report) = report::parse(&left.text) else {
+                let wrong =
+                    format!("{REPORT_PREFIX}{}.json is not what smartctl -j prints", left.name);
                 reading.note(Problem::Answer { asked: "smartctl", wrong });
                 continue;
             };
-            let told = report.device.label();
-            let label = if told.is_empty() { name.clone() } else { told };
-            if self.filter.keeps(&label) {
-                self.known_as(&label).take(report, now, reading);
-                there.insert(label);
+            let told = report.asked().label();
+            let is_usable = !told.is_empty() && !there.contains(&told);
+            let label = if is_usable { told } else { left.name };
+            if !self.filter.keeps(&label) {
+                continue;
             }
-        }
-        if answers.is_empty() {
-            return false;
+            let known = self.known_as(&label);
+            if dated::holds(left.at, now) {
+                known.take(report, left.at, reading);
+            } else {
+                known.take_old(report, left.at, reading);
+            }
+            there.insert(label);
         }
         self.known.retain(|known| there.contains(&known.label));
         self.discovered = None;
-        true
+        if is_lately {
+            self.backoff.answered();
+        }
+        is_lately
     }
 
     fn known_as(&mut self, label: &str) -> &mut Known {
@@ -200,7 +222,7 @@ impl Smart {
                 self.begin_at = at;
                 break;
             }
-            let Some(args) = self.known.get(at).map(Known::arguments) else { continue };
+            let Some(args) = self.known.get(at).and_then(Known::arguments) else { continue };
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let answer = self.run(&args);
             let Some(known) = self.known.get_mut(at) else { continue };
@@ -215,18 +237,32 @@ impl Smart {
         }
     }
 
+    /// Whether it may open none of the disks.
+    fn is_denied(&self) -> bool {
+        let is_denied = |known: &Known| known.outcome == Some(Outcome::Denied);
+        !self.known.is_empty() && self.known.iter().all(is_denied)
+    }
+
     fn tell(&mut self, now: Now, reading: &mut Reading) {
         let denied = self.known.iter().filter(|known| known.outcome == Some(Outcome::Denied));
         let denied = u32::try_from(denied.count()).unwrap_or(u32::MAX);
         let count = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         self.sheet.push(&series::DEVICES, &[], f64::from(count));
         self.sheet.push(&DENIED, &[], f64::from(denied));
-        let newest = self.known.iter().rev().find_map(|known| known.report.as_ref());
-        if let Some(report) = newest {
+        if let Some(report) = self.known.iter().rev().find_map(Known::last) {
             series::tell_program(report, &mut self.sheet);
         }
+        let mut told: HashMap<String, &str> = HashMap::new();
         for known in &self.known {
             known.tell(now, &mut self.sheet);
+            let identity = known.identity(now);
+            match identity.as_ref().and_then(|identity| told.get(identity)) {
+                Some(other) => known.tell_same(other, &mut self.sheet),
+                None => known.judge(now, &mut self.sheet),
+            }
+            if let Some(identity) = identity {
+                told.entry(identity).or_insert(&known.label);
+            }
         }
         if denied > 0 {
             let wrong = format!(
@@ -254,16 +290,19 @@ impl Source for Smart {
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
         emmc::tell(roots, &mut self.sheet);
-        if self.read_reports(now, reading) {
-            self.tell(now, reading);
-        } else {
+        if !self.read_reports(now, reading) && self.backoff.is_due(now) {
             match self.discover(roots, now) {
-                Ok(()) => {
-                    self.ask(now, reading);
-                    self.tell(now, reading);
-                }
+                Ok(()) => self.ask(now, reading),
                 Err(problem) => reading.fail(problem),
             }
+            if self.is_denied() {
+                self.backoff.refused(now);
+            } else {
+                self.backoff.answered();
+            }
+        }
+        if !self.known.is_empty() || !reading.failed {
+            self.tell(now, reading);
         }
         self.sheet.tell(reading);
     }

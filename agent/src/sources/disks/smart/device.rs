@@ -3,6 +3,8 @@
 use super::health::health;
 use super::report::{ASLEEP_STATUS, Device, Outcome, Report};
 use super::series;
+use crate::sources::disks::dated::Dated;
+use crate::sources::disks::reports;
 use crate::sources::disks::risk::{self, Memory};
 use crate::sources::disks::sheet::Sheet;
 use crate::sources::disks::wear;
@@ -16,15 +18,21 @@ const FAILED: Desc =
     Desc::gauge("stoa_smart_failed", "Whether smartctl could not talk to the disk.");
 const READ_AT: Desc = Desc::gauge(
     "stoa_smart_read_timestamp_seconds",
-    "When the disk last said how it is, in unixtime.",
+    "When the disk last said how it is, in unixtime; what it said is told for an hour after it was last \
+     known to hold.",
 );
 const RISK: Desc = Desc::gauge(
     "stoa_disk_failure_risk",
-    "What to do about the disk [0: nothing, 1: watch it, 2: replace it].",
+    "What to do about the disk [0: nothing, 1: watch it, 2: replace it]; by the rules for its kind (hdd, \
+     ssd, nvme, sas_hdd, sas_ssd).",
 );
 const REASON: Desc = Desc::gauge(
     "stoa_disk_failure_reason",
-    "What speaks against the disk [1: watch it, 2: replace it].",
+    "What speaks against the disk [1: watch it, 2: replace it], and what it means.",
+);
+const SAME: Desc = Desc::gauge(
+    "stoa_smart_same_disk",
+    "Always 1; the device is another way to the disk that is told as the other.",
 );
 const YEARS_LEFT: Desc = Desc::gauge(
     "stoa_disk_wear_left_years",
@@ -39,11 +47,9 @@ pub(super) struct Known {
     /// How smartctl found it.
     device: Device,
     /// What it said last when it said something.
-    pub(super) report: Option<Box<Report>>,
+    report: Option<Dated<Box<Report>>>,
     /// What came of asking it last.
     pub(super) outcome: Option<Outcome>,
-    /// Seconds since the Unix epoch.
-    read_at: f64,
     memory: Memory,
 }
 
@@ -54,7 +60,6 @@ impl Known {
             device: Device::default(),
             report: None,
             outcome: None,
-            read_at: 0.0,
             memory: Memory::default(),
         }
     }
@@ -69,8 +74,11 @@ impl Known {
     }
 
     /// What smartctl is to be asked. `-n` keeps it from waking the disk, and only does so surely when
-    /// it is also told of what type the disk is.
-    pub(super) fn arguments(&self) -> Vec<String> {
+    /// it is also told of what type the disk is. `None` of one that may not be opened.
+    pub(super) fn arguments(&self) -> Option<Vec<String>> {
+        if self.device.is_denied() {
+            return None;
+        }
         let asleep = format!("standby,{ASLEEP_STATUS}");
         let mut args = vec!["-j", "-a", "-l", "devstat", "-l", "scttempsts", "-l", "scterc"];
         args.extend(["-l", "sataphy", "-n", asleep.as_str()]);
@@ -79,26 +87,38 @@ impl Known {
             args.extend(["-d", kind]);
         }
         args.push(self.device.name.as_str());
-        args.into_iter().map(str::to_owned).collect()
+        Some(args.into_iter().map(str::to_owned).collect())
     }
 
-    /// Takes in what smartctl said.
-    pub(super) fn take(&mut self, report: Report, now: Now, reading: &mut Reading) {
+    /// Takes in what smartctl said at `at`.
+    pub(super) fn take(&mut self, report: Report, at: Now, reading: &mut Reading) {
         let outcome = report.outcome();
         match outcome {
             Outcome::Told => {
-                let is_other = |before: &Report| before.serial_number != report.serial_number;
-                if self.report.as_deref().is_some_and(is_other) {
+                if self.last().is_some_and(|before| before.serial_number != report.serial_number) {
                     self.memory = Memory::default();
                 }
-                self.memory.take(&health(&report).counts, now);
-                self.read_at = report.local_time.time_t.0.unwrap_or_else(|| seconds(now));
-                self.report = Some(Box::new(report));
+                let health = health(&report);
+                self.memory.take(health.kind, &health.signs, at);
+                self.report = Some(Dated::new(Box::new(report), at));
+            }
+            Outcome::Asleep => {
+                if let Some(report) = &mut self.report {
+                    report.hold(at);
+                }
             }
             Outcome::Failed => return self.fail(report.complaint(), reading),
-            Outcome::Asleep | Outcome::Denied => {}
+            Outcome::Denied => {}
         }
         self.outcome = Some(outcome);
+    }
+
+    /// Takes in what smartctl said too long ago to be told.
+    pub(super) fn take_old(&mut self, report: Report, at: Now, reading: &mut Reading) {
+        if self.report.is_none() && report.outcome() == Outcome::Told {
+            self.report = Some(Dated::new(Box::new(report), at));
+        }
+        self.fail(reports::OLD, reading);
     }
 
     /// It gave no answer; said once.
@@ -110,28 +130,50 @@ impl Known {
         self.outcome = Some(Outcome::Failed);
     }
 
+    /// What it said last, however old.
+    pub(super) fn last(&self) -> Option<&Report> {
+        self.report.as_ref().map(|report| report.whatever_its_age().as_ref())
+    }
+
+    /// Which disk this is a way to.
+    pub(super) fn identity(&self, now: Now) -> Option<String> {
+        self.report.as_ref()?.get(now)?.identity()
+    }
+
+    /// Tells what the device says.
     pub(super) fn tell(&self, now: Now, sheet: &mut Sheet) {
         let pairs = [("device", self.label.as_str())];
         let is = |outcome| f64::from(u8::from(self.outcome == Some(outcome)));
         sheet.push(&ASLEEP, &pairs, is(Outcome::Asleep));
         sheet.push(&FAILED, &pairs, is(Outcome::Failed));
         let Some(report) = &self.report else { return };
-        sheet.push(&READ_AT, &pairs, self.read_at);
-        series::tell(report, &self.label, sheet);
-        let health = health(report);
-        sheet.push_some(&wear::RATIO, &pairs, health.wear);
-        sheet.push_some(&YEARS_LEFT, &pairs, risk::years_left(&health));
-        let findings = risk::findings(&health, &self.memory, now);
-        sheet.push(&RISK, &pairs, risk::level(&findings).number());
-        for finding in findings {
-            let pairs = [("device", self.label.as_str()), ("reason", finding.reason)];
-            sheet.push(&REASON, &pairs, finding.level.number());
+        report.tell_time(&READ_AT, &pairs, sheet);
+        if let Some(report) = report.get(now) {
+            series::tell(report, &self.label, sheet);
         }
     }
-}
 
-fn seconds(now: Now) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let seconds = (now.unix_micros / 1_000_000) as f64;
-    seconds
+    /// Tells what becomes of the disk.
+    pub(super) fn judge(&self, now: Now, sheet: &mut Sheet) {
+        let Some(report) = self.report.as_ref().and_then(|report| report.get(now)) else { return };
+        let device = ("device", self.label.as_str());
+        let health = health(report);
+        sheet.push_some(&wear::RATIO, &[device], health.wear);
+        let years = risk::years_left(health.wear, health.power_on_hours);
+        sheet.push_some(&YEARS_LEFT, &[device], years);
+        if health.signs.is_empty() {
+            return;
+        }
+        let kind = ("kind", health.kind.name());
+        sheet.push(&RISK, &[device, kind], self.memory.level().number());
+        for rule in self.memory.findings() {
+            let pairs = [device, ("reason", rule.reason), ("meaning", rule.meaning)];
+            sheet.push(&REASON, &pairs, rule.level.number());
+        }
+    }
+
+    /// Tells that the device leads to the disk that is told as `other`.
+    pub(super) fn tell_same(&self, other: &str, sheet: &mut Sheet) {
+        sheet.push(&SAME, &[("device", &self.label), ("other", other)], 1.0);
+    }
 }

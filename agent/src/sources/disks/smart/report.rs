@@ -11,14 +11,12 @@ pub(super) const ASLEEP_STATUS: u8 = 5;
 const OPEN_FAILED: u32 = 1 << 1;
 /// Bit 0: the command line is wrong, or no such device type.
 const NOT_UNDERSTOOD: u32 = 1;
-
 /// The document of `smartctl -j -a DEVICE`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Report {
     pub(super) json_format_version: List<Number>,
     pub(super) smartctl: Part<Program>,
-    pub(super) local_time: Part<LocalTime>,
     pub(super) device: Part<Device>,
     pub(super) model_family: Text,
     pub(super) model_name: Text,
@@ -29,9 +27,15 @@ pub(super) struct Report {
     pub(super) ata_version: Part<Version>,
     pub(super) sata_version: Part<Version>,
     pub(super) form_factor: Part<Named>,
+    pub(super) wwn: Part<Wwn>,
+    pub(super) logical_unit_id: Text,
     pub(super) scsi_vendor: Text,
     pub(super) scsi_product: Text,
     pub(super) scsi_revision: Text,
+    /// What smartctl before 7.3 calls the three.
+    pub(super) vendor: Text,
+    pub(super) product: Text,
+    pub(super) revision: Text,
     pub(super) scsi_version: Text,
     pub(super) user_capacity: Part<Capacity>,
     pub(super) nvme_total_capacity: Number,
@@ -39,6 +43,7 @@ pub(super) struct Report {
     pub(super) physical_block_size: Number,
     pub(super) rotation_rate: Number,
     pub(super) interface_speed: Part<Speeds>,
+    pub(super) smart_support: Part<Support>,
     pub(super) smart_status: Part<Status>,
     pub(super) power_on_time: Part<PowerOn>,
     pub(super) power_cycle_count: Number,
@@ -53,8 +58,12 @@ pub(super) struct Report {
     pub(super) nvme_smart_health_information_log: Part<NvmeHealth>,
     pub(super) scsi_grown_defect_list: Number,
     pub(super) scsi_error_counter_log: Part<ScsiErrors>,
+    pub(super) scsi_start_stop_cycle_counter: Part<ScsiCycles>,
+    pub(super) scsi_self_test_0: Part<SelfTest>,
+    pub(super) nvme_self_test_log: Part<Rows<SelfTest>>,
     pub(super) scsi_percentage_used_endurance_indicator: Number,
     pub(super) endurance_used: Part<Endurance>,
+    pub(super) spare_available: Part<Spare>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,6 +72,7 @@ pub(super) struct Program {
     pub(super) version: List<Number>,
     pub(super) svn_revision: Text,
     pub(super) build_info: Text,
+    pub(super) argv: List<Text>,
     pub(super) messages: List<Part<Message>>,
     pub(super) exit_status: Number,
 }
@@ -72,12 +82,6 @@ pub(super) struct Program {
 pub(super) struct Message {
     pub(super) string: Text,
     pub(super) severity: Text,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct LocalTime {
-    pub(super) time_t: Number,
 }
 
 /// A device as smartctl is told to find it.
@@ -129,6 +133,29 @@ pub(super) struct Speed {
 #[serde(default)]
 pub(super) struct Status {
     pub(super) passed: Number,
+    pub(super) scsi: Part<ScsiStatus>,
+}
+
+/// What a SCSI disk fears.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ScsiStatus {
+    pub(super) asc: Number,
+    pub(super) ascq: Number,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Support {
+    pub(super) available: Number,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wwn {
+    pub(super) naa: Text,
+    pub(super) oui: Text,
+    pub(super) id: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -179,7 +206,10 @@ pub(super) struct AttributeFlags {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Raw {
+    /// All 48 bits.
     pub(super) value: Number,
+    /// As the maker packs it: `3 (0 12)`.
+    pub(super) string: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -262,6 +292,30 @@ pub(super) struct ScsiCounters {
     pub(super) errors_corrected_by_eccdelayed: Number,
     pub(super) errors_corrected_by_rereads_rewrites: Number,
     pub(super) total_uncorrected_errors: Number,
+    pub(super) gigabytes_processed: Number,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ScsiCycles {
+    pub(super) accumulated_start_stop_cycles: Number,
+}
+
+/// An entry of a log of self-tests, of SCSI or NVMe.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SelfTest {
+    /// SCSI's.
+    pub(super) result: Number,
+    /// NVMe's.
+    pub(super) self_test_result: Number,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Spare {
+    pub(super) current_percent: Number,
+    pub(super) threshold_percent: Number,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -293,14 +347,20 @@ pub(super) enum Outcome {
 
 /// Reads a report; `None` when the text is not one of smartctl's.
 pub(super) fn parse(text: &[u8]) -> Option<Report> {
-    let Part(report): Part<Report> = serde_json::from_slice(text).ok()?;
+    let Part(report): Part<Report> = serde_json::from_slice(document(text)).ok()?;
     report.smartctl.exit_status.0.is_some().then_some(report)
 }
 
 /// Reads a list of devices; `None` when the text is not one of smartctl's.
 pub(super) fn parse_scan(text: &[u8]) -> Option<Scan> {
-    let Part(scan): Part<Scan> = serde_json::from_slice(text).ok()?;
+    let Part(scan): Part<Scan> = serde_json::from_slice(document(text)).ok()?;
     scan.smartctl.exit_status.0.is_some().then_some(scan)
+}
+
+/// The document in what smartctl prints: before 7.3 it writes a line about some SCSI disks first.
+fn document(text: &[u8]) -> &[u8] {
+    let from = text.iter().position(|byte| *byte == b'{').unwrap_or_default();
+    text.get(from..).unwrap_or_default()
 }
 
 impl Report {
@@ -312,9 +372,14 @@ impl Report {
         if status & (NOT_UNDERSTOOD | OPEN_FAILED) == 0 {
             return Outcome::Told;
         }
-        let messages = &self.smartctl.messages.0;
-        if messages.iter().any(|message| is_denial(message.string.as_str())) {
+        let messages = self.smartctl.messages.0.iter().map(|message| message.string.as_str());
+        let says = |words: fn(&str) -> bool| messages.clone().any(words);
+        if says(is_denial) {
             return Outcome::Denied;
+        }
+        // It says so whatever it was told to end with.
+        if says(|message| message.contains("Device is in ") && message.contains(" mode, exit(")) {
+            return Outcome::Asleep;
         }
         Outcome::Failed
     }
@@ -333,11 +398,45 @@ impl Report {
     }
 
     pub(super) fn model(&self) -> &str {
-        self.model_name.or(self.scsi_model_name.as_str())
+        self.model_name.or(self.scsi_model_name.or("unknown"))
+    }
+
+    /// The device as it was asked for: of a disk behind a controller, `device` may not say which.
+    pub(super) fn asked(&self) -> Device {
+        let mut device = self.device.0.clone();
+        let mut words = self.smartctl.argv.0.iter().map(Text::as_str);
+        while let Some(word) = words.next() {
+            let kind = match word {
+                "-d" | "--device" => words.next(),
+                _ => word.strip_prefix("--device="),
+            };
+            if let Some(kind) = kind.filter(|kind| kind.contains(',')) {
+                device.r#type = kind.into();
+            }
+        }
+        device
+    }
+
+    /// The same for each way to a disk that there are several to; `None` when that cannot be told.
+    pub(super) fn identity(&self) -> Option<String> {
+        let Wwn { naa, oui, id } = &self.wwn.0;
+        let wwn = [self.logical_unit_id.as_str(), naa.as_str(), oui.as_str(), id.as_str()].concat();
+        let is_known = !wwn.is_empty() || self.is_nvme();
+        let serial = self.serial_number.as_str();
+        // Some makers of bridges give each the same number.
+        let capacity = self.user_capacity.bytes.0.unwrap_or_default();
+        (is_known && !serial.is_empty())
+            .then(|| format!("{wwn}\u{1}{serial}\u{1}{}\u{1}{capacity}", self.model()))
+    }
+
+    pub(super) fn is_nvme(&self) -> bool {
+        self.device.protocol.as_str() == "NVMe"
     }
 
     pub(super) fn is_solid_state(&self) -> bool {
-        self.rotation_rate.0 == Some(0.0)
+        let names = [self.model(), self.model_family.as_str()];
+        let rate = self.rotation_rate.0;
+        rate == Some(0.0) || (rate.is_none() && names.iter().any(|name| name.contains("SSD")))
     }
 
     pub(super) fn power_on_seconds(&self) -> Option<f64> {
@@ -345,10 +444,9 @@ impl Report {
         Some(hours * 3600.0 + self.power_on_time.minutes.0.unwrap_or_default() * 60.0)
     }
 
-    /// The raw value of an ATA attribute.
-    pub(super) fn raw(&self, id: f64) -> Option<f64> {
+    pub(super) fn attribute(&self, id: f64) -> Option<&Attribute> {
         let attributes = &self.ata_smart_attributes.table.0;
-        attributes.iter().find(|attribute| attribute.id.0 == Some(id))?.raw.value.0
+        attributes.iter().map(|attribute| &attribute.0).find(|attribute| attribute.id.0 == Some(id))
     }
 
     /// A valid statistic of an ATA device, by its name.
@@ -361,9 +459,19 @@ impl Report {
 }
 
 impl Device {
-    /// What `device` says: the name without `/dev/`; of a disk behind a controller also which.
+    /// What `device` says, as smartctl_exporter has it: `sda` of `/dev/sda`; of a disk behind a
+    /// controller also which, `bus_0_megaraid_7` of `/dev/bus/0` and `megaraid,7`.
     pub(super) fn label(&self) -> String {
-        label(self.info_name.or(self.name.as_str()))
+        let name = self.name.as_str();
+        let name = name.strip_prefix("/dev/").unwrap_or(name);
+        let name = ["disk/by-id/", "disk/by-path/"]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix))
+            .unwrap_or(name);
+        let kind = self.r#type.as_str();
+        let which = if kind.contains(',') { kind } else { "" };
+        let separator = if which.is_empty() { "" } else { "_" };
+        [name, separator, which].concat().replace(['/', ','], "_")
     }
 
     pub(super) fn is_denied(&self) -> bool {
@@ -373,16 +481,4 @@ impl Device {
 
 fn is_denial(message: &str) -> bool {
     message.contains("Permission denied") || message.contains("Operation not permitted")
-}
-
-/// `/dev/sda [SAT]` is `sda`, `/dev/bus/0 [megaraid_disk_07] [SAT]` is `bus_0_megaraid_disk_07`.
-fn label(name: &str) -> String {
-    let name = name.strip_prefix("/dev/").unwrap_or(name);
-    let (path, rest) = name.split_once(" [").unwrap_or((name, ""));
-    let within = rest.split(']').next().unwrap_or("");
-    let mut label = path.trim().replace('/', "_");
-    if within.contains('_') {
-        label.extend(["_", within]);
-    }
-    label
 }

@@ -6,6 +6,8 @@ use crate::sources::Desc;
 use crate::sources::disks::loose::{Number, Text};
 use crate::sources::disks::sheet::Sheet;
 
+/// SCSI tells decimal gigabytes.
+const SCSI_UNIT_BYTES: f64 = 1e9;
 /// NVMe counts what is read and written in thousands of 512 bytes, whatever the blocks' size.
 const NVME_UNIT_BYTES: f64 = 512_000.0;
 
@@ -76,7 +78,7 @@ const SELF_TEST_LOG_ERRORS: Desc = Desc::gauge(
 const ERC_SECONDS: Desc =
     Desc::gauge("smartctl_device_erc_seconds", "Device SMART Error Recovery Control Seconds");
 const GROWN_DEFECTS: Desc =
-    Desc::counter("smartctl_scsi_grown_defect_list", "Device SCSI grown defect list counter");
+    Desc::gauge("smartctl_scsi_grown_defect_list", "Device SCSI grown defect list counter");
 
 /// The four counters of a direction, and their families for reading and writing.
 type ScsiCounter = (fn(&ScsiCounters) -> Number, [Desc; 2]);
@@ -84,11 +86,11 @@ const SCSI_COUNTERS: [ScsiCounter; 4] = [
     (
         |counters| counters.errors_corrected_by_eccfast,
         [
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_read_errors_corrected_by_eccfast",
                 "Read Errors Corrected by ECC Fast",
             ),
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_write_errors_corrected_by_eccfast",
                 "Write Errors Corrected by ECC Fast",
             ),
@@ -97,11 +99,11 @@ const SCSI_COUNTERS: [ScsiCounter; 4] = [
     (
         |counters| counters.errors_corrected_by_eccdelayed,
         [
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_read_errors_corrected_by_eccdelayed",
                 "Read Errors Corrected by ECC Delayed",
             ),
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_write_errors_corrected_by_eccdelayed",
                 "Write Errors Corrected by ECC Delayed",
             ),
@@ -110,11 +112,11 @@ const SCSI_COUNTERS: [ScsiCounter; 4] = [
     (
         |counters| counters.errors_corrected_by_rereads_rewrites,
         [
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_read_errors_corrected_by_rereads_rewrites",
                 "Read Errors Corrected by ReReads/ReWrites",
             ),
-            Desc::counter(
+            Desc::gauge(
                 "smartctl_write_errors_corrected_by_rereads_rewrites",
                 "Write Errors Corrected by ReReads/ReWrites",
             ),
@@ -123,11 +125,8 @@ const SCSI_COUNTERS: [ScsiCounter; 4] = [
     (
         |counters| counters.total_uncorrected_errors,
         [
-            Desc::counter(
-                "smartctl_read_total_uncorrected_errors",
-                "Read Total Uncorrected Errors",
-            ),
-            Desc::counter(
+            Desc::gauge("smartctl_read_total_uncorrected_errors", "Read Total Uncorrected Errors"),
+            Desc::gauge(
                 "smartctl_write_total_uncorrected_errors",
                 "Write Total Uncorrected Errors",
             ),
@@ -173,9 +172,9 @@ fn tell_device(report: &Report, device: &str, sheet: &mut Sheet) {
         ("ata_version", report.ata_version.string.as_str()),
         ("sata_version", report.sata_version.string.as_str()),
         ("form_factor", report.form_factor.name.as_str()),
-        ("scsi_vendor", report.scsi_vendor.as_str()),
-        ("scsi_product", report.scsi_product.as_str()),
-        ("scsi_revision", report.scsi_revision.as_str()),
+        ("scsi_vendor", report.scsi_vendor.or(report.vendor.as_str())),
+        ("scsi_product", report.scsi_product.or(report.product.as_str())),
+        ("scsi_revision", report.scsi_revision.or(report.revision.as_str())),
         ("scsi_version", report.scsi_version.as_str()),
     ];
     sheet.push(&DEVICE, &pairs, 1.0);
@@ -183,7 +182,12 @@ fn tell_device(report: &Report, device: &str, sheet: &mut Sheet) {
 
 fn tell_numbers(report: &Report, device: &str, sheet: &mut Sheet) {
     let nvme = &report.nvme_smart_health_information_log;
-    let bytes = |units: Number| units.0.map(|units| units * NVME_UNIT_BYTES);
+    // 0 is what a disk says that does not count.
+    let units = |units: Number| Some(units.0.filter(|units| *units > 0.0)? * NVME_UNIT_BYTES);
+    let scsi = &report.scsi_error_counter_log;
+    let gigabytes =
+        |counters: &ScsiCounters| Some(counters.gigabytes_processed.0? * SCSI_UNIT_BYTES);
+    let cycles = &report.scsi_start_stop_cycle_counter.accumulated_start_stop_cycles;
     let numbers = [
         (&EXIT_STATUS, report.smartctl.exit_status.0),
         (&CAPACITY_BLOCKS, report.user_capacity.blocks.0),
@@ -191,7 +195,7 @@ fn tell_numbers(report: &Report, device: &str, sheet: &mut Sheet) {
         (&NVME_CAPACITY_BYTES, report.nvme_total_capacity.0),
         (&POWER_ON_SECONDS, report.power_on_seconds()),
         (&ROTATION_RATE, report.rotation_rate.0.filter(|rate| *rate > 0.0)),
-        (&POWER_CYCLES, report.power_cycle_count.0),
+        (&POWER_CYCLES, report.power_cycle_count.0.or(cycles.0)),
         (&STATE, report.ata_sct_status.device_state.0),
         (&SMART_STATUS, report.smart_status.passed.0),
         (&STATUS, report.smart_status.passed.0),
@@ -201,8 +205,8 @@ fn tell_numbers(report: &Report, device: &str, sheet: &mut Sheet) {
         (&CRITICAL_WARNING, nvme.critical_warning.0),
         (&MEDIA_ERRORS, nvme.media_errors.0),
         (&ERROR_LOG_ENTRIES, nvme.num_err_log_entries.0),
-        (&BYTES_READ, bytes(nvme.data_units_read)),
-        (&BYTES_WRITTEN, bytes(nvme.data_units_written)),
+        (&BYTES_READ, units(nvme.data_units_read).or(gigabytes(&scsi.read))),
+        (&BYTES_WRITTEN, units(nvme.data_units_written).or(gigabytes(&scsi.write))),
     ];
     for (desc, value) in numbers {
         sheet.push_some(desc, &[("device", device)], value);
@@ -227,7 +231,7 @@ fn tell_numbers(report: &Report, device: &str, sheet: &mut Sheet) {
 fn tell_attributes(report: &Report, device: &str, sheet: &mut Sheet) {
     for attribute in &report.ata_smart_attributes.table.0 {
         let Attribute { id, name, value, worst, thresh, flags, raw, .. } = &attribute.0;
-        let Some(id) = id.0 else { continue };
+        let Some(id) = id.0.filter(|id| (0.0..256.0).contains(id)) else { continue };
         let (id, long) = (id.to_string(), long_attribute_flags(flags));
         for (kind, value) in
             [("value", value), ("worst", worst), ("thresh", thresh), ("raw", &raw.value)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::device::Known;
 use super::health::health;
-use super::report::{Outcome, Report, parse, parse_scan};
+use super::report::{Device, Outcome, Report, parse, parse_scan};
 use super::{Settings, Smart, series};
-use crate::sources::disks::risk::{Count, Counts};
+use crate::sources::disks::risk::{Kind, Sign, Signs};
 use crate::sources::disks::sheet::{Sheet, lines};
 use crate::sources::{Now, Reading, Roots, Source};
 
@@ -71,10 +72,58 @@ fn what_came_of_asking_is_known() {
 }
 
 #[test]
+fn a_device_that_sleeps_is_known_by_what_is_said_of_it() {
+    for (status, message, expected) in [
+        (2, "Device is in STANDBY mode, exit(2)", Outcome::Asleep),
+        (2, "Device is in STANDBY BY COMMAND mode, exit(2)", Outcome::Asleep),
+        (2, "Smartctl open device: /dev/sda failed: Permission denied", Outcome::Denied),
+        (2, "Smartctl open device: /dev/sda failed: No such device", Outcome::Failed),
+        (1, "/dev/sda: Unable to detect device type", Outcome::Failed),
+        (0, "Device is in STANDBY mode, exit(0)", Outcome::Told),
+        // Some command failed, the disk fails, it did so before, its logs have errors.
+        (4 + 8 + 16 + 32 + 64 + 128, "", Outcome::Told),
+        (2 + 64, "", Outcome::Failed),
+        (300, "", Outcome::Failed),
+    ] {
+        let text = format!(
+            r#"{{"smartctl": {{"exit_status": {status}, "messages": [{{"string": "{message}"}}]}}}}"#
+        );
+        assert_eq!(report(&text).outcome(), expected, "{text}");
+    }
+}
+
+#[test]
 fn devices_found_have_the_exporters_names() {
     let scan = parse_scan(SCAN.as_bytes()).unwrap();
     let names: Vec<_> = scan.devices.0.iter().map(|device| device.label()).collect();
-    assert_eq!(names, ["sda", "sdb", "bus_0_megaraid_disk_07", "nvme0", "sdd"]);
+    assert_eq!(names, ["sda", "sdb", "bus_0_megaraid_7", "nvme0", "sdd"]);
+    for (name, kind, expected) in [
+        ("/dev/sda", "auto", "sda"),
+        ("/dev/bus/0", "megaraid,1", "bus_0_megaraid_1"),
+        ("/dev/bus/0", "sat+megaraid,1", "bus_0_sat+megaraid_1"),
+        ("/dev/disk/by-id/ata-CT500_AB", "auto", "ata-CT500_AB"),
+        ("/dev/sdb", "usbjmicron,1", "sdb_usbjmicron_1"),
+        ("/dev/sdb", "aacraid,1,0,4", "sdb_aacraid_1_0_4"),
+        ("/dev/cciss/c0d0", "cciss,0", "cciss_c0d0_cciss_0"),
+        ("", "", ""),
+    ] {
+        let device = Device { name: name.into(), r#type: kind.into(), ..Device::default() };
+        assert_eq!(device.label(), expected);
+    }
+}
+
+#[test]
+fn a_disk_behind_a_controller_is_the_one_that_was_asked_for() {
+    for argv in [r#""-d", "cciss,7""#, r#""--device", "cciss,7""#, r#""--device=cciss,7""#] {
+        let text = format!(
+            r#"{{"smartctl": {{"exit_status": 0, "argv": ["smartctl", "-a", {argv}, "/dev/sg2"]}},
+                "device": {{"name": "/dev/sg2", "type": "cciss"}}}}"#
+        );
+        assert_eq!(report(&text).asked().label(), "sg2_cciss_7");
+    }
+    let text = r#"{"smartctl": {"exit_status": 0, "argv": ["-d", "sat", "-d"]},
+        "device": {"name": "/dev/sda", "type": "sat"}}"#;
+    assert_eq!(report(text).asked().label(), "sda");
 }
 
 #[test]
@@ -85,45 +134,300 @@ fn what_is_not_smartctls_is_refused() {
     }
 }
 
-fn counts(pairs: &[(Count, f64)]) -> Counts {
-    let mut counts = Counts::default();
-    for (count, value) in pairs {
-        counts.set(*count, Some(*value));
+#[test]
+fn a_line_before_the_document_is_passed_over() {
+    assert!(parse(b"Pending defect count:{\"smartctl\": {\"exit_status\": 0}}").is_some());
+}
+
+fn signs(pairs: &[(Sign, f64)]) -> Signs {
+    let mut signs = Signs::default();
+    for (sign, value) in pairs {
+        signs.set(*sign, Some(*value));
     }
-    counts
+    signs
 }
 
 #[test]
 fn what_bears_on_a_disks_end_is_found() {
     let ssd = health(&report(SATA_SSD));
-    assert_eq!((ssd.passed, ssd.wear), (Some(true), Some(0.12)));
+    assert_eq!((ssd.kind, ssd.wear), (Kind::Ssd, Some(0.12)));
     assert_eq!(ssd.power_on_hours, Some(14610.0));
-    let expected = [(Count::Reallocated, 0.0), (Count::Uncorrectable, 0.0), (Count::Crc, 0.0)];
-    assert_eq!(ssd.counts, counts(&expected));
 
     let hdd = health(&report(SATA_HDD));
-    assert_eq!((hdd.wear, hdd.failed_tests), (None, Some(1.0)));
-    // Only the temperature was over its limit, which is no sign of failing.
-    assert!(!hdd.below_threshold && !hdd.was_below_threshold);
+    assert_eq!((hdd.kind, hdd.wear), (Kind::Hdd, None));
     let expected = [
-        (Count::Reallocated, 24.0),
-        (Count::Uncorrectable, 2.0),
-        (Count::CommandTimeouts, 4.0),
-        (Count::Pending, 1.0),
-        (Count::OfflineUncorrectable, 1.0),
-        (Count::Crc, 7.0),
+        (Sign::Failing, 0.0),
+        (Sign::FailedTests, 1.0),
+        // Only the temperature was over its limit, which is no sign of failing.
+        (Sign::BelowThreshold, 0.0),
+        (Sign::WasBelowThreshold, 0.0),
+        (Sign::Reallocated, 24.0),
+        (Sign::Uncorrectable, 2.0),
+        (Sign::Timeouts, 4.0),
+        (Sign::Pending, 1.0),
+        (Sign::OfflineUncorrectable, 1.0),
+        (Sign::BadKinds, 1.0),
+        (Sign::Crc, 7.0),
     ];
-    assert_eq!(hdd.counts, counts(&expected));
+    assert_eq!(hdd.signs, signs(&expected));
 
     let sas = health(&report(SAS));
-    assert_eq!(sas.power_on_hours, Some(31245.0 + 37.0 / 60.0));
-    let expected = [(Count::GrownDefects, 12.0), (Count::ScsiUncorrected, 1.0)];
-    assert_eq!(sas.counts, counts(&expected));
+    assert_eq!((sas.kind, sas.power_on_hours), (Kind::SasHdd, Some(31245.0 + 37.0 / 60.0)));
+    let expected = [(Sign::Failing, 0.0), (Sign::Reallocated, 12.0), (Sign::Uncorrectable, 1.0)];
+    assert_eq!(sas.signs, signs(&expected));
 
     let nvme = health(&report(NVME));
-    assert_eq!((nvme.passed, nvme.wear), (Some(false), Some(0.91)));
-    assert_eq!((nvme.critical_warning, nvme.spare), (Some(4.0), Some((99.0, 10.0))));
-    assert_eq!(nvme.counts, counts(&[(Count::MediaErrors, 3.0)]));
+    assert_eq!((nvme.kind, nvme.wear), (Kind::Nvme, Some(0.91)));
+    let expected = [
+        (Sign::Temperature, 0.0),
+        (Sign::Unreliable, 1.0),
+        (Sign::ReadOnly, 0.0),
+        (Sign::BackupFailed, 0.0),
+        (Sign::MemoryRegion, 0.0),
+        (Sign::OtherWarning, 0.0),
+        (Sign::Spare, 89.0),
+        (Sign::Uncorrectable, 3.0),
+        (Sign::Wear, 0.91),
+    ];
+    assert_eq!(nvme.signs, signs(&expected));
+}
+
+/// The verdict on a disk that says so once, with its reasons.
+fn verdict(document: &str) -> Vec<String> {
+    let text = format!(r#"{{"smartctl": {{"exit_status": 0}}, {document}}}"#);
+    let (mut known, mut reading) = (Known::new("d"), Reading::default());
+    known.take(report(&text), NOW, &mut reading);
+    let mut sheet = Sheet::new();
+    known.judge(NOW, &mut sheet);
+    let told = lines(&mut sheet);
+    let told = told.iter().filter_map(|line| line.strip_prefix("stoa_disk_failure_"));
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    told.map(|line| {
+        let what = field(line, "kind").or_else(|| field(line, "reason")).unwrap();
+        format!("{what} {}", line.rsplit(' ').next().unwrap())
+    })
+    .collect()
+}
+
+const ATA: &str = r#""device": {"protocol": "ATA"}"#;
+const SCSI: &str = r#""device": {"protocol": "SCSI"}"#;
+const NVME_DEVICE: &str = r#""device": {"protocol": "NVMe"}"#;
+
+#[test]
+fn documents_give_verdicts() {
+    let attribute = |id: u32, rest: &str| {
+        format!(r#""ata_smart_attributes": {{"table": [{{"id": {id}, {rest}}}]}}"#)
+    };
+    let log = |fields: &str| format!(r#""nvme_smart_health_information_log": {{{fields}}}"#);
+    let asc = |asc: u32, ascq: u32| {
+        format!(r#""smart_status": {{"passed": false, "scsi": {{"asc": {asc}, "ascq": {ascq}}}}}"#)
+    };
+    let ssd = format!(r#"{ATA}, "rotation_rate": 0"#);
+    let hdd = format!(r#"{ATA}, "rotation_rate": 7200"#);
+    let cases: Vec<(String, &[&str])> = vec![
+        // Nothing is known, so nothing is said.
+        (ATA.to_owned(), &[]),
+        (format!("{ATA}, \"smart_status\": {{\"passed\": null}}"), &[]),
+        (format!("{hdd}, \"smart_status\": null, \"ata_smart_attributes\": []"), &[]),
+        // A controller's volume says it is well whatever its disks are.
+        (
+            format!(
+                r#"{SCSI}, "smart_support": {{"available": false}}, "smart_status": {{"passed": true}}"#
+            ),
+            &[],
+        ),
+        (format!("{hdd}, \"smart_status\": {{\"passed\": true}}"), &["hdd 0"]),
+        (
+            format!("{hdd}, \"smart_status\": {{\"passed\": \"false\"}}"),
+            &["hdd 2", "smart_status_failed 2"],
+        ),
+        // As a number, as a text, packed, and both in one.
+        (
+            format!("{hdd}, {}", attribute(5, r#""raw": {"value": 24}"#)),
+            &["hdd 1", "reallocated_sectors 1"],
+        ),
+        (
+            format!("{hdd}, {}", attribute(5, r#""raw": {"value": "24", "string": null}"#)),
+            &["hdd 1", "reallocated_sectors 1"],
+        ),
+        (
+            format!(
+                "{hdd}, {}",
+                attribute(5, r#""raw": {"value": 3276800, "string": "0 (50 0)"}"#)
+            ),
+            &["hdd 0"],
+        ),
+        (format!("{hdd}, {}", attribute(5, r#""raw": {"value": 281470681743360}"#)), &["hdd 0"]),
+        (format!("{hdd}, {}", attribute(188, r#""raw": {"value": 4295032833}"#)), &["hdd 0"]),
+        (
+            format!(
+                "{hdd}, {}",
+                attribute(1, r#""when_failed": "now", "flags": {"prefailure": true}"#)
+            ),
+            &["hdd 2", "attribute_below_threshold 2"],
+        ),
+        (
+            format!(
+                "{hdd}, {}",
+                attribute(190, r#""when_failed": "now", "flags": {"prefailure": false}"#)
+            ),
+            &["hdd 0"],
+        ),
+        // Flash.
+        (
+            format!(
+                "{ssd}, {}",
+                attribute(5, r#""value": 100, "thresh": 10, "raw": {"value": 900}"#)
+            ),
+            &["ssd 0"],
+        ),
+        (
+            format!(
+                "{ssd}, {}",
+                attribute(5, r#""value": 17, "thresh": 10, "raw": {"value": 900}"#)
+            ),
+            &["ssd 1", "spare_near_threshold 1"],
+        ),
+        (format!("{ssd}, {}", attribute(232, r#""value": 17, "thresh": 0"#)), &["ssd 0"]),
+        (format!("{ssd}, {}", attribute(197, r#""raw": {"value": 1}"#)), &["ssd 0"]),
+        (
+            format!(
+                "{ssd}, {}",
+                attribute(187, r#""name": "Reported_Uncorrect", "raw": {"value": 1}"#)
+            ),
+            &["ssd 1", "uncorrectable_errors 1"],
+        ),
+        (
+            format!(
+                "{ssd}, {}",
+                attribute(187, r#""name": "Power_On_Hours", "raw": {"value": 4000}"#)
+            ),
+            &["ssd 0"],
+        ),
+        (
+            format!(
+                r#"{ATA}, "model_name": "A SSD 870", {}"#,
+                attribute(5, r#""raw": {"value": 1}"#)
+            ),
+            &["ssd 0"],
+        ),
+        (
+            format!(
+                r#"{ssd}, "spare_available": {{"current_percent": 5, "threshold_percent": 10}}"#
+            ),
+            &["ssd 2", "spare_below_threshold 2"],
+        ),
+        // NVMe says FAILED when it is only hot.
+        (
+            format!(
+                r#"{NVME_DEVICE}, "smart_status": {{"passed": false}}, {}"#,
+                log(r#""critical_warning": 2"#)
+            ),
+            &["nvme 1", "temperature 1"],
+        ),
+        (
+            format!(r#"{NVME_DEVICE}, "smart_status": {{"passed": false}}"#),
+            &["nvme 2", "smart_status_failed 2"],
+        ),
+        (
+            format!(
+                "{NVME_DEVICE}, {}",
+                log(
+                    r#""critical_warning": "0x01", "available_spare": "100%", "available_spare_threshold": 10"#
+                )
+            ),
+            &["nvme 2", "spare_below_threshold 2"],
+        ),
+        (
+            format!(
+                "{NVME_DEVICE}, {}",
+                log(
+                    r#""critical_warning": 0, "available_spare": 15, "available_spare_threshold": 10"#
+                )
+            ),
+            &["nvme 1", "spare_near_threshold 1"],
+        ),
+        (
+            format!(
+                "{NVME_DEVICE}, {}",
+                log(
+                    r#""critical_warning": 0, "available_spare": 100, "available_spare_threshold": 100"#
+                )
+            ),
+            &["nvme 0"],
+        ),
+        (
+            format!(
+                "{NVME_DEVICE}, {}",
+                log(
+                    r#""critical_warning": 1e30, "media_errors": 340282366920938463463374607431768211455, "percentage_used": 1e99"#
+                )
+            ),
+            &["nvme 1", "media_errors 1"],
+        ),
+        (
+            format!("{NVME_DEVICE}, {}", log(r#""critical_warning": 64"#)),
+            &["nvme 1", "other_warning 1"],
+        ),
+        (
+            format!(
+                r#"{NVME_DEVICE}, "nvme_self_test_log": {{"table": [{{"self_test_result": {{"value": 1}}}}, {{"self_test_result": {{"value": 7}}}}]}}"#
+            ),
+            &["nvme 2", "self_test_failed 2"],
+        ),
+        (
+            format!(
+                r#"{NVME_DEVICE}, "nvme_self_test_log": {{"table": [{{"self_test_result": 0}}, {{"self_test_result": {{"value": 7}}}}]}}"#
+            ),
+            &["nvme 0"],
+        ),
+        // SAS says FAILED when it is only hot, too.
+        (format!("{SCSI}, {}", asc(11, 1)), &["sas_hdd 1", "temperature 1"]),
+        (format!("{SCSI}, {}", asc(11, 3)), &["sas_hdd 1", "other_warning 1"]),
+        (format!("{SCSI}, {}", asc(93, 16)), &["sas_hdd 2", "smart_status_failed 2"]),
+        (format!(r#"{SCSI}, "scsi_grown_defect_list": "12""#), &["sas_hdd 1", "grown_defects 1"]),
+        (format!(r#"{SCSI}, "rotation_rate": 0, "scsi_grown_defect_list": 12"#), &["sas_ssd 0"]),
+        (
+            format!(r#"{SCSI}, "scsi_percentage_used_endurance_indicator": 100"#),
+            &["sas_ssd 1", "endurance_used_up 1"],
+        ),
+        (
+            format!(
+                r#"{SCSI}, "scsi_self_test_0": {{"result": {{"value": 4, "string": "Failed"}}}}"#
+            ),
+            &["sas_hdd 2", "self_test_failed 2"],
+        ),
+        (format!(r#"{SCSI}, "scsi_self_test_0": {{"result": {{"value": 15}}}}"#), &["sas_hdd 0"]),
+        (
+            format!(
+                r#"{SCSI}, "scsi_error_counter_log": {{"read": null, "write": {{"total_uncorrected_errors": "3"}}}}"#
+            ),
+            &["sas_hdd 1", "uncorrected_errors 1"],
+        ),
+    ];
+    for (document, expected) in cases {
+        assert_eq!(verdict(&document), expected, "{document}");
+    }
+}
+
+#[test]
+fn one_more_block_of_flash_is_no_reason_to_replace_it() {
+    let with = |blocks: u32| {
+        report(&format!(
+            r#"{{"smartctl": {{"exit_status": 0}}, {ATA}, "rotation_rate": 0, "ata_smart_attributes":
+                {{"table": [{{"id": 5, "value": 99, "thresh": 10, "raw": {{"value": {blocks}}}}}]}}}}"#
+        ))
+    };
+    let (mut known, mut reading) = (Known::new("d"), Reading::default());
+    known.take(with(7), NOW, &mut reading);
+    known.take(with(8), NOW, &mut reading);
+    let mut sheet = Sheet::new();
+    known.judge(NOW, &mut sheet);
+    let expected = [r#"stoa_disk_failure_risk{device="d",kind="ssd"} 0"#];
+    assert_eq!(lines(&mut sheet), expected);
 }
 
 #[track_caller]
@@ -218,38 +522,36 @@ fn disks_are_found_asked_and_judged() {
             "stoa_smart_denied 0",
             r#"stoa_smart_asleep{device="sda"} 0"#,
             r#"stoa_smart_asleep{device="sdb"} 0"#,
-            r#"stoa_smart_asleep{device="bus_0_megaraid_disk_07"} 0"#,
+            r#"stoa_smart_asleep{device="bus_0_megaraid_7"} 0"#,
             r#"stoa_smart_asleep{device="nvme0"} 0"#,
             r#"stoa_smart_asleep{device="sdd"} 0"#,
             r#"stoa_smart_failed{device="sda"} 0"#,
             r#"stoa_smart_failed{device="sdb"} 0"#,
-            r#"stoa_smart_failed{device="bus_0_megaraid_disk_07"} 0"#,
+            r#"stoa_smart_failed{device="bus_0_megaraid_7"} 0"#,
             r#"stoa_smart_failed{device="nvme0"} 0"#,
             r#"stoa_smart_failed{device="sdd"} 1"#,
             r#"stoa_smart_read_timestamp_seconds{device="sda"} 1.77e+09"#,
             r#"stoa_smart_read_timestamp_seconds{device="sdb"} 1.77e+09"#,
-            r#"stoa_smart_read_timestamp_seconds{device="bus_0_megaraid_disk_07"} 1.77e+09"#,
+            r#"stoa_smart_read_timestamp_seconds{device="bus_0_megaraid_7"} 1.77e+09"#,
             r#"stoa_smart_read_timestamp_seconds{device="nvme0"} 1.77e+09"#,
             r#"stoa_disk_wear_ratio{device="sda"} 0.12"#,
             r#"stoa_disk_wear_ratio{device="nvme0"} 0.91"#,
             r#"stoa_disk_wear_left_years{device="sda"} 12.222222222222223"#,
             r#"stoa_disk_wear_left_years{device="nvme0"} 0.19780219780219774"#,
-            r#"stoa_disk_failure_risk{device="sda"} 0"#,
-            r#"stoa_disk_failure_risk{device="sdb"} 2"#,
-            r#"stoa_disk_failure_risk{device="bus_0_megaraid_disk_07"} 1"#,
-            r#"stoa_disk_failure_risk{device="nvme0"} 2"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="self_test_failed"} 2"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="reallocated_sectors"} 1"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="uncorrectable_errors"} 1"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="pending_sectors"} 1"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="offline_uncorrectable_sectors"} 1"#,
-            r#"stoa_disk_failure_reason{device="sdb",reason="several_kinds_of_bad_sectors"} 2"#,
-            r#"stoa_disk_failure_reason{device="bus_0_megaraid_disk_07",reason="grown_defects"} 1"#,
-            r#"stoa_disk_failure_reason{device="bus_0_megaraid_disk_07",reason="uncorrected_errors"} 1"#,
-            r#"stoa_disk_failure_reason{device="nvme0",reason="smart_status_failed"} 2"#,
-            r#"stoa_disk_failure_reason{device="nvme0",reason="reliability_degraded"} 2"#,
-            r#"stoa_disk_failure_reason{device="nvme0",reason="endurance_nearly_used_up"} 1"#,
-            r#"stoa_disk_failure_reason{device="nvme0",reason="media_errors"} 1"#,
+            r#"stoa_disk_failure_risk{device="sda",kind="ssd"} 0"#,
+            r#"stoa_disk_failure_risk{device="sdb",kind="hdd"} 2"#,
+            r#"stoa_disk_failure_risk{device="bus_0_megaraid_7",kind="sas_hdd"} 1"#,
+            r#"stoa_disk_failure_risk{device="nvme0",kind="nvme"} 2"#,
+            r#"stoa_disk_failure_reason{device="sdb",meaning="the disk failed a self-test and has passed none of the kind since",reason="self_test_failed"} 2"#,
+            r#"stoa_disk_failure_reason{device="sdb",meaning="the disk has lost sectors and replaced them by spare ones",reason="reallocated_sectors"} 1"#,
+            r#"stoa_disk_failure_reason{device="sdb",meaning="the disk once gave errors instead of data",reason="uncorrectable_errors"} 1"#,
+            r#"stoa_disk_failure_reason{device="sdb",meaning="sectors of the disk cannot be read until they are written again",reason="pending_sectors"} 1"#,
+            r#"stoa_disk_failure_reason{device="sdb",meaning="the disk found sectors that it cannot read",reason="offline_uncorrectable_sectors"} 1"#,
+            r#"stoa_disk_failure_reason{device="bus_0_megaraid_7",meaning="the disk has lost sectors and replaced them by spare ones",reason="grown_defects"} 1"#,
+            r#"stoa_disk_failure_reason{device="bus_0_megaraid_7",meaning="the disk once gave errors instead of data",reason="uncorrected_errors"} 1"#,
+            r#"stoa_disk_failure_reason{device="nvme0",meaning="nearly as much was written as the disk is rated for",reason="endurance_nearly_used_up"} 1"#,
+            r#"stoa_disk_failure_reason{device="nvme0",meaning="the disk says that it is no longer reliable",reason="reliability_degraded"} 2"#,
+            r#"stoa_disk_failure_reason{device="nvme0",meaning="the disk once gave errors instead of data",reason="media_errors"} 1"#,
         ]
     );
     assert!(lines.contains(&"smartctl_devices 5".to_owned()));
@@ -266,7 +568,8 @@ fn a_disk_that_sleeps_keeps_its_last_readings() {
     let (awake, _) = read(&mut smart, 0);
     smart.program = fixture("smartctl_asleep.sh");
     let (asleep, reading) = read(&mut smart, 10);
-    let changed: Vec<_> = asleep.iter().filter(|line| !awake.contains(line)).collect();
+    let changed = asleep.iter().filter(|line| !awake.contains(line));
+    let changed: Vec<_> = changed.filter(|line| line.contains("\"sdb\"")).collect();
     assert_eq!(changed, [r#"stoa_smart_asleep{device="sdb"} 1"#]);
     assert_eq!(awake.len(), asleep.len());
     assert_eq!(problems(&reading), [""; 0]);
@@ -277,7 +580,7 @@ fn disks_that_hang_or_rave_do_not_keep_others_from_being_told() {
     let mut smart = smart("smartctl_hostile.sh");
     let (lines, reading) = read(&mut smart, 0);
     let told = |line: &str| lines.iter().any(|l| l == line);
-    assert!(told(r#"stoa_disk_failure_risk{device="sda"} 0"#), "{lines:#?}");
+    assert!(told(r#"stoa_disk_failure_risk{device="sda",kind="ssd"} 0"#), "{lines:#?}");
     for device in ["garbage", "silent", "hang", "huge"] {
         assert!(told(&format!("stoa_smart_failed{{device=\"{device}\"}} 1")), "{device}");
     }
@@ -320,16 +623,78 @@ fn a_host_without_disks_is_left_alone() {
 }
 
 #[test]
+fn disks_that_may_not_be_opened_are_asked_ever_more_rarely() {
+    let mut smart = smart("smartctl_denied.sh");
+    let _first = read(&mut smart, 0);
+    // The rights are there from now on.
+    smart.program = fixture("smartctl.sh");
+    for minute in [5, 10, 20, 30, 40, 60] {
+        let (lines, reading) = read(&mut smart, minute);
+        assert!(lines.contains(&"stoa_smart_denied 2".to_owned()), "{lines:?}");
+        assert!(reading.failed && reading.problems.len() == 1);
+    }
+    let (lines, reading) = read(&mut smart, 70);
+    assert!(lines.contains(&"stoa_smart_denied 0".to_owned()), "{lines:?}");
+    assert!(!reading.failed);
+}
+
+#[test]
+fn a_disk_that_answers_no_more_is_told_for_an_hour() {
+    let mut smart = smart("smartctl.sh");
+    let (awake, _) = read(&mut smart, 0);
+    smart.program = fixture("smartctl_dead.sh");
+    let told = |lines: &[String], start: &str| lines.iter().any(|line| line.starts_with(start));
+    let of_sdb = r#"smartctl_device_temperature{device="sdb""#;
+    let risk = r#"stoa_disk_failure_risk{device="sdb""#;
+    let read_at = r#"stoa_smart_read_timestamp_seconds{device="sdb"} 1.77e+09"#;
+    assert!(told(&awake, of_sdb) && told(&awake, risk));
+    for (minute, is_told) in [(50, true), (60, false), (70, false)] {
+        let (lines, _) = read(&mut smart, minute);
+        assert!(lines.contains(&r#"stoa_smart_failed{device="sdb"} 1"#.to_owned()));
+        assert!(lines.contains(&read_at.to_owned()), "{lines:#?}");
+        assert_eq!((told(&lines, of_sdb), told(&lines, risk)), (is_told, is_told), "{minute}");
+        assert!(told(&lines, r#"smartctl_device_temperature{device="nvme0""#));
+    }
+}
+
+#[test]
+fn a_disk_that_sleeps_is_told_for_as_long_as_it_sleeps() {
+    let mut smart = smart("smartctl.sh");
+    let (awake, _) = read(&mut smart, 0);
+    smart.program = fixture("smartctl_asleep.sh");
+    for minute in (10..600).step_by(10) {
+        let (asleep, _) = read(&mut smart, minute);
+        assert_eq!(asleep.len(), awake.len(), "{minute}");
+    }
+}
+
+/// A directory in which a job left answers, at `NOW` and so many minutes.
+struct LeftAnswers(tempfile::TempDir);
+
+impl LeftAnswers {
+    fn leave(&self, name: &str, text: &str, minute: u64) {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_770_000_000 + 60 * minute);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+    }
+
+    fn smart(&self) -> Smart {
+        let mut smart = smart("no such program");
+        smart.reports = self.0.path().into();
+        smart
+    }
+}
+
+#[test]
 fn answers_left_by_a_job_are_read_instead() {
-    let dir = tempfile::tempdir().unwrap();
-    let leave = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    leave("smart-sda.json", SATA_SSD);
-    leave("smart-sdb.json", ASLEEP);
-    leave("smart-sdd.json", USB_BRIDGE);
-    leave("smart-odd.json", "Segmentation fault");
-    leave("lvs.json", "{}");
-    let mut smart = smart("no such program");
-    smart.reports = dir.path().into();
+    let left = LeftAnswers(tempfile::tempdir().unwrap());
+    left.leave("smart-sda.json", SATA_SSD, 0);
+    left.leave("smart-sdb.json", ASLEEP, 0);
+    left.leave("smart-sdd.json", USB_BRIDGE, 0);
+    left.leave("smart-odd.json", "Segmentation fault", 0);
+    left.leave("lvs.json", "{}", 0);
+    let mut smart = left.smart();
     let (lines, reading) = read(&mut smart, 0);
     assert!(lines.contains(&"smartctl_devices 3".to_owned()));
     assert!(lines.contains(&r#"stoa_smart_asleep{device="sdb"} 1"#.to_owned()));
@@ -337,26 +702,88 @@ fn answers_left_by_a_job_are_read_instead() {
     assert!(lines.contains(&r#"stoa_disk_wear_ratio{device="sda"} 0.12"#.to_owned()));
     assert!(!reading.failed);
     assert_eq!(problems(&reading).len(), 2, "{:?}", problems(&reading));
-    std::fs::remove_file(dir.path().join("smart-sda.json")).unwrap();
+    std::fs::remove_file(left.0.path().join("smart-sda.json")).unwrap();
     let (lines, _) = read(&mut smart, 10);
     assert!(lines.contains(&"smartctl_devices 2".to_owned()));
+}
+
+#[test]
+fn a_job_that_died_is_seen() {
+    let left = LeftAnswers(tempfile::tempdir().unwrap());
+    left.leave("smart-sda.json", SATA_SSD, 0);
+    left.leave("smart-nvme0.json", NVME, 0);
+    // Before the agent began, or after.
+    for began in [0, 5000] {
+        let mut smart = left.smart();
+        for minute in [began, 5010, 5020] {
+            let (lines, reading) = read(&mut smart, minute);
+            let is_dead = minute > 0;
+            assert_eq!(lines.iter().any(|line| line.contains("temperature")), !is_dead);
+            assert_eq!(lines.iter().any(|line| line.contains("_wear_")), !is_dead);
+            for device in ["sda", "nvme0"] {
+                let of =
+                    |family: &str, value: &str| format!("{family}{{device=\"{device}\"}} {value}");
+                assert!(lines.contains(&of("stoa_smart_read_timestamp_seconds", "1.77e+09")));
+                let failed = if is_dead { "1" } else { "0" };
+                assert!(lines.contains(&of("stoa_smart_failed", failed)), "{minute} {lines:#?}");
+            }
+            assert_eq!(reading.failed, is_dead);
+        }
+    }
+    // One that lacks an answer, of several.
+    left.leave("smart-sda.json", SATA_SSD, 5020);
+    let (lines, reading) = read(&mut left.smart(), 5020);
+    assert!(lines.contains(&r#"stoa_smart_failed{device="nvme0"} 1"#.to_owned()));
+    assert!(lines.contains(&r#"stoa_disk_wear_ratio{device="sda"} 0.12"#.to_owned()));
+    assert!(!reading.failed);
+}
+
+#[test]
+fn two_ways_to_a_disk_are_one_verdict() {
+    let path = |device: &str, serial: &str| {
+        format!(
+            r#"{{"smartctl": {{"exit_status": 0}}, "device": {{"name": "/dev/{device}",
+                "protocol": "SCSI"}}, "logical_unit_id": "0x5000c500000003",
+                "serial_number": "{serial}", "scsi_grown_defect_list": 3}}"#
+        )
+    };
+    let left = LeftAnswers(tempfile::tempdir().unwrap());
+    for (device, serial) in [("sda", "one"), ("sdb", "two"), ("sdc", "one"), ("sdd", "one")] {
+        left.leave(&format!("smart-{device}.json"), &path(device, serial), 0);
+    }
+    let (lines, _) = read(&mut left.smart(), 0);
+    let told = lines.iter().filter(|line| {
+        line.starts_with("stoa_disk_failure_risk") || line.starts_with("stoa_smart_same_disk")
+    });
+    let told: Vec<&str> = told.map(String::as_str).collect();
+    assert_eq!(
+        told,
+        [
+            r#"stoa_disk_failure_risk{device="sda",kind="sas_hdd"} 1"#,
+            r#"stoa_disk_failure_risk{device="sdb",kind="sas_hdd"} 1"#,
+            r#"stoa_smart_same_disk{device="sdc",other="sda"} 1"#,
+            r#"stoa_smart_same_disk{device="sdd",other="sda"} 1"#,
+        ]
+    );
+    let defects = lines.iter().filter(|line| line.starts_with("smartctl_scsi_grown_defect_list"));
+    assert_eq!(defects.count(), 4);
 }
 
 #[test]
 fn a_disk_in_anothers_place_has_no_past() {
     let mut smart = smart("smartctl.sh");
     let mut reading = Reading::default();
-    let first = report(SATA_SSD);
-    let mut second = report(SATA_SSD);
+    let first = report(SATA_HDD);
+    let mut second = report(SATA_HDD);
     second.serial_number = "another".into();
     for attribute in &mut second.ata_smart_attributes.0.table.0 {
-        attribute.0.raw.0.value = crate::sources::disks::loose::Number(Some(50.0));
+        attribute.0.raw.0.string = "5000".into();
     }
     let known = smart.known_as("sda");
     known.take(first, NOW, &mut reading);
     known.take(second, NOW, &mut reading);
     let mut sheet = Sheet::new();
-    known.tell(NOW, &mut sheet);
+    known.judge(NOW, &mut sheet);
     let lines = lines(&mut sheet);
     assert!(lines.iter().all(|line| !line.contains("_growing")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("reallocated_sectors")), "{lines:#?}");

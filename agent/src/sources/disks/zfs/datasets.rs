@@ -6,15 +6,21 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::dataset_list;
+use crate::sources::disks::dated::Dated;
 use crate::sources::disks::sheet::Sheet;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Now, Problem, Reading, Roots, Source};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(50);
 /// How often snapshots are counted; there may be many thousands.
 const SNAPSHOTS: Duration = Duration::from_secs(600);
+
+const READ_AT: Desc = Desc::gauge(
+    "stoa_zfs_datasets_read_timestamp_seconds",
+    "When the datasets were last listed, in unixtime; the list holds until a pool's space changes.",
+);
 
 /// `[sources.zfs_datasets]`
 #[derive(Debug, Clone, Deserialize)]
@@ -52,7 +58,7 @@ pub(crate) struct Datasets {
     filter: Filter,
     /// What pools had allocated and free when the list was made: the list stands while they do.
     pools: String,
-    list: String,
+    list: Option<Dated<String>>,
     /// By dataset.
     snapshots: Option<BTreeMap<String, u32>>,
     counted_at: Option<Now>,
@@ -75,7 +81,7 @@ impl Datasets {
             settings,
             filter,
             pools: String::new(),
-            list: String::new(),
+            list: None,
             snapshots: None,
             counted_at: None,
             sheet: Sheet::new(),
@@ -91,12 +97,13 @@ impl Datasets {
     fn refresh(&mut self, now: Now, reading: &mut Reading) -> Result<(), Problem> {
         let args = ["list", "-Hp", "-o", "name,allocated,free,freeing,health"];
         let pools = super::ask("zpool list", &self.settings.pool_program, &args)?;
-        if pools == self.pools {
+        if let Some(list) = self.list.as_mut().filter(|_| pools == self.pools) {
+            list.hold(now);
             return Ok(());
         }
         let program = self.settings.program.as_str();
         let args = ["list", "-Hp", "-t", "filesystem,volume", "-o", dataset_list::COLUMNS];
-        self.list = super::ask("zfs list", program, &args)?;
+        self.list = Some(Dated::new(super::ask("zfs list", program, &args)?, now));
         let is_due = self.counted_at.is_none_or(|at| now.is_past(at, SNAPSHOTS));
         if self.settings.snapshots && is_due {
             // A list that takes too long, or is too long, is no more tried each minute than one that
@@ -133,10 +140,13 @@ impl Source for Datasets {
         if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now, reading)) {
             return reading.fail(problem);
         }
+        let Some(list) = &self.list else { return };
         let (filter, sheet) = (&self.filter, &mut self.sheet);
         let datasets_max = self.settings.datasets_max;
         let keeps = |name: &str| filter.keeps(name);
-        dataset_list::tell(&self.list, self.snapshots.as_ref(), datasets_max, keeps, sheet);
+        list.tell_time(&READ_AT, &[], sheet);
+        let list = list.get(now).map_or("", String::as_str);
+        dataset_list::tell(list, self.snapshots.as_ref(), datasets_max, keeps, sheet);
         self.sheet.tell(reading);
     }
 }

@@ -102,6 +102,7 @@ fn datasets_are_listed_again_only_when_pools_change() {
         r#"zfs_dataset_used_bytes{name="tank", pool="tank", type="filesystem"} 4000000"#,
         r#"stoa_zfs_dataset_snapshots{name="tank", pool="tank", type="filesystem"} 2"#,
         r#"stoa_zfs_datasets{pool="tank"} 1"#,
+        "stoa_zfs_datasets_read_timestamp_seconds{} 1770000000",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line} in {lines:#?}");
     }
