@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use stoa_model::{Family, Labels, METRIC_NAME, TimestampMs, stale_nan};
+use stoa_model::{Family, Label, Labels, METRIC_NAME, TimestampMs, stale_nan};
 use stoa_proto::convert::{LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX};
 use stoa_proto::tick::{FamilyInfo, Series, Tick};
 
@@ -50,6 +50,8 @@ pub struct Batcher {
 #[derive(Debug)]
 struct KnownFamily {
     info: Arc<FamilyInfo>,
+    /// The label of all its series that holds its name: one text for all of them.
+    name: Label,
     series: HashMap<Labels, Known>,
     /// The series as they stood in the last tick; empty when one of them was refused or twice there.
     order: Vec<(Labels, Arc<Series>)>,
@@ -173,6 +175,7 @@ impl KnownFamily {
             kind: family.kind,
         };
         Self {
+            name: Label { name: METRIC_NAME.into(), value: family.name.as_str().into() },
             info: Arc::new(info),
             series: HashMap::new(),
             order: Vec::new(),
@@ -195,7 +198,7 @@ impl KnownFamily {
     fn series(&self, id: u32, labels: &Labels) -> Arc<Series> {
         let labels = match labels.metric_name() {
             Some(_) => labels.clone(),
-            None => labels.with(METRIC_NAME, &self.info.name),
+            None => labels.with_label(self.name.clone()),
         };
         Arc::new(Series { id, family: Arc::clone(&self.info), labels })
     }

@@ -10,6 +10,8 @@ mod process;
 
 mod rare_count;
 
+pub mod heap;
+
 pub mod join;
 
 pub mod renewal;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use stoa_agent::agent::{Agent, StartError};
 use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
+use stoa_agent::heap;
 use stoa_agent::identity::{Identity, IdentityError};
 use stoa_agent::join::{self, JoinArgs};
 use stoa_agent::page::LISTEN;
@@ -108,6 +109,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn main() -> Exit {
+    heap::share();
     stoa_daemon::open_as_many_as_allowed();
     run(Args::parse()).into()
 }
@@ -177,6 +179,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         let why = tokio::select! {
             why = stop.as_mut() => Some(why.context("wait for a signal")?),
             () = agent.broken() => None,
+            () = keep_heap_small() => None,
         };
         tracing::info!(why, "stopping");
         agent.stop().await;
@@ -187,6 +190,14 @@ fn serve(config: Config) -> anyhow::Result<()> {
     // A thread that waits for a disk which does not answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// Never ends.
+async fn keep_heap_small() {
+    loop {
+        tokio::time::sleep(heap::HAND_BACK_EVERY).await;
+        heap::hand_back();
+    }
 }
 
 fn join_collector(args: JoinArgs, data_dir: PathBuf) -> anyhow::Result<Identity> {

@@ -156,13 +156,23 @@ impl Labels {
         if self.get(name).unwrap_or("") == value {
             return self.clone();
         }
-        let mut labels: Vec<Label> =
-            self.0.iter().filter(|label| label.name.as_ref() != name).cloned().collect();
-        if !value.is_empty() {
-            let at = labels.partition_point(|label| label.name.as_ref() < name);
-            labels.insert(at, Label { name: name.into(), value: value.into() });
+        if value.is_empty() {
+            return self.without(name);
         }
-        Self(labels.into())
+        self.with_label(Label { name: name.into(), value: value.into() })
+    }
+
+    /// The set with this label, whose texts are shared with whoever else has them; an empty value
+    /// removes it.
+    #[must_use]
+    pub fn with_label(&self, label: Label) -> Self {
+        if label.value.is_empty() {
+            return self.without(&label.name);
+        }
+        let others = |it: &&Label| it.name != label.name;
+        let before = self.0.iter().take_while(|it| it.name < label.name).cloned();
+        let after = self.0.iter().filter(others).skip_while(|it| it.name < label.name).cloned();
+        Self(before.chain([label.clone()]).chain(after).collect())
     }
 
     /// The set with those labels of another of which it has none of the name.

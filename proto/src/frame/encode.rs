@@ -58,6 +58,9 @@ impl Encoder {
         let mut zstd = raw::Encoder::new(LEVEL).map_err(FrameError::Compress)?;
         for parameter in [
             CParameter::WindowLog(window_log),
+            // Tables for what the window holds; those of the level are for megabytes.
+            CParameter::HashLog(window_log + 1),
+            CParameter::ChainLog(window_log),
             CParameter::ChecksumFlag(false),
             CParameter::ContentSizeFlag(false),
         ] {
