@@ -148,8 +148,14 @@ impl Client {
                 .filter(|list| !list.is_empty())
                 .ok_or_else(|| Misuse(format!("{} holds no PEM certificate", path.display())))?;
             builder = builder.tls_certs_only(certificates);
+        } else if server.scheme() == "http" {
+            // A small host may have no authorities installed, and here none is asked.
+            builder = builder.tls_certs_only([]);
         }
-        let http = builder.build().map_err(anyhow::Error::new)?;
+        let http = builder.build().map_err(|error| {
+            let hint = "trust no certificate authority; install ca-certificates, or give --ca FILE";
+            anyhow::Error::new(error).context(hint)
+        })?;
         Ok(Self { http, server, token })
     }
 
