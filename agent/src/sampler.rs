@@ -3,7 +3,8 @@
 //! Ticks stand on the wall clock's grid (whole multiples of the interval), so that hosts are sampled
 //! at the same moments. Cheap sources run in order on one thread beside the sampler, and the tick waits
 //! for them; one that outlasts [`PATIENCE`] is left behind with its thread and asked again when it has
-//! come back, so a reading stuck in the kernel costs its own series and nothing else. A source with a
+//! come back, so a reading stuck in the kernel costs its own series and nothing else. Where all are slow,
+//! those that no time is left for are passed over and come first in the next tick. A source with a
 //! deadline (it asks a program, a socket, a device) is read on a thread of its own that no tick waits
 //! for; what it says goes into the next tick after it. A source with an interval of its own is asked
 //! less often; between, its last reading is told again, as an exporter's page does, so that every tick
@@ -47,6 +48,8 @@ use slot::Slot;
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a source may take; beyond, the tick goes without it.
 pub const PATIENCE: Duration = Duration::from_millis(250);
+/// The share of a tick within which readings are begun; the rest is for ending and sending them.
+const ROUND_SHARE: f32 = 0.7;
 /// Ticks that may wait to be taken; more are dropped, and counted.
 pub const TICKS_MAX: usize = 8;
 /// Threads for sources: one, and room for stuck ones: what hangs `/proc` (a lxcfs that does not answer)
@@ -234,7 +237,8 @@ impl Sampler {
         for (key, done) in self.beside.done() {
             self.take_in(key, done, now);
         }
-        let mut jobs = Vec::with_capacity(self.slots.len());
+        // Whose turn a round passed over come first.
+        let (mut jobs, mut others) = (Vec::new(), Vec::with_capacity(self.slots.len()));
         for (key, slot) in self.slots.iter_mut().enumerate() {
             if !slot.is_due(now) {
                 continue;
@@ -242,12 +246,14 @@ impl Sampler {
             let Some((source, reading)) = slot.take_out(now) else { continue };
             let job = Job { source, roots: Arc::clone(&self.roots), now, reading };
             if slot.deadline.is_none() {
-                jobs.push((key, job));
+                if slot.is_waiting() { &mut jobs } else { &mut others }.push((key, job));
             } else if let Err(job) = self.beside.begin(key, slot.name, job) {
                 slot.give_back(job, now);
             }
         }
-        let round = self.lanes.run(jobs, self.patience);
+        jobs.append(&mut others);
+        let round = self.interval.mul_f32(ROUND_SHARE).max(self.patience);
+        let round = self.lanes.run(jobs, self.patience, round);
         for (key, done) in round.done {
             self.take_in(key, done, now);
         }

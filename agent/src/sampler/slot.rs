@@ -145,14 +145,18 @@ impl Slot {
         }
     }
 
-    /// Its reading was not begun.
+    /// Its reading was not begun. What it told last stays, but where that was the room for this one.
     pub(super) fn give_back(&mut self, job: Job, now: Now) {
         self.source = Some(job.source);
         self.spare = job.reading;
-        self.told = None;
         // It is tried again at the next tick, however rarely it is asked.
         self.asked = None;
         self.pass_over(now);
+    }
+
+    /// Whether its turn came and went without a reading: it is asked before others.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.passed_over.is_some()
     }
 
     /// It is due and cannot be read: one reading is lost, however many ticks find it so.

@@ -4,7 +4,7 @@
 //! its lane is left behind with it and a new lane does the rest. A lane that was left behind hands
 //! its job's result to a later round and ends; so a call stuck in the kernel costs one parked thread
 //! and nothing else. There are at most `threads_max` lanes; when all are left behind, jobs are handed
-//! back undone.
+//! back undone. Where jobs are merely slow, one after another, none is begun when the round's time is up.
 //!
 //! The price is two thread switches a round. Knows nothing of what the jobs do.
 
@@ -61,12 +61,19 @@ impl<J: Send + 'static, R: Send + 'static> Lanes<J, R> {
     }
 
     /// Does `jobs` in order, waiting at most `patience` for each; the key comes back with the result.
-    pub(crate) fn run(&mut self, jobs: Vec<(usize, J)>, patience: Duration) -> Round<J, R> {
+    /// None is begun once `round` is over.
+    pub(crate) fn run(
+        &mut self,
+        jobs: Vec<(usize, J)>,
+        patience: Duration,
+        round: Duration,
+    ) -> Round<J, R> {
+        let until = now() + round;
         let mut done = self.collect_behind();
         let mut todo = VecDeque::from(jobs);
-        while !todo.is_empty() {
+        while !todo.is_empty() && now() < until {
             let Some(lane) = self.free_lane() else { break };
-            todo = run_on(&lane, todo, patience, &mut done);
+            todo = run_on(&lane, todo, patience, until, &mut done);
             if lane.lock().ending {
                 self.free = None;
                 self.behind.push(lane);
@@ -107,28 +114,36 @@ impl<J: Send + 'static, R: Send + 'static> Lanes<J, R> {
     }
 }
 
-/// Gives `todo` to the lane; returns what it did not begin because a job outlasted `patience`.
+/// Gives `todo` to the lane; returns what it did not begin because a job outlasted `patience`, or
+/// because it was to begin none after `until`.
 fn run_on<J, R>(
     lane: &Lane<J, R>,
     todo: VecDeque<(usize, J)>,
     patience: Duration,
+    until: Instant,
     done: &mut Vec<(usize, R)>,
 ) -> VecDeque<(usize, J)> {
+    let mut undone = VecDeque::new();
     let mut state = lane.lock();
     state.todo = todo;
     // Being woken and beginning counts as part of the first job.
     state.busy_since = Some(now());
     lane.work.notify_one();
     while let Some(since) = state.busy_since {
-        let left = patience.saturating_sub(since.elapsed());
+        let mut left = patience.saturating_sub(since.elapsed());
         if left.is_zero() {
             state.ending = true;
             break;
         }
+        match until.saturating_duration_since(now()) {
+            Duration::ZERO => undone.append(&mut state.todo),
+            of_round => left = left.min(of_round),
+        }
         state = lane.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     done.append(&mut state.done);
-    std::mem::take(&mut state.todo)
+    undone.append(&mut state.todo);
+    undone
 }
 
 impl<J, R> Lane<J, R> {
@@ -183,6 +198,8 @@ mod tests {
 
     use super::*;
 
+    const ROUND: Duration = Duration::from_secs(600);
+
     type Job = Option<Receiver<()>>;
 
     /// Returns at once, or when the receiver's sender is gone.
@@ -199,13 +216,13 @@ mod tests {
         // Long enough for a quick job on a busy machine.
         let patience = Duration::from_secs(1);
         let (hold, gate) = channel();
-        let round = lanes.run(vec![(0, None), (1, Some(gate)), (2, None)], patience);
+        let round = lanes.run(vec![(0, None), (1, Some(gate)), (2, None)], patience, ROUND);
         assert_eq!(round.done, [(0, "quick"), (2, "quick")]);
         assert!(round.undone.is_empty());
         assert_eq!(lanes.behind(), 1);
 
         let (hold_too, gate) = channel();
-        let round = lanes.run(vec![(3, Some(gate)), (4, None)], patience);
+        let round = lanes.run(vec![(3, Some(gate)), (4, None)], patience, ROUND);
         assert_eq!(round.done, []);
         assert_eq!(round.undone.len(), 1, "all lanes are left behind");
         assert_eq!(lanes.behind(), 2);
@@ -213,11 +230,11 @@ mod tests {
         drop((hold, hold_too));
         let mut done = Vec::new();
         while lanes.behind() > 0 {
-            done.extend(lanes.run(Vec::new(), patience).done);
+            done.extend(lanes.run(Vec::new(), patience, ROUND).done);
             std::thread::yield_now();
         }
         done.sort_unstable();
         assert_eq!(done, [(1, "slow"), (3, "slow")]);
-        assert_eq!(lanes.run(vec![(5, None)], patience).done, [(5, "quick")]);
+        assert_eq!(lanes.run(vec![(5, None)], patience, ROUND).done, [(5, "quick")]);
     }
 }

@@ -25,6 +25,10 @@ use mounts::Mount;
 
 /// Mounts that may be stuck at a time; with more, healthy ones may go unasked, which is told.
 const THREADS_MAX: usize = 8;
+/// How long file systems are asked one after another: hundreds that answer slowly take their time.
+const ROUND: Duration = Duration::from_secs(8);
+/// By then a reading has ended, whatever does not answer.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What is told even of a file system that does not answer.
 const ALWAYS: [Desc; 2] = [
@@ -163,7 +167,7 @@ impl Filesystems {
                 jobs.push((key, roots.on_host(mount_point)));
             }
         }
-        let round = self.lanes.run(jobs, self.patience);
+        let round = self.lanes.run(jobs, self.patience, ROUND);
         let mut done: HashMap<usize, Answer> =
             round.done.into_iter().map(|(key, result)| (key, answer(result))).collect();
         let mut undone: HashMap<usize, PathBuf> = round.undone.into_iter().collect();
@@ -218,6 +222,10 @@ impl Source for Filesystems {
 
     fn interval(&self) -> Option<Duration> {
         Some(SLOW)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
