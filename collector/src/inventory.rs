@@ -6,7 +6,9 @@
 //! of when a document came.
 //!
 //! Bounds, per host: [`DOCUMENTS_MAX`], [`HISTORY_BYTES_MAX`], [`AGE_MAX_MS`] (the newest stays),
-//! and one change in [`EVERY_MS`]; over all hosts [`TOTAL_BYTES_MAX`], beyond which a host's newest
+//! and one change in [`EVERY_MS`]. Where there is no more room documents are thinned out, not cut off at
+//! the old end: those go that lie nearest together for their age, so that something which changes every
+//! few minutes costs the accuracy of times long past, not what was known of them; over all hosts [`TOTAL_BYTES_MAX`], beyond which a host's newest
 //! document alone is kept.
 //!
 //! Blocking: all but [`Inventories::known`] and [`Inventories::figures`] may wait for the disk.
@@ -27,13 +29,13 @@ pub use document::{
 };
 pub use history::{Changes, Dated, STEP_CHANGES_MAX, Step};
 
-use crate::state::{State, StateError, Table};
+use crate::state::{Change, State, StateError, Table};
 use document::Packed;
 
-/// Documents kept of one host, at most; then the oldest goes.
+/// Documents kept of one host, at most; then they are thinned out.
 pub const DOCUMENTS_MAX: usize = 200;
 
-/// Bytes kept of one host's documents, compressed; then the oldest goes.
+/// Bytes kept of one host's documents, compressed; then they are thinned out.
 pub const HISTORY_BYTES_MAX: u64 = 4 << 20;
 
 /// Bytes kept of all hosts' documents, compressed.
@@ -145,11 +147,7 @@ impl Inventories {
             all.into_iter().partition(|(host, _)| is_known(host));
         if !gone.is_empty() {
             state.change(|change| {
-                gone.iter().try_for_each(|(host, history)| {
-                    change.remove(&HISTORIES, host)?;
-                    let mut entries = history.documents.iter();
-                    entries.try_for_each(|entry| change.remove(&DOCUMENTS, &name(host, entry)))
-                })
+                gone.iter().try_for_each(|(host, history)| history.remove(host, change))
             })?;
         }
         Ok(Self {
@@ -189,6 +187,21 @@ impl Inventories {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         kept
+    }
+
+    /// Removes what is kept of a host that is none any more: whoever has its name next is another.
+    ///
+    /// # Errors
+    /// [`StateError`]; it is all there then, and goes at the next start.
+    pub fn forget(&self, host: &str) -> Result<(), StateError> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.histories().get(host).cloned();
+        if let Some(history) = history {
+            self.state.change(|change| history.remove(host, change))?;
+        }
+        self.histories().remove(host);
+        writing.remove(host);
+        Ok(())
     }
 
     /// Counts a document that could not be read.
@@ -283,27 +296,51 @@ impl Inventories {
 }
 
 impl History {
-    /// Takes off the oldest until `entry` fits, beside what all other hosts take.
+    /// Takes off what is too old, and what is missed least until `entry` fits beside what all other
+    /// hosts take.
     fn make_room(&mut self, entry: &Entry, others: u64) -> Result<Vec<Entry>, KeepError> {
         if others.saturating_add(entry.bytes) > TOTAL_BYTES_MAX {
             return Err(KeepError::Full);
         }
         let mut bytes = entry.bytes + self.documents.iter().map(|entry| entry.bytes).sum::<u64>();
         let mut gone = Vec::new();
-        while let Some(oldest) = self.documents.front() {
+        loop {
             // An old document says what was so until the next one came.
             let until_ms = self.documents.get(1).map_or(entry.at_ms, |next| next.at_ms);
             let fits = self.documents.len() < DOCUMENTS_MAX
                 && bytes <= HISTORY_BYTES_MAX
-                && others.saturating_add(bytes) <= TOTAL_BYTES_MAX
-                && entry.at_ms.saturating_sub(until_ms) <= AGE_MAX_MS;
-            if fits {
+                && others.saturating_add(bytes) <= TOTAL_BYTES_MAX;
+            let place = if entry.at_ms.saturating_sub(until_ms) > AGE_MAX_MS {
+                0
+            } else if fits {
                 break;
-            }
-            bytes = bytes.saturating_sub(oldest.bytes);
-            gone.extend(self.documents.pop_front());
+            } else {
+                self.least_missed(entry.at_ms)
+            };
+            let Some(least) = self.documents.remove(place) else { break };
+            bytes = bytes.saturating_sub(least.bytes);
+            gone.push(least);
         }
         Ok(gone)
+    }
+
+    /// The place of the document without which least is lost when another comes at `now_ms`: the time
+    /// between its neighbours, within which its changes are told then, is the least part of its age.
+    /// The oldest, which says how all began, goes last.
+    fn least_missed(&self, now_ms: TimestampMs) -> usize {
+        let at = |place: usize| self.documents.get(place).map_or(now_ms, |entry| entry.at_ms);
+        let lost = |place: usize| {
+            let between = at(place + 1).saturating_sub(at(place - 1));
+            let age = now_ms.saturating_sub(at(place)).max(1);
+            between as f64 / age as f64
+        };
+        (1..self.documents.len()).min_by(|a, b| lost(*a).total_cmp(&lost(*b))).unwrap_or(0)
+    }
+
+    fn remove(&self, host: &str, change: &mut Change) -> Result<(), StateError> {
+        change.remove(&HISTORIES, host)?;
+        let mut entries = self.documents.iter();
+        entries.try_for_each(|entry| change.remove(&DOCUMENTS, &name(host, entry)))
     }
 }
 

@@ -31,7 +31,7 @@ use crate::ca::CaError;
 use crate::clock::{self, Clock};
 use crate::config::{Config, RemoteWriteConfig};
 use crate::enroll;
-use crate::hosts::Standing;
+use crate::hosts::{Host, Standing};
 use crate::http::Routes;
 use crate::http::access::Access;
 use crate::http::admin::{self, Admin};
@@ -492,7 +492,9 @@ async fn open(
     let (config, clock) = (config.clone(), Arc::clone(clock));
     tokio::task::spawn_blocking(move || {
         let members = Members::open(&config.data_dir, clock())?;
-        let known: HashSet<String> = members.hosts().into_iter().map(|(name, _)| name).collect();
+        let is_host = |host: &Host| !matches!(host.standing, Standing::Revoked { .. });
+        let hosts = members.hosts().into_iter().filter(|(_, host)| is_host(host));
+        let known: HashSet<String> = hosts.map(|(name, _)| name).collect();
         let inventories = Inventories::open(members.state(), |host| known.contains(host))
             .map_err(MembersError::from)?;
         let reset_keys = ResetKeys::load_or_create(&config.data_dir.join("reset.keys"))?;
@@ -569,6 +571,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         }))
         .merge(admin::routes(Admin {
             members: Arc::clone(&parts.members),
+            inventories: Arc::clone(&parts.inventories),
             clock: Arc::clone(clock),
         }))
 }

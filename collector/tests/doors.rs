@@ -27,6 +27,7 @@ use stoa_collector::http::prometheus::{self, Attendant, Notice, Prometheus, Surr
 use stoa_collector::http::remote_write::{self, RemoteWrite};
 use stoa_collector::http::storage::{self, StorageAdmin};
 use stoa_collector::http::{Access, AccessConfig, Routes, Scope};
+use stoa_collector::inventory::Inventories;
 use stoa_collector::members::Members;
 use stoa_collector::push::Pusher;
 use stoa_collector::store::Store;
@@ -128,7 +129,8 @@ impl Surroundings for Around {
 
 /// All that the collector serves.
 fn table(members: &Arc<Members>) -> Routes {
-    let admin = Admin { members: Arc::clone(members), clock: Arc::new(|| NOW) };
+    let inventories = Arc::new(Inventories::open(members.state(), |_| true).unwrap());
+    let admin = Admin { members: Arc::clone(members), inventories, clock: Arc::new(|| NOW) };
     let clock: Clock = Arc::new(|| NOW);
     let storage = StorageConfig {
         retention: Duration::from_secs(86_400),

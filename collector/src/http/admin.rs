@@ -19,6 +19,7 @@ use super::access::Principal;
 use super::routes::{Routes, Scope};
 use crate::clock::Clock;
 use crate::hosts::Host;
+use crate::inventory::Inventories;
 use crate::members::{MemberCounts, Members, MembersError};
 use crate::tokens::JOIN_TTL_MS;
 
@@ -27,6 +28,8 @@ use crate::tokens::JOIN_TTL_MS;
 pub struct Admin {
     /// Tokens and hosts.
     pub members: Arc<Members>,
+    /// What hosts are made of.
+    pub inventories: Arc<Inventories>,
     /// The time.
     pub clock: Clock,
 }
@@ -252,8 +255,17 @@ async fn revoke_host(
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
 ) -> Result<Answer, Failure> {
-    let (members, host, now_ms) = (Arc::clone(&admin.members), name.clone(), (admin.clock)());
-    blocking(move || members.revoke_host(&host, now_ms)).await?;
+    let (host, now_ms) = (name.clone(), (admin.clock)());
+    blocking(move || {
+        admin.members.revoke_host(&host, now_ms)?;
+        // Its name is free from now on, for another machine.
+        if let Err(error) = admin.inventories.forget(&host) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, host, "cannot remove a host's inventory; the next start does");
+        }
+        Ok(())
+    })
+    .await?;
     tracing::warn!(by = principal.name, host = name, "revoked a host");
     answer(&json!({ "revoked": name }))
 }

@@ -119,10 +119,10 @@ fn the_history_is_bounded_by_number_and_age() {
     let house = House::new();
     let count = DOCUMENTS_MAX as i64 + 5;
     for i in 0..count {
-        house.tell(&i.to_string(), &document(&format!("a/={i}")), i);
+        house.tell(&i.to_string(), &document(&format!("a/={i}")), i * 1000);
     }
-    let changes = house.inventories.changes("pve1", 0, DAY_MS, false).unwrap().unwrap();
-    assert_eq!((changes.begins_ms, changes.steps.len()), (Some(5), DOCUMENTS_MAX - 1));
+    let stored = house.inventories.state.all(&DOCUMENTS).unwrap();
+    assert_eq!(stored.len(), DOCUMENTS_MAX);
     let later = 91 * DAY_MS;
     house.tell("late", &document("a/=late"), later);
     // The one before was so until now, and so is not old.
@@ -133,6 +133,53 @@ fn the_history_is_bounded_by_number_and_age() {
     assert_eq!(house.inventories.figures(), InventoryFigures::default());
     assert!(house.inventories.state.all(&DOCUMENTS).unwrap().is_empty());
     assert!(house.dir.path().exists());
+}
+
+#[test]
+fn what_changes_every_few_minutes_does_not_cost_the_past() {
+    const EVERY_FLAP_MS: i64 = 300_000;
+    let mut history = History::default();
+    let mut tell = |at_ms: i64| {
+        let number = history.documents.back().map_or(1, |last: &Entry| last.number + 1);
+        let entry = Entry { number, at_ms, digest: String::new(), bytes: 100 };
+        history.make_room(&entry, 0).unwrap();
+        history.documents.push_back(entry);
+        assert!(history.documents.len() <= DOCUMENTS_MAX);
+    };
+    // A new disk, some weeks of quiet, a new kernel; then a link that flaps for a month.
+    let (disk, kernel, flaps) = (DAY_MS, 20 * DAY_MS, 30 * DAY_MS);
+    [0, disk, kernel].into_iter().for_each(&mut tell);
+    let end = 60 * DAY_MS;
+    (0..=(end - flaps) / EVERY_FLAP_MS).for_each(|n| tell(flaps + n * EVERY_FLAP_MS));
+    let times: Vec<i64> = history.documents.iter().map(|entry| entry.at_ms).collect();
+    assert_eq!(times[..3], [0, disk, kernel]);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+    // How far a time that is told may be from when it was, by how long ago it was.
+    let mut told = times.windows(2).filter(|pair| pair[0] >= flaps);
+    assert!(
+        told.all(|pair| (pair[1] - pair[0]) * 6 <= (end - pair[0]).max(6 * EVERY_FLAP_MS)),
+        "{times:?}"
+    );
+    assert!(times.contains(&end) && times.contains(&(end - EVERY_FLAP_MS)));
+}
+
+#[test]
+fn who_is_no_host_any_more_leaves_nothing_to_the_next_of_its_name() {
+    let house = House::new();
+    house.tell("1", &document("a/=1"), 10);
+    house.tell("2", &document("a/=2"), 20);
+    house.inventories.forget("pve1").unwrap();
+    house.inventories.forget("pve2").unwrap();
+    assert_eq!(house.inventories.known(&pve1()), Digest::default());
+    assert_eq!(house.inventories.document("pve1", None).unwrap(), None);
+    assert!(house.inventories.state.all(&DOCUMENTS).unwrap().is_empty());
+    // At once, by no clock later.
+    let next = told("1", &document("a/=1"));
+    assert_eq!(house.inventories.keep(&pve1(), &next, 30, 0).unwrap(), Kept::Changed);
+    let changes = house.inventories.changes("pve1", 0, 99, false).unwrap().unwrap();
+    assert_eq!((changes.begins_ms, changes.steps.len()), (Some(30), 0));
+    let house = house.restart(|_| true);
+    assert_eq!(house.inventories.figures().documents, 1);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use axum::Router;
 use axum::body::Body;
 use http::Method;
 use serde_json::Value;
+use stoa_model::HostId;
+use stoa_proto::message::{Digest, InventoryTold};
 use tower::ServiceExt as _;
 
 use super::*;
@@ -15,6 +17,7 @@ const NOW: TimestampMs = 1_800_000_000_000;
 struct Api {
     _dir: tempfile::TempDir,
     members: Arc<Members>,
+    inventories: Arc<Inventories>,
     router: Router,
 }
 
@@ -22,9 +25,14 @@ impl Api {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let members = Members::open(dir.path(), NOW).unwrap();
-        let admin = Admin { members: Arc::clone(&members), clock: Arc::new(|| NOW) };
+        let inventories = Arc::new(Inventories::open(members.state(), |_| true).unwrap());
+        let admin = Admin {
+            members: Arc::clone(&members),
+            inventories: Arc::clone(&inventories),
+            clock: Arc::new(|| NOW),
+        };
         let router = routes(admin).into_router((), Access::open());
-        Self { _dir: dir, members, router }
+        Self { _dir: dir, members, inventories, router }
     }
 
     async fn call(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
@@ -117,7 +125,14 @@ async fn hosts_are_listed_counted_and_revoked() {
     assert_eq!(lines.len(), 1);
 
     assert_eq!(api.call(Method::POST, "hosts/pve1/unlock", "").await.0, 400);
+    let told = InventoryTold {
+        session: 1,
+        digest: Digest("1".to_owned().into()),
+        document: stoa_model::Inventory::new(),
+    };
+    api.inventories.keep(&HostId::parse("pve1").unwrap(), &told, NOW, 0).unwrap();
     assert_eq!(api.call(Method::POST, "hosts/pve1/revoke", "").await.0, 200);
+    assert_eq!(api.inventories.figures().documents, 0);
     assert!(api.members.is_revoked(&cert.serial.to_string()));
     assert_eq!(api.call(Method::POST, "hosts/nobody/revoke", "").await.0, 404);
     let (_, summary) = api.call(Method::GET, "summary", "").await;
