@@ -166,8 +166,9 @@ fn own_mounts(roots: &Roots) -> Option<Vec<Mount>> {
         mount.point = Path::new("/proc").join(point).to_str()?.trim_end_matches('/').to_owned();
         Some(mount)
     };
-    let is_known = !of_self.is_empty();
-    is_known.then(|| of_self.into_iter().filter_map(over).collect())
+    let over: Vec<Mount> = of_self.into_iter().filter_map(over).collect();
+    // What is read may be no mount but part of one, or a copy.
+    over.iter().any(|mount| mount.point == "/proc").then_some(over)
 }
 
 /// Whether the files under `roots.rootfs` are init's: with the host's processes in sight of a
@@ -264,6 +265,9 @@ mod tests {
         let roots = Roots { procfs: procfs.clone(), ..Roots::default() };
         assert_eq!(own_mounts(&roots), None);
         std::fs::create_dir_all(procfs.join("self")).unwrap();
+        let elsewhere = "2 1 0:4 / /proc rw - proc proc rw\n";
+        std::fs::write(procfs.join("self/mountinfo"), elsewhere).unwrap();
+        assert_eq!(own_mounts(&roots), None);
         let at = procfs.to_str().unwrap();
         let text = format!(
             "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 0:4 / {at} rw - proc proc rw\n\

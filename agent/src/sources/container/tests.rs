@@ -75,12 +75,13 @@ const V2: &[(&str, &str)] = &[
 
 type Files<'a> = &'a [&'a [(&'a str, &'a str)]];
 
+/// Paths and texts as files; `{dir}` in a text is where they are.
 fn tree(files: Files<'_>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files.iter().copied().flatten() {
         let path = dir.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, text.replace("{dir}", dir.path().to_str().unwrap())).unwrap();
     }
     dir
 }
@@ -412,7 +413,10 @@ fn the_shapes_that_nesting_gives_are_told_as_what_they_are() {
         (
             "the same, and a unit of the agent's that hides lxcfs",
             vec![&[
-                ("proc/self/mountinfo", "2 1 0:61 / /proc rw - proc proc rw,hidepid=noaccess\n"),
+                (
+                    "proc/self/mountinfo",
+                    "2 1 0:61 / {dir}/proc rw - proc proc rw,hidepid=noaccess\n",
+                ),
                 ("proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 7 kB\nSwapTotal: 1048576 kB\n"),
                 ("proc/uptime", "1000000.00 7.00\n"),
             ]],
