@@ -17,8 +17,8 @@ use stoa_model::{Family, Labels};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Now, Reading, Roots, Source, label};
 
-mod scan;
-mod stat;
+pub(crate) mod scan;
+pub(crate) mod stat;
 
 mod details;
 mod named;

@@ -1,29 +1,35 @@
 //! `/proc/PID`: how many processes and threads there are, in which states, and how many may be.
 //!
-//! Reading a thread's state opens a file, so threads are looked at only every [`THREADS_EVERY`], and a
+//! Processes are those of the table that the source `process` reads too; with that one off, the table
+//! is this one's alone: some 150 bytes a process. A process that did nothing for half a minute is read
+//! every third time only, so that its new state is told up to 20 seconds late. Beyond what the table
+//! holds, processes are counted, and neither threads nor states are told.
+//!
+//! A thread's state is a file to open, so threads are looked at only every [`THREADS_EVERY`], and a
 //! process of one thread is not asked twice: its own state is its thread's.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use stoa_model::Labels;
+use rustix::fd::{AsFd as _, BorrowedFd};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use stoa_model::{Family, Labels};
 
+use crate::sources::processes::SharedScan;
+use crate::sources::processes::scan::{LINE_BYTES_MAX, PathOf, Process, Scan, each_pid, read_stat};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
+use crate::sources::{Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, number};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// On a host of many processes a round takes longer than a tick would wait.
 const DEADLINE: Duration = Duration::from_secs(8);
 const THREADS_EVERY: Duration = Duration::from_secs(30);
-/// The kernel's own limit of processes and threads (`PID_MAX_LIMIT`).
-const TASKS_MAX: usize = 1 << 22;
 /// Threads looked at; with more of them their states are not told: each is a file to open.
 const THREADS_MAX: u64 = 20_000;
-/// A `stat` is some 300 bytes; the state is within the first hundred.
-const STAT_BYTES: usize = 1024;
+/// A call lists some 150 threads into this.
+const LISTING_BYTES: usize = 4096;
 
 const THREADS: Desc = Desc::gauge("node_processes_threads", "Allocated threads in system");
 const MAX_THREADS: Desc =
@@ -34,74 +40,47 @@ const THREADS_STATE: Desc =
 const PIDS: Desc = Desc::gauge("node_processes_pids", "Number of PIDs");
 const MAX_PROCESSES: Desc = Desc::gauge("node_processes_max_processes", "Number of max PIDs limit");
 
-/// A task's state, and the number of threads of its process.
-pub(super) fn parse(stat: &str) -> Option<(char, u64)> {
-    // The command's name may hold anything but ends at the last parenthesis; field 3 follows.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next().filter(char::is_ascii_alphabetic)?;
-    Some((state, fields.nth(16)?.parse().ok()?))
-}
+/// Tasks by the kernel's letter for their state.
+type States = BTreeMap<u8, u64>;
 
-/// Tasks by state.
-type States = BTreeMap<char, u64>;
-
-/// What one round over all processes counted.
-#[derive(Debug, Default)]
-struct Counts {
-    processes: u64,
-    threads: u64,
-    by_state: States,
-}
-
-impl Counts {
-    /// Hands each process's directory, state and number of threads to `take`.
-    fn of(procfs: &Path, mut take: impl FnMut(&Path, char, u64)) -> std::io::Result<Self> {
-        let mut counts = Self::default();
-        for entry in std::fs::read_dir(procfs)?.flatten().take(TASKS_MAX) {
-            let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-            if !is_process {
-                continue;
-            }
-            let dir = entry.path();
-            // A process that has ended meanwhile is not there.
-            if let Some((state, threads)) = task(&dir.join("stat")) {
-                counts.processes += 1;
-                counts.threads += threads;
-                *counts.by_state.entry(state).or_default() += 1;
-                take(&dir, state, threads);
-            }
-        }
-        Ok(counts)
+/// The threads of all processes by state; none where `/proc` does not show them.
+fn threads_by_state(scan: &Scan) -> States {
+    let mut states = States::new();
+    let Some(root) = scan.root() else { return states };
+    let is_shown = |process: &Process| {
+        let path = PathOf::new(process.pid, "task");
+        rustix::fs::accessat(root, path.as_str(), Access::EXISTS, AtFlags::empty()).is_ok()
+    };
+    if !scan.processes().any(|(_, process)| is_shown(process)) {
+        return states;
     }
-}
-
-/// Adds the threads of a process.
-fn add_threads(states: &mut States, process: &Path, state: char, threads: u64) {
-    let dir = process.join("task");
-    if threads <= 1 {
-        if dir.exists() {
-            *states.entry(state).or_default() += 1;
-        }
-        return;
-    }
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten().take(TASKS_MAX) {
-        if let Some((state, _)) = task(&entry.path().join("stat")) {
-            *states.entry(state).or_default() += 1;
+    for (_, process) in scan.processes() {
+        if process.stat.threads <= 1 {
+            *states.entry(process.stat.state).or_default() += 1;
+        } else {
+            // One that has ended meanwhile has no threads.
+            let _gone = add_threads(&mut states, root, process.pid);
         }
     }
+    states
 }
 
-fn task(path: &Path) -> Option<(char, u64)> {
-    let mut buffer = [0; STAT_BYTES];
-    let length = File::open(path).ok()?.read(&mut buffer).ok()?;
-    parse(&String::from_utf8_lossy(buffer.get(..length)?))
+fn add_threads(states: &mut States, root: BorrowedFd<'_>, pid: u32) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(root, PathOf::new(pid, "task").as_str(), flags, Mode::empty())?;
+    let mut listing = [MaybeUninit::uninit(); LISTING_BYTES];
+    let mut line = [0; LINE_BYTES_MAX];
+    each_pid(&dir, &mut listing, |thread| {
+        if let Ok(Some(stat)) = read_stat(dir.as_fd(), thread, &mut line) {
+            *states.entry(stat.state).or_default() += 1;
+        }
+    })
 }
 
 /// The source `processes`.
 #[derive(Debug)]
 pub(crate) struct Processes {
+    scan: SharedScan,
     limits: [(KeptFile, &'static Desc); 2],
     /// The threads, and when they were looked at.
     threads: Option<(Now, States)>,
@@ -111,12 +90,19 @@ pub(crate) struct Processes {
 impl Configured for Processes {
     type Settings = NoSettings;
 
-    fn new(_settings: NoSettings, _shared: &Shared) -> Self {
+    fn new(_settings: NoSettings, shared: &Shared) -> Self {
         let limits = [
             (KeptFile::proc("sys/kernel/threads-max"), &MAX_THREADS),
             (KeptFile::proc("sys/kernel/pid_max"), &MAX_PROCESSES),
         ];
-        Self { limits, threads: None, labels: Kept::new() }
+        Self { scan: shared.processes.clone(), limits, threads: None, labels: Kept::new() }
+    }
+}
+
+fn tell(name: &str, states: &States, labels: &mut Kept<Labels>, family: &mut Family) {
+    for (state, count) in states {
+        let state = char::from(*state);
+        family.push(labels.of(&[(name, state.encode_utf8(&mut [0; 4]))]), *count as f64);
     }
 }
 
@@ -134,28 +120,10 @@ impl Source for Processes {
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
-        // Half an interval early counts as in time.
-        let age_max = THREADS_EVERY.saturating_sub(INTERVAL / 2);
-        let is_due = self.threads.as_ref().is_none_or(|(at, _)| now.is_past(*at, age_max));
-        let mut threads_by_state = States::new();
-        let mut threads_left = Some(THREADS_MAX);
-        let counts = Counts::of(&roots.procfs, |process, state, threads| {
-            threads_left = threads_left.and_then(|left| left.checked_sub(threads));
-            if is_due && threads_left.is_some() {
-                add_threads(&mut threads_by_state, process, state, threads);
-            }
-        });
-        // Those of a part of the processes would pass for those of all.
-        if threads_left.is_none() {
-            threads_by_state.clear();
-        }
-        let counts = match counts {
-            Ok(counts) => counts,
-            Err(error) => return reading.fail(Problem::read(&roots.procfs, error)),
+        let scan = match self.scan.scan(roots, now) {
+            Ok(scan) => scan,
+            Err(problem) => return reading.fail(problem),
         };
-        if is_due {
-            self.threads = Some((now, threads_by_state));
-        }
         for (file, desc) in &mut self.limits {
             match file.read(roots).map(|text| number(text.trim())) {
                 Ok(Some(limit)) => reading.single(desc, limit),
@@ -163,22 +131,29 @@ impl Source for Processes {
                 Err(problem) => return reading.fail(problem),
             }
         }
-        reading.single(&PIDS, counts.processes as f64);
-        reading.single(&THREADS, counts.threads as f64);
-        let (mut states, mut threads) = (STATE.family(), THREADS_STATE.family());
-        let threads_by_state = self.threads.as_ref().map(|(_, states)| states);
-        for (name, counts, family) in [
-            ("state", Some(&counts.by_state), &mut states),
-            ("thread_state", threads_by_state, &mut threads),
-        ] {
-            for (state, count) in counts.into_iter().flatten() {
-                let state = state.to_string();
-                let labels = self.labels.get(&format!("{name} {state}"), |_| label(name, &state));
-                family.push(labels, *count as f64);
-            }
+        let (mut threads, mut states) = (0, States::new());
+        for (_, process) in scan.processes() {
+            threads += u64::from(process.stat.threads);
+            *states.entry(process.stat.state).or_default() += 1;
+        }
+        let crowded = scan.left_out().crowded;
+        reading.single(&PIDS, states.values().sum::<u64>().saturating_add(crowded) as f64);
+        // Those of a part of the processes would pass for those of all.
+        if crowded > 0 {
+            return;
+        }
+        // Half an interval early counts as in time.
+        let age_max = THREADS_EVERY.saturating_sub(INTERVAL / 2);
+        if self.threads.as_ref().is_none_or(|(at, _)| now.is_past(*at, age_max)) {
+            let is_told = threads <= THREADS_MAX;
+            let states = if is_told { threads_by_state(&scan) } else { States::new() };
+            self.threads = Some((now, states));
+        }
+        reading.single(&THREADS, threads as f64);
+        tell("state", &states, &mut self.labels, reading.open(&STATE));
+        if let Some((_, states)) = &self.threads {
+            tell("thread_state", states, &mut self.labels, reading.open(&THREADS_STATE));
         }
         self.labels.end_round();
-        reading.family(states);
-        reading.family(threads);
     }
 }

@@ -571,7 +571,7 @@ fn interrupts() {
 #[test]
 fn processes() {
     let stat = |command: &str, state: char, threads: u32| {
-        format!("9 ({command}) {state} 1 7 7 0 -1 0 1 2 3 4 11 22 0 0 20 0 {threads} 0 99")
+        format!("9 ({command}) {state} 1 7 7 0 -1 0 1 2 3 4 11 22 0 0 20 0 {threads} 0 99 4096 7")
     };
     check(
         "processes",
@@ -602,7 +602,8 @@ fn processes() {
 
 #[test]
 fn of_too_many_threads_no_states_are_told() {
-    let stat = |threads: u32| format!("9 (a) S 1 7 7 0 -1 0 1 2 3 4 11 22 0 0 20 0 {threads} 0 99");
+    let stat =
+        |threads: u32| format!("9 (a) S 1 7 7 0 -1 0 1 2 3 4 11 22 0 0 20 0 {threads} 0 99 4096 7");
     check(
         "processes",
         &[
@@ -705,7 +706,6 @@ proptest! {
         network_caches::parse(&text).count();
         numa::parse_memory(&text).count();
         numa::parse_counters(&text).count();
-        processes::parse(&text);
         selinux::parse(&text);
         slabs::parse(&text).count();
         sysctl::parse(&text);

@@ -6,14 +6,19 @@
 //! that an idle one has begun to work, or has become a zombie, up to two scans late. Nothing is
 //! allocated in a scan that meets no new process.
 //!
+//! Who asks is handed the table as it is and looks at it for as long as they like: a process whose
+//! command line or `io` does not come back (its memory waits for a dead mount) holds up who asked for
+//! it and no other. A scan that finds the last table still in use leaves it to its users and goes on
+//! with a copy.
+//!
 //! Holds at most [`PROCESSES_MAX`] processes; what there is beyond is counted, not held.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
@@ -27,7 +32,7 @@ const IDLE_AFTER: u8 = 3;
 /// Of how many scans one reads an idle process.
 const IDLE_EVERY: u64 = 3;
 /// A line is about 200 bytes, at most some 500.
-const LINE_BYTES_MAX: usize = 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 1024;
 /// A call lists some 1,300 processes into this.
 const LISTING_BYTES: usize = 32 << 10;
 
@@ -56,9 +61,10 @@ pub(crate) struct LeftOut {
 }
 
 /// The table. The slots are stable: a process stays in its slot while it lives.
+#[derive(Clone)]
 pub(crate) struct Scan {
     /// `/proc`, open; `None` until the first scan and after a failed one.
-    root: Option<OwnedFd>,
+    root: Option<Arc<OwnedFd>>,
     scanned_at: Option<Now>,
     round: u64,
     serial: u64,
@@ -68,6 +74,8 @@ pub(crate) struct Scan {
     free: Vec<u32>,
     by_pid: HashMap<u32, u32>,
     left_out: LeftOut,
+    /// [`PROCESSES_MAX`], fewer in tests.
+    processes_max: usize,
     listing: Box<[MaybeUninit<u8>]>,
     line: Box<[u8]>,
 }
@@ -78,27 +86,34 @@ impl fmt::Debug for Scan {
     }
 }
 
-/// A [`Scan`] as several sources hold it; locked while one of them reads.
+/// A [`Scan`] as several sources hold it; locked while it is made, not while it is used.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedScan(Arc<Mutex<Scan>>);
+pub(crate) struct SharedScan(Arc<Mutex<Arc<Scan>>>);
 
 impl Default for SharedScan {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Scan::new())))
+        Self::of_at_most(PROCESSES_MAX)
     }
 }
 
 impl SharedScan {
-    /// The table as of `now`. The others wait while it is held.
-    pub(crate) fn scan(&self, roots: &Roots, now: Now) -> Result<MutexGuard<'_, Scan>, Problem> {
+    /// A table of fewer processes.
+    pub(crate) fn of_at_most(processes_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(Scan::new(processes_max)))))
+    }
+
+    /// The table as of `now`.
+    pub(crate) fn scan(&self, roots: &Roots, now: Now) -> Result<Arc<Scan>, Problem> {
         let mut scan = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scan.refresh(roots, now)?;
-        Ok(scan)
+        if scan.scanned_at != Some(now) {
+            Arc::make_mut(&mut scan).refresh(roots, now)?;
+        }
+        Ok(Arc::clone(&scan))
     }
 }
 
 impl Scan {
-    fn new() -> Self {
+    fn new(processes_max: usize) -> Self {
         Self {
             root: None,
             scanned_at: None,
@@ -109,6 +124,7 @@ impl Scan {
             free: Vec::new(),
             by_pid: HashMap::new(),
             left_out: LeftOut::default(),
+            processes_max,
             listing: Box::new([]),
             line: Box::new([]),
         }
@@ -137,7 +153,7 @@ impl Scan {
 
     /// `/proc`, to look at a process more closely.
     pub(crate) fn root(&self) -> Option<BorrowedFd<'_>> {
-        self.root.as_ref().map(OwnedFd::as_fd)
+        self.root.as_ref().map(|root| root.as_fd())
     }
 
     /// What this scan did not take in.
@@ -146,13 +162,10 @@ impl Scan {
     }
 
     fn refresh(&mut self, roots: &Roots, now: Now) -> Result<(), Problem> {
-        if self.scanned_at == Some(now) {
-            return Ok(());
-        }
         self.scanned_at = None;
         let root = match self.root.take() {
             Some(root) => root,
-            None => open_root(roots)?,
+            None => Arc::new(open_root(roots)?),
         };
         let problem = |errno: Errno| Problem::read(&roots.procfs, errno.into());
         self.list(root.as_fd()).map_err(problem)?;
@@ -186,15 +199,7 @@ impl Scan {
     ) -> Result<(), Errno> {
         self.left_out = LeftOut::default();
         rustix::fs::seek(root, SeekFrom::Start(0))?;
-        let mut entries = RawDir::new(root, listing);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if let Some(pid) = parse_pid(name) {
-                self.meet(root, pid, line);
-            }
-        }
-        Ok(())
+        each_pid(root, listing, |pid| self.meet(root, pid, line))
     }
 
     /// A process is listed.
@@ -229,7 +234,7 @@ impl Scan {
             }
             return;
         }
-        if self.by_pid.len() >= PROCESSES_MAX {
+        if self.by_pid.len() >= self.processes_max {
             self.left_out.crowded += 1;
             return;
         }
@@ -281,6 +286,21 @@ fn open_root(roots: &Roots) -> Result<OwnedFd, Problem> {
         .map_err(|errno| Problem::read(&roots.procfs, errno.into()))
 }
 
+/// Hands the pids (or threads' ids) that a directory names to `take`, from where it stands.
+pub(crate) fn each_pid(
+    dir: impl AsFd,
+    listing: &mut [MaybeUninit<u8>],
+    mut take: impl FnMut(u32),
+) -> Result<(), Errno> {
+    let mut entries = RawDir::new(dir, listing);
+    while let Some(entry) = entries.next() {
+        if let Some(pid) = parse_pid(entry?.file_name().to_bytes()) {
+            take(pid);
+        }
+    }
+    Ok(())
+}
+
 /// A directory's name that is a pid.
 fn parse_pid(name: &[u8]) -> Option<u32> {
     if !name.first()?.is_ascii_digit() {
@@ -289,8 +309,13 @@ fn parse_pid(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name).ok()?.parse().ok()
 }
 
-/// `Ok(None)`: what is there is no line of numbers.
-fn read_stat(root: BorrowedFd<'_>, pid: u32, line: &mut [u8]) -> Result<Option<Stat>, Errno> {
+/// The `stat` of a process in `/proc`, of a thread in `/proc/PID/task`. `Ok(None)`: what is there is no
+/// line of numbers.
+pub(crate) fn read_stat(
+    root: BorrowedFd<'_>,
+    pid: u32,
+    line: &mut [u8],
+) -> Result<Option<Stat>, Errno> {
     let length = read_of(root, pid, "stat", line)?;
     Ok(line.get(..length).and_then(stat::parse))
 }
@@ -308,12 +333,17 @@ pub(super) fn read_of(
     let mut length = 0;
     loop {
         let space = buffer.get_mut(length..).unwrap_or_default();
-        if space.is_empty() {
-            return Ok(length);
-        }
+        let room = space.len();
         match rustix::io::read(&file, space) {
-            Ok(0) => return Ok(length),
-            Ok(read) => length += read,
+            Ok(read) => {
+                length += read;
+                // The kernel writes such a file at once: where a line ends before the room does, it
+                // need not be asked whether there is more.
+                let ends_line = buffer.get(..length).is_some_and(|text| text.ends_with(b"\n"));
+                if read == 0 || read == room || ends_line {
+                    return Ok(length);
+                }
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -322,14 +352,14 @@ pub(super) fn read_of(
 
 /// `PID` or `PID/NAME`, written where nothing is allocated.
 #[derive(Debug)]
-pub(super) struct PathOf {
+pub(crate) struct PathOf {
     bytes: [u8; 32],
     length: usize,
 }
 
 impl PathOf {
     /// `name` is at most 20 bytes; an empty one names the directory.
-    pub(super) fn new(pid: u32, name: &str) -> Self {
+    pub(crate) fn new(pid: u32, name: &str) -> Self {
         let mut path = Self { bytes: [0; 32], length: 0 };
         let separator = if name.is_empty() { "" } else { "/" };
         let written = fmt::Write::write_fmt(&mut path, format_args!("{pid}{separator}{name}"));
@@ -340,7 +370,7 @@ impl PathOf {
         path
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.bytes
             .get(..self.length)
             .and_then(|bytes| std::str::from_utf8(bytes).ok())

@@ -63,7 +63,7 @@ impl Comm {
         if let Some(end) = name.iter().position(|b| matches!(b, b'/' | b':')) {
             return Self::new(name.get(..end).unwrap_or_default());
         }
-        let tail = |b: &&u8| b.is_ascii_digit() || matches!(**b, b'_' | b'-');
+        let tail = |b: &&u8| b.is_ascii_digit() || matches!(**b, b'_' | b'-' | b'.');
         let kept = name.len() - name.iter().rev().take_while(tail).count();
         Self::new(name.get(..kept).filter(|kept| !kept.is_empty()).unwrap_or(name))
     }
@@ -213,6 +213,7 @@ mod tests {
             ("z_rd_int_0", "z_rd_int"),
             ("irq/26-AMD-Vi", "irq"),
             ("kswapd0", "kswapd"),
+            ("kdamond.0", "kdamond"),
             ("123", "123"),
             ("rcu_preempt", "rcu_preempt"),
         ] {

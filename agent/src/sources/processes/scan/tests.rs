@@ -78,6 +78,35 @@ fn one_scan_serves_all_who_ask_for_the_same_moment() {
 }
 
 #[test]
+fn a_table_in_use_stays_as_it_is_and_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = roots(dir.path());
+    let shared = SharedScan::default();
+    put(dir.path(), 1, &line(1, "init", 'S', 10, 1));
+    let in_use = shared.scan(&roots, at(10)).unwrap();
+    put(dir.path(), 2, &line(2, "x", 'S', 10, 1));
+    let next = shared.scan(&roots, at(20)).unwrap();
+    assert_eq!((pids(&in_use), pids(&next)), (vec![1], vec![1, 2]));
+    let place = Arc::as_ptr(&next);
+    drop((in_use, next));
+    let again = shared.scan(&roots, at(30)).unwrap();
+    assert_eq!(Arc::as_ptr(&again), place, "not copied when nobody has it");
+    assert_eq!(again.by_pid(2).unwrap().0, 1);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = roots(dir.path());
+    (1..=5).for_each(|pid| put(dir.path(), pid, &line(pid, "x", 'S', 10, 1)));
+    let shared = SharedScan::of_at_most(3);
+    for seconds in [10, 20] {
+        let scan = shared.scan(&roots, at(seconds)).unwrap();
+        assert_eq!((pids(&scan).len(), scan.left_out().crowded), (3, 2));
+    }
+}
+
+#[test]
 fn the_idle_are_read_less_often_but_not_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let roots = roots(dir.path());
