@@ -3,61 +3,126 @@
 //! A key is written as node_exporter's flags have it: `vm.swappiness`, or `fs.file-nr:total,current,max`
 //! to give the numbers of a setting of several their names; without names they have an index.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use serde::Deserialize;
-use stoa_model::{Family, Labels, MetricKind};
+use serde::{Deserialize, Deserializer};
+use stoa_model::{Labels, MetricKind};
 
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::{
-    Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, number, read_small,
+    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, number, read_small,
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
-const INFO_NAME: &str = "node_sysctl_info";
 /// Values of one setting that are told.
 const VALUES_MAX: usize = 256;
+
+const INFO: Desc = Desc::gauge("node_sysctl_info", "sysctl info");
 
 /// `[sources.sysctl]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Settings that are numbers.
-    include: Vec<String>,
+    #[serde(deserialize_with = "keys")]
+    include: Vec<Key>,
     /// Settings that are texts.
-    include_info: Vec<String>,
+    #[serde(deserialize_with = "keys")]
+    include_info: Vec<Key>,
 }
 
 /// A setting that is told.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Key {
     /// `kernel.threads-max`
     name: String,
     /// Below `/proc`.
     path: String,
-    /// `kernel_threads_max`
-    family: String,
-    /// The names of its numbers, if they have any.
-    fields: Vec<String>,
+    /// One, or one for each of its numbers that has a name.
+    families: Vec<Named>,
+    /// Whether its numbers have names.
+    has_fields: bool,
+}
+
+/// A family of a setting.
+#[derive(Clone, Debug, PartialEq)]
+struct Named {
+    /// `node_sysctl_kernel_threads_max`
+    name: String,
+    help: String,
+}
+
+/// Keys as they are written, of which no two come to the same family.
+fn keys<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Key>, D::Error> {
+    let mut names = HashSet::new();
+    let mut keys = Vec::new();
+    for (index, text) in Vec::<String>::deserialize(from)?.iter().enumerate() {
+        let wrong = |what| serde::de::Error::custom(format!("key {}: {what}", index + 1));
+        let key = Key::parse(text).ok_or_else(|| {
+            wrong("expected a name below /proc/sys, such as kernel.threads-max or fs.file-nr:a,b,c")
+        })?;
+        if !key.families.iter().all(|family| names.insert(family.name.clone())) {
+            return Err(wrong("another before it is told under the same name"));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 impl Key {
     /// A key that would leave `/proc/sys` is none.
     fn parse(text: &str) -> Option<Self> {
-        let (name, fields) = text.split_once(':').unwrap_or((text, ""));
+        let (name, fields) = match text.split_once(':') {
+            Some((name, fields)) => (name, fields.split(',').collect()),
+            None => (text, Vec::new()),
+        };
         // As sysctl(8): what is separated by slashes may have dots in its names.
-        let has_slashes = name.contains('/');
-        let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-        let separator = if has_slashes { '/' } else { '.' };
-        if !name.split(separator).all(is_part) || (!has_slashes && name.contains('/')) {
+        let separator = if name.contains('/') { '/' } else { '.' };
+        let is_part = |part: &str| {
+            !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control() || c == ' ')
+        };
+        let is_sign = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_field = |field: &&str| !field.is_empty() && field.chars().all(is_sign);
+        if !name.split(separator).all(is_part) || !fields.iter().all(is_field) {
             return None;
         }
-        let path = if has_slashes { name.to_owned() } else { name.replace('.', "/") };
-        let is_word = |c: char| c.is_ascii_alphanumeric();
-        let family = name.chars().map(|c| if is_word(c) { c } else { '_' }).collect();
-        let fields = fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned);
-        let fields = fields.collect();
-        Some(Self { name: name.to_owned(), path: format!("sys/{path}"), family, fields })
+        let path = format!("sys/{}", name.replace(separator, "/"));
+        let family: String = name.chars().map(|c| if is_sign(c) { c } else { '_' }).collect();
+        let family = format!("node_sysctl_{family}");
+        let has_fields = !fields.is_empty();
+        let of_field = |(index, field): (usize, &&str)| Named {
+            name: format!("{family}_{field}"),
+            help: format!("sysctl {name}, field {index}"),
+        };
+        let mut families: Vec<Named> = fields.iter().enumerate().map(of_field).collect();
+        if !has_fields {
+            families.push(Named { name: family.clone(), help: format!("sysctl {name}") });
+        }
+        Some(Self { name: name.to_owned(), path, families, has_fields })
+    }
+
+    /// Whether the words are the numbers that were asked for.
+    fn tell(&self, words: &[&str], labels: &mut Kept<Labels>, reading: &mut Reading) -> bool {
+        let Some(values) = words.iter().map(|word| number(word)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        if self.has_fields && self.families.len() != values.len() {
+            return false;
+        }
+        // Each family has one number, or the only one has all.
+        let each = if self.has_fields { 1 } else { VALUES_MAX };
+        for (Named { name, help }, values) in self.families.iter().zip(values.chunks(each)) {
+            let family = reading.named(name, help, MetricKind::Untyped);
+            for (index, value) in values.iter().enumerate() {
+                let labels = match values.len() {
+                    1 => no_labels(),
+                    _ => labels.of(&[("index", index.to_string())]),
+                };
+                family.push(labels, *value);
+            }
+        }
+        true
     }
 }
 
@@ -69,8 +134,7 @@ pub(super) fn parse(text: &str) -> Vec<&str> {
 /// The source `sysctl`.
 #[derive(Debug)]
 pub(crate) struct Sysctl {
-    numbers: Vec<Key>,
-    texts: Vec<Key>,
+    settings: Settings,
     labels: Kept<Labels>,
 }
 
@@ -78,49 +142,7 @@ impl Configured for Sysctl {
     type Settings = Settings;
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
-        let keys = |texts: &[String]| texts.iter().filter_map(|text| Key::parse(text)).collect();
-        Self {
-            numbers: keys(&settings.include),
-            texts: keys(&settings.include_info),
-            labels: Kept::new(),
-        }
-    }
-}
-
-impl Sysctl {
-    fn tell_numbers(&mut self, key: usize, words: &[&str], families: &mut Vec<Family>) -> bool {
-        let Some(key) = self.numbers.get(key) else { return true };
-        let Some(values) = words.iter().map(|word| number(word)).collect::<Option<Vec<_>>>() else {
-            return false;
-        };
-        let family = |suffix: &str, help: String| {
-            Family::new(format!("node_sysctl_{}{suffix}", key.family), help, MetricKind::Untyped)
-        };
-        if !key.fields.is_empty() {
-            if key.fields.len() != values.len() {
-                return false;
-            }
-            for (index, (field, value)) in key.fields.iter().zip(values).enumerate() {
-                let help = format!("sysctl {}, field {index}", key.name);
-                let mut family = family(&format!("_{field}"), help);
-                family.push(no_labels(), value);
-                families.push(family);
-            }
-            return true;
-        }
-        let mut family = family("", format!("sysctl {}", key.name));
-        let has_index = values.len() > 1;
-        for (index, value) in values.into_iter().enumerate() {
-            let labels = if has_index { self.index(index) } else { no_labels() };
-            family.push(labels, value);
-        }
-        families.push(family);
-        true
-    }
-
-    fn index(&mut self, index: usize) -> Labels {
-        let index = index.to_string();
-        self.labels.get(&index, |index| crate::sources::label("index", index))
+        Self { settings, labels: Kept::new() }
     }
 }
 
@@ -134,21 +156,18 @@ impl Source for Sysctl {
     }
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
-        let mut families = Vec::new();
-        for index in 0..self.numbers.len() {
-            let Some(key) = self.numbers.get(index) else { continue };
+        for key in &self.settings.include {
             let path = roots.path(Tree::Proc, &key.path);
             match read_small(&path) {
-                Ok(text) => {
-                    if !self.tell_numbers(index, &parse(&text), &mut families) {
-                        reading.note(Problem::parse(path, "not the numbers that were asked for"));
-                    }
+                Ok(text) if key.tell(&parse(&text), &mut self.labels, reading) => {}
+                Ok(_) => {
+                    reading.note(Problem::parse(path, "not the numbers that were asked for"));
                 }
                 Err(error) => reading.note(Problem::read(path, error)),
             }
         }
-        let mut info = Family::new(INFO_NAME, "sysctl info", MetricKind::Gauge);
-        for key in &self.texts {
+        let mut info = INFO.family();
+        for key in &self.settings.include_info {
             let path = roots.path(Tree::Proc, &key.path);
             let text = match read_small(&path) {
                 Ok(text) => text,
@@ -160,42 +179,67 @@ impl Source for Sysctl {
             let words = parse(&text);
             for (index, word) in words.iter().enumerate() {
                 let index = if words.len() > 1 { index.to_string() } else { String::new() };
-                let labels = Labels::from_pairs_last_wins([
-                    ("name", key.name.as_str()),
-                    ("value", word),
-                    ("index", &index),
-                ]);
-                let kept = self.labels.get(&labels.to_string(), |_| labels.clone());
-                info.push(kept, 1.0);
+                let pairs = [("name", key.name.as_str()), ("value", word), ("index", &index)];
+                info.push(self.labels.of(&pairs), 1.0);
             }
         }
         self.labels.end_round();
-        families.push(info);
-        for family in families {
-            reading.family(family);
-        }
+        reading.family(info);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::settings::Settings as All;
 
     #[track_caller]
-    fn check(text: &str, path: &str, family: &str, fields: &[&str]) {
+    fn check(text: &str, path: &str, families: &[&str]) {
         let key = Key::parse(text).unwrap();
-        assert_eq!((key.path.as_str(), key.family.as_str()), (path, family));
-        assert_eq!(key.fields, fields);
+        let told: Vec<&str> = key.families.iter().map(|family| family.name.as_str()).collect();
+        assert_eq!((key.path.as_str(), told.as_slice()), (path, families));
     }
 
     #[test]
     fn keys_are_written_with_dots_or_slashes_and_stay_below_sys() {
-        check("kernel.threads-max", "sys/kernel/threads-max", "kernel_threads_max", &[]);
-        check("fs.file-nr:a,b", "sys/fs/file-nr", "fs_file_nr", &["a", "b"]);
+        check("kernel.threads-max", "sys/kernel/threads-max", &["node_sysctl_kernel_threads_max"]);
+        let families = ["node_sysctl_fs_file_nr_a", "node_sysctl_fs_file_nr_b"];
+        check("fs.file-nr:a,b", "sys/fs/file-nr", &families);
         let path = "sys/net/ipv4/conf/eth0.1/mtu";
-        check("net/ipv4/conf/eth0.1/mtu", path, "net_ipv4_conf_eth0_1_mtu", &[]);
-        for wrong in ["", "..", "kernel..x", "/etc/passwd", "a/../../x", "net.ipv4/x/../y"] {
-            assert_eq!(Key::parse(wrong), None, "{wrong}");
+        check("net/ipv4/conf/eth0.1/mtu", path, &["node_sysctl_net_ipv4_conf_eth0_1_mtu"]);
+    }
+
+    #[track_caller]
+    fn refused(include: &str, why: &str) {
+        let text = format!("[sources.sysctl]\ninclude = {include}");
+        let error = All::parse(&text).unwrap().of::<Settings>("sysctl").unwrap_err();
+        assert_eq!(error.key, "sources.sysctl.include", "{include}");
+        assert!(error.message.starts_with(why), "{include}: {error}");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for wrong in [
+            "",
+            "..",
+            "kernel..x",
+            ".kernel",
+            "kernel.",
+            "/etc/passwd",
+            "a/../../x",
+            "a/./x",
+            "a//x",
+            "net.ipv4/x/../y",
+            "a b",
+            "a\\u0000b",
+            "a.b:",
+            "a.b:c,,d",
+            "a.b:c-d",
+        ] {
+            refused(&format!("[\"vm.swappiness\", \"{wrong}\"]"), "key 2: expected a name below");
         }
+        refused("['a.b', 'a/b']", "key 2: another before it");
+        refused("['a.b:c,c']", "key 1: another before it");
+        refused("['a.b.c', 'a.b:c']", "key 2: another before it");
     }
 }
