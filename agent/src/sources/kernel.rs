@@ -88,58 +88,54 @@ const LINK_WORDS_MAX: u8 = 127;
 const STRING_BYTES: usize = 32;
 const COUNTER_BYTES: usize = 8;
 /// Counters of one device that are read; no known driver has as many.
-const STATISTICS_MAX: u32 = 65_536;
+const STATISTICS_MAX: usize = 65_536;
+/// The longest answer.
+const ANSWER_BYTES: usize = 12 + STATISTICS_MAX * STRING_BYTES;
 
 /// Asks drivers of network devices.
 #[derive(Debug)]
 pub(crate) struct Ethtool {
     socket: OwnedFd,
+    answer: Fenced,
 }
 
 impl Ethtool {
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
-        Ok(Self { socket })
+        Ok(Self { socket, answer: Fenced::new(ANSWER_BYTES)? })
     }
 
     /// `struct ethtool_drvinfo`
-    pub(crate) fn driver(&self, device: &str) -> io::Result<Vec<u8>> {
-        // SAFETY: the kernel writes one `ethtool_drvinfo`.
-        unsafe { self.call(device, GET_DRIVER, &[], DRIVER_BYTES) }
+    pub(crate) fn driver(&mut self, device: &str) -> io::Result<&[u8]> {
+        Ok(self
+            .call(device, GET_DRIVER, &[], DRIVER_BYTES)?
+            .get(..DRIVER_BYTES)
+            .unwrap_or_default())
     }
 
-    /// The driver's counters: 32 bytes of name each, and 64 bits of value each.
-    pub(crate) fn statistics(&self, device: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let driver = self.driver(device)?;
-        let count = number_at(&driver, DRIVER_STATISTICS).min(STATISTICS_MAX);
-        if count == 0 {
+    /// The driver's counters: 32 bytes of name each, and 64 bits of value each. None when there came
+    /// to be more or fewer of them between the two questions.
+    pub(crate) fn statistics(&mut self, device: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let count = number_at(self.driver(device)?, DRIVER_STATISTICS);
+        let expected = usize::try_from(count).unwrap_or(usize::MAX);
+        if expected == 0 || expected > STATISTICS_MAX {
             return Ok(Default::default());
         }
-        // The kernel writes as many as the driver has by then. A driver whose queues are changed
-        // between two calls may have more; there is room for twice as many, and some.
-        let room = usize::try_from(count).unwrap_or(0) * 2 + 1024;
         let set = [STRINGS_OF_STATISTICS, count];
-        // SAFETY: head and room for all names there can be.
-        let names = unsafe { self.call(device, GET_STRINGS, &set, 12 + room * STRING_BYTES)? };
-        // SAFETY: head and room for all counters there can be.
-        let values =
-            unsafe { self.call(device, GET_STATISTICS, &[count], 8 + room * COUNTER_BYTES)? };
-        let part = |bytes: &[u8], count_at: usize, each: usize| {
-            let head = count_at + 4;
-            let count = usize::try_from(number_at(bytes, count_at)).unwrap_or(0);
-            bytes.get(head..head.saturating_add(count.saturating_mul(each))).map(<[u8]>::to_vec)
-        };
-        let names = part(&names, 8, STRING_BYTES).unwrap_or_default();
-        Ok((names, part(&values, 4, COUNTER_BYTES).unwrap_or_default()))
+        let names = self.call(device, GET_STRINGS, &set, 12 + expected * STRING_BYTES)?;
+        let names = counted(names, 8, STRING_BYTES).to_vec();
+        let values = self.call(device, GET_STATISTICS, &[count], 8 + expected * COUNTER_BYTES)?;
+        let values = counted(values, 4, COUNTER_BYTES).to_vec();
+        let is_same = names.len() / STRING_BYTES == values.len() / COUNTER_BYTES;
+        Ok(if is_same { (names, values) } else { Default::default() })
     }
 
     /// `struct ethtool_link_settings` with its masks.
-    pub(crate) fn link(&self, device: &str) -> io::Result<Vec<u8>> {
+    pub(crate) fn link(&mut self, device: &str) -> io::Result<&[u8]> {
         // Asked with masks of no length the kernel says, as a negative number, how long they are.
-        let room = LINK_BYTES + 3 * 4 * usize::from(LINK_WORDS_MAX);
-        // SAFETY: there is room for masks of any length the kernel's type can say.
-        let answer = unsafe { self.call(device, GET_LINK, &[], room)? };
+        let length = LINK_BYTES + 3 * 4 * usize::from(LINK_WORDS_MAX);
+        let answer = self.call(device, GET_LINK, &[], length)?;
         let words = answer.get(LINK_WORDS).map_or(0, |words| words.wrapping_neg());
         if words == 0 || words > LINK_WORDS_MAX {
             return Err(io::ErrorKind::InvalidData.into());
@@ -149,26 +145,24 @@ impl Ethtool {
             *last = words;
         }
         let fields: Vec<u32> = fields.chunks_exact(4).map(|bytes| number_at(bytes, 0)).collect();
-        // SAFETY: as above.
-        unsafe { self.call(device, GET_LINK, &fields, room) }
+        Ok(self.call(device, GET_LINK, &fields, length)?.get(..length).unwrap_or_default())
     }
 
-    /// Asks the driver of `device`; `fields` follow the command. Returns what the kernel made of it.
-    ///
-    /// # Safety
-    /// The kernel must write no more than `length` bytes in answer to the command.
-    unsafe fn call(
-        &self,
+    /// Asks the driver of `device`; `fields` follow the command. Returns what the kernel made of it,
+    /// which is expected to be `length` bytes long; what it did not write of these is zeroes.
+    fn call(
+        &mut self,
         device: &str,
         command: u32,
         fields: &[u32],
         length: usize,
-    ) -> io::Result<Vec<u8>> {
-        let mut buffer = Vec::with_capacity(length);
-        for number in std::iter::once(&command).chain(fields) {
-            buffer.extend(bytes_of(*number));
+    ) -> io::Result<&[u8]> {
+        let buffer = self.answer.bytes();
+        buffer.get_mut(..length).unwrap_or_default().fill(0);
+        let words = std::iter::once(&command).chain(fields);
+        for (place, number) in buffer.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&bytes_of(*number));
         }
-        buffer.resize(length, 0);
         // SAFETY: `ifreq` is plain numbers and a union of such, for which zeroes are values.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         let name = device.as_bytes();
@@ -179,11 +173,62 @@ impl Ethtool {
             *place = byte.cast_signed() as libc::c_char;
         }
         request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
-        // SAFETY: the request is whole and ends its name with a zero; the data it points to is
-        // `length` bytes, which the caller has said to be enough, and outlives the call.
+        // SAFETY: the request is whole and ends its name with a zero; the data it points to outlives
+        // the call, and a page that cannot be written to stands behind it: whatever the kernel
+        // writes, in order from its beginning, it writes there or fails.
         let outcome =
             unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(buffer) }
+        if outcome < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(self.answer.bytes())
+    }
+}
+
+/// What stands in an answer behind the number of it.
+fn counted(answer: &[u8], count_at: usize, each: usize) -> &[u8] {
+    let head = count_at + 4;
+    let count = usize::try_from(number_at(answer, count_at)).unwrap_or(usize::MAX);
+    answer.get(head..head.saturating_add(count.saturating_mul(each))).unwrap_or_default()
+}
+
+/// Memory with a page behind it that nobody can write to: how much a driver answers is its own
+/// choice, and it is not told how much there is room for. Pages untouched cost nothing.
+#[derive(Debug)]
+struct Fenced {
+    begin: *mut libc::c_void,
+    bytes: usize,
+    mapped: usize,
+}
+
+impl Fenced {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let bytes = bytes.next_multiple_of(page);
+        let mapped = bytes + page;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: new memory, anywhere.
+        let begin =
+            unsafe { libc::mmap(std::ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
+        if begin == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let fenced = Self { begin, bytes, mapped };
+        // SAFETY: all but the last page of what was mapped.
+        let outcome = unsafe { libc::mprotect(begin, bytes, libc::PROT_READ | libc::PROT_WRITE) };
+        if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(fenced) }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: so many bytes were mapped, are zeroes to begin with, and are this one's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.begin.cast(), self.bytes) }
+    }
+}
+
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        // SAFETY: what was mapped, and nothing else.
+        unsafe { libc::munmap(self.begin, self.mapped) };
     }
 }
 
@@ -209,14 +254,35 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_there_has_no_driver() {
-        let ethtool = Ethtool::open().unwrap();
+        let mut ethtool = Ethtool::open().unwrap();
         assert!(ethtool.driver("stoa-none").is_err());
         assert!(ethtool.driver("a-name-that-is-too-long-for-a-device").is_err());
     }
 
     #[test]
+    fn behind_the_room_for_an_answer_the_kernel_writes_nothing() {
+        let mut fenced = Fenced::new(5000).unwrap();
+        let room = fenced.bytes().len();
+        fenced.bytes().fill(7);
+        let source = std::fs::File::open("/dev/zero").unwrap();
+        // SAFETY: more than there is room for: what is tried here is that the kernel stops before it.
+        let read = unsafe { libc::read(source.as_raw_fd(), fenced.begin, room + 4096) };
+        let written = usize::try_from(read).unwrap_or(0);
+        assert!(written <= room, "{written} of {room}");
+    }
+
+    #[test]
+    fn an_answer_that_tells_of_more_than_there_is_is_none() {
+        let mut answer = vec![0; 12 + 2 * STRING_BYTES];
+        for (count, bytes) in [(2, 64), (3, 0), (u32::MAX, 0), (0, 0)] {
+            answer[8..12].copy_from_slice(&bytes_of(count));
+            assert_eq!(counted(&answer, 8, STRING_BYTES).len(), bytes, "{count}");
+        }
+    }
+
+    #[test]
     fn every_device_answers_or_says_that_it_cannot() {
-        let ethtool = Ethtool::open().unwrap();
+        let mut ethtool = Ethtool::open().unwrap();
         for entry in std::fs::read_dir("/sys/class/net").unwrap().flatten() {
             let device = entry.file_name().into_string().unwrap();
             if let Ok((names, values)) = ethtool.statistics(&device) {

@@ -214,7 +214,7 @@ impl Source for Ethtool {
             Ok(entries) => entries,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let driver = match Driver::open() {
+        let mut driver = match Driver::open() {
             Ok(driver) => driver,
             Err(error) => return reading.fail(Problem::read(WHERE, error)),
         };
@@ -228,12 +228,12 @@ impl Source for Ethtool {
             let labels = self.labels.get(&device, |device| label("device", device));
             // What a driver has nothing to say about it refuses to be asked.
             if let Ok(bytes) = driver.link(&device)
-                && let Some(link) = link::parse(&bytes)
+                && let Some(link) = link::parse(bytes)
             {
                 links.push(&device, &labels, &link, &mut self.labels);
             }
             if let Ok(bytes) = driver.driver(&device)
-                && let Some(info) = parse_driver(&bytes)
+                && let Some(info) = parse_driver(bytes)
             {
                 infos.push(self.info(&device, &info), 1.0);
             }
