@@ -515,7 +515,30 @@ fn of_too_many_textfiles_the_first_are_told() {
     // 256 files are read, and what several of them tell is told once.
     assert_eq!((of("a{"), of("node_textfile_mtime_seconds{")), (200, 256));
     assert!(lines.contains(&"node_textfile_scrape_error 1".to_owned()));
+    assert!(lines.contains(&"stoa_textfile_files_left_out 44".to_owned()));
     assert_eq!(reading.problems.len(), 1);
+}
+
+#[test]
+fn textfiles_have_room_each_and_in_all() {
+    let of = |mebibytes: usize, name: &str| {
+        format!("{name} 1\n{}", format!("# {}\n", "x".repeat(1021)).repeat(mebibytes << 10))
+    };
+    let dir = host_of(&[
+        ("textfile/a.prom", &of(3, "a")),
+        ("textfile/b.prom", &of(4, "b")),
+        ("textfile/c.prom", &of(3, "c")),
+        ("textfile/d.prom", &of(3, "d")),
+        ("textfile/e.prom", "e 1\n"),
+    ]);
+    let mut reading = Reading::default();
+    source("textfile", &settings()).read(&roots(dir.path()), NOW, &mut reading);
+    let lines = lines(&reading);
+    let told: Vec<&String> = lines.iter().filter(|line| !line.contains("mtime")).collect();
+    let expected =
+        ["node_textfile_scrape_error 1", "stoa_textfile_files_left_out 2", "a 1", "c 1", "e 1"];
+    assert_eq!(told, expected);
+    assert_eq!(reading.problems.len(), 2);
 }
 
 #[test]

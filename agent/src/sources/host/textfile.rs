@@ -1,11 +1,12 @@
 //! Files a person or a job leaves for the agent: `*.prom` in a directory, told as they are.
 //!
 //! A file that is not in the exposition format, is too large or carries timestamps is left out whole,
-//! and `node_textfile_scrape_error` says so. A family that two files give different help or type is
+//! and `node_textfile_scrape_error` says so. What there is no room for – files beyond a number, bytes
+//! beyond so many a file and so many in all – is counted besides. A family that two files give different help or type is
 //! taken from the first. Directories are those of the configuration, in its order, which may be patterns,
 //! and that of the command line.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ mod glob;
 
 /// The largest file read; a textfile is a few KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Of all files of a reading; a file that does not fit any more is left out.
+const BYTES_MAX: u64 = 8 << 20;
 /// Files read at most; with more, the last by name are left out, as an error.
 const FILES_MAX: usize = 256;
 
@@ -31,6 +34,10 @@ const ERROR: Desc = Desc::gauge(
 );
 const MODIFIED: Desc =
     Desc::gauge("node_textfile_mtime_seconds", "Unixtime mtime of textfiles successfully read.");
+const LEFT_OUT: Desc = Desc::gauge(
+    "stoa_textfile_files_left_out",
+    "Textfiles left out because they or all together are too large, or because there are too many.",
+);
 
 /// `[sources.textfile]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -134,28 +141,37 @@ impl Source for Textfile {
         let mut modified = MODIFIED.family();
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
         let mut files: Vec<PathBuf> = Vec::new();
+        let mut left_out = 0;
         for pattern in self.directories.iter().chain(&roots.textfile) {
             for dir in glob::expand(pattern) {
-                if files.len() > FILES_MAX {
-                    break;
-                }
-                match list(&dir) {
+                let (found, mut more) = match list(&dir) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        problem(Problem::read(dir, error), reading);
+                        continue;
+                    }
+                };
+                for file in found {
                     // Two patterns may come to the same directory.
-                    Ok(found) => files.extend(
-                        found.into_iter().filter(|f| !files.contains(f)).collect::<Vec<_>>(),
-                    ),
-                    Err(error) => problem(Problem::read(dir, error), reading),
+                    match files.contains(&file) {
+                        true => {}
+                        false if files.len() < FILES_MAX => files.push(file),
+                        false => more += 1,
+                    }
+                }
+                if more > 0 {
+                    left_out += more;
+                    problem(Problem::parse(dir, "there are over 256 files"), reading);
                 }
             }
         }
-        if let Some(path) = files.get(FILES_MAX) {
-            problem(Problem::parse(path, "there are over 256 files"), reading);
-        }
-        for path in files.iter().take(FILES_MAX) {
+        let mut room = BYTES_MAX;
+        for path in &files {
             let file = path.to_string_lossy();
-            let (parsed, modified_at) = match read_file(path) {
+            let (parsed, modified_at) = match read_file(path, &mut room) {
                 Ok(read) => read,
                 Err(error) => {
+                    left_out += usize::from(error.kind() == ErrorKind::FileTooLarge);
                     problem(Problem::read(path, error), reading);
                     continue;
                 }
@@ -176,6 +192,9 @@ impl Source for Textfile {
         self.labels.end_round();
         reading.single(&ERROR, f64::from(u8::from(has_error)));
         reading.family(modified);
+        if left_out > 0 {
+            reading.single(&LEFT_OUT, left_out as f64);
+        }
         for Told { mut family, files } in told.into_values() {
             if family.help.is_empty() {
                 family.help = format!("Metric read from {}", files.join(", "));
@@ -185,33 +204,42 @@ impl Source for Textfile {
     }
 }
 
-/// The `*.prom` files of a directory, by name.
-fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The `*.prom` files of a directory, by name, and how many more there are than are read.
+fn list(dir: &Path) -> io::Result<(BTreeSet<PathBuf>, usize)> {
+    let (mut files, mut more) = (BTreeSet::new(), 0);
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "prom") {
-            files.push(path);
+            files.insert(path);
+            if files.len() > FILES_MAX {
+                files.pop_last();
+                more += 1;
+            }
         }
     }
-    files.sort_unstable();
-    // One more than are read, so that it is noticed.
-    files.truncate(FILES_MAX + 1);
-    Ok(files)
+    Ok((files, more))
 }
 
-/// What a file says, and when it was last changed in seconds since the epoch.
-fn read_file(path: &Path) -> io::Result<(exposition::Parsed, f64)> {
+/// What a file says, and when it was last changed in seconds since the epoch. Takes what it is long from
+/// `room`.
+fn read_file(path: &Path, room: &mut u64) -> io::Result<(exposition::Parsed, f64)> {
     // A pipe of that name would keep whoever opens it waiting.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
     }
     let mut file = File::open(path)?;
     let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = String::new();
-    if file.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, "over 4 MiB"));
+    let (mut text, bytes_max) = (String::new(), FILE_BYTES_MAX.min(*room));
+    let too_large = || {
+        let wrong = "over 4 MiB, or over 8 MiB with the files before it";
+        io::Error::new(ErrorKind::FileTooLarge, wrong)
+    };
+    // A file may grow while it is read; one that is too large by now need not be read.
+    if file.metadata()?.len() > bytes_max {
+        return Err(too_large());
     }
+    let bytes = file.by_ref().take(bytes_max + 1).read_to_string(&mut text)? as u64;
+    *room = room.checked_sub(bytes).filter(|_| bytes <= bytes_max).ok_or_else(too_large)?;
     let parsed =
         exposition::parse(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
     Ok((parsed, modified.as_secs_f64()))
