@@ -107,6 +107,27 @@ pub(crate) fn read_number(path: &Path) -> io::Result<Option<f64>> {
     Ok(text.ok().and_then(|text| number(text.trim())))
 }
 
+/// A name as it is, of which the kernel writes white space, backslashes and the like as three octal
+/// digits.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend(part.bytes().skip(3));
+            }
+            None => {
+                bytes.push(b'\\');
+                bytes.extend(part.bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

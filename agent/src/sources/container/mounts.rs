@@ -2,6 +2,7 @@
 
 use super::place::read_bounded;
 use crate::sources::Roots;
+use crate::sources::file::unescaped;
 
 /// A host with thousands of containers has this many mounts and more; what bounds a container stands
 /// among the first.
@@ -40,8 +41,8 @@ fn parse_line(line: &str) -> Option<Mount> {
     let super_options = words.nth(1).unwrap_or_default();
     Some(Mount {
         device: device.to_owned(),
-        root: root.to_owned(),
-        point: point.to_owned(),
+        root: unescaped(root),
+        point: unescaped(point),
         fs_type: fs_type.to_owned(),
         super_options: super_options.to_owned(),
     })
@@ -51,5 +52,18 @@ impl Mount {
     /// Whether this is the hierarchy of a v1 controller.
     pub(super) fn has_controller(&self, controller: &str) -> bool {
         self.fs_type == "cgroup" && self.super_options.split(',').any(|word| word == controller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_named_as_they_are() {
+        let mounts = parse("30 25 0:26 /a\\134b /mnt/c\\040d\\011e rw - cgroup cgroup rw,cpu\n");
+        let [mount] = mounts.as_slice() else { panic!("{mounts:?}") };
+        assert_eq!((mount.root.as_str(), mount.point.as_str()), ("/a\\b", "/mnt/c d\te"));
+        assert!(mount.has_controller("cpu"));
     }
 }

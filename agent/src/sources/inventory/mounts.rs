@@ -1,13 +1,16 @@
 //! What is mounted where, of file systems that keep data.
 
-use std::fs;
 use std::path::PathBuf;
 
 use stoa_model::Inventory;
 
 use super::{Item, disks};
+use crate::sources::attributes::read_whole;
 use crate::sources::host::filesystems::mounts;
 use crate::sources::{Problem, Roots, Tree};
+
+/// Of the list of mounts; what stands beyond is left out.
+const BYTES_MAX: u64 = 8 << 20;
 
 /// Types of file systems without a block device that keep data; those of `fuse.*` as well.
 const TYPES: [&str; 12] = [
@@ -46,7 +49,8 @@ const NOT_BELOW: [&str; 10] = [
 pub(super) fn gather(roots: &Roots, document: &mut Inventory) -> Result<(), Problem> {
     let places = [PathBuf::from("1/mountinfo"), PathBuf::from("self/mountinfo")];
     let read = places.map(|place| roots.path(Tree::Proc, place));
-    let read = read.map(|path| fs::read_to_string(&path).map_err(|why| Problem::read(path, why)));
+    let read =
+        read.map(|path| read_whole(&path, BYTES_MAX).map_err(|why| Problem::read(path, why)));
     let [of_init, of_self] = read;
     let text = of_init.or(of_self)?;
     for mount in mounts::parse(&text).map(|mount| mount.without_prefix(&roots.rootfs)) {

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use stoa_model::Labels;
 
+use crate::sources::file::unescaped;
+
 /// One mount.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Mount {
@@ -38,15 +40,6 @@ fn parse_line(line: &str) -> Option<Mount> {
         minor: minor.parse().ok()?,
         is_readonly: options.split(',').chain(super_options.split(',')).any(|word| word == "ro"),
     })
-}
-
-/// The kernel writes white space and backslashes as three octal digits.
-fn unescaped(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
 impl Mount {
