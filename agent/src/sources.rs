@@ -53,6 +53,9 @@ pub use reading::Reading;
 /// How often what costs more to ask for than it changes is read, unless configured otherwise.
 pub(crate) const SLOW: Duration = Duration::from_secs(5);
 
+/// Linux knows at most so many CPUs.
+pub(crate) const CPUS_MAX: usize = 8192;
+
 /// Something that can be read on this host.
 pub trait Source: fmt::Debug + Send {
     /// The source's name; what node_exporter calls the collector.
@@ -175,6 +178,14 @@ pub enum Problem {
     Parse {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// A family cannot be told under the name that was read.
+    #[error("cannot tell the family {name:?}: {wrong}")]
+    Family {
+        /// The name.
+        name: String,
         /// What is wrong with it.
         wrong: &'static str,
     },

@@ -50,17 +50,25 @@ pub(crate) fn value(path: impl AsRef<Path>) -> Option<f64> {
     number(&text(path)?)
 }
 
-/// The first `bytes_max` bytes of a file of more than one line.
+/// The first `bytes_max` bytes of a file of more than one line, as text.
 ///
 /// # Errors
 /// When the file is not there or cannot be read.
 pub(crate) fn read_whole(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
-    Ok(match String::from_utf8(bytes) {
+    Ok(match String::from_utf8(read_bytes(path, bytes_max)?) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })
+}
+
+/// The first `bytes_max` bytes of a file.
+///
+/// # Errors
+/// When the file is not there or cannot be read.
+pub(crate) fn read_bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A file with a number, and what the number is told as.

@@ -9,6 +9,8 @@ use super::{Problem, Roots, Tree, number};
 
 /// The largest kernel file read; `/proc/stat` of a 512-core host is about 100 KiB.
 const FILE_BYTES_MAX: usize = 8 << 20;
+/// The most lines of one; each may become a series.
+const LINES_MAX: usize = 131_072;
 /// The first size of a buffer; most files fit.
 const BUFFER_BYTES: usize = 4096;
 /// An attribute under `/sys` is at most one page.
@@ -47,7 +49,8 @@ impl KeptFile {
         let length = match self.fill(roots) {
             Ok(length) => length,
             Err(source) => {
-                self.open = None;
+                // What was too large does not keep its room.
+                *self = Self::new(self.tree, self.relative);
                 return Err(Problem::read(self.path(roots), source));
             }
         };
@@ -84,6 +87,10 @@ impl KeptFile {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        let lines = || self.buffer.iter().take(length).filter(|byte| **byte == b'\n').count();
+        if length > LINES_MAX && lines() > LINES_MAX {
+            return Err(io::Error::new(ErrorKind::FileTooLarge, "over 131072 lines"));
         }
         self.open = Some(file);
         Ok(length)
@@ -142,6 +149,39 @@ mod tests {
         assert_eq!(file.read(&roots).unwrap().len(), 10_000);
         std::fs::write(dir.path().join("stat"), b"b\xff").unwrap();
         assert_eq!(file.read(&roots).unwrap(), "b\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_and_keeps_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
+        let mut file = KeptFile::proc("stat");
+        for (text, is_read) in [
+            ("a".repeat(FILE_BYTES_MAX - 1), true),
+            ("a".repeat(FILE_BYTES_MAX), false),
+            ("\n".repeat(LINES_MAX), true),
+            ("\n".repeat(LINES_MAX + 1), false),
+            ("a".repeat(FILE_BYTES_MAX * 2), false),
+        ] {
+            std::fs::write(dir.path().join("stat"), &text).unwrap();
+            let read = file.read(&roots).map(str::len);
+            assert_eq!(read.is_ok_and(|bytes| bytes == text.len()), is_read, "{}", text.len());
+            assert_eq!(file.buffer.is_empty(), !is_read);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_escapes_is_read_as_it_was() {
+        for (written, name) in [
+            ("/mnt/a\\040b\\011\\012\\134", "/mnt/a b\t\n\\"),
+            ("\\134040\\043", "\\040#"),
+            ("a\\04", "a\\04"),
+            ("a\\", "a\\"),
+            ("\\999\\08\u{e9}", "\\999\\08\u{e9}"),
+            ("\\303\\251\\377", "\u{e9}\u{fffd}"),
+        ] {
+            assert_eq!(unescaped(written), name, "{written}");
+        }
     }
 
     #[test]

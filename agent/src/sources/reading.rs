@@ -3,6 +3,10 @@
 //! A [`Reading`] keeps its families, and the room for their readings, from one reading to the next: a
 //! source that tells the same families in the same order allocates nothing. Knows neither what is read
 //! nor who takes it.
+//!
+//! Names may be made of what was read. One that is no metric's name, one that was told before in the
+//! same reading, and all beyond [`FAMILIES_MAX`] are not told; each is a problem, up to
+//! [`PROBLEMS_MAX`].
 
 use std::ops::Range;
 
@@ -10,12 +14,19 @@ use stoa_model::{Family, Labels, MetricKind};
 
 use super::{Desc, Problem, no_labels};
 
+/// The most families of one reading; no source has as many but of files that are no kernel's.
+const FAMILIES_MAX: usize = 4096;
+/// The most problems with families that are kept.
+const PROBLEMS_MAX: usize = 256;
+
 /// What one reading of one source gave.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// Those before `told` are of this reading, the rest are room of the last.
     families: Vec<Family>,
     told: usize,
+    /// Where readings of a family go that is not told.
+    untold: Option<Box<Family>>,
     /// What could not be read, besides what this host does not have.
     pub problems: Vec<Problem>,
     /// Whether the source could not do its work at all, or the host has nothing for it to read;
@@ -34,6 +45,7 @@ impl Reading {
     /// Ends the reading: families that it did not tell are forgotten.
     pub fn end(&mut self) {
         self.families.truncate(self.told);
+        self.untold = None;
     }
 
     /// What was read; within one source each family stands once, and has a reading.
@@ -80,25 +92,53 @@ impl Reading {
     }
 
     /// Opens a family whose name is made from what was read.
-    #[expect(clippy::indexing_slicing, reason = "the place was made in the lines before")]
     pub(crate) fn named(&mut self, name: &str, help: &str, kind: MetricKind) -> &mut Family {
-        let place = self.told;
-        let is_it = |family: &Family| family.name == name;
-        if !self.families.get(place).is_some_and(is_it) {
-            let rest = self.families.get(place..).unwrap_or_default();
-            match rest.iter().position(is_it) {
-                Some(ahead) => self.families.swap(place, place + ahead),
-                None => self.families.insert(place, Family::new(name, help, kind)),
+        let family = match self.place(name) {
+            Ok(place) => self.families.get_mut(place),
+            Err(wrong) => {
+                if self.problems.len() < PROBLEMS_MAX {
+                    self.problems.push(Problem::Family { name: name.to_owned(), wrong });
+                }
+                None
             }
-        }
-        self.told += 1;
-        let family = &mut self.families[place];
+        };
+        let family = match family {
+            Some(family) => family,
+            None => self.untold.get_or_insert_with(|| Box::new(Family::new("", "", kind))).as_mut(),
+        };
         family.metrics.clear();
         family.kind = kind;
         if family.help != help {
             help.clone_into(&mut family.help);
         }
         family
+    }
+
+    /// The place of a family's room, which is told from now on.
+    fn place(&mut self, name: &str) -> Result<usize, &'static str> {
+        let place = self.told;
+        let is_it = |family: &Family| family.name == name;
+        // What stands there was looked at when it came there.
+        if !self.families.get(place).is_some_and(is_it) {
+            let is_first = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
+            let is_sign = |c: char| is_first(c) || c.is_ascii_digit();
+            if !name.starts_with(is_first) || !name.chars().all(is_sign) {
+                return Err("it is not named as metrics are");
+            }
+            if place >= FAMILIES_MAX {
+                return Err("there are too many");
+            }
+            let (told, rest) = self.families.split_at_checked(place).unwrap_or_default();
+            if told.iter().any(is_it) {
+                return Err("it was told before");
+            }
+            match rest.iter().position(is_it) {
+                Some(ahead) => self.families.swap(place, place + ahead),
+                None => self.families.insert(place, Family::new(name, "", MetricKind::Untyped)),
+            }
+        }
+        self.told += 1;
+        Ok(place)
     }
 
     /// Adds a family of one reading without labels.
@@ -116,11 +156,8 @@ impl Reading {
         if family.metrics.is_empty() {
             return;
         }
-        let place = self.told;
-        self.named(&family.name, &family.help, family.kind);
-        if let Some(told) = self.families.get_mut(place) {
-            *told = family;
-        }
+        let place = self.named(&family.name, &family.help, family.kind);
+        *place = family;
     }
 
     /// Adds a family as it is.
@@ -171,6 +208,44 @@ mod tests {
         assert!(other.iter().all(|place| first.contains(place)), "{other:?} {first:?}");
         assert_eq!(tell(&[&B]).0, ["b1"]);
         assert_eq!(tell(&[]).0, [""; 0]);
+    }
+
+    #[test]
+    fn what_clashes_or_is_no_name_is_a_problem_and_not_told() {
+        let mut reading = Reading::default();
+        for round in 0..2 {
+            reading.begin();
+            reading.single(&A, 1.0);
+            for name in ["a", "a", "", "b c", "1b", "é", "b"] {
+                reading.named(name, "", MetricKind::Gauge).push(no_labels(), 2.0);
+            }
+            reading.family(B.family());
+            let mut again = B.family();
+            again.push(no_labels(), 3.0);
+            reading.family(again);
+            reading.single(&C, 1.0);
+            reading.end();
+            assert_eq!(names(&reading), ["a1", "b1", "c1"], "{round}");
+            let values: Vec<f64> = reading.families().map(|f| f.metrics[0].value).collect();
+            assert_eq!(values, [1.0, 2.0, 1.0]);
+            assert_eq!(reading.problems.len(), 7, "{:?}", reading.problems);
+        }
+        assert_eq!(
+            reading.problems[0].to_string(),
+            "cannot tell the family \"a\": it was told before"
+        );
+    }
+
+    #[test]
+    fn families_are_bounded() {
+        let mut reading = Reading::default();
+        reading.begin();
+        for n in 0..FAMILIES_MAX + 1000 {
+            reading.named(&format!("a{n}"), "", MetricKind::Gauge).push(no_labels(), 1.0);
+        }
+        reading.end();
+        assert_eq!(reading.families().count(), FAMILIES_MAX);
+        assert_eq!(reading.problems.len(), PROBLEMS_MAX);
     }
 
     #[test]

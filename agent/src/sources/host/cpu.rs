@@ -165,8 +165,11 @@ impl Source for Cpu {
 
 /// The ticks to tell now: each at least what was told before, unless the CPU began anew.
 fn never_back(told: &[CpuTicks], read: &mut [CpuTicks]) {
-    for cpu in read {
-        let Some(before) = told.iter().find(|before| before.cpu == cpu.cpu) else { continue };
+    for (place, cpu) in read.iter_mut().enumerate() {
+        let is_it = |before: &&CpuTicks| before.cpu == cpu.cpu;
+        // Where it stood before, unless CPUs came or went.
+        let before = told.get(place).filter(is_it).or_else(|| told.iter().find(is_it));
+        let Some(before) = before else { continue };
         let [_, _, _, idle_before, ..] = before.ticks;
         let [_, _, _, idle_now, ..] = cpu.ticks;
         if idle_before - idle_now >= IDLE_RESET_TICKS {
@@ -197,5 +200,14 @@ mod tests {
         assert_eq!(after([cpu(1001.0, 49.0)]), [cpu(1001.0, 50.0)]);
         assert_eq!(after([cpu(999.0, 51.0)]), [cpu(1000.0, 51.0)]);
         assert_eq!(after([cpu(700.0, 1.0)]), [cpu(700.0, 1.0)]);
+        // Wherever it stood before.
+        let of = |cpu, user| {
+            let mut ticks = [0.0; 10];
+            ticks[0] = user;
+            CpuTicks { cpu, ticks }
+        };
+        let mut read = [of(2, 5.0), of(1, 5.0), of(3, 1.0)];
+        never_back(&[of(1, 6.0), of(2, 7.0)], &mut read);
+        assert_eq!(read, [of(2, 7.0), of(1, 6.0), of(3, 1.0)]);
     }
 }

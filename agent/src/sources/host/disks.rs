@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stoa_model::Labels;
 
+use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree, number, read_small};
@@ -14,6 +15,8 @@ mod udev;
 
 /// How often what does not change (model, serial number, file system) is looked up anew.
 const DISCOVERY: Duration = Duration::from_secs(60);
+/// What udev knows of a device is a few KiB.
+const PROPERTIES_BYTES_MAX: u64 = 256 << 10;
 /// A sector is 512 bytes here, whatever the device's own are.
 const SECTOR_BYTES: f64 = 512.0;
 const SECONDS_PER_MILLI: f64 = 1.0 / 1000.0;
@@ -123,7 +126,11 @@ pub(super) struct Line<'a> {
 pub(super) fn parse(text: &str) -> impl Iterator<Item = Line<'_>> {
     text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
-        let (major, minor, device) = (words.next()?, words.next()?, words.next()?);
+        // Files are named by these two.
+        let mut number_word =
+            || words.next().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+        let (major, minor) = (number_word()?, number_word()?);
+        let device = words.next()?;
         let mut columns = [None; COLUMNS.len()];
         for (column, word) in columns.iter_mut().zip(words) {
             *column = number(word);
@@ -239,8 +246,7 @@ fn discover(roots: &Roots, line: &Line<'_>, labels: &mut Kept<Labels>) -> Disk {
     let rotational = if read_small(&path).is_ok_and(|text| text == "1") { "1" } else { "0" };
     let path = roots.udev.join(format!("b{}:{}", line.major, line.minor));
     // Without udev (a container) the device is told without its properties.
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let text = read_whole(&path, PROPERTIES_BYTES_MAX).unwrap_or_default();
     let facts = udev::facts(&udev::parse(&text), device, line.major, line.minor, rotational);
     let mut keep = |set: Labels| labels.get(&set.to_string(), |_| set.clone());
     Disk {

@@ -5,7 +5,7 @@
 //! answer meanwhile, and after `mount_timeout` tells `node_filesystem_device_error` 1 until an answer
 //! comes. A mount is not asked again before it has answered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -183,7 +183,8 @@ impl Filesystems {
                 true
             }
         });
-        self.answers.retain(|kept, _| mounts.iter().any(|mount| mount.mount_point == *kept));
+        let there: HashSet<&str> = mounts.iter().map(|mount| mount.mount_point.as_str()).collect();
+        self.answers.retain(|kept, _| there.contains(kept.as_str()));
     }
 
     /// What to tell of a mount; `None`: nothing yet.

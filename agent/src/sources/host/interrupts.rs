@@ -10,10 +10,14 @@ use stoa_model::Labels;
 
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
+use crate::sources::{
+    CPUS_MAX, Desc, Kept, KeptFile, Now, Problem, Reading, Roots, Source, number,
+};
 
 const INTERRUPTS: Desc = Desc::counter("node_interrupts_total", "Interrupt details.");
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Counters that are told; with more of them the rest is left out, and that is a problem.
+const COUNTERS_MAX: usize = 131_072;
 
 /// `[sources.interrupts]`
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -40,7 +44,7 @@ pub(super) struct Interrupt<'a> {
 pub(super) fn parse(text: &str) -> (Vec<&str>, Vec<Interrupt<'_>>) {
     let mut lines = text.lines();
     let head = lines.next().unwrap_or_default().split_ascii_whitespace();
-    let cpus: Vec<&str> = head.filter_map(|word| word.strip_prefix("CPU")).collect();
+    let cpus: Vec<&str> = head.filter_map(|word| word.strip_prefix("CPU")).take(CPUS_MAX).collect();
     let interrupts = lines.filter_map(|line| interrupt(line, cpus.len())).collect();
     (cpus, interrupts)
 }
@@ -98,6 +102,7 @@ impl Source for Interrupts {
             Ok(text) => parse(text),
             Err(problem) => return reading.fail(problem),
         };
+        let mut is_full = false;
         let mut family = INTERRUPTS.family();
         for line in interrupts {
             let name = format!("{};{};{}", line.kind, line.info, line.devices);
@@ -107,6 +112,10 @@ impl Source for Interrupts {
             for (cpu, count) in cpus.iter().zip(line.counts) {
                 if count == 0.0 && !self.include_zeros {
                     continue;
+                }
+                if family.metrics.len() >= COUNTERS_MAX {
+                    is_full = true;
+                    break;
                 }
                 let labels = self.labels.get(&format!("{cpu} {name}"), |_| {
                     Labels::from_pairs_last_wins([
@@ -121,5 +130,8 @@ impl Source for Interrupts {
         }
         self.labels.end_round();
         reading.family(family);
+        if is_full {
+            reading.note(Problem::parse(self.file.path(roots), "over 131072 counters"));
+        }
     }
 }

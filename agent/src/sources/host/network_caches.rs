@@ -6,20 +6,23 @@ use stoa_model::{Family, Labels, MetricKind};
 
 use crate::sources::attributes::read_whole;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{CPUS_MAX, Kept, Now, Problem, Reading, Roots, Source, Tree};
 
 const HELP: &str = "linux network cache stats";
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The kernel has half a dozen of these files.
 const FILES_MAX: usize = 64;
+/// The longest of these lines has some 20 fields.
+const FIELDS_MAX: usize = 64;
 /// Longer files are not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// CPU (the line's place), field and value.
 pub(super) fn parse(text: &str) -> impl Iterator<Item = (usize, &str, f64)> {
     let mut lines = text.lines();
-    let fields: Vec<&str> = lines.next().unwrap_or_default().split_ascii_whitespace().collect();
-    lines.enumerate().flat_map(move |(cpu, line)| {
+    let fields = lines.next().unwrap_or_default().split_ascii_whitespace();
+    let fields: Vec<&str> = fields.take(FIELDS_MAX).collect();
+    lines.take(CPUS_MAX).enumerate().flat_map(move |(cpu, line)| {
         let words = line.split_ascii_whitespace();
         let values = fields.clone().into_iter().zip(words);
         values.filter_map(move |(field, word)| {

@@ -11,7 +11,7 @@ use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree, label, nu
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Linux knows at most 1024 nodes.
 const NODES_MAX: usize = 1024;
-/// A node's file has a few dozen fields.
+/// A node's file has a few dozen fields, and all nodes have the same.
 const FIELDS_MAX: usize = 256;
 /// Longer files are not read.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -48,6 +48,9 @@ impl Families {
         let is_it = |family: &Family| family.name.strip_prefix("node_memory_numa_") == Some(field);
         if let Some(family) = self.0.iter_mut().find(|family| is_it(family)) {
             return family.push(labels, value);
+        }
+        if self.0.len() >= FIELDS_MAX {
+            return;
         }
         let help = format!("Memory information field {field}.");
         let mut family = Family::new(format!("node_memory_numa_{field}"), help, kind);

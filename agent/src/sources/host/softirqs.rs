@@ -3,9 +3,12 @@
 use stoa_model::Labels;
 
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
+use crate::sources::{CPUS_MAX, Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
 
 const FUNCTIONS: Desc = Desc::counter("node_softirqs_functions_total", "Softirq counts per CPU.");
+
+/// The kernel has ten kinds.
+const KINDS_MAX: usize = 32;
 
 /// Kind, CPU and count; the first line says which CPUs there are.
 pub(super) fn parse(text: &str) -> Vec<(&str, &str, f64)> {
@@ -15,9 +18,10 @@ pub(super) fn parse(text: &str) -> Vec<(&str, &str, f64)> {
         .unwrap_or_default()
         .split_ascii_whitespace()
         .filter_map(|word| word.strip_prefix("CPU"))
+        .take(CPUS_MAX)
         .collect();
     let mut counts = Vec::new();
-    for line in lines {
+    for line in lines.take(KINDS_MAX) {
         let Some((kind, rest)) = line.split_once(':') else { continue };
         for (cpu, word) in cpus.iter().zip(rest.split_ascii_whitespace()) {
             if let Some(count) = number(word) {

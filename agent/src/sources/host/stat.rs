@@ -9,7 +9,9 @@ use serde::Deserialize;
 use stoa_model::Labels;
 
 use crate::sources::registry::{Configured, Shared};
-use crate::sources::{Desc, KeptFile, Now, Problem, Reading, Roots, Source, label, number};
+use crate::sources::{
+    CPUS_MAX, Desc, KeptFile, Now, Problem, Reading, Roots, Source, label, number,
+};
 
 /// What `/proc/stat` says; a line that is not there or not understood is `None`.
 #[derive(Debug, Default, PartialEq)]
@@ -63,11 +65,14 @@ pub(super) fn parse(text: &str, stats: &mut Stats) {
             "procs_running" => &mut stats.running,
             "procs_blocked" => &mut stats.blocked,
             "softirq" => {
-                stats.softirqs.extend(words.skip(1).map_while(number));
+                let counts = words.skip(1).map_while(number);
+                stats.softirqs.extend(counts.take(SOFTIRQ_VECTORS.len()));
                 continue;
             }
             _ => {
-                if let Some(Ok(cpu)) = key.strip_prefix("cpu").map(str::parse) {
+                if let Some(Ok(cpu)) = key.strip_prefix("cpu").map(str::parse)
+                    && stats.cpus.len() < CPUS_MAX
+                {
                     let mut times = CpuTicks { cpu, ticks: [0.0; 10] };
                     for (ticks, word) in times.ticks.iter_mut().zip(words) {
                         *ticks = number(word).unwrap_or(0.0);

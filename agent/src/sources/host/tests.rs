@@ -11,6 +11,7 @@ use crate::sources::settings::Settings;
 use crate::sources::{Now, Reading, Roots, Source};
 
 mod devices;
+mod hostile;
 mod network;
 
 /// 2026-02-02 02:40 UTC

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stoa_model::Labels;
 
+use crate::sources::attributes::read_bytes;
 use crate::sources::registry::{Configured, NoSettings, Shared};
 use crate::sources::{
     Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, label, no_labels, read_small,
@@ -13,6 +14,8 @@ mod zone;
 
 /// How often clock sources and the time zone are looked up anew.
 const DISCOVERY: Duration = Duration::from_secs(60);
+/// The largest zone's file is 4 KiB.
+const ZONE_BYTES_MAX: u64 = 256 << 10;
 
 const SECONDS: Desc =
     Desc::gauge("node_time_seconds", "System time in seconds since epoch (1970).");
@@ -80,7 +83,7 @@ impl Source for Time {
 
 fn discover(roots: &Roots, labels: &mut Kept<Labels>, reading: &mut Reading) -> Found {
     // A host without the file keeps UTC.
-    let zone = std::fs::read(roots.on_host("/etc/localtime"))
+    let zone = read_bytes(&roots.on_host("/etc/localtime"), ZONE_BYTES_MAX)
         .ok()
         .and_then(|bytes| zone::Zone::parse(&bytes))
         .unwrap_or_default();
