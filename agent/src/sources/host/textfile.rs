@@ -25,6 +25,8 @@ mod glob;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Of all files of a reading; a file that does not fit any more is left out.
 const BYTES_MAX: u64 = 8 << 20;
+/// Files of what may be a network's mount are read by then.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Files read at most; with more, the last by name are left out, as an error.
 const FILES_MAX: usize = 256;
 
@@ -126,6 +128,10 @@ impl Source for Textfile {
 
     fn interval(&self) -> Option<Duration> {
         Some(SLOW)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn tells_foreign_families(&self) -> bool {
