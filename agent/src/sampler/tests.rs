@@ -183,7 +183,8 @@ fn a_panic_and_a_problem_are_counted_and_the_rest_goes_on() {
             reading.note(Problem::read("/y", std::io::ErrorKind::NotFound.into()));
         }
     });
-    let mut sampler = sampler(vec![panicking, failing]);
+    // A panic prints where it was, which takes its time on a busy machine.
+    let mut sampler = sampler(vec![panicking, failing]).with_patience(Duration::from_secs(30));
     let problems = |name| format!(r#"stoa_agent_source_problems_total{{collector="{name}"}}"#);
     check(
         &tick(&mut sampler, 1),
