@@ -63,7 +63,8 @@ fn unwritten(line: &str) -> Option<(usize, usize)> {
     let is_unwritten = may == "r-xp" || (may == "r--p" && offset.bytes().all(|byte| byte == b'0'));
     let address = |text| usize::from_str_radix(text, 16).ok();
     let (from, to) = (address(from)?, address(to)?);
-    (is_file && is_unwritten && from < to).then_some((from, to - from))
+    let bytes = to.checked_sub(from).filter(|_| is_file && is_unwritten)?;
+    Some((from, bytes))
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ use slot::Slot;
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a source may take; beyond, the tick goes without it.
 pub const PATIENCE: Duration = Duration::from_millis(250);
-/// The share of a tick within which readings are begun; the rest is for ending and sending them.
+/// The share of a tick within which readings are begun, but for two that hang; the rest is for ending and
+/// sending them.
 const ROUND_SHARE: f32 = 0.7;
 /// Ticks that may wait to be taken; more are dropped, and counted.
 pub const TICKS_MAX: usize = 8;
@@ -252,7 +253,7 @@ impl Sampler {
             }
         }
         jobs.append(&mut others);
-        let round = self.interval.mul_f32(ROUND_SHARE).max(self.patience);
+        let round = self.interval.mul_f32(ROUND_SHARE).max(self.patience * 2);
         let round = self.lanes.run(jobs, self.patience, round);
         for (key, done) in round.done {
             self.take_in(key, done, now);

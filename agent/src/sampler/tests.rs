@@ -410,13 +410,13 @@ fn a_steady_tick_keeps_the_room_of_the_one_before() {
 #[test]
 fn who_is_passed_over_comes_first_in_the_next_tick() {
     let slow = |name| source(name, None, |_, _| std::thread::sleep(Duration::from_millis(100)));
-    let names = ["a", "b", "c", "d", "e", "f"];
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let interval = Duration::from_millis(500);
     let sources = planned(names.map(slow).into());
     let mut sampler =
         Sampler::new(sources, Roots::default(), interval).with_patience(Duration::from_millis(400));
     let mut reads = BTreeMap::new();
-    for second in 1..=6 {
+    for second in 1..=3 {
         for (series, value) in tick(&mut sampler, second) {
             reads.insert(series, value);
         }
@@ -424,5 +424,5 @@ fn who_is_passed_over_comes_first_in_the_next_tick() {
     let read = |name: &str| reads[&format!("{name}_reads{{source=\"{name}\"}}")];
     let least = names.iter().map(|name| read(name)).fold(f64::INFINITY, f64::min);
     let all: f64 = names.iter().map(|name| read(name)).sum();
-    assert!(least >= 2.0 && all < 36.0, "{reads:?}");
+    assert!(least >= 2.0 && all < 30.0, "{reads:?}");
 }
