@@ -5,6 +5,8 @@ mod messages;
 mod series;
 
 pub use inventory::INVENTORY_BYTES_MAX;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use inventory::read_inventory;
 pub use messages::ConvertError;
 pub use series::{
     LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX, SeriesError, labels_of,

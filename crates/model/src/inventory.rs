@@ -36,7 +36,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// The longest key of an item, or text, in bytes; longer ones are cut.
 pub const TEXT_BYTES_MAX: usize = 512;
 
-/// The largest document, in bytes as [`Inventory::bytes`] counts; items beyond are left out.
+/// What the items of a document take at most, in bytes as [`Inventory::bytes`] counts; those beyond are left
+/// out. Sections are not counted in: whether an item fits must not depend on what came before it.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 
 /// Fields by name.
@@ -129,7 +130,7 @@ pub enum InventoryError {
     #[error("an item is there twice")]
     Twice,
     /// Too large.
-    #[error("the document is larger than {DOCUMENT_BYTES_MAX} bytes")]
+    #[error("the items of the document take more than {DOCUMENT_BYTES_MAX} bytes")]
     Bytes,
 }
 
@@ -137,7 +138,8 @@ pub enum InventoryError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     sections: BTreeMap<String, Section>,
-    bytes: usize,
+    /// What the items take.
+    item_bytes: usize,
 }
 
 impl Inventory {
@@ -162,7 +164,7 @@ impl Inventory {
     /// How large the document is: no less than its form on the wire.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.item_bytes + self.sections.keys().map(|name| section_bytes(name)).sum::<usize>()
     }
 
     /// Adds an item; what does not fit is cut or, as a whole, counted as left out. An item without
@@ -203,7 +205,7 @@ impl Inventory {
             return Err(InventoryError::Fields);
         }
         let bytes = item_bytes(key, &fields);
-        if self.bytes + bytes + section.len() > DOCUMENT_BYTES_MAX {
+        if self.item_bytes + bytes > DOCUMENT_BYTES_MAX {
             return Err(InventoryError::Bytes);
         }
         if let Some(there) = self.sections.get(section) {
@@ -215,7 +217,7 @@ impl Inventory {
             }
         }
         self.section(section)?.items.insert(key.to_owned(), fields);
-        self.bytes += bytes;
+        self.item_bytes += bytes;
         Ok(())
     }
 
@@ -245,15 +247,12 @@ impl Inventory {
         let Some(section) = self.sections.remove(name) else { return };
         let items =
             section.items.iter().map(|(key, fields)| item_bytes(key, fields)).sum::<usize>();
-        self.bytes = self.bytes.saturating_sub(items + section_bytes(name));
+        self.item_bytes = self.item_bytes.saturating_sub(items);
     }
 
     fn section(&mut self, name: &str) -> Result<&mut Section, InventoryError> {
-        if !self.sections.contains_key(name) {
-            if self.sections.len() >= SECTIONS_MAX {
-                return Err(InventoryError::Sections);
-            }
-            self.bytes += section_bytes(name);
+        if !self.sections.contains_key(name) && self.sections.len() >= SECTIONS_MAX {
+            return Err(InventoryError::Sections);
         }
         Ok(self.sections.entry(name.to_owned()).or_default())
     }
