@@ -32,6 +32,10 @@ sandbox:
 long:
     bash tests/long/run
 
+# A fuzz target with coverage; fuzz/run says how, fuzz/fuzz_targets what there is.
+fuzz target seconds="600":
+    fuzz/run {{target}} {{seconds}}
+
 # Real processes killed, real peers compared.
 peers: side-by-side kill
 

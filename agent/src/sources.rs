@@ -264,10 +264,16 @@ pub(crate) fn label(name: &'static str, value: &str) -> Labels {
     Labels::from_pairs_last_wins([(name, value)])
 }
 
-/// The largest number taken: what a unit makes of it can still be told.
-pub(crate) const NUMBER_MAX: f64 = 1e200;
+/// The largest number taken, and one divided by the smallest: what a unit makes of one, and the product or
+/// the ratio of two, can still be told.
+const NUMBER_MAX: f64 = 1e100;
 
-/// A number as the kernel writes one; not `inf`, `nan` or the like, nor one beyond [`NUMBER_MAX`].
+/// Whether a number is taken.
+pub(crate) fn is_plausible(number: f64) -> bool {
+    number == 0.0 || (1.0 / NUMBER_MAX..=NUMBER_MAX).contains(&number.abs())
+}
+
+/// A number as the kernel writes one; not `inf`, `nan` or the like, nor one that is not plausible.
 pub(crate) fn number(text: &str) -> Option<f64> {
     if let Ok(whole) = text.parse::<u64>() {
         return Some(whole as f64);
@@ -276,5 +282,5 @@ pub(crate) fn number(text: &str) -> Option<f64> {
     if !plain {
         return None;
     }
-    text.parse().ok().filter(|number: &f64| number.abs() <= NUMBER_MAX)
+    text.parse().ok().filter(|number| is_plausible(*number))
 }

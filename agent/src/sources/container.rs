@@ -136,6 +136,15 @@ struct View {
 /// Resources whose pressure is told.
 const PRESSURES: [&str; 4] = ["cpu", "io", "memory", "irq"];
 
+/// Looks for a container anew and tells of it: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(roots: &Roots, now: Now, reading: &mut super::Reading) {
+    let mut source = ContainerSource::of(Container::shared());
+    super::Source::read(&mut source, roots, now, reading);
+    let is_name = |runtime: &String| !runtime.is_empty() && runtime.len() <= 64;
+    assert!(runtime(roots).as_ref().is_none_or(is_name));
+}
+
 /// Which runtime's container init is in: `lxc`, `docker`, …; `None`: a host, real or virtual.
 pub(crate) fn runtime(roots: &Roots) -> Option<String> {
     let mounts = mounts::of_init(roots);

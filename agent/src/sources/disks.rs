@@ -23,5 +23,16 @@ pub(crate) use lvm::Lvm;
 pub(crate) use smart::Smart;
 pub(crate) use zfs::{Datasets, Pools};
 
+/// What programs say of disks: for fuzz targets and tests.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) use zfs::tell_any;
+pub(super) const TELLERS: [super::fuzzing::Teller; 9] = [
+    zfs::tell_pool_list,
+    zfs::tell_dataset_list,
+    zfs::tell_pool_status,
+    zfs::tell_pool_status_json,
+    lvm::tell_report::<0>,
+    lvm::tell_report::<1>,
+    lvm::tell_report::<2>,
+    smart::tell_report,
+    smart::tell_scan,
+];

@@ -33,6 +33,9 @@ mod system;
 mod units;
 mod virtualization;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use network::address_of;
+
 use families::families;
 pub use outbox::{InventoryFigures, Named, Outbox, Outcome, Tally};
 pub(crate) use outbox::{Offer, outbox};

@@ -48,7 +48,13 @@ impl Configured for ContainerSource {
     type Settings = Settings;
 
     fn new(_settings: Settings, shared: &Shared) -> Self {
-        Self { container: SharedContainer::clone(&shared.container), labels: None }
+        Self::of(SharedContainer::clone(&shared.container))
+    }
+}
+
+impl ContainerSource {
+    pub(super) fn of(container: SharedContainer) -> Self {
+        Self { container, labels: None }
     }
 }
 

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::sources::NUMBER_MAX;
+use crate::sources::is_plausible;
 
 /// Elements read of a list, and entries of a table, at most; the rest is passed over.
 pub(super) const ELEMENTS_MAX: usize = 4096;
@@ -140,7 +140,7 @@ impl<'de, S: Shape<'de>> Visitor<'de> for Reader<S> {
 
 impl<'de> Shape<'de> for Number {
     fn number(value: f64) -> Self {
-        Self((value.abs() <= NUMBER_MAX).then_some(value))
+        Self(is_plausible(value).then_some(value))
     }
     fn text(text: &str) -> Self {
         let text = text.trim();

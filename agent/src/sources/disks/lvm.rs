@@ -258,6 +258,15 @@ impl Source for Lvm {
     }
 }
 
+/// Tells any bytes as the report of one of the programs: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_report<const KIND: usize>(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let mut sheet = Sheet::new();
+    // What is no report is not told.
+    let _is_report = KINDS[KIND].tell(bytes, &mut sheet);
+    sheet.tell(reading);
+}
+
 /// What the host's logical volumes have read and written so far, with their sizes: while this stands,
 /// so does what LVM says. Of a host whose groups have no active volume, its physical volumes. An absent
 /// file when the host has neither.

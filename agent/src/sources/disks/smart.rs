@@ -308,6 +308,27 @@ impl Source for Smart {
     }
 }
 
+/// Tells any bytes as what `smartctl` says of a disk: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_report(bytes: &[u8], now: Now, reading: &mut Reading) {
+    let Some(report) = report::parse(bytes) else { return };
+    let (mut known, mut sheet) = (Known::new(&report.device.label()), Sheet::new());
+    series::tell_program(&report, &mut sheet);
+    known.take(report, now, reading);
+    known.tell(now, &mut sheet);
+    sheet.tell(reading);
+}
+
+/// As its list of disks. Nothing of it becomes an option of a question to one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_scan(bytes: &[u8], _: Now, _: &mut Reading) {
+    let Some(scan) = report::parse_scan(bytes) else { return };
+    for device in scan.devices.0.into_iter().map(|device| device.0) {
+        let arguments = Known::new(&device.label()).found_as(device).arguments();
+        assert!(arguments.iter().all(|argument| argument.len() <= 4 * 256), "{arguments:?}");
+    }
+}
+
 /// The kernel's names of disks.
 fn block_devices(roots: &Roots) -> BTreeSet<String> {
     let Ok(entries) = std::fs::read_dir(roots.path(Tree::Sys, "block")) else {

@@ -9,6 +9,8 @@
 use std::io;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::sources::disks::sheet::Sheet;
 use crate::sources::program::{Output, Program};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::sources::{Now, Reading};
@@ -61,26 +63,40 @@ fn ask(asked: &'static str, program: &str, args: &[&str]) -> Result<String, Prob
 #[cfg(test)]
 mod tests;
 
-/// Tells any text as one of the programs' answers: for fuzz targets and tests.
+/// Tells any bytes as what `zpool list` says: for fuzz targets and tests, as all below.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(in crate::sources) fn tell_any(which: u8, text: &str, now: Now, reading: &mut Reading) {
-    let mut sheet = super::sheet::Sheet::new();
-    match which % 4 {
-        0 => pool_list::parse(text).for_each(|pool| pool_list::tell(&pool, &mut sheet)),
-        1 => dataset_list::tell(
-            text,
-            Some(&dataset_list::count_snapshots(text)),
-            512,
-            |_| true,
-            &mut sheet,
-        ),
-        kind => {
-            let pools = match kind {
-                2 => pool_status::parse(text),
-                _ => pool_status_json::parse(text.as_bytes(), now).unwrap_or_default(),
-            };
-            pools.iter().for_each(|pool| pool_status::tell(pool, None, &mut sheet));
-        }
-    }
+pub(super) fn tell_pool_list(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let (text, mut sheet) = (String::from_utf8_lossy(bytes), Sheet::new());
+    pool_list::parse(&text).for_each(|pool| pool_list::tell(&pool, &mut sheet));
+    sheet.tell(reading);
+}
+
+/// As what `zfs list` says, of datasets and of snapshots.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_dataset_list(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let (text, mut sheet) = (String::from_utf8_lossy(bytes), Sheet::new());
+    let snapshots = dataset_list::count_snapshots(&text);
+    dataset_list::tell(&text, Some(&snapshots), 512, |_| true, &mut sheet);
+    sheet.tell(reading);
+}
+
+/// As what `zpool status` says.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_pool_status(bytes: &[u8], _: Now, reading: &mut Reading) {
+    tell_statuses(&pool_status::parse(&String::from_utf8_lossy(bytes)), reading);
+}
+
+/// As what `zpool status` says as JSON.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_pool_status_json(bytes: &[u8], now: Now, reading: &mut Reading) {
+    tell_statuses(&pool_status_json::parse(bytes, now).unwrap_or_default(), reading);
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+fn tell_statuses(pools: &[pool_status::PoolStatus], reading: &mut Reading) {
+    assert!(pools.len() <= POOLS_MAX);
+    assert!(pools.iter().map(|pool| pool.devices.len()).sum::<usize>() <= DEVICES_MAX);
+    let mut sheet = Sheet::new();
+    pools.iter().for_each(|pool| pool_status::tell(pool, None, &mut sheet));
     sheet.tell(reading);
 }

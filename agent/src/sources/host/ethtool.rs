@@ -90,10 +90,29 @@ pub(super) fn parse_statistics<'a>(
     pairs.filter_map(|(name, value)| Some((name?.trim(), value?)))
 }
 
-/// Whether any bytes are a link's settings.
+/// Tells any bytes as a link's settings, and says whether they are: for fuzz targets and tests.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn is_link(bytes: &[u8]) -> bool {
-    link::parse(bytes).is_some()
+pub(super) fn tell_link(bytes: &[u8], reading: &mut Reading) -> bool {
+    let Some(link) = link::parse(bytes) else { return false };
+    let mut families = link::Families::new();
+    families.push("any", &Labels::empty(), &link, &mut Kept::new());
+    families.into_families().for_each(|family| reading.family(family));
+    true
+}
+
+/// Tells any bytes as a driver's counters, each of another name once; says how many there were.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_statistics(names: &[u8], values: &[u8], reading: &mut Reading) -> usize {
+    let (mut count, mut told) = (0, std::collections::BTreeMap::new());
+    for (counter, value) in parse_statistics(names, values) {
+        count += 1;
+        let (name, help) = family_of(counter);
+        told.insert(name, (help, value));
+    }
+    for (name, (help, value)) in told {
+        reading.named(&name, &help, MetricKind::Untyped).push(Labels::empty(), value as f64);
+    }
+    count
 }
 
 /// A counter's family: name and help.

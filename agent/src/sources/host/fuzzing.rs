@@ -2,10 +2,11 @@
 
 use super::{ethtool, qdiscs, routes, tcp_states, wifi};
 use crate::sources::netlink::{self, attributes, messages};
+use crate::sources::{Reading, inventory};
 
 /// Reads `bytes` as messages of netlink, and each message's body, and `bytes` themselves, as what
-/// every source asks for. Nothing comes of bytes that are not there.
-pub(crate) fn kernel_answer(bytes: &[u8]) {
+/// every source asks for; tells the first body as a driver's. Nothing comes of bytes that are not there.
+pub(crate) fn kernel_answer(bytes: &[u8], reading: &mut Reading) {
     let read: Vec<_> = messages(bytes).collect();
     assert!(read.len() <= bytes.len() / 16);
     for body in read.iter().map(|message| message.body).chain([bytes]) {
@@ -15,6 +16,11 @@ pub(crate) fn kernel_answer(bytes: &[u8]) {
         assert!(texts.map(str::len).sum::<usize>() <= body.len());
         read_body(body);
     }
+    let body = read.first().map_or(bytes, |message| message.body);
+    assert!(!ethtool::tell_link(body, reading) || body.len() >= 48);
+    let (names, values) = body.split_at(body.len() / 5 * 4);
+    let counters = ethtool::tell_statistics(names, values, reading);
+    assert!(counters <= (names.len() / 32).min(values.len() / 8));
 }
 
 fn read_body(body: &[u8]) {
@@ -24,8 +30,6 @@ fn read_body(body: &[u8]) {
     assert!(qdiscs::parse_link(body).is_none_or(|(_, name)| name.len() < body.len()));
     assert!(tcp_states::parse(body).is_none() || is_whole(64));
     assert!(ethtool::parse_driver(body).is_none() || is_whole(164));
-    assert!(!ethtool::is_link(body) || is_whole(48));
     assert!(wifi::read_any(body));
-    let (names, values) = body.split_at(body.len() / 5 * 4);
-    assert!(ethtool::parse_statistics(names, values).count() <= names.len() / 32);
+    assert!(inventory::address_of(body).is_none_or(|text| is_whole(16) && text.len() <= 64));
 }

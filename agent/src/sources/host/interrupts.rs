@@ -16,6 +16,8 @@ use crate::sources::{
 
 const INTERRUPTS: Desc = Desc::counter("node_interrupts_total", "Interrupt details.");
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The longest text of a line that is told: it is told once for each CPU.
+const TEXT_BYTES_MAX: usize = 1024;
 /// Counters that are told; with more of them the rest is left out, and that is a problem.
 const COUNTERS_MAX: usize = 131_072;
 
@@ -56,12 +58,16 @@ fn interrupt(line: &str, cpus: usize) -> Option<Interrupt<'_>> {
     let counts: Vec<f64> = words.by_ref().take(cpus).map_while(number).collect();
     let mut words = words.peekable();
     // What counts for all CPUs together (`ERR`, `MIS`) has no words behind.
-    if counts.len() < cpus || words.peek().is_none() {
+    if counts.len() < cpus || words.peek().is_none() || kind.len() > TEXT_BYTES_MAX {
         return None;
     }
     let is_numbered = kind.bytes().all(|b| b.is_ascii_digit());
     let info_words = if is_numbered { 1 } else { usize::MAX };
-    let join = |words: Vec<&str>| words.join(" ");
+    let join = |words: Vec<&str>| {
+        let mut text = words.join(" ");
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text
+    };
     let info = join(words.by_ref().take(info_words).collect());
     Some(Interrupt { kind, info, devices: join(words.collect()), counts })
 }
@@ -133,5 +139,20 @@ impl Source for Interrupts {
         if is_full {
             reading.note(Problem::parse(self.file.path(roots), "over 131072 counters"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_for_each_cpu_is_short() {
+        let long = "ä".repeat(TEXT_BYTES_MAX);
+        let text = format!("CPU0 CPU1\n9: 1 2 chip edge {long}\n{long}: 1 2 chip edge\n");
+        let (_, interrupts) = parse(&text);
+        let told: Vec<usize> = interrupts.iter().map(|line| line.devices.len()).collect();
+        // Cut between two signs of two bytes each.
+        assert_eq!(told, [TEXT_BYTES_MAX - 1]);
     }
 }

@@ -38,7 +38,7 @@ const RETRY: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Origins and architectures told at most.
 const GROUPS_MAX: usize = 64;
-/// The longest origin told.
+/// The longest origin, or architecture, told.
 const ORIGIN_BYTES_MAX: usize = 256;
 
 /// What the plan depends on. Lists are replaced, never written to, which their directory tells.
@@ -93,6 +93,17 @@ pub(super) fn parse(text: &str) -> Plan {
     plan
 }
 
+/// Tells any bytes as what apt says, and as the list of what is on hold: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let text = String::from_utf8_lossy(bytes);
+    let plan = parse(&text);
+    assert!(plan.upgrades.len() <= text.lines().count());
+    assert!(plan.autoremovable <= text.len());
+    let held = text.split_ascii_whitespace().map(str::to_owned).collect();
+    tell(&told(&plan, &held), reading);
+}
+
 /// `NAME [OLD] (NEW ORIGIN, ORIGIN [ARCH]) …`; without an old version it is no update.
 fn upgrade(line: &str) -> Option<Upgrade> {
     let (name, rest) = line.split_once(' ')?;
@@ -102,6 +113,7 @@ fn upgrade(line: &str) -> Option<Upgrade> {
     let (_version, origins) = new.split_once(' ')?;
     let mut origin = origins.replace(", ", ",");
     origin.truncate(origin.floor_char_boundary(ORIGIN_BYTES_MAX));
+    let architecture = architecture.get(..architecture.floor_char_boundary(ORIGIN_BYTES_MAX))?;
     let (name, _foreign) = name.split_once(':').unwrap_or((name, ""));
     Some(Upgrade { name: name.into(), origin, architecture: architecture.into() })
 }
@@ -232,14 +244,7 @@ impl Source for Apt {
             }
             return;
         };
-        for (desc, groups) in [(&PENDING, &told.pending), (&HELD, &told.held)] {
-            let family = reading.open(desc);
-            for (labels, count) in groups {
-                family.push(labels.clone(), *count);
-            }
-        }
-        reading.single(&AUTOREMOVE, told.autoremovable);
-        reading.single(&SECURITY, told.security);
+        tell(told, reading);
     }
 }
 
@@ -272,6 +277,17 @@ fn inputs(roots: &Roots) -> Vec<Input> {
     // A directory tells its files in any order.
     inputs.sort_unstable();
     inputs
+}
+
+fn tell(told: &Told, reading: &mut Reading) {
+    for (desc, groups) in [(&PENDING, &told.pending), (&HELD, &told.held)] {
+        let family = reading.open(desc);
+        for (labels, count) in groups {
+            family.push(labels.clone(), *count);
+        }
+    }
+    reading.single(&AUTOREMOVE, told.autoremovable);
+    reading.single(&SECURITY, told.security);
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

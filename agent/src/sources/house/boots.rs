@@ -77,6 +77,14 @@ pub(super) fn parse(bytes: &[u8]) -> Log {
     log
 }
 
+/// Reads any bytes as a wtmp: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(bytes: &[u8], _: Now, _: &mut Reading) {
+    let log = parse(bytes);
+    assert!(usize::try_from(log.boots).is_ok_and(|boots| boots <= bytes.len() / RECORD_BYTES));
+    assert!(log.boots > 0 || log.is_clean.is_none());
+}
+
 /// The source `boots`.
 #[derive(Debug)]
 pub(crate) struct Boots {
@@ -123,7 +131,8 @@ impl Source for Boots {
             Ok((bytes, written)) => {
                 let log = parse(&bytes);
                 // What was not written to since the boot tells of an earlier one.
-                let is_of_now = booted(roots).is_none_or(|at| written >= at - SLACK_SECONDS);
+                let is_of_now =
+                    booted(roots).is_none_or(|at| written >= at.saturating_sub(SLACK_SECONDS));
                 Log { is_clean: log.is_clean.filter(|_| is_of_now), ..log }
             }
             Err(error) => {
@@ -162,7 +171,8 @@ fn booted(roots: &Roots) -> Option<i64> {
 /// Whether journald found its file closed at this boot; `None` where it keeps none or cannot be asked.
 fn journal_is_clean(roots: &Roots) -> Option<bool> {
     let booted = booted(roots)?;
-    let window = booted - SLACK_SECONDS..booted + JOURNAL_WINDOW_SECONDS;
+    let from = booted.saturating_sub(SLACK_SECONDS);
+    let window = from..booted.saturating_add(JOURNAL_WINDOW_SECONDS);
     let (mut entries, mut is_kept) = (0, false);
     for machine in std::fs::read_dir(roots.on_host(JOURNAL)).ok()?.flatten() {
         let Ok(files) = std::fs::read_dir(machine.path()) else { continue };

@@ -118,7 +118,8 @@ pub(super) fn parse(bytes: &[u8]) -> (Vec<Certificate>, usize) {
                 break;
             }
         }
-        if certificates.len() >= CERTIFICATES_MAX {
+        // One more, so that it shows that there are more.
+        if certificates.len() > CERTIFICATES_MAX {
             break;
         }
     }
@@ -211,10 +212,6 @@ impl Source for Certificates {
         let now = now.unix_micros.div_euclid(1_000_000);
         let mut count = 0;
         for (path, file, is_named) in &search.files {
-            if count >= CERTIFICATES_MAX {
-                search.problems.push(Problem::parse(path, "there are over 512 certificates"));
-                break;
-            }
             let bytes = match read(file) {
                 Ok(bytes) => bytes,
                 Err(error) => {
@@ -230,10 +227,15 @@ impl Source for Certificates {
                     .problems
                     .push(Problem::parse(file, "it has no certificate, or a broken one"));
             }
-            count += certificates.len();
+            let room = CERTIFICATES_MAX - count;
             let mut told = HashSet::new();
-            for certificate in certificates {
-                tell(&certificate, path, now, &mut self.labels, &mut told, &mut families);
+            for certificate in certificates.iter().take(room) {
+                tell(certificate, path, now, &mut self.labels, &mut told, &mut families);
+            }
+            count += certificates.len().min(room);
+            if certificates.len() > room {
+                search.problems.push(Problem::parse(path, "there are over 512 certificates"));
+                break;
             }
         }
         self.labels.end_round();
@@ -272,6 +274,20 @@ fn tell(
         after.push(set.clone(), *not_after as f64);
         expired.push(set, f64::from(u8::from(*not_after < now)));
     }
+}
+
+/// Tells any bytes as a file of certificates: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(bytes: &[u8], now: Now, reading: &mut Reading) {
+    let mut families = [&NOT_BEFORE, &NOT_AFTER, &EXPIRED].map(Desc::family);
+    let (mut labels, mut told) = (Kept::new(), HashSet::new());
+    let (certificates, _wrong) = parse(bytes);
+    assert!(certificates.len() <= CERTIFICATES_MAX + 1);
+    for certificate in certificates {
+        let path = Path::new("/etc/any.pem");
+        tell(&certificate, path, now.unix_micros, &mut labels, &mut told, &mut families);
+    }
+    families.into_iter().for_each(|family| reading.family(family));
 }
 
 /// A file's bytes; only of a regular file, and never waits for a pipe.

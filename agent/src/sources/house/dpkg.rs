@@ -65,6 +65,20 @@ pub(super) fn held(status: &Path) -> io::Result<BTreeSet<String>> {
     Ok(held)
 }
 
+/// Reads any bytes as dpkg's list: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(bytes: &[u8], _: crate::sources::Now, _: &mut crate::sources::Reading) {
+    // Bytes in memory can be read.
+    let packages = parse(bytes, |_| true).unwrap_or_default();
+    let newest = packages.iter().max_by(|a, b| super::version::compare(&a.version, &b.version));
+    assert_eq!(newest.is_none(), packages.is_empty());
+    for package in packages {
+        let texts = [&package.name, &package.version, &package.architecture];
+        // A line, of which each byte may become a sign of three.
+        assert!(texts.into_iter().all(|text| text.len() <= 3 * 1024), "{package:?}");
+    }
+}
+
 /// A stanza as far as it has been read.
 #[derive(Debug, Default)]
 struct Stanza {

@@ -237,20 +237,37 @@ impl Source for Ntp {
                 return reading.fail(Problem::Answer { asked: "NTP server", wrong });
             }
         };
-        let seconds = |nanos: i64| nanos as f64 / 1e9;
-        for (desc, value) in [
-            (&STRATUM, f64::from(answer.stratum)),
-            (&LEAP, f64::from(answer.leap)),
-            (&RTT, seconds(measured.rtt)),
-            (&OFFSET, seconds(measured.offset)),
-            (&REFERENCE, seconds(answer.reference.max(0))),
-            (&ROOT_DELAY, seconds(answer.root_delay)),
-            (&ROOT_DISPERSION, seconds(answer.root_dispersion)),
-            (&SANITY, f64::from(u8::from(measured.is_sane))),
-        ] {
-            reading.single(desc, value);
-        }
+        tell(&answer, &measured, reading);
     }
+}
+
+fn tell(answer: &Answer, measured: &Measured, reading: &mut Reading) {
+    let seconds = |nanos: i64| nanos as f64 / 1e9;
+    for (desc, value) in [
+        (&STRATUM, f64::from(answer.stratum)),
+        (&LEAP, f64::from(answer.leap)),
+        (&RTT, seconds(measured.rtt)),
+        (&OFFSET, seconds(measured.offset)),
+        (&REFERENCE, seconds(answer.reference.max(0))),
+        (&ROOT_DELAY, seconds(answer.root_delay)),
+        (&ROOT_DISPERSION, seconds(answer.root_dispersion)),
+        (&SANITY, f64::from(u8::from(measured.is_sane))),
+    ] {
+        reading.single(desc, value);
+    }
+}
+
+/// Tells any bytes as an answer that was heard at any time: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_any(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let (asked, packet) = bytes.split_first_chunk().unwrap_or((&[0; 8], bytes));
+    let asked = i64::from_le_bytes(*asked);
+    let cookie = packet.get(24..).and_then(|rest| rest.first_chunk());
+    let Some(answer) = parse(packet, cookie.map_or(0, |cookie| u64::from_be_bytes(*cookie))) else {
+        return;
+    };
+    let measured = answer.measured(asked, asked.saturating_add(NANOS), &Settings::default());
+    tell(&answer, &measured, reading);
 }
 
 /// Nanoseconds since the Unix epoch.

@@ -20,7 +20,7 @@ use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, number, r
 
 mod protocol;
 
-use protocol::{Client, NutError, now};
+use protocol::{Client, NutError, Wire, now};
 
 const DEVICE: Desc = Desc::gauge("network_ups_tools_device_info", "UPS Device information");
 const SERVER_UP: Desc =
@@ -215,7 +215,10 @@ fn with_port(address: &str) -> String {
 }
 
 fn ask(server: &Server, address: &str, patience: Duration) -> Result<Vec<Ups>, NutError> {
-    let mut client = Client::connect(address, patience)?;
+    converse(Client::connect(address, patience)?, server)
+}
+
+fn converse(mut client: Client<impl Wire>, server: &Server) -> Result<Vec<Ups>, NutError> {
     if !server.username.is_empty() {
         let password = match &server.password_file {
             Some(path) => read_small(path)?,
@@ -267,9 +270,7 @@ impl<'a> Told<'a> {
 
     fn ups(&mut self, server: &str, ups: &Ups) {
         let name = ups.name.as_str();
-        let base = self.labels.get(&format!("{server} {name}"), |_| {
-            Labels::from_pairs_last_wins([("server", server), ("ups", name)])
-        });
+        let base = self.labels.of(&[("server", server), ("ups", name)]);
         self.ups.push(base.clone(), f64::from(u8::from(ups.variables.is_some())));
         let Some(variables) = &ups.variables else { return };
         let device = device(&base, &ups.description, variables);
@@ -286,9 +287,8 @@ impl<'a> Told<'a> {
             }
             if variable == "ups.status" {
                 for (flag, is_set) in flags(value) {
-                    let labels = self
-                        .labels
-                        .get(&format!("{server} {name} {flag}"), |_| base.with("flag", flag));
+                    let pairs = [("server", server), ("ups", name), ("flag", flag)];
+                    let labels = self.labels.of(&pairs);
                     let family = self.by_name.entry(variable.clone());
                     let family = family.or_insert_with(|| family_of(variable));
                     push_new(family, labels, f64::from(u8::from(is_set)));
@@ -313,7 +313,8 @@ impl<'a> Told<'a> {
 
 /// Tells lines of a server as a UPS's variables: for fuzz targets and tests.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn tell_any(text: &str, reading: &mut Reading) {
+pub(super) fn tell_variables(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let text = String::from_utf8_lossy(bytes);
     let words = text.lines().filter_map(protocol::parse);
     let variables = words.filter_map(|words| match <[String; 2]>::try_from(words) {
         Ok([variable, value]) => Some((variable, value)),
@@ -324,6 +325,18 @@ pub(super) fn tell_any(text: &str, reading: &mut Reading) {
     let mut labels = Kept::new();
     let mut told = Told::new(&mut labels, &[]);
     told.ups(LOCAL, &ups);
+    told.families().for_each(|family| reading.family(family));
+}
+
+/// Tells any bytes as all that a server says in a conversation.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_conversation(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let server = Server { username: "any".into(), password: "any".into(), ..Server::default() };
+    let all = converse(protocol::client_of(bytes), &server).unwrap_or_default();
+    assert!(all.len() <= UPS_MAX);
+    let mut labels = Kept::new();
+    let mut told = Told::new(&mut labels, &[]);
+    all.iter().for_each(|ups| told.ups(LOCAL, ups));
     told.families().for_each(|family| reading.family(family));
 }
 

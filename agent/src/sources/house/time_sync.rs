@@ -179,11 +179,18 @@ fn parse_ntpd(text: &str) -> Option<Keeper> {
     })
 }
 
-/// Tells any text as chrony's answer: for fuzz targets and tests.
+/// Tells any bytes as chrony's answer: for fuzz targets and tests.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn tell_any(text: &str, reading: &mut Reading) {
-    chrony::tell(chrony::parse(text).as_ref(), &mut Kept::new(), reading);
-    let (stratum, keeper) = (parse_timesyncd(text), parse_ntpd(text));
+pub(super) fn tell_chrony(bytes: &[u8], _: Now, reading: &mut Reading) {
+    let report = chrony::parse(&String::from_utf8_lossy(bytes));
+    chrony::tell(report.as_ref(), &mut Kept::new(), reading);
+}
+
+/// As timesyncd's and ntpd's.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn tell_others(bytes: &[u8], _: Now, _: &mut Reading) {
+    let text = String::from_utf8_lossy(bytes);
+    let (stratum, keeper) = (parse_timesyncd(&text), parse_ntpd(&text));
     let numbers = [stratum, keeper.and_then(|k| k.offset), keeper.and_then(|k| k.stratum)];
     assert!(numbers.into_iter().flatten().all(f64::is_finite));
 }

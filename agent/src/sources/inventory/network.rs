@@ -13,6 +13,9 @@ use crate::sources::{Problem, Roots, Tree};
 
 mod address;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use address::address_of;
+
 /// Devices looked at, at most.
 const DEVICES_MAX: usize = 1024;
 

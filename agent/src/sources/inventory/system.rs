@@ -17,7 +17,7 @@ pub(super) fn system(roots: &Roots, document: &mut Inventory) -> Result<(), Prob
         .iter()
         .find_map(|path| fs::read_to_string(roots.on_host(path)).ok())
         .unwrap_or_default();
-    let release = release.get(..release.len().min(RELEASE_BYTES_MAX)).unwrap_or_default();
+    let release = release.get(..release.floor_char_boundary(RELEASE_BYTES_MAX)).unwrap_or_default();
     let os = |name| value_of(release, name).unwrap_or_default();
     let kernel = |name: &str| attribute(&roots.path(Tree::Proc, "sys/kernel").join(name));
     Item::default()

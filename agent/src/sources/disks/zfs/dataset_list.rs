@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::POOLS_MAX;
 use crate::sources::disks::sheet::Sheet;
 use crate::sources::{Desc, number};
 
@@ -140,7 +141,7 @@ pub(super) fn count_snapshots(text: &str) -> BTreeMap<String, u32> {
 }
 
 /// Tells the datasets of `list` whose names `keeps` says yes to, `datasets_max` of them; all are
-/// counted. `snapshots` counts theirs, if they were counted.
+/// counted, of [`POOLS_MAX`] pools. `snapshots` counts theirs, if they were counted.
 pub(super) fn tell(
     list: &str,
     snapshots: Option<&BTreeMap<String, u32>>,
@@ -150,6 +151,9 @@ pub(super) fn tell(
 ) {
     let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for (at, dataset) in parse(list).filter(|dataset| keeps(dataset.name)).enumerate() {
+        if counts.len() >= POOLS_MAX && !counts.contains_key(dataset.pool()) {
+            continue;
+        }
         let (all, left_out) = counts.entry(pool(dataset.name)).or_default();
         *all += 1;
         if at >= datasets_max {

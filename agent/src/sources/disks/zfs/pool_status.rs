@@ -8,6 +8,8 @@ use crate::sources::{Desc, number};
 
 /// Levels of devices within devices; ZFS has five.
 const DEPTH_MAX: usize = 16;
+/// Characters read of a name at most.
+const NAME_CHARS_MAX: usize = 256;
 
 const DATA_ERRORS: Desc = Desc::gauge(
     "stoa_zfs_pool_data_errors",
@@ -68,7 +70,7 @@ pub(super) fn parse(text: &str) -> Vec<PoolStatus> {
                 if pools.len() == POOLS_MAX {
                     break;
                 }
-                let name = value.chars().take(256).collect();
+                let name = value.chars().take(NAME_CHARS_MAX).collect();
                 pools.push(PoolStatus { name, ..PoolStatus::default() });
             }
             let Some(pool) = pools.last_mut() else { continue };
@@ -241,10 +243,10 @@ impl Table {
         };
         let name = line.get(..state_at).unwrap_or(line);
         let depth = (name.len() - name.trim_start().len()) / 2;
-        let name = name.trim();
+        let name: String = name.trim().chars().take(NAME_CHARS_MAX).collect();
         let mut columns = line.get(state_at..).unwrap_or("").split_ascii_whitespace();
         let Some(word) = columns.next() else {
-            self.class = section(name).unwrap_or(self.class);
+            self.class = section(&name).unwrap_or(self.class);
             // The sections' devices stand as deep as those of the pool.
             self.within = vec![String::new()];
             return None;
@@ -257,17 +259,11 @@ impl Table {
         self.within.truncate(depth.min(DEPTH_MAX));
         let parent =
             if depth > 1 { self.within.last().cloned().unwrap_or_default() } else { String::new() };
-        self.within.push(name.to_owned());
+        self.within.push(name.clone());
         let class = if is_pool { "pool" } else { self.class };
-        let device = Device {
-            name: name.chars().take(256).collect(),
-            parent,
-            class,
-            state: state(word),
-            errors,
-            slow_ios,
-        };
-        (!name.is_empty()).then_some(device)
+        let is_named = !name.is_empty();
+        let device = Device { name, parent, class, state: state(word), errors, slow_ios };
+        is_named.then_some(device)
     }
 }
 

@@ -32,16 +32,37 @@ pub(super) enum NutError {
     Garbled(&'static str),
 }
 
+/// What a conversation is held over.
+pub(super) trait Wire {
+    /// As [`io::Read::read`]; an error when nothing comes for so long.
+    fn read_within(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize>;
+
+    /// As [`io::Write::write_all`]; an error when nothing is taken for so long.
+    fn write_within(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()>;
+}
+
+impl Wire for TcpStream {
+    fn read_within(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
+        self.set_read_timeout(Some(patience))?;
+        self.read(buffer)
+    }
+
+    fn write_within(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(patience))?;
+        self.write_all(bytes)
+    }
+}
+
 /// A conversation with one server, all of which must be done within its time.
 #[derive(Debug)]
-pub(super) struct Client {
-    stream: TcpStream,
+pub(super) struct Client<W> {
+    stream: W,
     until: Instant,
     buffer: Vec<u8>,
     bytes_left: usize,
 }
 
-impl Client {
+impl Client<TcpStream> {
     /// Connects to `HOST:PORT` and says who asks, if anyone; all that follows must be done within
     /// `patience`.
     pub(super) fn connect(address: &str, patience: Duration) -> Result<Self, NutError> {
@@ -51,12 +72,18 @@ impl Client {
             match TcpStream::connect_timeout(&address, time_left(until)?) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Self { stream, until, buffer: Vec::new(), bytes_left: BYTES_MAX });
+                    return Ok(Self::over(stream, until));
                 }
                 Err(error) => failed = error,
             }
         }
         Err(failed.into())
+    }
+}
+
+impl<W: Wire> Client<W> {
+    fn over(stream: W, until: Instant) -> Self {
+        Self { stream, until, buffer: Vec::new(), bytes_left: BYTES_MAX }
     }
 
     /// Says who asks.
@@ -130,8 +157,8 @@ impl Client {
     }
 
     fn send(&mut self, line: &str) -> Result<(), NutError> {
-        self.stream.set_write_timeout(Some(time_left(self.until)?.min(LINE_PATIENCE)))?;
-        Ok(self.stream.write_all(line.as_bytes())?)
+        let patience = time_left(self.until)?.min(LINE_PATIENCE);
+        Ok(self.stream.write_within(line.as_bytes(), patience)?)
     }
 
     fn words(&mut self) -> Result<Vec<String>, NutError> {
@@ -157,8 +184,7 @@ impl Client {
                 return Err(NutError::Garbled("a line is too long"));
             }
             let mut chunk = [0; 1024];
-            self.stream.set_read_timeout(Some(time_left(until)?))?;
-            let length = match self.stream.read(&mut chunk) {
+            let length = match self.stream.read_within(&mut chunk, time_left(until)?) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -175,6 +201,24 @@ impl Client {
             self.buffer.extend_from_slice(chunk.get(..length).unwrap_or_default());
         }
     }
+}
+
+/// A server that says what was written before, whatever it hears: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+impl Wire for &[u8] {
+    fn read_within(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
+        self.read(buffer)
+    }
+
+    fn write_within(&mut self, _: &[u8], _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A conversation with a server that says these bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn client_of(bytes: &[u8]) -> Client<&[u8]> {
+    Client::over(bytes, now() + Duration::from_secs(60))
 }
 
 fn refused(words: &[String]) -> NutError {

@@ -56,6 +56,14 @@ pub(super) fn addresses() -> Result<Vec<Address>, Problem> {
     asked.map(|()| found).map_err(|source| Problem::read(SOCKET, source))
 }
 
+/// Any bytes as the kernel's message of an address, as text: for fuzz targets and tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn address_of(body: &[u8]) -> Option<String> {
+    let address = parse(body)?;
+    let passing = if address.is_passing() { " passing" } else { "" };
+    Some(format!("{}/{}{passing}", address.ip, address.prefix_length))
+}
+
 /// An `ifaddrmsg` and its attributes.
 fn parse(body: &[u8]) -> Option<Address> {
     let family = *body.first()?;
