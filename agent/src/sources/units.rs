@@ -24,13 +24,13 @@ use super::settings::Pattern;
 use super::{Now, Problem, Reading, Roots, Source, label};
 
 mod bus;
-mod manager;
+mod init;
 mod names;
 mod property;
 mod unit;
 
 use bus::{Bus, BusError, Status, Systemd};
-use manager::Manager;
+use init::Init;
 use names::{SHOWN, STATES};
 use property::{Kind, Number};
 use unit::{Clocks, Unit, Wanted};
@@ -165,7 +165,7 @@ struct Known {
     /// Units by state, those that are not told too: the five states, then the others.
     counts: [u64; STATES.len() + OTHER_STATES.len()],
     left_out: u64,
-    manager: Manager,
+    init: Init,
 }
 
 impl Configured for Units {
@@ -259,7 +259,7 @@ impl Known {
             units: BTreeMap::new(),
             counts: Default::default(),
             left_out: 0,
-            manager: Manager::default(),
+            init: Init::default(),
         }
     }
 
@@ -271,7 +271,7 @@ impl Known {
             return;
         }
         self.units.values_mut().for_each(Unit::forget);
-        self.manager = Manager::default();
+        self.init = Init::default();
     }
 
     async fn ask(&mut self, systemd: &Systemd, now: Now) -> Result<(), BusError> {
@@ -285,7 +285,7 @@ impl Known {
         for (at, unit) in (round..).zip(self.units.values_mut()) {
             unit.ask(systemd, &self.wanted, at % TURNS == 0, clocks).await?;
         }
-        self.manager.ask(systemd, self.is_systemd_exporter).await
+        self.init.ask(systemd, self.is_systemd_exporter).await
     }
 
     fn take(&mut self, status: Status<'_>) {
@@ -344,7 +344,7 @@ impl Known {
             }
         }
         reading.single(&names::LEFT_OUT, self.left_out as f64);
-        self.manager.tell(settings, reading);
+        self.init.tell(settings, reading);
     }
 
     fn tell_states(&mut self, reading: &mut Reading) {

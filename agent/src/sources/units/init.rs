@@ -8,7 +8,7 @@ use crate::sources::{Desc, Reading, label};
 
 /// What systemd says of itself.
 #[derive(Debug, Default)]
-pub(super) struct Manager {
+pub(super) struct Init {
     is_running: bool,
     pub(super) version: Option<(Labels, f64)>,
     virtualization: Option<Labels>,
@@ -18,7 +18,7 @@ pub(super) struct Manager {
     watchdog_times: [Option<f64>; names::SD_WATCHDOG_TIMES.len()],
 }
 
-impl Manager {
+impl Init {
     /// `in_full`: what `systemd_exporter` tells too.
     pub(super) async fn ask(&mut self, systemd: &Systemd, in_full: bool) -> Result<(), BusError> {
         if self.version.is_none() {
@@ -128,10 +128,10 @@ mod tests {
     fn the_stages_of_a_boot_are_told_by_both_clocks() {
         let boot = [("Finish", [18.5, 1_762_251_809.0]), ("Kernel", [0.0, 1_762_251_790.0])];
         let boot = boot.map(|(stage, times)| (label("stage", stage), times)).into();
-        let manager = Manager { boot, ..Manager::default() };
+        let init = Init { boot, ..Init::default() };
         let told = |table: &str| {
             let mut reading = Reading::default();
-            manager.tell(&toml::from_str(table).unwrap(), &mut reading);
+            init.tell(&toml::from_str(table).unwrap(), &mut reading);
             let families = reading.families().filter(|family| family.name.contains("_boot_"));
             let metrics = families.flat_map(|family| {
                 let metrics = family.metrics.iter();
