@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::manager::version_number;
+use super::init::version_number;
 use super::*;
 
 fn known(settings: Settings) -> Known {
@@ -216,9 +216,9 @@ proptest! {
 #[test]
 fn what_is_known_stays_when_the_time_was_too_short_and_not_when_systemd_went() {
     let mut known = known(Settings::default());
-    known.manager.version = Some((label("version", "252"), 252.0));
+    known.init.version = Some((label("version", "252"), 252.0));
     known.lose(&BusError::Failed(io::ErrorKind::TimedOut.into()));
-    assert!(known.manager.version.is_some());
+    assert!(known.init.version.is_some());
     known.lose(&BusError::Failed(io::ErrorKind::ConnectionReset.into()));
-    assert!(known.manager.version.is_none());
+    assert!(known.init.version.is_none());
 }
