@@ -416,13 +416,15 @@ fn who_is_passed_over_comes_first_in_the_next_tick() {
     let mut sampler =
         Sampler::new(sources, Roots::default(), interval).with_patience(Duration::from_millis(400));
     let mut reads = BTreeMap::new();
-    for second in 1..=3 {
+    for second in 1..=2 {
         for (series, value) in tick(&mut sampler, second) {
             reads.insert(series, value);
         }
     }
-    let read = |name: &str| reads[&format!("{name}_reads{{source=\"{name}\"}}")];
+    let read = |name: &str| {
+        reads.get(&format!("{name}_reads{{source=\"{name}\"}}")).copied().unwrap_or_default()
+    };
     let least = names.iter().map(|name| read(name)).fold(f64::INFINITY, f64::min);
     let all: f64 = names.iter().map(|name| read(name)).sum();
-    assert!(least >= 2.0 && all < 30.0, "{reads:?}");
+    assert!(least >= 1.0 && all < 20.0, "{reads:?}");
 }
