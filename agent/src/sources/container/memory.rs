@@ -55,6 +55,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    pub(super) fn is_two(&self) -> bool {
+        !self.is_one
+    }
+
     /// The value of a field of `/proc/meminfo`, named as node_exporter does without `_bytes`;
     /// `outer` is what the file itself says of the field. `None`: not known of a container.
     pub(super) fn field(&self, name: &str, outer: impl Fn(&str) -> Option<f64>) -> Option<f64> {

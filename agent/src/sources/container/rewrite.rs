@@ -1,6 +1,7 @@
 //! Around the host's sources: reads what they say of the node, tells what is so of the container.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use stoa_model::{Family, Labels, Metric};
@@ -97,7 +98,7 @@ impl Source for Within {
         reading.problems.append(&mut of_node.problems);
         let families: Vec<Family> = of_node.families().cloned().collect();
         let told = with_view(container, roots, now, |view| match part {
-            Part::Memory => memory(view, families),
+            Part::Memory => memory(view, families, roots),
             Part::Cpu => cpu(view, families, roots, labels),
             Part::Stat => stat(view, families, roots, now),
             Part::Load => load(view, families, roots, now),
@@ -128,7 +129,7 @@ fn each_value(
     told
 }
 
-fn memory(view: &mut View, families: Vec<Family>) -> Vec<Family> {
+fn memory(view: &mut View, families: Vec<Family>, roots: &Roots) -> Vec<Family> {
     let field_of = |name: &str| {
         let name = name.strip_prefix("node_memory_")?;
         Some(name.strip_suffix("_bytes").unwrap_or(name).to_owned())
@@ -141,6 +142,15 @@ fn memory(view: &mut View, families: Vec<Family>) -> Vec<Family> {
     let outer = |name: &str| outer.get(name).copied();
     match view.memory() {
         Some(memory) => {
+            // With v2 lxcfs may find no accounting of swap, and says 0 whatever the limit is.
+            let says_nothing = has_lxcfs && memory.is_two() && outer("SwapTotal") == Some(0.0);
+            let of_node = if says_nothing { node_swap(roots) } else { None };
+            let outer = |name: &str| match name {
+                "SwapTotal" if says_nothing => {
+                    of_node.filter(|swap| *swap == 0.0 || memory.swap_limit.is_some())
+                }
+                _ => outer(name),
+            };
             each_value(families, |family| memory.field(&field_of(&family.name)?, outer))
         }
         None if has_lxcfs => each_value(families, |family| {
@@ -149,6 +159,12 @@ fn memory(view: &mut View, families: Vec<Family>) -> Vec<Family> {
         }),
         None => Vec::new(),
     }
+}
+
+/// The node's swap, which no file tells that lxcfs stands over; only where this machine is read.
+fn node_swap(roots: &Roots) -> Option<f64> {
+    let info = (roots.procfs == Path::new("/proc")).then(rustix::system::sysinfo)?;
+    Some(info.totalswap as f64 * f64::from(info.mem_unit))
 }
 
 fn cpu(

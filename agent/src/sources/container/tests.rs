@@ -315,7 +315,11 @@ fn lxcfs_knows_limits_that_are_set_out_of_sight() {
     let told = once(&[NODE, INIT, V2, LXCFS]);
     assert_eq!(told["node_memory_MemTotal_bytes"], 512.0 * 1024.0 * 1024.0);
     assert_eq!(told["node_memory_MemFree_bytes"], 412.0 * 1024.0 * 1024.0);
-    assert_eq!(told["node_memory_SwapTotal_bytes"], 0.0);
+    // That lxcfs says 0 of swap tells nothing with v2; the limit is in sight.
+    assert_eq!(told["node_memory_SwapTotal_bytes"], 256.0 * 1024.0 * 1024.0);
+    let max: &[(&str, &str)] = &[("sys/fs/cgroup/memory.swap.max", "max\n")];
+    let without = once(&[NODE, INIT, V2, LXCFS, max]);
+    assert_eq!(lines(&without, &["node_memory_Swap"]), [""; 0]);
     assert_eq!(told["node_boot_time_seconds"], 1_769_990_000.0);
     // It shows one CPU, of a cpuset of two and a quota of 1.5: the whole use is that CPU's.
     assert_eq!(
