@@ -10,7 +10,7 @@ mod process;
 
 mod rare_count;
 
-pub mod heap;
+pub mod resident;
 
 pub mod join;
 

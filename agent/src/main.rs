@@ -1,5 +1,6 @@
 //! The `stoa-agent` command.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,11 +11,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use stoa_agent::agent::{Agent, StartError};
 use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
-use stoa_agent::heap;
 use stoa_agent::identity::{Identity, IdentityError};
 use stoa_agent::join::{self, JoinArgs};
 use stoa_agent::page::LISTEN;
 use stoa_agent::print::{self, PrintArgs, PrintError};
+use stoa_agent::resident;
 use stoa_agent::sources::Now;
 use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
 
@@ -109,7 +110,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn main() -> Exit {
-    heap::share();
+    resident::share();
     stoa_daemon::open_as_many_as_allowed();
     run(Args::parse()).into()
 }
@@ -179,7 +180,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         let why = tokio::select! {
             why = stop.as_mut() => Some(why.context("wait for a signal")?),
             () = agent.broken() => None,
-            () = keep_heap_small() => None,
+            never = stay_small() => match never {},
         };
         tracing::info!(why, "stopping");
         agent.stop().await;
@@ -192,11 +193,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-/// Never ends.
-async fn keep_heap_small() {
+async fn stay_small() -> Infallible {
     loop {
-        tokio::time::sleep(heap::HAND_BACK_EVERY).await;
-        heap::hand_back();
+        tokio::time::sleep(resident::HAND_BACK_EVERY).await;
+        resident::hand_back();
     }
 }
 

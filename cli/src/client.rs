@@ -153,7 +153,7 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| {
-            let hint = "trust no certificate authority; install ca-certificates, or give --ca FILE";
+            let hint = "prepare to ask over TLS; install ca-certificates, or give --ca FILE";
             anyhow::Error::new(error).context(hint)
         })?;
         Ok(Self { http, server, token })

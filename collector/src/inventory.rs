@@ -6,10 +6,10 @@
 //! of when a document came.
 //!
 //! Bounds, per host: [`DOCUMENTS_MAX`], [`HISTORY_BYTES_MAX`], [`AGE_MAX_MS`] (the newest stays),
-//! and one change in [`EVERY_MS`]. Where there is no more room documents are thinned out, not cut off at
-//! the old end: those go that lie nearest together for their age, so that something which changes every
-//! few minutes costs the accuracy of times long past, not what was known of them; over all hosts [`TOTAL_BYTES_MAX`], beyond which a host's newest
-//! document alone is kept.
+//! and one change in [`EVERY_MS`]. Where there is no more room documents are thinned out, not cut off
+//! at the old end: those go that lie nearest together for their age, so that something which changes
+//! every few minutes costs the accuracy of times long past, not what was known of them. Over all hosts
+//! [`TOTAL_BYTES_MAX`], beyond which a host's newest document alone is kept.
 //!
 //! Blocking: all but [`Inventories::known`] and [`Inventories::figures`] may wait for the disk.
 

@@ -169,9 +169,8 @@ impl Labels {
         if label.value.is_empty() {
             return self.without(&label.name);
         }
-        let others = |it: &&Label| it.name != label.name;
         let before = self.0.iter().take_while(|it| it.name < label.name).cloned();
-        let after = self.0.iter().filter(others).skip_while(|it| it.name < label.name).cloned();
+        let after = self.0.iter().skip_while(|it| it.name <= label.name).cloned();
         Self(before.chain([label.clone()]).chain(after).collect())
     }
 

@@ -77,9 +77,9 @@ pub(super) fn of(kind: Kind) -> impl Iterator<Item = &'static Rule> {
     let parts: &'static [&'static [Rule]] = match kind {
         Kind::Hdd => &[ALL, ATA, HDD],
         Kind::Ssd => &[ALL, ATA, FLASH, SSD],
-        Kind::Nvme => &[ALL, FLASH, NVME],
-        Kind::SasHdd => &[ALL, SAS, SAS_HDD],
-        Kind::SasSsd => &[ALL, SAS, FLASH, SAS_SSD],
+        Kind::Nvme => &[ALL, WARNINGS, FLASH, NVME],
+        Kind::SasHdd => &[ALL, WARNINGS, SAS_HDD],
+        Kind::SasSsd => &[ALL, WARNINGS, FLASH, SAS_SSD],
     };
     parts.iter().flat_map(|part| part.iter())
 }
@@ -258,13 +258,6 @@ const SSD: &[Rule] = &[
 
 const NVME: &[Rule] = &[
     rule(
-        Sign::Temperature,
-        AtLeast(1.0),
-        Watch,
-        "temperature",
-        "the disk is, or within a day was, too hot or too cold",
-    ),
-    rule(
         Sign::Unreliable,
         AtLeast(1.0),
         Replace,
@@ -287,13 +280,6 @@ const NVME: &[Rule] = &[
         "the disk's persistent memory region is read-only or unreliable",
     ),
     rule(
-        Sign::OtherWarning,
-        AtLeast(1.0),
-        Watch,
-        "other_warning",
-        "the disk gives a warning that is not known here",
-    ),
-    rule(
         Sign::Uncorrectable,
         Grew(10.0, 60),
         Replace,
@@ -309,7 +295,8 @@ const NVME: &[Rule] = &[
     ),
 ];
 
-const SAS: &[Rule] = &[
+/// What a disk warns of itself.
+const WARNINGS: &[Rule] = &[
     rule(
         Sign::Temperature,
         AtLeast(1.0),
