@@ -140,7 +140,7 @@ impl Config {
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
-        Self::mean(&path, written)
+        Self::mean(&path, written).map_err(ConfigError::in_file)
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.
@@ -156,12 +156,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        Self::mean(path, stoa_daemon::read_str(path, text)?)
+        Self::mean(path, stoa_daemon::read_str(path, text)?).map_err(|error| error.in_text(text))
     }
 
     fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
         let wrong = |key: &str, message| {
-            Err(ConfigError::Meaning { path: path.into(), key: key.to_owned().into(), message })
+            let key = key.to_owned().into();
+            Err(ConfigError::Meaning { path: path.into(), line: None, key, message })
         };
         let interval = written.sampling.interval.0;
         if interval < INTERVAL_MIN || interval > INTERVAL_MAX {
@@ -177,8 +178,7 @@ impl Config {
         ] {
             names.iter().for_each(|name| sources.set_default(name, "enabled", enabled));
             if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
-                let known = known.join(", ");
-                return wrong(key, format!("no source is called {name:?}; there are: {known}"));
+                return wrong(key, registry::no_such(name));
             }
         }
         if let Err(error) = registry::sources(&sources) {
@@ -262,14 +262,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_by_key() {
-        check("[sampling]\ninterval = \"1ms\"", "sampling.interval: 1ms is not between");
+        check(
+            "[sampling]\ninterval = \"1ms\"",
+            "agent.toml:2: sampling.interval: 1ms is not between",
+        );
         check("[sampling]\ndisable = [\"cppu\"]", "sampling.disable: no source is called");
-        check("[sources.cppu]\nx = 1", "sources.cppu: no source is called that; there are: cpu,");
+        check(
+            "\n[sources.cppu]\nx = 1",
+            "agent.toml:2: sources.cppu: no source is called \"cppu\" (did you mean \"cpu\"?); `stoa-agent",
+        );
         check(
             "[sources.diskstats]\ndevice_exclude = \"(\"",
-            "agent.toml: sources.diskstats.device_exclude: not a pattern: unclosed group",
+            "agent.toml:2: sources.diskstats.device_exclude: not a pattern: unclosed group",
         );
-        check("[sources.diskstats]\ndevices = \"x\"", "sources.diskstats: unknown field `devices`");
+        check(
+            "[sources.diskstats]\n\ndevices = \"x\"",
+            "agent.toml:3: sources.diskstats.devices: there is no such key",
+        );
         check(
             "[sources.cpu]\ndeadline = \"3s\"",
             "sources.cpu.deadline: it is read within the tick",

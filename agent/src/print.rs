@@ -51,7 +51,7 @@ pub struct PrintArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
     /// There is no such source.
-    #[error("no source is called {name:?}; there are: {}", registry::names().join(", "))]
+    #[error("{}", registry::no_such(name))]
     UnknownSource {
         /// The name as given.
         name: String,
@@ -201,6 +201,6 @@ mod tests {
     fn an_unknown_source_is_refused_by_name() {
         let args = PrintArgs { sources: vec!["cppu".into()], ..PrintArgs::default() };
         let error = args.settings(Settings::default()).unwrap_err().to_string();
-        assert!(error.starts_with("no source is called \"cppu\"; there are: cpu, stat"), "{error}");
+        assert!(error.contains("(did you mean \"cpu\"?)"), "{error}");
     }
 }

@@ -310,7 +310,7 @@ impl Config {
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
-        Self::mean(&path, written)
+        Self::mean(&path, written).map_err(ConfigError::in_file)
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.
@@ -326,12 +326,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        Self::mean(path, stoa_daemon::read_str(path, text)?)
+        Self::mean(path, stoa_daemon::read_str(path, text)?).map_err(|error| error.in_text(text))
     }
 
     fn mean(path: &Path, written: Written) -> Result<Self, ConfigError> {
         let wrong = |key: &'static str, message: String| {
-            Err(ConfigError::Meaning { path: path.to_path_buf(), key: key.into(), message })
+            let path = path.to_path_buf();
+            Err(ConfigError::Meaning { path, line: None, key: key.into(), message })
         };
         let Written {
             data_dir,

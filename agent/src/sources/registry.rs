@@ -186,6 +186,14 @@ pub fn names_off_by_default() -> Vec<&'static str> {
     SOURCES.iter().filter(|entry| !entry.by_default).map(|entry| entry.name).collect()
 }
 
+/// What to say of a name that is no source's.
+#[must_use]
+pub fn no_such(name: &str) -> String {
+    let meant = stoa_daemon::nearest(name, names());
+    let meant = meant.map(|meant| format!(" (did you mean {meant:?}?)")).unwrap_or_default();
+    format!("no source is called {name:?}{meant}; `stoa-agent sources` lists them")
+}
+
 /// The sources that `settings` ask for, in the order they are read.
 ///
 /// # Errors
@@ -201,10 +209,7 @@ pub fn sources(settings: &Settings) -> Result<Vec<Planned>, SettingsError> {
 pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbox), SettingsError> {
     let (offer, outbox) = inventory::outbox();
     if let Some(name) = settings.unknown() {
-        return Err(SettingsError {
-            key: format!("sources.{name}"),
-            message: format!("no source is called that; there are: {}", names().join(", ")),
-        });
+        return Err(SettingsError { key: format!("sources.{name}"), message: no_such(name) });
     }
     let of_container = settings.of::<container::Settings>("container")?;
     let shared = Shared {

@@ -20,6 +20,8 @@ use super::registry;
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The longest a source that is read beside the ticks may take.
 const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// The keys that every source has.
+const SCHEDULE: [&str; 3] = ["enabled", "interval", "deadline"];
 /// The largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -100,7 +102,10 @@ impl Settings {
             None => Ok(None),
             Some(Value::String(text)) => match Span::parse(text) {
                 Some(Span(span)) if !span.is_zero() && span <= max => Ok(Some(span)),
-                _ => Err(wrong(key, format!("expected a duration up to {max:?}, such as \"10s\""))),
+                _ => {
+                    let max = Span(max);
+                    Err(wrong(key, format!("expected a duration up to {max}, such as \"10s\"")))
+                }
             },
             Some(_) => Err(wrong(key, "expected a duration, such as \"10s\"".to_owned())),
         };
@@ -119,21 +124,45 @@ impl Settings {
     /// A source's own keys.
     pub(crate) fn of<T: DeserializeOwned>(&self, source: &str) -> Result<T, SettingsError> {
         let mut table = self.tables.get(source).cloned().unwrap_or_default();
-        for key in ["enabled", "interval", "deadline"] {
+        for key in SCHEDULE {
             table.remove(key);
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
             let path = error.path().to_string();
             let message = error.inner().message();
-            let is_key = message.starts_with("unknown field");
-            let key = match path.as_str() {
-                "." | "?" => format!("sources.{source}"),
-                _ if is_key => format!("sources.{source}"),
-                path => format!("sources.{source}.{path}"),
-            };
-            SettingsError { key, message: without_value(message) }
+            let own = path.strip_prefix(['.', '?']).map_or(path.as_str(), |_| "");
+            match unknown_key(own, message) {
+                Some((own, message)) => SettingsError { key: dotted(source, &own), message },
+                None => SettingsError { key: dotted(source, own), message: without_value(message) },
+            }
         })
     }
+}
+
+/// `sources.disk.port`; `own` is what follows the source's name.
+fn dotted(source: &str, own: &str) -> String {
+    let dot = if own.is_empty() { "" } else { "." };
+    format!("sources.{source}{dot}{own}")
+}
+
+/// From serde's "unknown field `x`, expected one of `a`, `b`": which key that is and what to say of it.
+/// `path` ends with it where the table is known.
+fn unknown_key(path: &str, message: &str) -> Option<(String, String)> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let key = quoted.next()?;
+    let above = match path == key {
+        true => "",
+        false => path.strip_suffix(key).unwrap_or(path).trim_end_matches('.'),
+    };
+    let mut known: Vec<&str> = quoted.collect();
+    if above.is_empty() {
+        known.extend(SCHEDULE);
+    }
+    let meant = stoa_daemon::nearest(key, known.iter().copied());
+    let meant = meant.map(|meant| format!(" (did you mean {meant:?}?)")).unwrap_or_default();
+    let dot = if above.is_empty() { "" } else { "." };
+    let message = format!("there is no such key{meant}; there are: {}", known.join(", "));
+    Some((format!("{above}{dot}{key}"), message))
 }
 
 /// What was expected, without what stood there.
@@ -216,6 +245,14 @@ mod tests {
     struct Own {
         device_exclude: Pattern,
         password: u16,
+        more: Vec<More>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct More {
+        port: u16,
     }
 
     #[track_caller]
@@ -232,7 +269,18 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_named_and_its_value_is_not_told() {
-        refused("[sources.disk]\ndevice = 1", "sources.disk", "unknown field `device`");
+        refused("[sources.disk]\ndevice = 1", "sources.disk.device", "there is no such key");
+        refused(
+            "[sources.disk]\ndevice_exlude = 1",
+            "sources.disk.device_exlude",
+            "\"device_exclude\"?",
+        );
+        refused(
+            "[[sources.disk.more]]\nport = 1\n[[sources.disk.more]]\nprt = 1",
+            "sources.disk.more[1].prt",
+            "there is no such key (did you mean \"port\"?); there are: port",
+        );
+        refused("[sources.disk]\nmore = [1]", "sources.disk.more[0]", "expected struct");
         refused(
             "[sources.disk]\ndevice_exclude = \"(\"",
             "sources.disk.device_exclude",

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 
 /// The largest file read, in bytes: a configuration is written by hand.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -42,15 +43,72 @@ pub enum ConfigError {
         suggestion: Option<String>,
     },
     /// A value is understood but cannot be meant.
-    #[error("{path}: {key}: {message}", path = path.display())]
+    #[error("{path}{at}: {key}: {message}", path = path.display(), at = at(*line))]
     Meaning {
         /// Which file.
         path: PathBuf,
+        /// The line, from 1, where it is known.
+        line: Option<usize>,
         /// The key, dotted.
         key: Cow<'static, str>,
         /// What is wrong with it and what would be right.
         message: String,
     },
+}
+
+impl ConfigError {
+    /// The same, with the line of its key in the text that was read.
+    #[must_use]
+    pub fn in_text(self, text: &str) -> Self {
+        match self {
+            Self::Meaning { path, line: _, key, message } => {
+                let line = line_of(text, &key);
+                Self::Meaning { path, line, key, message }
+            }
+            other => other,
+        }
+    }
+
+    /// The same, with the line of its key in its file, if that can be read.
+    #[must_use]
+    pub fn in_file(self) -> Self {
+        let text = match &self {
+            Self::Meaning { path, .. } => std::fs::read_to_string(path).unwrap_or_default(),
+            _ => String::new(),
+        };
+        self.in_text(&text)
+    }
+}
+
+/// The line of a dotted key, from 1, or of as much of it as stands in the text.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let file = DeTable::parse(text).ok()?;
+    let mut table = file.get_ref();
+    let mut at = None;
+    for part in key.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+        at = Some(key.span().start);
+        let value = match (value.get_ref(), index) {
+            (DeValue::Array(values), Some(index)) => values.get(index)?,
+            _ => value,
+        };
+        if index.is_some() {
+            at = Some(value.span().start);
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    Some(text.get(..at?)?.matches('\n').count() + 1)
+}
+
+fn at(line: Option<usize>) -> String {
+    line.map(|line| format!(":{line}")).unwrap_or_default()
 }
 
 fn prefix(key: &str) -> String {
@@ -167,8 +225,15 @@ fn without_quoted(text: &str) -> String {
 fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let given = message.starts_with("unknown ").then(|| quoted.next()).flatten()?;
-    let (distance, key) = quoted.map(|key| (edit_distance(given, key), key)).min()?;
-    (distance <= given.len().max(key.len()) / 2).then(|| key.to_owned())
+    nearest(given, quoted).map(str::to_owned)
+}
+
+/// Which of the words was probably meant, if any.
+#[must_use]
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, word) =
+        known.into_iter().map(|word| (edit_distance(given, word), word)).min()?;
+    (distance <= given.len().max(word.len()) / 2).then_some(word)
 }
 
 /// Levenshtein's distance, in characters.
@@ -288,6 +353,31 @@ mod tests {
         let text = "[[targets]]\npassword = \"\"\"\nhunter2=\n\"\"\"\nhunter2=x";
         let error = read_str::<Secrets>(Path::new("a.toml"), text).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_has_the_line_of_its_key() {
+        let text = "a = 1\n[b.c]\nd = 2\n\n[[b.e]]\nf = 3\n[[b.e]]\ng = 'x'\nh = [1,\n 2]\n";
+        for (key, line) in [
+            ("a", Some(1)),
+            ("b", Some(2)),
+            ("b.c", Some(2)),
+            ("b.c.d", Some(3)),
+            ("b.c.other", Some(2)),
+            ("b.e[1].g", Some(8)),
+            ("b.e[1].h[1]", Some(10)),
+            ("b.e[7].g", None),
+            ("z.y", None),
+        ] {
+            let wrong = ConfigError::Meaning {
+                path: "a.toml".into(),
+                line: None,
+                key: key.into(),
+                message: "no".to_owned(),
+            };
+            let at = line.map(|line| format!(":{line}")).unwrap_or_default();
+            assert_eq!(wrong.in_text(text).to_string(), format!("a.toml{at}: {key}: no"));
+        }
     }
 
     #[test]

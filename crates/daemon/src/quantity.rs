@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Span {
         impl Visitor<'_> for Text {
             type Value = Span;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as \"1s\", \"5m\" or \"14d\"")
+                f.write_str("a duration with its unit, such as \"1s\", \"5m\" or \"14d\"")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
                 Span::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
