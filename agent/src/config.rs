@@ -11,6 +11,7 @@ use serde::Deserialize;
 use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
 
+use crate::identity::IDENTITY_FILE;
 use crate::sources::Roots;
 use crate::sources::registry;
 use crate::sources::settings::Settings;
@@ -18,6 +19,8 @@ use crate::sources::settings::Settings;
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/agent.toml";
 
+/// Where identity and spool are, unless configured otherwise.
+const DATA_DIR: &str = "/var/lib/stoa-agent";
 /// The shortest sampling interval: below it reading costs more than it tells.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest: beyond Prometheus's five minute lookback series would flicker.
@@ -66,7 +69,7 @@ struct Written {
 impl Default for Written {
     fn default() -> Self {
         Self {
-            data_dir: "/var/lib/stoa-agent".into(),
+            data_dir: DATA_DIR.into(),
             collector: None,
             sampling: WrittenSampling::default(),
             sources: Settings::default(),
@@ -205,8 +208,8 @@ impl Config {
             );
             return wrong("metrics.listen", message);
         }
-        Ok(Self {
-            data_dir: written.data_dir,
+        let config = Self {
+            data_dir: PathBuf::new(),
             collector: written.collector,
             interval,
             sources,
@@ -222,7 +225,19 @@ impl Config {
             spool_keep_acked: written.spool.keep_acked.0,
             metrics: written.metrics.listen,
             log: written.log.options("stoa-agent"),
-        })
+        };
+        Ok(config.with_data_dir(written.data_dir))
+    }
+
+    /// The same with identity and spool elsewhere.
+    #[must_use]
+    pub fn with_data_dir(mut self, data_dir: PathBuf) -> Self {
+        if data_dir != Path::new(DATA_DIR) {
+            let own = data_dir.join(IDENTITY_FILE);
+            self.sources.set("certificates", "agent", own.to_string_lossy().into_owned());
+        }
+        self.data_dir = data_dir;
+        self
     }
 }
 
@@ -253,11 +268,39 @@ mod tests {
     }
 
     #[test]
+    fn the_agents_own_certificate_is_looked_for_where_it_is() {
+        let parsed = |text| Config::parse(Path::new("agent.toml"), text).unwrap();
+        #[track_caller]
+        fn looks_for(config: &Config, path: &str) {
+            let sources = format!("{:?}", registry::sources(&config.sources).unwrap());
+            assert!(sources.contains(&format!("{path:?}")), "{path}");
+        }
+        looks_for(&parsed(""), &format!("{DATA_DIR}/{IDENTITY_FILE}"));
+        looks_for(&parsed("data_dir = '/srv/a'"), "/srv/a/identity.pem");
+        looks_for(&parsed("data_dir = '/srv/a'").with_data_dir("/b".into()), "/b/identity.pem");
+    }
+
+    #[test]
     fn the_shipped_example_says_the_defaults() {
         let text = include_str!("../../deploy/agent.toml");
         let example = Config::parse(Path::new("agent.toml"), text).unwrap();
         let defaults = Config::parse(Path::new("agent.toml"), "").unwrap();
         assert_eq!(format!("{example:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn the_shipped_tables_of_sources_say_the_defaults() {
+        let text = include_str!("../../deploy/agent.toml");
+        let (_, tables) = text.split_once("# [sources.").unwrap();
+        let tables = tables.split_once("\n[paths]").unwrap().0.replace("\n# ", "\n");
+        let tables = format!("[sources.{}", tables.replace("\n#\n", "\n"));
+        let shipped = Settings::parse(&tables).unwrap();
+        let sources = registry::sources(&shipped).unwrap();
+        let defaults = registry::sources(&Settings::default()).unwrap();
+        for (shipped, default) in sources.iter().zip(&defaults) {
+            assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
+        }
+        assert_eq!(sources.len(), defaults.len());
     }
 
     #[test]

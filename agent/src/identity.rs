@@ -22,7 +22,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use stoa_model::{HostId, TimestampMs};
 use stoa_transport::{CertificateIdentity, ClientCredentials};
 
-const IDENTITY_FILE: &str = "identity.pem";
+pub(crate) const IDENTITY_FILE: &str = "identity.pem";
 const JOIN_KEY_FILE: &str = "join.key";
 const COLLECTOR_FILE: &str = "collector";
 

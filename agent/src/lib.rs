@@ -14,6 +14,8 @@ pub mod resident;
 
 pub mod join;
 
+pub mod listing;
+
 pub mod renewal;
 
 pub mod sources;

@@ -1,7 +1,7 @@
 //! The `stoa-agent` command.
 
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use stoa_agent::agent::{Agent, StartError};
 use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
 use stoa_agent::identity::{Identity, IdentityError};
 use stoa_agent::join::{self, JoinArgs};
+use stoa_agent::listing;
 use stoa_agent::page::LISTEN;
 use stoa_agent::print::{self, PrintArgs, PrintError};
 use stoa_agent::resident;
+use stoa_agent::sampler::{Seen, State};
 use stoa_agent::sources::Now;
 use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
 
@@ -68,13 +70,19 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// List what can be read on a host, and how often it is
+    /// List what can be read on a host, how often it is, and what it reads here now or why not
     ///
     /// Each is a table of the configuration, such as [sources.diskstats], with the keys enabled,
-    /// interval and deadline beside its own.
+    /// interval and deadline beside its own. They are read once, as the user who asks.
     ///
     /// Example: stoa-agent sources
     Sources {
+        /// Only list them, without reading any
+        #[arg(long)]
+        list: bool,
+        /// Write JSON, for machines
+        #[arg(long)]
+        json: bool,
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -90,6 +98,9 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Say whether a configuration file is good, and what is wrong with it
+    ///
+    /// Then each source that has a table in the file is read once, and what it names and is not to be had
+    /// on this host is said too.
     ///
     /// Example: stoa-agent check --config /etc/stoa/agent.toml
     Check {
@@ -120,8 +131,10 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Run { config, data_dir, metrics } => {
             let mut config = Config::load(config.as_deref())?;
             config.metrics = metrics.or(config.metrics);
-            config.data_dir = data_dir.unwrap_or(config.data_dir);
-            serve(config)?;
+            serve(match data_dir {
+                Some(dir) => config.with_data_dir(dir),
+                None => config,
+            })?;
         }
         Command::Print { print, config } => {
             let config = Config::load(config.as_deref())?;
@@ -131,17 +144,24 @@ fn run(args: Args) -> anyhow::Result<()> {
                 }
                 settings => settings?,
             };
+            let is_named = |name| print.sources.iter().any(|source| source == name);
             let mut out = std::io::stdout().lock();
-            print::run(
-                &print.roots(config.roots),
-                &settings,
-                Now { unix_micros: unix_ms().saturating_mul(1000) },
-                &mut out,
-            )?;
+            let seen =
+                print::run(&print.roots(config.roots), &settings, now(), &mut out, waiting_for)?;
+            // A person who names a source is told why it says nothing.
+            tell_why(seen.iter().filter(|it| it.state.is_fault() || is_named(it.name)));
         }
-        Command::Sources { config } => {
+        Command::Sources { list, json, config } => {
             let config = Config::load(config.as_deref())?;
-            print::list(&config.sources, config.interval, &mut std::io::stdout().lock())?;
+            let mut rows = listing::rows(&config.sources, config.interval)?;
+            if !list {
+                listing::look(&mut rows, &config.roots, &config.sources, now(), waiting_for)?;
+            }
+            let mut out = std::io::stdout().lock();
+            match json {
+                true => writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?,
+                false => listing::write(&rows, &mut out)?,
+            }
         }
         Command::Join { join, config } => {
             let config = Config::load(config.as_deref())?;
@@ -152,11 +172,34 @@ fn run(args: Args) -> anyhow::Result<()> {
             writeln!(std::io::stdout(), "joined as {}; now: {run}", joined.host)?;
         }
         Command::Check { config } => {
-            Config::load(Some(&config))?;
+            let Config { sources, roots, .. } = Config::load(Some(&config))?;
             writeln!(std::io::stdout(), "{} is good", config.display())?;
+            // Whether what it names is here is told beside: the file may be another host's.
+            let seen = print::look_at_named(&roots, &sources, now(), waiting_for)?;
+            tell_why(seen.iter().filter(|it| it.state != State::Read));
         }
     }
     Ok(())
+}
+
+fn now() -> Now {
+    Now { unix_micros: unix_ms().saturating_mul(1000) }
+}
+
+/// Told while a person waits.
+#[expect(clippy::print_stderr, reason = "what is being done goes beside what is read")]
+fn waiting_for(sources: &[&'static str]) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("waiting for {}", sources.join(", "));
+    }
+}
+
+/// What sources did not read, a line each.
+#[expect(clippy::print_stderr, reason = "what is wrong goes beside what is read")]
+fn tell_why<'a>(seen: impl Iterator<Item = &'a Seen>) {
+    for Seen { name, why, .. } in seen {
+        why.iter().for_each(|why| eprintln!("{name}: {why}"));
+    }
 }
 
 /// Two threads: one that works, and those that wait for the disk; an agent is to be small.

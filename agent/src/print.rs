@@ -1,19 +1,18 @@
 //! `stoa-agent print`: one pass over the sources, as a text an exporter would serve.
 //!
 //! Writes the text exposition format, families by name and series by labels, so that two passes
-//! compare line by line. What could not be read is left out, as in the daemon; a mount that does not
-//! answer is waited for instead of being told in a later pass.
+//! compare line by line. What could not be read is left out, as in the daemon, and returned beside; a mount
+//! that does not answer is waited for instead of being told in a later pass.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stoa_daemon::Span;
 use stoa_exchange::exposition;
 use stoa_model::Family;
 
-use crate::sampler::{INTERVAL, Sampler};
-use crate::sources::registry::{self, Listed};
+use crate::sampler::{INTERVAL, Sampler, Seen};
+use crate::sources::registry;
 use crate::sources::settings::{Settings, SettingsError};
 use crate::sources::{Now, Roots};
 
@@ -97,7 +96,8 @@ impl PrintArgs {
     }
 }
 
-/// Reads all sources that `settings` ask for once and writes what they say to `out`.
+/// Reads all sources that `settings` ask for once and writes what they say to `out`. `waiting` hears each
+/// second who has not answered. What could not be read is in what is returned.
 ///
 /// # Errors
 /// [`PrintError`] when a setting is wrong or `out` cannot be written; never for what a source could
@@ -107,41 +107,48 @@ pub fn run(
     settings: &Settings,
     now: Now,
     out: &mut impl Write,
-) -> Result<(), PrintError> {
-    let mut settings = settings.clone();
-    settings.set_default("filesystem", "mount_patience", MOUNT_PATIENCE);
-    let sources = registry::sources(&settings)?;
-    let mut sampler = Sampler::new(sources, roots.clone(), INTERVAL).with_patience(PATIENCE);
-    sampler.read_once(now);
+    waiting: impl FnMut(&[&'static str]),
+) -> Result<Vec<Seen>, PrintError> {
+    let sampler = read(roots, settings, now, waiting)?;
     let mut families: Vec<Family> = sampler.told().into_iter().cloned().collect();
     sort(&mut families);
     let mut out = io::BufWriter::new(out);
     exposition::write(&families, &mut out)?;
-    Ok(out.flush()?)
+    out.flush()?;
+    Ok(sampler.seen())
 }
 
-/// Writes which sources there are and when they are read, a line each.
+/// Reads the sources that are on and have a table of their own once.
 ///
 /// # Errors
-/// [`PrintError`] when a setting is wrong or `out` cannot be written.
-pub fn list(
+/// [`PrintError::Settings`].
+pub fn look_at_named(
+    roots: &Roots,
     settings: &Settings,
-    sampling: Duration,
-    out: &mut impl Write,
-) -> Result<(), PrintError> {
-    let sources = registry::list(settings)?;
-    let wide = sources.iter().map(|source| source.name.len()).max().unwrap_or(0);
-    let mut text = format!("{:wide$}  {:6}  {:8}  WHAT IT TELLS\n", "SOURCE", "EVERY", "DEADLINE");
-    for Listed { name, is_on, interval, deadline, about } in sources {
-        let every = if is_on {
-            Span(interval.unwrap_or(sampling).max(sampling)).to_string()
-        } else {
-            "off".to_owned()
-        };
-        let deadline = deadline.map_or("-".to_owned(), |deadline| Span(deadline).to_string());
-        text.push_str(&format!("{name:wide$}  {every:6}  {deadline:8}  {about}\n"));
+    now: Now,
+    waiting: impl FnMut(&[&'static str]),
+) -> Result<Vec<Seen>, PrintError> {
+    let on: Vec<&str> = registry::sources(settings)?.iter().map(|it| it.source.name()).collect();
+    let mut named = settings.clone();
+    for name in registry::names() {
+        named.enable(name, on.contains(&name) && settings.has_table(name));
     }
-    Ok(out.write_all(text.as_bytes())?)
+    Ok(read(roots, &named, now, waiting)?.seen())
+}
+
+/// Reads all sources that `settings` ask for once.
+pub(crate) fn read(
+    roots: &Roots,
+    settings: &Settings,
+    now: Now,
+    waiting: impl FnMut(&[&'static str]),
+) -> Result<Sampler, SettingsError> {
+    let mut settings = settings.clone();
+    settings.set_default("filesystem", "mount_patience", MOUNT_PATIENCE);
+    let sources = registry::sources(&settings)?;
+    let mut sampler = Sampler::new(sources, roots.clone(), INTERVAL).with_patience(PATIENCE);
+    sampler.read_once(now, waiting);
+    Ok(sampler)
 }
 
 fn sort(families: &mut [Family]) {
@@ -168,7 +175,8 @@ mod tests {
         };
         let settings = args.settings(Settings::default()).unwrap();
         let mut out = Vec::new();
-        run(&args.roots(Roots::default()), &settings, Now { unix_micros: 0 }, &mut out).unwrap();
+        let now = Now { unix_micros: 0 };
+        run(&args.roots(Roots::default()), &settings, now, &mut out, |_| {}).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines = text.lines().filter(|line| !line.contains("_duration_seconds"));
         assert_eq!(

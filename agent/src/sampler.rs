@@ -36,9 +36,11 @@ use crate::sources::{Desc, Lanes, Now, Problem, Reading, Roots, Source};
 mod beside;
 mod clock;
 mod fault;
+mod seen;
 mod slot;
 
 pub use clock::{Clock, SamplerHandle, Taken, spawn};
+pub use seen::{Seen, State};
 
 use beside::Beside;
 use clock::Leap;
@@ -46,6 +48,7 @@ use slot::Slot;
 
 /// How often cheap sources are asked, unless configured otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);
 /// How long a source may take; beyond, the tick goes without it.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 /// The share of a tick within which readings are begun, but for two that hang; the rest is for ending and
@@ -206,14 +209,25 @@ impl Sampler {
     }
 
     /// Like [`Self::tick`], without the sampler's own counts; waits for the sources that are read
-    /// beside the ticks too, each no longer than its deadline.
-    pub fn read_once(&mut self, now: Now) {
+    /// beside the ticks too, each no longer than its deadline. `waiting` hears each second who is out.
+    pub fn read_once(&mut self, now: Now, mut waiting: impl FnMut(&[&'static str])) {
         self.ask_sources(now);
-        let until =
-            instant() + self.slots.iter().filter_map(|s| s.deadline).max().unwrap_or_default();
-        while self.slots.iter().any(|slot| slot.is_beside_and_out()) {
-            let Some((key, done)) = self.beside.wait(until) else { break };
-            self.take_in(key, done, now);
+        let began = instant();
+        let until = began + self.slots.iter().filter_map(|s| s.deadline).max().unwrap_or_default();
+        let mut look = began + SECOND;
+        loop {
+            let out = self.out();
+            let at = instant();
+            if out.is_empty() || at >= until {
+                break;
+            }
+            if at >= look {
+                waiting(&out);
+                look = at + SECOND;
+            }
+            if let Some((key, done)) = self.beside.wait(look.min(until)) {
+                self.take_in(key, done, now);
+            }
         }
         self.own.begin();
         self.tell_sources(now);

@@ -225,7 +225,8 @@ impl Problem {
     pub fn is_absence(&self) -> bool {
         match self {
             Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Program(ProgramError::Absent { .. }) => true,
+            // A program by its path is one that a person named.
+            Self::Program(ProgramError::Absent { program }) => !program.contains('/'),
             _ => false,
         }
     }

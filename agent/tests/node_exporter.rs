@@ -212,7 +212,7 @@ fn one_pass_over_the_fixtures_equals_the_golden_output() {
     };
     let mut out = Vec::new();
     let now = Now { unix_micros: 1_770_000_000_000_000 };
-    print::run(&roots, &golden_settings(dir.path()), now, &mut out).unwrap();
+    print::run(&roots, &golden_settings(dir.path()), now, &mut out, |_| {}).unwrap();
     // Textfiles are named by their path.
     let prefix = format!("{}/", dir.path().display());
     let text = String::from_utf8(out).unwrap().replace(&prefix, "collector/fixtures/");
@@ -276,8 +276,8 @@ fn textfiles_are_told_as_node_exporter_tells_them() {
         };
         let settings = args.settings(Settings::default()).unwrap();
         let mut out = Vec::new();
-        print::run(&args.roots(Roots::default()), &settings, Now { unix_micros: 0 }, &mut out)
-            .unwrap();
+        let now = Now { unix_micros: 0 };
+        print::run(&args.roots(Roots::default()), &settings, now, &mut out, |_| {}).unwrap();
         let prefix = format!("{}/", dir.path().display());
         let mut ours = parse(&String::from_utf8(out).unwrap().replace(&prefix, "fixtures/"));
         ours.retain(|name, _| !name.starts_with("node_scrape_collector_"));

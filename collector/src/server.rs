@@ -554,6 +554,10 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         let parts = parts.clone();
         Arc::new(move || parts.handoff())
     };
+    let has_joined = {
+        let members = Arc::clone(&parts.members);
+        Arc::new(move |name: &str| members.hosts().iter().any(|(joined, _)| joined == name))
+    };
     Routes::new()
         .merge(handoff::routes(handed_off))
         .merge(health::routes(ready.clone(), trouble(parts.store.clone())))
@@ -567,6 +571,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
         .merge(storage::routes(StorageAdmin::new(parts.store.clone(), Arc::clone(clock))))
         .merge(inventory::routes(InventoryApi {
             inventories: Arc::clone(&parts.inventories),
+            has_joined,
             clock: Arc::clone(clock),
         }))
         .merge(admin::routes(Admin {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use stoa_daemon::error_chain;
 use stoa_model::{Family, Labels};
 
 use super::clock::Leap;
@@ -11,7 +12,7 @@ use super::fault::{Fault, Unsaid};
 use super::{Done, Job, RETELLINGS_MAX};
 use crate::rare_count::RareCount;
 use crate::sources::registry::Planned;
-use crate::sources::{Now, Problem, Reading, Source, label};
+use crate::sources::{Now, Reading, Source, label};
 
 /// A source's place.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(super) struct Slot {
     spare: Reading,
     /// Whether it could not do its work when it last came back, or did not come back in time.
     fault: Fault,
+    /// Whether it could do a part of its work only when it last came back.
+    part: Fault,
     pub(super) overdue: RareCount,
     pub(super) skipped: RareCount,
     pub(super) problems: RareCount,
@@ -86,6 +89,7 @@ impl Slot {
             told: None,
             spare: Reading::default(),
             fault: Fault::default(),
+            part: Fault::default(),
             overdue: RareCount::default(),
             skipped: RareCount::default(),
             problems: RareCount::default(),
@@ -176,6 +180,7 @@ impl Slot {
             *at = at.moved(leap.set_micros);
         }
         self.fault.set_clock(leap.set_micros);
+        self.part.set_clock(leap.set_micros);
         if self.source.is_none() {
             self.slept += leap.slept;
         }
@@ -196,19 +201,10 @@ impl Slot {
                 );
             }
         }
-        match self.fault.unsaid(now) {
-            Some(Unsaid { times, why, is_on: true }) => {
-                tracing::warn!(source = self.name, times, problem = why, "source fails again");
-            }
-            Some(Unsaid { times, why, is_on: false }) => {
-                tracing::warn!(
-                    source = self.name,
-                    times,
-                    problem = why,
-                    "source failed again, is well now"
-                );
-            }
-            None => {}
+        for (fault, what) in [(&mut self.fault, "source"), (&mut self.part, "part of a source")] {
+            let Some(Unsaid { times, why, is_on }) = fault.unsaid(now) else { continue };
+            let turn = if is_on { "fails again" } else { "failed again, is well now" };
+            tracing::warn!(source = self.name, times, problem = why, "{what} {turn}");
         }
     }
 
@@ -242,24 +238,32 @@ impl Slot {
     fn count_problems(&mut self, reading: &Reading) {
         for problem in &reading.problems {
             self.problems.add_one();
-            tracing::debug!(source = self.name, problem = %problem, cause = cause(problem), "cannot read a part");
+            tracing::debug!(source = self.name, problem = error_chain(problem), "problem");
         }
     }
 
     /// Logs whether it does its work, where that is news.
     fn note(&mut self, reading: &Reading, now: Now) {
         // What a host does not have is no fault.
-        match reading.problems.first().filter(|_| reading.failed) {
-            Some(problem) => {
-                if self.fault.is(now, || with_cause(problem)) {
-                    tracing::warn!(source = self.name, problem = %problem, cause = cause(problem), "source fails");
-                }
+        let first = reading.problems.first();
+        if let Some(problem) = first.filter(|_| reading.failed) {
+            if self.fault.is(now, || error_chain(problem)) {
+                tracing::warn!(source = self.name, problem = error_chain(problem), "source fails");
             }
-            None => {
-                if self.fault.is_not(now) {
-                    tracing::info!(source = self.name, "source is well again");
-                }
+            return;
+        }
+        if self.fault.is_not(now) {
+            tracing::info!(source = self.name, "source is well again");
+        }
+        let Some(problem) = first else {
+            if self.part.is_not(now) {
+                tracing::info!(source = self.name, "all of the source is read again");
             }
+            return;
+        };
+        if self.part.is(now, || error_chain(problem)) {
+            let (problem, more) = (error_chain(problem), reading.problems.len() - 1);
+            tracing::warn!(source = self.name, problem, more, "part of a source fails");
         }
     }
 
@@ -268,12 +272,4 @@ impl Slot {
             self.spare = told.reading;
         }
     }
-}
-
-fn with_cause(problem: &Problem) -> String {
-    cause(problem).map_or_else(|| problem.to_string(), |cause| format!("{problem}: {cause}"))
-}
-
-fn cause(problem: &Problem) -> Option<String> {
-    std::error::Error::source(problem).map(ToString::to_string)
 }

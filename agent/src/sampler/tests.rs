@@ -428,3 +428,55 @@ fn who_is_passed_over_comes_first_in_the_next_tick() {
     let all: f64 = names.iter().map(|name| read(name)).sum();
     assert!(least >= 1.0 && all < 20.0, "{reads:?}");
 }
+
+#[test]
+fn what_one_pass_came_to_is_told_source_by_source() {
+    let absent = || Problem::read("/absent", std::io::ErrorKind::NotFound.into());
+    let (hold, gate) = channel::<()>();
+    let mut late = Scripted {
+        name: "late",
+        interval: None,
+        deadline: Some(Duration::from_millis(1500)),
+        labels: label("source", "late"),
+        reads: 0.0,
+        act: Box::new(|_, _| {}),
+    };
+    late.act = Box::new(move |_, _| assert!(gate.recv().is_err()));
+    let sources: Vec<Box<dyn Source>> = vec![
+        quick("read"),
+        source("absent", None, move |_, reading| {
+            reading.begin();
+            reading.fail(absent());
+        }),
+        source("part", None, |_, reading| {
+            for _ in 0..8 {
+                reading.note(Problem::parse("/x", "wrong"));
+            }
+        }),
+        source("fails", None, |_, reading| reading.fail(Problem::parse("/x", "wrong"))),
+        Box::new(late),
+    ];
+    let mut sampler = sampler(sources);
+    let mut waited = Vec::new();
+    sampler.read_once(Now { unix_micros: 0 }, |names| waited.push(names.to_vec()));
+    drop(hold);
+    assert_eq!(waited, [["late"]]);
+    let seen = sampler.seen();
+    let told: Vec<_> = seen.iter().map(|seen| (seen.name, seen.state, seen.series)).collect();
+    assert_eq!(
+        told,
+        [
+            ("read", State::Read, 1),
+            ("absent", State::Absent, 0),
+            ("part", State::Part, 1),
+            ("fails", State::Fails, 1),
+            ("late", State::Late, 0),
+        ]
+    );
+    let why: Vec<String> = seen.iter().map(|seen| seen.why.join("; ")).collect();
+    assert_eq!(why[0], "");
+    assert_eq!(why[1], "there is no /absent");
+    assert!(why[2].ends_with("; and 3 more"), "{}", why[2]);
+    assert_eq!(why[3], "cannot understand /x: wrong");
+    assert_eq!(why[4], "it has not come back within 1.5s");
+}

@@ -29,6 +29,8 @@ pub struct Reading {
     untold: Option<Box<Family>>,
     /// What could not be read, besides what this host does not have.
     pub problems: Vec<Problem>,
+    /// What this host does not have, the first of it.
+    pub absent: Option<Box<Problem>>,
     /// Whether the source could not do its work at all, or the host has nothing for it to read;
     /// what `node_scrape_collector_success` says 0 to.
     pub failed: bool,
@@ -39,6 +41,7 @@ impl Reading {
     pub fn begin(&mut self) {
         self.told = 0;
         self.problems.clear();
+        self.absent = None;
         self.failed = false;
     }
 
@@ -65,11 +68,18 @@ impl Reading {
         self.note(problem);
     }
 
-    /// A part could not be read.
+    /// A part could not be read; an absent file is no problem worth telling.
     pub(crate) fn note(&mut self, problem: Problem) {
-        if !problem.is_absence() {
+        if problem.is_absence() {
+            self.absent.get_or_insert_with(|| Box::new(problem));
+        } else {
             self.problems.push(problem);
         }
+    }
+
+    /// What a person named could not be read; that it is absent is a problem too.
+    pub(crate) fn note_named(&mut self, problem: Problem) {
+        self.problems.push(problem);
     }
 
     /// Opens a family to add readings to; one without readings is not told. To be opened once a

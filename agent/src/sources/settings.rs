@@ -85,6 +85,11 @@ impl Settings {
         table.entry(key).or_insert_with(|| value.into());
     }
 
+    /// Whether anything is said of a source.
+    pub(crate) fn has_table(&self, source: &str) -> bool {
+        self.tables.contains_key(source)
+    }
+
     /// A table for what is no source.
     pub(crate) fn unknown(&self) -> Option<&str> {
         let names = registry::names();
@@ -289,7 +294,7 @@ mod tests {
         refused("[sources.disk]\npassword = \"secret\"", "sources.disk.password", "expected u16");
         refused("[sources.disk]\nenabled = 1", "sources.disk.enabled", "true or false");
         refused("[sources.disk]\ninterval = \"0s\"", "sources.disk.interval", "such as \"10s\"");
-        refused("[sources.disk]\ndeadline = \"9d\"", "sources.disk.deadline", "up to 3600s");
+        refused("[sources.disk]\ndeadline = \"9d\"", "sources.disk.deadline", "up to 1h");
     }
 
     #[test]

@@ -274,7 +274,7 @@ fn this_machine() -> anyhow::Result<Tick> {
     let now_ms = unix_ms();
     let mut sampler = Sampler::new(sources, config.roots, Duration::from_secs(1))
         .with_patience(Duration::from_secs(5));
-    sampler.read_once(Now { unix_micros: now_ms * 1000 });
+    sampler.read_once(Now { unix_micros: now_ms * 1000 }, |_waiting| {});
     let families = sampler.told();
     let reading = SourceReading { source: "host", families: &families };
     let tick = Batcher::new().tick(now_ms, &[reading]).tick;

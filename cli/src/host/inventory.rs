@@ -71,7 +71,7 @@ pub(super) fn changed(told: &Changes) -> String {
     let host = printable(&told.host);
     let mut out = String::new();
     if let Some(begins_ms) = told.begins_ms {
-        out.push_str(&format!("what {host} was before {} is not kept\n", moment(begins_ms)));
+        out.push_str(&format!("{host} is known from {} on\n", moment(begins_ms)));
     }
     if told.steps.is_empty() {
         let since = moment(told.begins_ms.unwrap_or(told.from_ms));
@@ -256,7 +256,7 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(changed(&told), @r"
-        what pve1 was before 2027-01-03T18:13:20Z is not kept
+        pve1 is known from 2027-01-03T18:13:20Z on
         2027-01-09T13:06:40Z
           +  disks  sdb  model WDC, size 1 KiB
           -  disks  sdc  model WDC

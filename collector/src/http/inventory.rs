@@ -24,6 +24,8 @@ const SINCE_MS: u64 = 86_400_000;
 pub struct InventoryApi {
     /// The documents.
     pub inventories: Arc<Inventories>,
+    /// Whether a host of that name has joined; may wait for the disk.
+    pub has_joined: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The time.
     pub clock: Clock,
 }
@@ -69,10 +71,11 @@ async fn document(
 ) -> Result<Answer, Failure> {
     let Query(ask) = ask.map_err(|rejection| Failure::bad(rejection.body_text()))?;
     let host = name.clone();
-    let found = blocking(move || api.inventories.document(&host, ask.at_ms)).await?;
+    let inventories = Arc::clone(&api.inventories);
+    let found = blocking(move || inventories.document(&host, ask.at_ms)).await?;
     match (found, ask.at_ms) {
         (Some(dated), _) => answer(&dated),
-        (None, None) => Err(Failure::missing(untold(&name))),
+        (None, None) => Err(untold(api, name).await),
         (None, Some(_)) => {
             let name = short(&name);
             Err(Failure::missing(format!("the inventory of {name} at that time is not kept")))
@@ -98,12 +101,30 @@ async fn changes(
         return Err(Failure::bad("from_ms is after to_ms".to_owned()));
     }
     let host = name.clone();
-    let told = blocking(move || api.inventories.changes(&host, from_ms, to_ms, ask.net)).await?;
-    answer(&told.ok_or_else(|| Failure::missing(untold(&name)))?)
+    let inventories = Arc::clone(&api.inventories);
+    let told = blocking(move || inventories.changes(&host, from_ms, to_ms, ask.net)).await?;
+    match told {
+        Some(told) => answer(&told),
+        None => Err(untold(api, name).await),
+    }
 }
 
-fn untold(name: &str) -> String {
-    format!("there is no inventory of a host {}: its agent has told none yet", short(name))
+/// Why there is nothing of a host.
+async fn untold(api: InventoryApi, name: String) -> Failure {
+    let has_joined = {
+        let name = name.clone();
+        blocking(move || Ok((api.has_joined)(&name))).await
+    };
+    let name = short(&name);
+    match has_joined {
+        Ok(true) => Failure::missing(format!(
+            "there is no inventory of {name}: its agent has told none yet"
+        )),
+        Ok(false) => Failure::missing(format!(
+            "no host called {name} has joined; `stoa host list` lists those that have"
+        )),
+        Err(failure) => failure,
+    }
 }
 
 fn short(name: &str) -> String {
@@ -153,7 +174,11 @@ mod tests {
             let steady_ms = i64::try_from(i).unwrap() * 60_000;
             inventories.keep(&host, &told, at_ms, steady_ms).unwrap();
         }
-        let api = InventoryApi { inventories: Arc::new(inventories), clock: Arc::new(|| NOW) };
+        let api = InventoryApi {
+            inventories: Arc::new(inventories),
+            has_joined: Arc::new(|name| name == "pve2"),
+            clock: Arc::new(|| NOW),
+        };
         routes(api).into_router((), Access::open())
     }
 
@@ -181,9 +206,16 @@ mod tests {
         assert_eq!(release(&ask(&router, &then).await.1).as_deref(), Some("6.1"));
         let (status, error) = ask(&router, "pve1/inventory?at_ms=5").await;
         assert_eq!((status, &error["errorType"]), (404, &Value::from("not_found")), "{error}");
-        let (status, error) = ask(&router, "pve2/inventory").await;
-        assert_eq!(status, 404);
-        assert!(error["error"].as_str().unwrap().contains("pve2"), "{error}");
+        for (path, why) in [
+            ("pve2/inventory", "there is no inventory of pve2"),
+            ("pve2/inventory/changes", "there is no inventory of pve2"),
+            ("pve3/inventory", "no host called pve3 has joined"),
+            ("pve3/inventory/changes", "no host called pve3 has joined"),
+        ] {
+            let (status, error) = ask(&router, path).await;
+            assert_eq!(status, 404);
+            assert!(error["error"].as_str().unwrap().starts_with(why), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -119,6 +119,40 @@ fn a_fault_is_logged_when_it_begins_and_when_it_ends_and_one_that_returns_is_cou
     assert_eq!(said, expected);
 }
 
+#[test]
+fn a_part_that_fails_is_logged_when_it_begins_and_when_it_ends() {
+    let mut readings = 0;
+    let partly = source("a", None, move |_, reading| {
+        readings += 1;
+        if readings == 2 || readings == 3 {
+            reading.note_named(Problem::read("/x", std::io::ErrorKind::NotFound.into()));
+            reading.note(Problem::parse("/y", "wrong"));
+        }
+        if readings == 4 {
+            reading.fail(Problem::parse("/z", "wrong"));
+        }
+        reading.note(Problem::read("/absent", std::io::ErrorKind::NotFound.into()));
+    });
+    let mut sampler = sampler(vec![partly]);
+    let log = Log::default();
+    let said: Vec<Vec<String>> = tracing::subscriber::with_default(log.clone(), || {
+        let ticked = (1..=6).map(|second| {
+            tick(&mut sampler, second);
+            log.take().into_iter().map(|line| line.message).collect()
+        });
+        ticked.collect()
+    });
+    let expected: [&[&str]; 6] = [
+        &[],
+        &["part of a source fails"],
+        &[],
+        &["source fails"],
+        &["source is well again", "all of the source is read again"],
+        &[],
+    ];
+    assert_eq!(said, expected);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

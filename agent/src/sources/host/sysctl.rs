@@ -163,7 +163,7 @@ impl Source for Sysctl {
                 Ok(_) => {
                     reading.note(Problem::parse(path, "not the numbers that were asked for"));
                 }
-                Err(error) => reading.note(Problem::read(path, error)),
+                Err(error) => reading.note_named(Problem::read(path, error)),
             }
         }
         let mut info = INFO.family();
@@ -172,7 +172,7 @@ impl Source for Sysctl {
             let text = match read_small(&path) {
                 Ok(text) => text,
                 Err(error) => {
-                    reading.note(Problem::read(path, error));
+                    reading.note_named(Problem::read(path, error));
                     continue;
                 }
             };

@@ -142,7 +142,7 @@ impl Source for Textfile {
         let mut has_error = false;
         let mut problem = |problem: Problem, reading: &mut Reading| {
             has_error = true;
-            reading.problems.push(problem);
+            reading.note_named(problem);
         };
         let mut modified = MODIFIED.family();
         let mut told: BTreeMap<String, Told> = BTreeMap::new();

@@ -36,7 +36,6 @@ const PLACES: &[&str] = &[
     "/etc/proxmox-backup/proxy.pem",
     "/etc/letsencrypt/live",
     "/etc/ssl/certs/ssl-cert-snakeoil.pem",
-    "/var/lib/stoa-agent/identity.pem",
     "/var/lib/stoa-collector/ca/ca.pem",
 ];
 /// Endings of files that are looked into in a directory.
@@ -68,11 +67,14 @@ pub(crate) struct Settings {
     paths: Vec<PathBuf>,
     /// Whether to look in well-known places too.
     well_known: bool,
+    /// The agent's own; one of the well-known places.
+    agent: PathBuf,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { paths: Vec::new(), well_known: true }
+        let agent = PathBuf::from("/var/lib/stoa-agent/identity.pem");
+        Self { paths: Vec::new(), well_known: true, agent }
     }
 }
 
@@ -207,6 +209,7 @@ impl Source for Certificates {
         }
         if self.settings.well_known {
             PLACES.iter().for_each(|path| search.look(roots, Path::new(path), false));
+            search.look(roots, &self.settings.agent, false);
         }
         let mut families = [&NOT_BEFORE, &NOT_AFTER, &EXPIRED].map(Desc::family);
         let now = now.unix_micros.div_euclid(1_000_000);

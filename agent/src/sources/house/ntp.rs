@@ -227,8 +227,8 @@ impl Source for Ntp {
 
     fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {
         if self.settings.server.is_empty() {
-            let absent = io::Error::from(ErrorKind::NotFound);
-            return reading.fail(Problem::read("sources.ntp.server", absent));
+            let wrong = "names nobody to ask".to_owned();
+            return reading.fail(Problem::Answer { asked: "sources.ntp.server", wrong });
         }
         let (answer, measured) = match self.ask() {
             Ok(both) => both,

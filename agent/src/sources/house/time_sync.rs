@@ -108,7 +108,12 @@ impl TimeSync {
             }
             // It is installed, and its daemon does not answer.
             Ok(_) => None,
-            Err(ProgramError::Absent { .. }) => return None,
+            Err(error @ ProgramError::Absent { .. }) => {
+                if self.chrony_address.is_some() {
+                    reading.note_named(error.into());
+                }
+                return None;
+            }
             Err(error) => {
                 reading.note(error.into());
                 None

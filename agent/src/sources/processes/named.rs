@@ -149,8 +149,9 @@ impl Template {
                     Some(name) => Piece::Match(name.to_owned()),
                     None => {
                         return Err(format!(
-                            "{text:?}: {{{{{inside}}}}} is not known; there are .Comm, .ExeBase, \
-                             .ExeFull, .Username, .Matches and .Matches.NAME"
+                            "{text:?}: {{{{{inside}}}}} is not known, and what every process has anew \
+                             would be a group without end; there are .Comm, .ExeBase, .ExeFull, \
+                             .Username, .Matches and .Matches.NAME"
                         ));
                     }
                 },

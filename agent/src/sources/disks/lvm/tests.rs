@@ -136,13 +136,13 @@ fn a_host_without_volumes_is_left_alone() {
 }
 
 #[test]
-fn a_host_without_the_programs_is_left_alone() {
+fn programs_that_are_named_and_missing_are_a_fault_and_nothing_is_told() {
     let (_dir, roots) = host("1");
     let mut lvm = lvm("no such directory");
     for minute in [0, 5, 10] {
         let (lines, reading) = read(&mut lvm, &roots, minute);
-        assert_eq!(lines, [""; 0]);
-        assert!(reading.failed && reading.problems.is_empty(), "{:?}", reading.problems);
+        assert_eq!(lines, ["stoa_lvm_denied{} 0"]);
+        assert!(reading.failed && reading.problems.len() == 1, "{:?}", reading.problems);
     }
 }
 

@@ -605,11 +605,18 @@ fn a_lack_of_rights_is_one_series_and_one_complaint() {
 
 #[test]
 fn a_host_without_smartctl_tells_nothing() {
-    let mut smart = smart("no such program");
-    let (lines, reading) = read(&mut smart, 0);
+    let mut absent = smart("");
+    absent.program = "stoa-no-such-program".to_owned();
+    let (lines, reading) = read(&mut absent, 0);
     assert_eq!(lines, [""; 0]);
     assert!(reading.failed);
     assert_eq!(problems(&reading), [""; 0]);
+    assert!(reading.absent.is_some());
+    // One that is named by its path is expected to be there.
+    let (lines, reading) = read(&mut smart("no such program"), 0);
+    assert_eq!(lines, [""; 0]);
+    assert!(reading.failed);
+    assert!(problems(&reading)[0].ends_with("no such program is not installed"));
 }
 
 #[test]
