@@ -7,32 +7,65 @@ dir=${RUNTIME_DIRECTORY:-/run/stoa-disks}
 sys=${STOA_SYSFS:-/sys}
 udev=${STOA_UDEV:-/run/udev/data}
 
-# put NAME COMMAND...: keeps what the command prints, put in place whole.
-put() {
-    name=$1
-    shift
-    timeout -k 5 30 "$@" >"$dir/.$name" 2>/dev/null
-    if [ -s "$dir/.$name" ]; then
-        mv -f "$dir/.$name" "$dir/$name.json"
-    else
+# ask SECONDS NAME COMMAND...: leaves what the command prints in .NAME. One that hangs in the kernel
+# cannot be killed: it is left behind, and as long as it is there, it has the lock and is not begun again.
+ask() {
+    seconds=$1
+    name=$2
+    shift 2
+    (
+        flock -n 9 || exit 1
         rm -f "$dir/.$name"
-        return 1
+        timeout -s KILL $((seconds + 10)) sh -c '"$@" & wait $!' sh \
+            timeout -k 5 "$seconds" "$@" >"$dir/.$name" 2>/dev/null
+    ) 9>"$dir/.$name.lock"
+}
+
+# put NAME COMMAND...: keeps the document that the command prints, put in place whole.
+put() {
+    ask 30 "$@"
+    name=$1
+    tail -n 1 "$dir/.$name" 2>/dev/null | grep -q '^ *}$' && mv -f "$dir/.$name" "$dir/$name.json"
+}
+
+# Which disks there are; nothing is opened for that but RAID controllers.
+there() {
+    ask 30 there smartctl --scan && cat "$dir/.there"
+    for disk in "$sys"/block/*/device; do
+        disk=${disk%/device}
+        echo "$disk $(cat "$disk/diskseq" 2>/dev/null)"
+    done
+}
+
+# Finds out what they are, in .disks. This opens them, which may wake one: it is done when there are others
+# than before, and an hour after one could not be opened.
+look() {
+    now=$(there)
+    if [ "$now" = "$(cat "$dir/.known" 2>/dev/null)" ]; then
+        grep -qs '^#' "$dir/.disks" && [ -n "$(find "$dir/.disks" -mmin +60)" ] || return 0
+    fi
+    if ask 60 scan smartctl --scan-open; then
+        mv -f "$dir/.scan" "$dir/.disks"
+        printf '%s\n' "$now" >"$dir/.known"
+    elif [ ! -e "$dir/.disks" ]; then
+        # One hangs: the others are asked without.
+        printf '%s\n' "$now" | sed -n 's/^\(\/dev\/[^ ]* -d \)scsi /\1auto /; /^\/dev\//p' >"$dir/.disks"
     fi
 }
 
-if command -v smartctl >/dev/null && timeout -k 5 60 smartctl --scan-open >"$dir/.scan" 2>/dev/null; then
+if command -v smartctl >/dev/null && look; then
     : >"$dir/.found"
-    # One that could not be opened now stands behind a `#`; its last answer may grow old.
-    sed 's/^# *//' "$dir/.scan" | while read -r device _ type _; do
+    # One that could not be opened stands behind a `#`; its last answer may grow old.
+    sed 's/^# *//' "$dir/.disks" | while read -r device _ type _; do
         case $device in
         /dev/*) ;;
         *) continue ;;
         esac
         name=smart-$(printf '%s' "${device#/dev/}-$type" | tr -c 'A-Za-z0-9' '_')
         echo "$name.json" >>"$dir/.found"
-        if grep -q "^$device -d $type " "$dir/.scan"; then
+        if grep -q "^$device -d $type " "$dir/.disks"; then
             put "$name" smartctl -j -a -l devstat -l scttempsts -l scterc -l sataphy \
-                -n standby,5 -d "$type" "$device" </dev/null
+                -n standby,5 -d "$type" "$device"
         fi
     done
     # Disks that are gone.
