@@ -2,7 +2,7 @@
 //!
 //! A program has an empty environment but for `PATH` and `LC_ALL=C`, no standard input, and a process
 //! group of its own that is killed when the time is up. One that cannot be killed (it waits in the
-//! kernel) is waited for; its source is then overdue, see [`super::Source::deadline`]. When memory runs
+//! kernel) is left behind, see [`hanging`], and not begun again until it has ended. When memory runs
 //! out the kernel is to end it rather than the agent. Knows nothing of what a program says.
 
 use std::ffi::OsStr;
@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use hanging::{Hanging, Question};
+
+mod hanging;
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,6 +32,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const OOM_SCORE: &str = "500";
 /// How often it is looked whether a program that has closed its output has ended.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long it is waited for one that was killed.
+const DEATH: Duration = Duration::from_millis(500);
+
+static HANGING: Hanging = Hanging::new();
 
 /// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +62,12 @@ pub enum ProgramError {
         program: String,
         /// How long it had.
         timeout: Duration,
+    },
+    /// It was killed the last time and has not ended since.
+    #[error("{program} hangs since it was asked before, and cannot be killed; is a disk dead?")]
+    Hangs {
+        /// Which.
+        program: String,
     },
     /// It said too much and was killed.
     #[error("{program} said more than {bytes_max} bytes")]
@@ -111,6 +125,10 @@ impl Program {
     /// Runs it to its end; an exit status other than 0 is the caller's to judge.
     pub(crate) fn run(mut self) -> Result<Output, ProgramError> {
         let program = self.name.clone();
+        let question = Question::of(&self.command);
+        if HANGING.forbids(&question) {
+            return Err(ProgramError::Hangs { program });
+        }
         let mut child = match self.command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -133,7 +151,8 @@ impl Program {
             },
             Err(error) => Err(error),
         };
-        kill(&mut child);
+        kill(&child);
+        reap(child, question, &HANGING);
         ended
     }
 
@@ -209,13 +228,19 @@ fn end_by(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
 }
 
 /// Ends a program and what it started.
-fn kill(child: &mut Child) {
+fn kill(child: &Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(group) = group {
         // It may have ended on its own by now.
         let _gone = kill_process_group(group, Signal::KILL);
     }
-    let _ended = child.wait();
+}
+
+/// Waits for one that was killed, and leaves it behind when it does not end.
+fn reap(mut child: Child, question: Question, hanging: &Hanging) {
+    if let Ok(None) = end_by(&mut child, now() + DEATH) {
+        hanging.leave(question, child);
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long a program takes")]
@@ -265,5 +290,33 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(30), "the children were waited for");
         let error = Program::new("no-such-program").run().unwrap_err();
         assert_eq!(error.to_string(), "no-such-program is not installed");
+    }
+
+    #[test]
+    fn one_that_cannot_be_killed_is_left_behind() {
+        let mut command = Command::new("sleep");
+        let child = command.arg("60").process_group(0).spawn().unwrap();
+        let (hanging, question) = (Hanging::new(), Question::of(&command));
+        let group = Pid::from_child(&child);
+        let began = now();
+        reap(child, question.clone(), &hanging);
+        assert!(began.elapsed() < Duration::from_secs(30), "it was waited for");
+        assert!(hanging.forbids(&question));
+        kill_process_group(group, Signal::KILL).unwrap();
+        while hanging.forbids(&question) {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    #[test]
+    fn what_hangs_is_not_begun_again() {
+        let mut command = Command::new("/bin/sh");
+        let child = command.args(["-c", "sleep 60 # hangs"]).process_group(0).spawn().unwrap();
+        let group = Pid::from_child(&child);
+        HANGING.leave(Question::of(&command), child);
+        let error = shell("sleep 60 # hangs").run().unwrap_err();
+        assert!(matches!(error, ProgramError::Hangs { .. }), "{error}");
+        assert!(shell("true # another question").run().is_ok());
+        kill_process_group(group, Signal::KILL).unwrap();
     }
 }

@@ -21,7 +21,7 @@ use super::dated;
 use super::emmc;
 use super::reports;
 use super::sheet::Sheet;
-use crate::sources::program::Program;
+use crate::sources::program::{Program, ProgramError};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
@@ -230,7 +230,9 @@ impl Smart {
                 Ok(Some(report)) => known.take(report, now, reading),
                 Ok(None) => known.fail("smartctl's answer cannot be understood", reading),
                 Err(problem) => {
-                    hanging += 1;
+                    // What is known to hang takes no time.
+                    let is_known = matches!(problem, Problem::Program(ProgramError::Hangs { .. }));
+                    hanging += usize::from(!is_known);
                     known.fail(&problem.to_string(), reading);
                 }
             }
