@@ -14,6 +14,8 @@ use crate::sources::{Now, Problem, Reading, Roots, Source};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(50);
+/// How long a program is asked for text that printed no JSON; it may be a newer one by then.
+const JSON_AGAIN: Duration = Duration::from_secs(3600);
 
 /// `[sources.zpool]`
 #[derive(Debug, Clone, Deserialize)]
@@ -33,8 +35,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(crate) struct Pools {
     program: String,
-    /// Whether the program is too old to print its status as JSON.
-    is_text_only: bool,
+    /// When the program last printed no status as JSON.
+    no_json_at: Option<Now>,
     /// When a pool's scrub or resilver was last seen to be complete.
     completed: BTreeMap<String, f64>,
     sheet: Sheet,
@@ -49,23 +51,31 @@ impl Configured for Pools {
 }
 
 impl Pools {
+    #[cfg(test)]
+    pub(super) fn use_program(&mut self, program: &str) {
+        program.clone_into(&mut self.program);
+    }
+
     pub(super) fn with(settings: Settings) -> Self {
         Self {
             program: settings.program,
-            is_text_only: false,
+            no_json_at: None,
             completed: BTreeMap::new(),
             sheet: Sheet::new(),
         }
     }
 
     fn status(&mut self, now: Now) -> Result<Vec<PoolStatus>, Problem> {
-        if !self.is_text_only {
+        if self.no_json_at.is_none_or(|at| now.is_past(at, JSON_AGAIN)) {
             let args = ["status", "-j", "-p", "-s", "--json-int"];
             let output = super::run(&self.program, &args)?;
             match pool_status_json::parse(&output.stdout, now) {
-                Some(pools) => return Ok(pools),
-                // It does not know the option: OpenZFS before 2.3.
-                None => self.is_text_only = true,
+                Some(pools) => {
+                    self.no_json_at = None;
+                    return Ok(pools);
+                }
+                // It does not know the option (OpenZFS before 2.3), or broke off.
+                None => self.no_json_at = Some(now),
             }
         }
         // Dates are written in local time: this makes it UTC.

@@ -26,8 +26,13 @@ fn settings<T: serde::de::DeserializeOwned>(text: &str) -> T {
 }
 
 fn read(source: &mut dyn Source, roots: &Roots) -> (Vec<String>, Reading) {
+    read_at(source, roots, 0)
+}
+
+fn read_at(source: &mut dyn Source, roots: &Roots, minute: i64) -> (Vec<String>, Reading) {
     let mut reading = Reading::default();
-    source.read(roots, Now { unix_micros: 1_770_000_000_000_000 }, &mut reading);
+    let now = Now { unix_micros: 1_770_000_000_000_000 + minute * 60_000_000 };
+    source.read(roots, now, &mut reading);
     let lines = reading.families().flat_map(|family| {
         family
             .metrics
@@ -68,6 +73,18 @@ fn pools_are_told_by_json_and_by_text() {
             r#"stoa_zfs_device_state{class="spare", device="sdg", pool="tank"} 7"#,
         ],
     );
+}
+
+#[test]
+fn a_program_that_printed_no_json_is_asked_for_it_again() {
+    let (_dir, roots) = host();
+    let mut source = pools("zpool_old.sh");
+    assert!(read(&mut source, &roots).1.problems.is_empty());
+    // What stands for the newer one prints no text.
+    source.use_program(&fixture("zpool.sh"));
+    for (minute, problems) in [(1, 1), (59, 1), (60, 0), (61, 0)] {
+        assert_eq!(read_at(&mut source, &roots, minute).1.problems.len(), problems, "{minute}");
+    }
 }
 
 #[test]
