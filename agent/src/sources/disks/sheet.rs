@@ -19,8 +19,12 @@ impl Sheet {
         Self { families: Vec::new(), labels: Kept::new(), key: String::new() }
     }
 
-    /// Adds a series; a pair with an empty value is left out of its labels.
+    /// Adds a series; a pair with an empty value is left out of its labels. What is no number is not
+    /// told: a program's numbers are each bounded, what is made of several may be none.
     pub(super) fn push(&mut self, desc: &Desc, pairs: &[(&'static str, &str)], value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         self.key.clear();
         for (name, value) in pairs {
             self.key.extend([name, "\u{1}", value, "\u{2}"]);
@@ -70,4 +74,19 @@ pub(super) fn lines(sheet: &mut Sheet) -> Vec<String> {
     sheet.families.clear();
     let text = String::from_utf8(out).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_not_told() {
+        const A: Desc = Desc::gauge("a", "");
+        let mut sheet = Sheet::new();
+        for (name, value) in [("b", 1e300 * 1e300), ("c", f64::NAN), ("d", 0.0)] {
+            sheet.push(&A, &[("of", name)], value);
+        }
+        assert_eq!(lines(&mut sheet), [r#"a{of="d"} 0"#]);
+    }
 }
