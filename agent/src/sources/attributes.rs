@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use stoa_model::{Family, Labels, MetricKind};
 
-use super::{Desc, Reading, number, read_small};
+use super::{Desc, Kept, Reading, number, read_small};
 
 /// Devices looked at in one directory, unless a source says otherwise; the rest is left out.
 pub(crate) const DEVICES_MAX: usize = 1024;
@@ -116,10 +116,11 @@ impl Unit {
     }
 }
 
-/// The families of one reading, each begun with its first number. Keeps them and their room from one
-/// reading to the next.
+/// The families of one reading, each begun with its first number. Keeps them, their room and their label
+/// sets from one reading to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
+    pub(crate) labels: Kept<Labels>,
     families: BTreeMap<Cow<'static, str>, Family>,
     /// Room for a name that is made.
     name: String,
@@ -174,6 +175,7 @@ impl Sheet {
             reading.copy(family);
             family.metrics.clear();
         }
+        self.labels.end_round();
     }
 }
 

@@ -23,9 +23,15 @@ struct Entry<V> {
     value: V,
 }
 
+impl<V> Default for Kept<V> {
+    fn default() -> Self {
+        Self { round: 0, key: String::new(), entries: HashMap::new() }
+    }
+}
+
 impl<V: Clone> Kept<V> {
     pub(crate) fn new() -> Self {
-        Self { round: 0, key: String::new(), entries: HashMap::new() }
+        Self::default()
     }
 
     /// The value kept for `key`, made now if there is none.

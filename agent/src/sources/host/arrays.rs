@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, KeptFile, Now, Reading, Roots, Source, Tree};
 
 pub(super) mod mdstat;
 
@@ -26,7 +24,6 @@ const DEGRADED: Desc = Desc::gauge("node_md_degraded", "Number of degraded disks
 #[derive(Debug)]
 pub(crate) struct Arrays {
     file: KeptFile,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -34,7 +31,7 @@ impl Configured for Arrays {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { file: KeptFile::proc("mdstat"), labels: Kept::new(), sheet: Sheet::default() }
+        Self { file: KeptFile::proc("mdstat"), sheet: Sheet::default() }
     }
 }
 
@@ -52,38 +49,37 @@ impl Source for Arrays {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for array in mdstat::parse(text) {
             let device = array.device;
-            let whole = self.labels.of(&[("device", device)]);
-            sheet.push(&REQUIRED, whole.clone(), array.required);
-            sheet.push(&BLOCKS, whole.clone(), array.blocks);
-            sheet.push(&SYNCED, whole, array.blocks_synced);
+            let whole = self.sheet.labels.of(&[("device", device)]);
+            self.sheet.push(&REQUIRED, whole.clone(), array.required);
+            self.sheet.push(&BLOCKS, whole.clone(), array.blocks);
+            self.sheet.push(&SYNCED, whole, array.blocks_synced);
             for (state, count) in
                 [("active", array.active), ("failed", array.failed), ("spare", array.spare)]
             {
-                sheet.push(&DISKS, self.labels.of(&[("device", device), ("state", state)]), count);
+                let labels = self.sheet.labels.of(&[("device", device), ("state", state)]);
+                self.sheet.push(&DISKS, labels, count);
             }
             for state in STATES {
                 let is = f64::from(u8::from(state == array.state));
-                sheet.push(&STATE, self.labels.of(&[("device", device), ("state", state)]), is);
+                let labels = self.sheet.labels.of(&[("device", device), ("state", state)]);
+                self.sheet.push(&STATE, labels, is);
             }
         }
         for (number, dir) in entries_with(&roots.path(Tree::Sys, "block"), "md", DEVICES_MAX) {
             let dir = dir.join("md");
             let Some(disks) = value(dir.join("raid_disks")) else { continue };
             let device = format!("md{number}");
-            let labels = self.labels.of(&[("device", &device)]);
-            sheet.push(&RAID_DISKS, labels.clone(), disks);
+            let labels = self.sheet.labels.of(&[("device", &device)]);
+            self.sheet.push(&RAID_DISKS, labels.clone(), disks);
             // An array without redundancy has no such file: it is never degraded, only broken.
             let degraded = dir.join("degraded");
             let count = if degraded.exists() { value(degraded) } else { Some(0.0) };
             if let Some(count) = count {
-                sheet.push(&DEGRADED, labels, count);
+                self.sheet.push(&DEGRADED, labels, count);
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

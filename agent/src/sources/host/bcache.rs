@@ -10,7 +10,7 @@ use crate::sources::attributes::{
     Attribute, DEVICES_MAX, Sheet, Unit, entries, entries_with, read_whole, text,
 };
 use crate::sources::registry::{Configured, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -222,7 +222,6 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Bcache {
     settings: Settings,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -230,19 +229,20 @@ impl Configured for Bcache {
     type Settings = Settings;
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
-        Self { settings, labels: Kept::new(), sheet: Sheet::default() }
+        Self { settings, sheet: Sheet::default() }
     }
 }
 
 impl Bcache {
-    fn read_set(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
-        let labels = self.labels.of(&[("uuid", uuid)]);
-        push(sheet, &SET, dir, &labels);
+    fn read_set(&mut self, uuid: &str, dir: &Path) {
+        let labels = self.sheet.labels.of(&[("uuid", uuid)]);
+        push(&mut self.sheet, &SET, dir, &labels);
         for (device, dir) in entries_with(dir, "bdev", DEVICES_MAX) {
             let device = format!("bdev{device}");
-            let labels = self.labels.of(&[("backing_device", device.as_str()), ("uuid", uuid)]);
-            push(sheet, &BACKING, &dir, &labels);
-            push_lines(sheet, &WRITEBACK, &dir.join("writeback_rate_debug"), &labels);
+            let labels =
+                self.sheet.labels.of(&[("backing_device", device.as_str()), ("uuid", uuid)]);
+            push(&mut self.sheet, &BACKING, &dir, &labels);
+            push_lines(&mut self.sheet, &WRITEBACK, &dir.join("writeback_rate_debug"), &labels);
         }
         for (device, dir) in entries_with(dir, "cache", DEVICES_MAX) {
             // Beside the devices there are attributes like `cache_available_percent`.
@@ -250,10 +250,10 @@ impl Bcache {
                 continue;
             }
             let device = format!("cache{device}");
-            let labels = self.labels.of(&[("cache_device", device.as_str()), ("uuid", uuid)]);
-            push(sheet, &CACHE, &dir, &labels);
+            let labels = self.sheet.labels.of(&[("cache_device", device.as_str()), ("uuid", uuid)]);
+            push(&mut self.sheet, &CACHE, &dir, &labels);
             if self.settings.priority_stats {
-                push_lines(sheet, &PRIORITY, &dir.join("priority_stats"), &labels);
+                push_lines(&mut self.sheet, &PRIORITY, &dir.join("priority_stats"), &labels);
             }
         }
     }
@@ -292,14 +292,11 @@ impl Source for Bcache {
             // node_exporter's collector succeeds without any bcache.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the sets there are files to register devices with.
         for (uuid, dir) in found.iter().filter(|(name, _)| name.contains('-')) {
-            self.read_set(uuid, dir, &mut sheet);
+            self.read_set(uuid, dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -6,13 +6,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::{Labels, MetricKind};
+use stoa_model::MetricKind;
 
 use crate::sources::attributes::{
     DEVICES_MAX, Sheet, entries, entries_with, read_whole, text as attribute, value,
 };
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 pub(super) mod text;
 
@@ -54,7 +54,6 @@ const IO_ERRORS: Desc =
 /// The source `bcachefs`.
 #[derive(Debug)]
 pub(crate) struct Bcachefs {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -62,18 +61,18 @@ impl Configured for Bcachefs {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl Bcachefs {
-    fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
-        let whole = self.labels.of(&[("uuid", uuid)]);
-        sheet.push(&INFO, whole.clone(), 1.0);
+    fn read_filesystem(&mut self, uuid: &str, dir: &Path) {
+        let whole = self.sheet.labels.of(&[("uuid", uuid)]);
+        self.sheet.push(&INFO, whole.clone(), 1.0);
         if let Some(bytes) =
             attribute(dir.join("btree_cache_size")).and_then(|t| text::quantity(&t))
         {
-            sheet.push(&CACHE_SIZE, whole.clone(), bytes);
+            self.sheet.push(&CACHE_SIZE, whole.clone(), bytes);
         }
         for (counter, path) in entries(&dir.join("counters"), COUNTERS_MAX).unwrap_or_default() {
             if let Some(count) = read(&path).and_then(|text| text::counter(&text)) {
@@ -82,65 +81,66 @@ impl Bcachefs {
                     (help, MetricKind::Counter)
                 };
                 let name = ["node_bcachefs_", &counter, "_total"];
-                sheet.push_named(&name, make, whole.clone(), count);
+                self.sheet.push_named(&name, make, whole.clone(), count);
             }
         }
         let text = read(&dir.join("compression_stats")).unwrap_or_default();
         for (algorithm, compressed, uncompressed) in text::compression(&text) {
-            let labels = self.labels.of(&[("algorithm", algorithm), ("uuid", uuid)]);
-            sheet.push(&COMPRESSED, labels.clone(), compressed);
-            sheet.push(&UNCOMPRESSED, labels, uncompressed);
+            let labels = self.sheet.labels.of(&[("algorithm", algorithm), ("uuid", uuid)]);
+            self.sheet.push(&COMPRESSED, labels.clone(), compressed);
+            self.sheet.push(&UNCOMPRESSED, labels, uncompressed);
         }
         let text = read(&dir.join("btree_write_stats")).unwrap_or_default();
         for (kind, count, size) in text::btree_writes(&text) {
-            let labels = self.labels.of(&[("type", kind), ("uuid", uuid)]);
-            sheet.push(&WRITES, labels.clone(), count);
-            sheet.push(&WRITE_SIZE, labels, size);
+            let labels = self.sheet.labels.of(&[("type", kind), ("uuid", uuid)]);
+            self.sheet.push(&WRITES, labels.clone(), count);
+            self.sheet.push(&WRITE_SIZE, labels, size);
         }
         let text = read(&dir.join("errors")).unwrap_or_default();
         for (kind, count) in text::errors(&text) {
-            let labels = self.labels.of(&[("error_type", kind), ("uuid", uuid)]);
-            sheet.push(&ERRORS, labels, count);
+            let labels = self.sheet.labels.of(&[("error_type", kind), ("uuid", uuid)]);
+            self.sheet.push(&ERRORS, labels, count);
         }
         for (device, dir) in entries_with(dir, "dev-", DEVICES_MAX) {
-            self.read_device(uuid, &device, &dir, sheet);
+            self.read_device(uuid, &device, &dir);
         }
     }
 
-    fn read_device(&mut self, uuid: &str, device: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_device(&mut self, uuid: &str, device: &str, dir: &Path) {
         let name = attribute(dir.join("label")).unwrap_or_default();
         let state = attribute(dir.join("state")).unwrap_or_default();
-        let info = self.labels.of(&[
+        let info = self.sheet.labels.of(&[
             ("device", device),
             ("label", &name),
             ("state", &state),
             ("uuid", uuid),
         ]);
-        sheet.push(&DEVICE_INFO, info, 1.0);
-        let whole = self.labels.of(&[("device", device), ("uuid", uuid)]);
+        self.sheet.push(&DEVICE_INFO, info, 1.0);
+        let whole = self.sheet.labels.of(&[("device", device), ("uuid", uuid)]);
         for (desc, number) in [
             (&BUCKETS, value(dir.join("nbuckets"))),
             (&BUCKET_SIZE, attribute(dir.join("bucket_size")).and_then(|t| text::quantity(&t))),
             (&DURABILITY, value(dir.join("durability"))),
         ] {
             if let Some(number) = number {
-                sheet.push(desc, whole.clone(), number);
+                self.sheet.push(desc, whole.clone(), number);
             }
         }
         let text = read(&dir.join("io_done")).unwrap_or_default();
         for (operation, data, bytes) in text::io_done(&text) {
-            let labels = self.labels.of(&[
+            let labels = self.sheet.labels.of(&[
                 ("data_type", data),
                 ("device", device),
                 ("operation", operation),
                 ("uuid", uuid),
             ]);
-            sheet.push(&IO_DONE, labels, bytes);
+            self.sheet.push(&IO_DONE, labels, bytes);
         }
         let text = read(&dir.join("io_errors")).unwrap_or_default();
         for (kind, count) in text::io_errors(&text) {
-            let labels = self.labels.of(&[("device", device), ("type", kind), ("uuid", uuid)]);
-            sheet.push(&IO_ERRORS, labels, count);
+            let labels =
+                self.sheet.labels.of(&[("device", device), ("type", kind), ("uuid", uuid)]);
+            self.sheet.push(&IO_ERRORS, labels, count);
         }
     }
 }
@@ -160,13 +160,10 @@ impl Source for Bcachefs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (uuid, dir) in found.iter().filter(|(_, path)| path.is_dir()) {
-            self.read_filesystem(uuid, dir, &mut sheet);
+            self.read_filesystem(uuid, dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

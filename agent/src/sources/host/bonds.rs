@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{Sheet, text};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, read_small};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -28,7 +26,6 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = &str> {
 /// The source `bonding`.
 #[derive(Debug)]
 pub(crate) struct Bonds {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -36,7 +33,7 @@ impl Configured for Bonds {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
@@ -56,7 +53,6 @@ impl Source for Bonds {
             Ok(masters) => masters,
             Err(error) => return reading.fail(Problem::read(path, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for master in parse(&masters) {
             let dir = devices.join(master);
             let Some(slaves) = text(dir.join("bonding/slaves")) else { continue };
@@ -67,14 +63,12 @@ impl Source for Bonds {
                     text(link.join("bonding_slave/mii_status")).as_deref() == Some("up")
                 })
             };
-            let labels = self.labels.of(&[("master", master)]);
-            sheet.push(&SLAVES, labels.clone(), parse(&slaves).count() as f64);
+            let labels = self.sheet.labels.of(&[("master", master)]);
+            self.sheet.push(&SLAVES, labels.clone(), parse(&slaves).count() as f64);
             let active = parse(&slaves).filter(|slave| is_up(slave)).count();
-            sheet.push(&ACTIVE, labels, active as f64);
+            self.sheet.push(&ACTIVE, labels, active as f64);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -8,7 +8,7 @@ use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, read_whole, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -89,7 +89,6 @@ pub(super) fn ratio(layout: &str, devices: usize) -> Option<f64> {
 /// The source `btrfs`.
 #[derive(Debug)]
 pub(crate) struct Btrfs {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -97,53 +96,54 @@ impl Configured for Btrfs {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl Btrfs {
-    fn read_filesystem(&mut self, uuid: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_filesystem(&mut self, uuid: &str, dir: &Path) {
         let name = text(dir.join("label")).unwrap_or_default();
-        sheet.push(&INFO, self.labels.of(&[("label", name.as_str()), ("uuid", uuid)]), 1.0);
-        let whole = self.labels.of(&[("uuid", uuid)]);
+        let info = self.sheet.labels.of(&[("label", name.as_str()), ("uuid", uuid)]);
+        self.sheet.push(&INFO, info, 1.0);
+        let whole = self.sheet.labels.of(&[("uuid", uuid)]);
         if let Some(bytes) = value(dir.join("allocation/global_rsv_size")) {
-            sheet.push(&GLOBAL_RESERVE, whole.clone(), bytes);
+            self.sheet.push(&GLOBAL_RESERVE, whole.clone(), bytes);
         }
         match read_whole(&dir.join("commit_stats"), FILE_BYTES_MAX) {
-            Ok(text) => push_commits(&text, &whole, sheet),
+            Ok(text) => push_commits(&text, &whole, &mut self.sheet),
             // node_exporter tells 0 where the kernel (before 6.0) does not count commits.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                COMMITS.iter().for_each(|(_, desc, _)| sheet.push(desc, whole.clone(), 0.0));
+                COMMITS.iter().for_each(|(_, desc, _)| self.sheet.push(desc, whole.clone(), 0.0));
             }
             Err(_) => {}
         }
         let devices = entries(&dir.join("devices"), DEVICES_MAX).unwrap_or_default();
         for (device, path) in &devices {
             if let Some(sectors) = value(path.join("size")) {
-                let labels = self.labels.of(&[("device", device.as_str()), ("uuid", uuid)]);
-                sheet.push(&DEVICE_SIZE, labels, sectors * SECTOR_BYTES);
+                let labels = self.sheet.labels.of(&[("device", device.as_str()), ("uuid", uuid)]);
+                self.sheet.push(&DEVICE_SIZE, labels, sectors * SECTOR_BYTES);
             }
         }
         for kind in ["data", "metadata", "system"] {
             let dir = dir.join("allocation").join(kind);
             if let Some(bytes) = value(dir.join("bytes_reserved")) {
-                let labels = self.labels.of(&[("block_group_type", kind), ("uuid", uuid)]);
-                sheet.push(&RESERVED, labels, bytes);
+                let labels = self.sheet.labels.of(&[("block_group_type", kind), ("uuid", uuid)]);
+                self.sheet.push(&RESERVED, labels, bytes);
             }
             // Among the files there is a directory for each layout that is in use.
             for (layout, dir) in entries(&dir, DEVICES_MAX).unwrap_or_default() {
                 let Some(size) = value(dir.join("total_bytes")) else { continue };
-                let labels = self.labels.of(&[
+                let labels = self.sheet.labels.of(&[
                     ("block_group_type", kind),
                     ("mode", layout.as_str()),
                     ("uuid", uuid),
                 ]);
-                sheet.push(&SIZE, labels.clone(), size);
+                self.sheet.push(&SIZE, labels.clone(), size);
                 if let Some(used) = value(dir.join("used_bytes")) {
-                    sheet.push(&USED, labels.clone(), used);
+                    self.sheet.push(&USED, labels.clone(), used);
                 }
                 if let Some(ratio) = ratio(&layout, devices.len()) {
-                    sheet.push(&RATIO, labels, ratio);
+                    self.sheet.push(&RATIO, labels, ratio);
                 }
             }
         }
@@ -174,14 +174,11 @@ impl Source for Btrfs {
             // node_exporter's collector succeeds without any Btrfs.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the file systems there is what the kernel can do, `features`.
         for (uuid, dir) in found.iter().filter(|(name, _)| name.contains('-')) {
-            self.read_filesystem(uuid, dir, &mut sheet);
+            self.read_filesystem(uuid, dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

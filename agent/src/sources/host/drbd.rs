@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::Sheet;
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, KeptFile, Now, Reading, Roots, Source, number};
+use crate::sources::{Desc, KeptFile, Now, Reading, Roots, Source, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -152,7 +150,6 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = Word<'_>> {
 #[derive(Debug)]
 pub(crate) struct Drbd {
     file: KeptFile,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -160,7 +157,7 @@ impl Configured for Drbd {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { file: KeptFile::proc("drbd"), labels: Kept::new(), sheet: Sheet::default() }
+        Self { file: KeptFile::proc("drbd"), sheet: Sheet::default() }
     }
 }
 
@@ -178,32 +175,30 @@ impl Source for Drbd {
             Ok(text) => text,
             Err(problem) => return reading.fail(problem),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for Word { minor, key, value } in parse(text) {
             let device = format!("drbd{minor}");
-            let whole = self.labels.of(&[("device", device.as_str())]);
+            let whole = self.sheet.labels.of(&[("device", device.as_str())]);
             match key {
-                "cs" => sheet.push(&CONNECTED, whole, flag(value == "Connected")),
+                "cs" => self.sheet.push(&CONNECTED, whole, flag(value == "Connected")),
                 "ro" | "ds" => {
                     let (desc, good) =
                         if key == "ro" { (&ROLE, "Primary") } else { (&DISK, "UpToDate") };
                     let Some((local, remote)) = value.split_once('/') else { continue };
                     for (node, state) in [("local", local), ("remote", remote)] {
-                        let labels = self.labels.of(&[("device", device.as_str()), ("node", node)]);
-                        sheet.push(desc, labels, flag(state == good));
+                        let labels =
+                            self.sheet.labels.of(&[("device", device.as_str()), ("node", node)]);
+                        self.sheet.push(desc, labels, flag(state == good));
                     }
                 }
                 _ => {
                     let known = NUMBERS.iter().find(|(known, _, _)| *known == key);
                     if let (Some((_, desc, factor)), Some(raw)) = (known, number(value)) {
-                        sheet.push(desc, whole, raw * factor);
+                        self.sheet.push(desc, whole, raw * factor);
                     }
                 }
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use stoa_model::{Labels, MetricKind};
+use stoa_model::MetricKind;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
 use crate::sources::registry::{Configured, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -36,7 +36,6 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Energy {
     settings: Settings,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -44,19 +43,20 @@ impl Configured for Energy {
     type Settings = Settings;
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
-        Self { settings, labels: Kept::new(), sheet: Sheet::default() }
+        Self { settings, sheet: Sheet::default() }
     }
 }
 
 impl Energy {
-    fn push_zone(&mut self, zone: &str, index: &str, path: &str, joules: f64, sheet: &mut Sheet) {
+    fn push_zone(&mut self, zone: &str, index: &str, path: &str, joules: f64) {
         if self.settings.enable_zone_label {
-            let labels = self.labels.of(&[("index", index), ("path", path), ("rapl_zone", zone)]);
-            return sheet.push(&JOULES, labels, joules);
+            let labels =
+                self.sheet.labels.of(&[("index", index), ("path", path), ("rapl_zone", zone)]);
+            return self.sheet.push(&JOULES, labels, joules);
         }
-        let labels = self.labels.of(&[("index", index), ("path", path)]);
+        let labels = self.sheet.labels.of(&[("index", index), ("path", path)]);
         let make = || (format!("Current RAPL {zone} value in joules"), MetricKind::Counter);
-        sheet.push_named(&["node_rapl_", zone, "_joules_total"], make, labels, joules);
+        self.sheet.push_named(&["node_rapl_", zone, "_joules_total"], make, labels, joules);
     }
 }
 
@@ -74,7 +74,6 @@ impl Source for Energy {
         if let Err(error) = std::fs::metadata(&dir) {
             return reading.fail(Problem::read(dir, error));
         }
-        let mut sheet = std::mem::take(&mut self.sheet);
         let mut told: Vec<(String, u32)> = Vec::new();
         for (number, _) in entries_with(&dir, "intel-rapl", DEVICES_MAX) {
             let path: PathBuf = dir.join(format!("intel-rapl{number}"));
@@ -88,12 +87,10 @@ impl Source for Energy {
             if let Some(micro) = value(path.join("energy_uj")) {
                 let path = path.to_string_lossy();
                 let joules = micro / JOULES_PER_MICRO;
-                self.push_zone(zone, &index.to_string(), &path, joules, &mut sheet);
+                self.push_zone(zone, &index.to_string(), &path, joules);
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 
@@ -114,7 +111,7 @@ mod tests {
     use super::*;
 
     fn source(settings: Settings) -> Energy {
-        Energy { settings, labels: Kept::new(), sheet: Sheet::default() }
+        Energy { settings, sheet: Sheet::default() }
     }
 
     fn read(settings: Settings, zones: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -7,7 +7,7 @@ use stoa_model::Labels;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: the statistics ask the adapter.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -124,7 +124,6 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 /// The source `fibrechannel`.
 #[derive(Debug)]
 pub(crate) struct FibreChannel {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -132,26 +131,27 @@ impl Configured for FibreChannel {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl FibreChannel {
-    fn read_host(&mut self, host: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_host(&mut self, host: &str, dir: &Path) {
         let mut pairs = vec![("fc_host", host.to_owned())];
         for property in PROPERTIES {
             let said = text(dir.join(property)).unwrap_or_default();
             pairs.push((property, said.strip_prefix("0x").unwrap_or(&said).to_owned()));
         }
         let info = self
+            .sheet
             .labels
             .get(&format!("info {pairs:?}"), |_| Labels::from_pairs_last_wins(pairs.clone()));
-        sheet.push(&INFO, info, 1.0);
-        let labels = self.labels.of(&[("fc_host", host)]);
+        self.sheet.push(&INFO, info, 1.0);
+        let labels = self.sheet.labels.of(&[("fc_host", host)]);
         for (file, desc) in &STATISTICS {
             let path = dir.join("statistics").join(file);
             if let Some(count) = text(path).as_deref().and_then(parse) {
-                sheet.push(desc, labels.clone(), count);
+                self.sheet.push(desc, labels.clone(), count);
             }
         }
     }
@@ -176,13 +176,10 @@ impl Source for FibreChannel {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (host, dir) in found {
-            self.read_host(&host, &dir, &mut sheet);
+            self.read_host(&host, &dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number};
 
 mod counters;
 
@@ -50,7 +48,6 @@ pub(super) fn parse_rate(text: &str) -> Option<f64> {
 /// The source `infiniband`.
 #[derive(Debug)]
 pub(crate) struct Infiniband {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -58,33 +55,33 @@ impl Configured for Infiniband {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl Infiniband {
-    fn read_device(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_device(&mut self, device: &str, dir: &Path) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
         let (board, firmware, kind) = (said("board_id"), said("fw_ver"), said("hca_type"));
-        let info = self.labels.of(&[
+        let info = self.sheet.labels.of(&[
             ("board_id", board.as_str()),
             ("device", device),
             ("firmware_version", &firmware),
             ("hca_type", &kind),
         ]);
-        sheet.push(&INFO, info, 1.0);
+        self.sheet.push(&INFO, info, 1.0);
         for (port, dir) in entries(&dir.join("ports"), PORTS_MAX).unwrap_or_default() {
-            let labels = self.labels.of(&[("device", device), ("port", port.as_str())]);
+            let labels = self.sheet.labels.of(&[("device", device), ("port", port.as_str())]);
             for (file, desc, parse) in [
                 ("state", &STATE, parse_state as fn(&str) -> Option<f64>),
                 ("phys_state", &PHYSICAL_STATE, parse_state),
                 ("rate", &RATE, parse_rate),
             ] {
                 if let Some(value) = text(dir.join(file)).as_deref().and_then(parse) {
-                    sheet.push(desc, labels.clone(), value);
+                    self.sheet.push(desc, labels.clone(), value);
                 }
             }
-            sheet.push_attributes(&counters::COUNTERS, &dir.join("counters"), &labels);
+            self.sheet.push_attributes(&counters::COUNTERS, &dir.join("counters"), &labels);
             // Most adapters do not have these directories.
             for (name, attributes) in [
                 ("counters_ext", counters::EXTENDED.as_slice()),
@@ -92,7 +89,7 @@ impl Infiniband {
             ] {
                 let dir = dir.join(name);
                 if dir.is_dir() {
-                    sheet.push_attributes(attributes, &dir, &labels);
+                    self.sheet.push_attributes(attributes, &dir, &labels);
                 }
             }
         }
@@ -118,13 +115,10 @@ impl Source for Infiniband {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (device, dir) in found {
-            self.read_device(&device, &dir, &mut sheet);
+            self.read_device(&device, &dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

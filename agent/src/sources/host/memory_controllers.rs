@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -66,7 +64,6 @@ pub(super) fn dimm_label(text: &str) -> String {
 /// The source `edac`.
 #[derive(Debug)]
 pub(crate) struct MemoryControllers {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -74,48 +71,51 @@ impl Configured for MemoryControllers {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl MemoryControllers {
-    fn read_controller(&mut self, controller: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_controller(&mut self, controller: &str, dir: &Path) {
         for (file, desc) in &WHOLE {
             if let Some(count) = value(dir.join(file)) {
-                sheet.push(desc, self.labels.of(&[("controller", controller)]), count);
+                let labels = self.sheet.labels.of(&[("controller", controller)]);
+                self.sheet.push(desc, labels, count);
             }
         }
         for (_, noinfo, desc) in &CSROW {
             if let Some(count) = value(dir.join(noinfo)) {
-                let labels = self.labels.of(&[("controller", controller), ("csrow", "unknown")]);
-                sheet.push(desc, labels, count);
+                let labels =
+                    self.sheet.labels.of(&[("controller", controller), ("csrow", "unknown")]);
+                self.sheet.push(desc, labels, count);
             }
         }
         for (csrow, dir) in entries_with(dir, "csrow", DEVICES_MAX) {
             for (file, _, desc) in &CSROW {
                 if let Some(count) = value(dir.join(file)) {
-                    let labels = self.labels.of(&[("controller", controller), ("csrow", &csrow)]);
-                    sheet.push(desc, labels, count);
+                    let labels =
+                        self.sheet.labels.of(&[("controller", controller), ("csrow", &csrow)]);
+                    self.sheet.push(desc, labels, count);
                 }
             }
-            self.read_channels(controller, &csrow, &dir, sheet);
+            self.read_channels(controller, &csrow, &dir);
         }
     }
 
-    fn read_channels(&mut self, controller: &str, csrow: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_channels(&mut self, controller: &str, csrow: &str, dir: &Path) {
         for (file, path) in entries_with(dir, "ch", DEVICES_MAX) {
             for (suffix, desc) in &CHANNEL {
                 let Some(channel) = file.strip_suffix(suffix) else { continue };
                 let Some(count) = value(&path) else { continue };
                 let dimm = text(dir.join(format!("ch{channel}_dimm_label")));
                 let dimm = dimm.map_or_else(|| "unknown".to_owned(), |text| dimm_label(&text));
-                let labels = self.labels.of(&[
+                let labels = self.sheet.labels.of(&[
                     ("channel", channel),
                     ("controller", controller),
                     ("csrow", csrow),
                     ("dimm_label", &dimm),
                 ]);
-                sheet.push(desc, labels, count);
+                self.sheet.push(desc, labels, count);
             }
         }
     }
@@ -132,14 +132,11 @@ impl Source for MemoryControllers {
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
         let dir = roots.path(Tree::Sys, "devices/system/edac/mc");
-        let mut sheet = std::mem::take(&mut self.sheet);
         // node_exporter's collector succeeds without any controller.
         for (controller, dir) in entries_with(&dir, "mc", DEVICES_MAX) {
-            self.read_controller(&controller, &dir, &mut sheet);
+            self.read_controller(&controller, &dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -48,7 +46,6 @@ const PATH_STATE: Desc = Desc::gauge(
 /// The source `dmmultipath`.
 #[derive(Debug)]
 pub(crate) struct Multipath {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -56,30 +53,31 @@ impl Configured for Multipath {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl Multipath {
     /// `dir` is the device's, `blocks` that of all block devices.
-    fn read_device(&mut self, sysfs_name: &str, dir: &Path, blocks: &Path, sheet: &mut Sheet) {
+    fn read_device(&mut self, sysfs_name: &str, dir: &Path, blocks: &Path) {
         let Some(uuid) = text(dir.join("dm/uuid")).filter(|uuid| uuid.starts_with(UUID_PREFIX))
         else {
             return;
         };
         let Some(device) = text(dir.join("dm/name")) else { return };
-        let info = self.labels.of(&[
+        let info = self.sheet.labels.of(&[
             ("device", device.as_str()),
             ("sysfs_name", sysfs_name),
             ("uuid", &uuid),
         ]);
-        sheet.push(&INFO, info, 1.0);
-        let whole = self.labels.of(&[("device", device.as_str()), ("sysfs_name", sysfs_name)]);
+        self.sheet.push(&INFO, info, 1.0);
+        let whole =
+            self.sheet.labels.of(&[("device", device.as_str()), ("sysfs_name", sysfs_name)]);
         if let Some(suspended) = value(dir.join("dm/suspended")) {
-            sheet.push(&ACTIVE, whole.clone(), f64::from(u8::from(suspended == 0.0)));
+            self.sheet.push(&ACTIVE, whole.clone(), f64::from(u8::from(suspended == 0.0)));
         }
         if let Some(sectors) = value(dir.join("size")) {
-            sheet.push(&SIZE, whole.clone(), sectors * SECTOR_BYTES);
+            self.sheet.push(&SIZE, whole.clone(), sectors * SECTOR_BYTES);
         }
         let paths = entries(&dir.join("slaves"), PATHS_MAX).unwrap_or_default();
         let mut active = 0;
@@ -87,14 +85,17 @@ impl Multipath {
             // SCSI says `running`, NVMe `live`; a path that is gone says nothing.
             let Some(state) = text(blocks.join(path).join("device/state")) else { continue };
             active += usize::from(matches!(state.as_str(), "running" | "live"));
-            let labels =
-                self.labels.of(&[("device", device.as_str()), ("path", path), ("state", &state)]);
-            sheet.push(&PATH_STATE, labels, 1.0);
+            let labels = self.sheet.labels.of(&[
+                ("device", device.as_str()),
+                ("path", path),
+                ("state", &state),
+            ]);
+            self.sheet.push(&PATH_STATE, labels, 1.0);
         }
         for (desc, count) in
             [(&PATHS, paths.len()), (&PATHS_ACTIVE, active), (&PATHS_FAILED, paths.len() - active)]
         {
-            sheet.push(desc, whole.clone(), count as f64);
+            self.sheet.push(desc, whole.clone(), count as f64);
         }
     }
 }
@@ -114,14 +115,11 @@ impl Source for Multipath {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(blocks, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in
             found.iter().filter(|(name, _)| name.starts_with("dm-")).take(DEVICES_MAX)
         {
-            self.read_device(name, dir, &blocks, &mut sheet);
+            self.read_device(name, dir, &blocks);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: newer kernels ask the controller how much of a namespace is used.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -54,7 +52,6 @@ pub(super) fn parse(name: &str) -> Option<&str> {
 /// The source `nvme`.
 #[derive(Debug)]
 pub(crate) struct Nvme {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -62,14 +59,14 @@ impl Configured for Nvme {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl Nvme {
-    fn read_controller(&mut self, device: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_controller(&mut self, device: &str, dir: &Path) {
         let said = |file| text(dir.join(file)).unwrap_or_default();
-        let info = self.labels.of(&[
+        let info = self.sheet.labels.of(&[
             ("cntlid", said("cntlid").as_str()),
             ("device", device),
             ("firmware_revision", &said("firmware_rev")),
@@ -77,28 +74,28 @@ impl Nvme {
             ("serial", &said("serial")),
             ("state", &said("state")),
         ]);
-        sheet.push(&INFO, info, 1.0);
+        self.sheet.push(&INFO, info, 1.0);
         let files = entries(dir, usize::MAX).unwrap_or_default();
         let namespaces = files.iter().filter_map(|(name, dir)| Some((parse(name)?, dir)));
         for (namespace, dir) in namespaces.take(DEVICES_MAX) {
             // A namespace with one path has no such state.
             let state = text(dir.join("ana_state")).unwrap_or_else(|| "unknown".to_owned());
-            let info = self.labels.of(&[
+            let info = self.sheet.labels.of(&[
                 ("ana_state", state.as_str()),
                 ("device", device),
                 ("nsid", namespace),
             ]);
-            sheet.push(&NAMESPACE_INFO, info, 1.0);
+            self.sheet.push(&NAMESPACE_INFO, info, 1.0);
             let Some(block) = value(dir.join("queue/logical_block_size")) else { continue };
-            let labels = self.labels.of(&[("device", device), ("nsid", namespace)]);
-            sheet.push(&BLOCK_SIZE, labels.clone(), block);
+            let labels = self.sheet.labels.of(&[("device", device), ("nsid", namespace)]);
+            self.sheet.push(&BLOCK_SIZE, labels.clone(), block);
             // node_exporter takes both numbers for logical blocks.
             if let Some(blocks) = value(dir.join("size")) {
-                sheet.push(&CAPACITY, labels.clone(), blocks * block);
-                sheet.push(&SIZE, labels.clone(), blocks * block);
+                self.sheet.push(&CAPACITY, labels.clone(), blocks * block);
+                self.sheet.push(&SIZE, labels.clone(), blocks * block);
             }
             if let Some(blocks) = value(dir.join("nuse")) {
-                sheet.push(&USED, labels, blocks * block);
+                self.sheet.push(&USED, labels, blocks * block);
             }
         }
     }
@@ -123,13 +120,10 @@ impl Source for Nvme {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (device, dir) in found {
-            self.read_controller(&device, &dir, &mut sheet);
+            self.read_controller(&device, &dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

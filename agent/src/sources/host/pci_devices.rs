@@ -5,11 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{Attribute, Sheet, entries, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often: little of it ever changes.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -135,7 +133,6 @@ pub(super) fn parse_speed(text: &str) -> Option<f64> {
 /// The source `pcidevice`.
 #[derive(Debug)]
 pub(crate) struct PciDevices {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -143,12 +140,12 @@ impl Configured for PciDevices {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
 impl PciDevices {
-    fn read_device(&mut self, name: &str, dir: &Path, sheet: &mut Sheet) {
+    fn read_device(&mut self, name: &str, dir: &Path) {
         let Some(at) = Location::parse(name) else { return };
         let pairs = [
             ("segment", at.segment),
@@ -171,27 +168,31 @@ impl PciDevices {
         ];
         let texts = properties.iter().map(|(label, text)| (*label, text.as_str()));
         let all: Vec<(&str, &str)> = pairs.into_iter().chain(parents).chain(texts).collect();
-        let info = self.labels.of(&all);
-        sheet.push(&INFO, info, 1.0);
+        let info = self.sheet.labels.of(&all);
+        self.sheet.push(&INFO, info, 1.0);
 
-        let whole = self.labels.of(&pairs);
-        sheet.push_attributes(&NUMBERS, dir, &whole);
+        let whole = self.sheet.labels.of(&pairs);
+        self.sheet.push_attributes(&NUMBERS, dir, &whole);
         if let Some(node) = value(dir.join("numa_node")).filter(|node| *node >= 0.0) {
-            sheet.push(&NUMA_NODE, whole.clone(), node);
+            self.sheet.push(&NUMA_NODE, whole.clone(), node);
         }
         let state = text(dir.join("power_state"));
         if !matches!(state.as_deref(), Some("D3hot" | "D3cold")) {
-            sheet.push_attributes(&WIDTHS, dir, &whole);
+            self.sheet.push_attributes(&WIDTHS, dir, &whole);
             for (file, desc) in &SPEEDS {
                 if let Some(speed) = text(dir.join(file)).as_deref().and_then(parse_speed) {
-                    sheet.push(desc, whole.clone(), speed);
+                    self.sheet.push(desc, whole.clone(), speed);
                 }
             }
         }
         for known in state.iter().flat_map(|_| POWER_STATES) {
             let [segment, bus, device, function] = pairs;
-            let labels = self.labels.of(&[segment, bus, device, function, ("state", known)]);
-            sheet.push(&POWER_STATE, labels, f64::from(u8::from(state.as_deref() == Some(known))));
+            let labels = self.sheet.labels.of(&[segment, bus, device, function, ("state", known)]);
+            self.sheet.push(
+                &POWER_STATE,
+                labels,
+                f64::from(u8::from(state.as_deref() == Some(known))),
+            );
         }
     }
 }
@@ -215,13 +216,10 @@ impl Source for PciDevices {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in found {
-            self.read_device(&name, &dir, &mut sheet);
+            self.read_device(&name, &dir);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

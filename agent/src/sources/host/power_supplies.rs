@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use stoa_model::{Labels, MetricKind};
+use stoa_model::MetricKind;
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, Unit, entries, text, value};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -109,7 +109,6 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(crate) struct PowerSupplies {
     filter: Filter,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -118,13 +117,13 @@ impl Configured for PowerSupplies {
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
         let filter = Filter::new(Pattern::default(), settings.ignored_supplies);
-        Self { filter, labels: Kept::new(), sheet: Sheet::default() }
+        Self { filter, sheet: Sheet::default() }
     }
 }
 
 impl PowerSupplies {
-    fn read_supply(&mut self, supply: &str, dir: &Path, sheet: &mut Sheet) {
-        let labels = self.labels.of(&[("power_supply", supply)]);
+    fn read_supply(&mut self, supply: &str, dir: &Path) {
+        let labels = self.sheet.labels.of(&[("power_supply", supply)]);
         // Most supplies have a handful of the files.
         let files = entries(dir, usize::MAX).unwrap_or_default();
         for (file, path) in &files {
@@ -136,7 +135,12 @@ impl PowerSupplies {
                     let help = format!("{name} value of /sys/class/power_supply/<power_supply>.");
                     (help, MetricKind::Gauge)
                 };
-                sheet.push_named(&["node_power_supply_", name], make, labels.clone(), unit.of(raw));
+                self.sheet.push_named(
+                    &["node_power_supply_", name],
+                    make,
+                    labels.clone(),
+                    unit.of(raw),
+                );
             }
         }
         let mut pairs = vec![("power_supply", supply.to_owned())];
@@ -144,8 +148,8 @@ impl PowerSupplies {
             let said = text(dir.join(property)).filter(|said| !said.is_empty());
             pairs.extend(said.map(|said| (property, said)));
         }
-        let info = self.labels.of(&pairs);
-        sheet.push(&INFO, info, 1.0);
+        let info = self.sheet.labels.of(&pairs);
+        self.sheet.push(&INFO, info, 1.0);
     }
 }
 
@@ -168,14 +172,11 @@ impl Source for PowerSupplies {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (supply, dir) in found {
             if self.filter.keeps(&supply) {
-                self.read_supply(&supply, &dir, &mut sheet);
+                self.read_supply(&supply, &dir);
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use stoa_model::Labels;
 
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, Unit, entries_with};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -96,7 +95,6 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(crate) struct Tapes {
     filter: Filter,
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -105,7 +103,7 @@ impl Configured for Tapes {
 
     fn new(settings: Settings, _shared: &Shared) -> Self {
         let filter = Filter::new(Pattern::default(), settings.ignored_devices);
-        Self { filter, labels: Kept::new(), sheet: Sheet::default() }
+        Self { filter, sheet: Sheet::default() }
     }
 }
 
@@ -123,17 +121,14 @@ impl Source for Tapes {
         if let Err(error) = std::fs::metadata(&dir) {
             return reading.fail(Problem::read(dir, error));
         }
-        let mut sheet = std::mem::take(&mut self.sheet);
         // A drive has several names, for its modes; the one that is a plain number is told.
         for (number, dir) in entries_with(&dir, "st", DEVICES_MAX) {
             let device = format!("st{number}");
             if number.bytes().all(|b| b.is_ascii_digit()) && self.filter.keeps(&device) {
-                let labels = self.labels.of(&[("device", &device)]);
-                sheet.push_attributes(&STATISTICS, &dir.join("stats"), &labels);
+                let labels = self.sheet.labels.of(&[("device", &device)]);
+                self.sheet.push_attributes(&STATISTICS, &dir.join("stats"), &labels);
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries_with, text, value};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Reading, Roots, Source, Tree};
 
 /// How often: some firmware takes long to answer.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -35,7 +33,6 @@ const COOLING: [(&str, Desc); 2] = [
 /// The source `thermal_zone`.
 #[derive(Debug)]
 pub(crate) struct Thermal {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -43,7 +40,7 @@ impl Configured for Thermal {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
@@ -62,25 +59,22 @@ impl Source for Thermal {
 
     fn read(&mut self, roots: &Roots, _now: Now, reading: &mut Reading) {
         let dir = roots.path(Tree::Sys, "class/thermal");
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (number, dir) in entries_with(&dir, "thermal_zone", DEVICES_MAX) {
             let kind = text(dir.join("type")).unwrap_or_default();
-            let labels = self.labels.of(&[("type", kind), ("zone", number)]);
+            let labels = self.sheet.labels.of(&[("type", kind), ("zone", number)]);
             if let Some(milli) = value(dir.join("temp")) {
-                sheet.push(&TEMPERATURE, labels, milli / DEGREES_PER_MILLI);
+                self.sheet.push(&TEMPERATURE, labels, milli / DEGREES_PER_MILLI);
             }
         }
         for (number, dir) in entries_with(&dir, "cooling_device", DEVICES_MAX) {
             let kind = text(dir.join("type")).unwrap_or_default();
-            let labels = self.labels.of(&[("name", number), ("type", kind)]);
+            let labels = self.sheet.labels.of(&[("name", number), ("type", kind)]);
             for (file, desc) in &COOLING {
                 if let Some(state) = value(dir.join(file)) {
-                    sheet.push(desc, labels.clone(), state);
+                    self.sheet.push(desc, labels.clone(), state);
                 }
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

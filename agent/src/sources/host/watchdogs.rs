@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{Attribute, DEVICES_MAX, Sheet, entries, text};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -55,7 +53,6 @@ const NUMBERS: [Attribute; 7] = [
 /// The source `watchdog`.
 #[derive(Debug)]
 pub(crate) struct Watchdogs {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -63,7 +60,7 @@ impl Configured for Watchdogs {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
@@ -82,19 +79,16 @@ impl Source for Watchdogs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (name, dir) in found {
             let mut pairs = vec![("name", name.clone())];
             for property in PROPERTIES {
                 pairs.push((property, text(dir.join(property)).unwrap_or_default()));
             }
-            let info = self.labels.of(&pairs);
-            sheet.push(&INFO, info, 1.0);
-            let labels = self.labels.of(&[("name", &name)]);
-            sheet.push_attributes(&NUMBERS, &dir, &labels);
+            let info = self.sheet.labels.of(&pairs);
+            self.sheet.push(&INFO, info, 1.0);
+            let labels = self.sheet.labels.of(&[("name", &name)]);
+            self.sheet.push_attributes(&NUMBERS, &dir, &labels);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }

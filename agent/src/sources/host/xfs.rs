@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use stoa_model::Labels;
-
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, read_whole};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, number};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -232,7 +230,6 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = (&'static Desc, f64)> {
 /// The source `xfs`.
 #[derive(Debug)]
 pub(crate) struct Xfs {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -240,7 +237,7 @@ impl Configured for Xfs {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
@@ -260,23 +257,20 @@ impl Source for Xfs {
             // node_exporter's collector succeeds without any XFS.
             Err(error) => return reading.note(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         // Beside the devices there are the sums of all, `stats`.
         for (device, dir) in found.into_iter().filter(|(name, _)| name != "stats") {
             let path = dir.join("stats/stats");
             match read_whole(&path, FILE_BYTES_MAX) {
                 Ok(text) => {
-                    let labels = self.labels.of(&[("device", &device)]);
+                    let labels = self.sheet.labels.of(&[("device", &device)]);
                     for (desc, value) in parse(&text) {
-                        sheet.push(desc, labels.clone(), value);
+                        self.sheet.push(desc, labels.clone(), value);
                     }
                 }
                 Err(error) => reading.note(Problem::read(path, error)),
             }
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 

@@ -11,9 +11,7 @@ use stoa_model::{Labels, MetricKind};
 
 use crate::sources::attributes::{DEVICES_MAX, Sheet, entries, entries_with, read_whole};
 use crate::sources::registry::{Configured, NoSettings, Shared};
-use crate::sources::{
-    Desc, Kept, Now, Problem, Reading, Roots, Source, Tree, no_labels, read_small,
-};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, no_labels, read_small};
 
 pub(super) mod kstat;
 
@@ -50,7 +48,6 @@ const UNTOLD: Desc = Desc::gauge(
 /// The source `zfs`.
 #[derive(Debug)]
 pub(crate) struct Zfs {
-    labels: Kept<Labels>,
     sheet: Sheet,
 }
 
@@ -58,7 +55,7 @@ impl Configured for Zfs {
     type Settings = NoSettings;
 
     fn new(_settings: NoSettings, _shared: &Shared) -> Self {
-        Self { labels: Kept::new(), sheet: Sheet::default() }
+        Self { sheet: Sheet::default() }
     }
 }
 
@@ -77,57 +74,54 @@ impl Source for Zfs {
             Ok(found) => found,
             Err(error) => return reading.fail(Problem::read(dir, error)),
         };
-        let mut sheet = std::mem::take(&mut self.sheet);
         for (file, prefix) in FILES {
             if let Some(text) = read(&dir.join(file), reading) {
                 for (field, value) in kstat::fields(&text) {
-                    push(&mut sheet, prefix, file, field, no_labels(), value);
+                    push(&mut self.sheet, prefix, file, field, no_labels(), value);
                 }
             }
         }
         let mut datasets_left = DATASETS_MAX;
         let mut untold = 0;
         for (pool, dir) in found.iter().filter(|(_, path)| path.is_dir()) {
-            self.read_pool(pool, dir, &mut sheet, reading);
+            self.read_pool(pool, dir, reading);
             let mut datasets = entries_with(dir, "objset-", usize::MAX);
             untold += datasets.len().saturating_sub(datasets_left);
             datasets.truncate(datasets_left);
             datasets_left -= datasets.len();
             for (_, path) in datasets {
-                self.read_dataset(pool, &path, &mut sheet, reading);
+                self.read_dataset(pool, &path, reading);
             }
         }
         if untold > 0 {
-            sheet.push(&UNTOLD, no_labels(), untold as f64);
+            self.sheet.push(&UNTOLD, no_labels(), untold as f64);
         }
-        self.labels.end_round();
-        sheet.tell(reading);
-        self.sheet = sheet;
+        self.sheet.tell(reading);
     }
 }
 
 impl Zfs {
-    fn read_pool(&mut self, pool: &str, dir: &Path, sheet: &mut Sheet, reading: &mut Reading) {
+    fn read_pool(&mut self, pool: &str, dir: &Path, reading: &mut Reading) {
         if let Some(text) = read(&dir.join("io"), reading) {
-            let labels = self.labels.of(&[("zpool", pool)]);
+            let labels = self.sheet.labels.of(&[("zpool", pool)]);
             for (field, value) in kstat::columns(&text) {
-                push(sheet, "zpool", "io", field, labels.clone(), value);
+                push(&mut self.sheet, "zpool", "io", field, labels.clone(), value);
             }
         }
         let Ok(state) = read_small(&dir.join("state")) else { return };
         let state = state.to_ascii_lowercase();
         for known in STATES {
-            let labels = self.labels.of(&[("state", known), ("zpool", pool)]);
-            sheet.push(&STATE, labels, f64::from(u8::from(state == known)));
+            let labels = self.sheet.labels.of(&[("state", known), ("zpool", pool)]);
+            self.sheet.push(&STATE, labels, f64::from(u8::from(state == known)));
         }
     }
 
-    fn read_dataset(&mut self, pool: &str, path: &Path, sheet: &mut Sheet, reading: &mut Reading) {
+    fn read_dataset(&mut self, pool: &str, path: &Path, reading: &mut Reading) {
         let Some(text) = read(path, reading) else { return };
         let Some(dataset) = kstat::dataset_name(&text) else { return };
-        let labels = self.labels.of(&[("dataset", dataset), ("zpool", pool)]);
+        let labels = self.sheet.labels.of(&[("dataset", dataset), ("zpool", pool)]);
         for (field, value) in kstat::fields(&text) {
-            push(sheet, "zpool_dataset", "objset", field, labels.clone(), value);
+            push(&mut self.sheet, "zpool_dataset", "objset", field, labels.clone(), value);
         }
     }
 }
