@@ -49,6 +49,9 @@ pub(super) struct AgentArgs {
     /// Every source there is, those that are off by default too
     #[arg(long)]
     all: bool,
+    /// Not this source (may be given several times), such as slabinfo, which has a thousand series
+    #[arg(long, value_name = "SOURCE")]
+    without: Vec<String>,
     /// Scrape node_exporter beside it, at the same interval and with the same collectors, and print
     /// the ratio [alone: prometheus-node-exporter]
     #[arg(long, value_name = "PROGRAM", num_args = 0..=1, default_missing_value = peer::PROGRAM)]
@@ -63,12 +66,16 @@ pub(super) struct AgentArgs {
 /// When a part did not start, or broke.
 pub(super) async fn measure(args: AgentArgs, dir: &Path) -> anyhow::Result<Outcome> {
     let program = program(args.program.clone())?;
+    let unknown = args.without.iter().find(|name| !registry::names().contains(&name.as_str()));
+    if let Some(name) = unknown {
+        return Err(Misuse(registry::no_such(name)).into());
+    }
     say("starting the collector");
     let mut collector = Collector::start(dir).await?;
     say("starting the agent");
     let mut agent = start(&program, &collector, &args, dir).await?;
     let peer = match &args.node_exporter {
-        Some(program) => Some(Peer::start(program, args.all, args.run.interval, dir).await?),
+        Some(program) => Some(Peer::start(program, &sources(&args), args.run.interval, dir).await?),
         None => None,
     };
     let began = Instant::now();
@@ -126,6 +133,15 @@ fn program(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// Those that are read.
+fn sources(args: &AgentArgs) -> Vec<&'static str> {
+    let off = registry::names_off_by_default();
+    let mut names = registry::names();
+    names.retain(|name| args.all || !off.contains(name));
+    names.retain(|name| !args.without.iter().any(|without| without == name));
+    names
+}
+
 async fn start(
     program: &Path,
     collector: &Collector,
@@ -136,9 +152,12 @@ async fn start(
     let (token, address) = (collector.token().await?, collector.agents());
     join::join(&token, &address, "bench", &data_dir).await.context("join")?;
     let config = dir.join("agent.toml");
-    let on = if args.all { registry::names_off_by_default() } else { Vec::new() };
+    let (on, off): (Vec<&str>, Vec<&str>) = {
+        let read = sources(args);
+        registry::names().into_iter().partition(|name| read.contains(name))
+    };
     let text = format!(
-        "data_dir = {:?}\ncollector = {address:?}\n[sampling]\ninterval = \"{}ms\"\nenable = {on:?}\n[log]\nlevel = \"warn\"\n",
+        "data_dir = {:?}\ncollector = {address:?}\n[sampling]\ninterval = \"{}ms\"\nenable = {on:?}\ndisable = {off:?}\n[log]\nlevel = \"warn\"\n",
         data_dir.display().to_string(),
         args.run.interval.as_millis(),
     );

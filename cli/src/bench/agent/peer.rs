@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use stoa_agent::sources::registry;
 use stoa_daemon::Misuse;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
@@ -32,23 +31,22 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts it with the collectors that the agent reads by default, or all that both have, and
-    /// scrapes it every `interval`.
+    /// Starts it with the collectors that the agent reads, of those that both have, and scrapes it
+    /// every `interval`.
     pub(super) async fn start(
         program: &Path,
-        all: bool,
+        wanted: &[&str],
         interval: Duration,
         dir: &Path,
     ) -> anyhow::Result<Self> {
         let known = collectors(program)?;
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let off = registry::names_off_by_default();
-        let wanted = registry::names().into_iter().filter(|name| all || !off.contains(name));
         let mut command = Command::new(program);
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=error");
-        for name in wanted.filter(|name| known.iter().any(|known| known == name)) {
-            command.arg(format!("--collector.{name}"));
+        for name in known {
+            let no = if wanted.contains(&name.as_str()) { "" } else { "no-" };
+            command.arg(format!("--{no}collector.{name}"));
         }
         let running = Running::start(&mut command, &dir.join("node_exporter.log"))?;
         let url = format!("http://{address}/metrics");
