@@ -119,8 +119,8 @@ struct View {
     hierarchies: Hierarchies,
     memory: Option<memory::MemoryFiles>,
     cpu: Option<cpu::CpuFiles>,
-    /// The CPUs init may run on.
-    allowed: Vec<u32>,
+    /// Init's; the CPUs that it may run on change while the container runs.
+    status: CgroupFile,
     clock: cpu::CpuClock,
     disks: Option<disk_io::DiskFiles>,
     /// By the order of [`PRESSURES`].
@@ -160,6 +160,8 @@ pub(crate) struct Bounds {
     pub(crate) swap: Option<f64>,
     /// `None`: as many as there are.
     pub(crate) processors: Option<usize>,
+    /// Bytes that there are where `/proc/meminfo` says 0 of swap; `None`: that tells nothing.
+    pub(crate) no_swap_means: Option<f64>,
     /// Whether anything tells how much memory the container has.
     pub(crate) is_memory_known: bool,
     /// Whether lxcfs stands over `/proc/meminfo`, so that it tells of the container.
@@ -178,12 +180,14 @@ pub(crate) fn bounds(
     }
     with_view(container, roots, now, |view| {
         let processors = view.cpu().map(|sample| sample.count());
+        let allowed = cpu::allowed(&mut view.status, &mut view.buffer).map(|cpus| cpus.len());
         let has_own_meminfo = view.place.has_lxcfs_over("meminfo");
-        let allowed = Some(view.allowed.len()).filter(|allowed| *allowed > 0);
-        let memory = view.memory();
+        let memory = view.memory(now);
         Bounds {
             memory: memory.and_then(|memory| memory.field("MemTotal", |_| None)),
             swap: memory.and_then(|memory| memory.field("SwapTotal", |_| None)),
+            no_swap_means: memory
+                .map_or(Some(0.0), |memory| memory.no_swap_means(has_own_meminfo, roots)),
             processors: processors.or(allowed),
             is_memory_known: memory.is_some() || has_own_meminfo,
             has_own_meminfo,
@@ -203,14 +207,12 @@ impl View {
             None => None,
         };
         let file = |directory: &Path, name: &str| CgroupFile::new(directory, name);
-        let status = of_init("status");
-        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let view = Self {
             memory: hierarchies
                 .controller("memory")
                 .and_then(|controller| memory::MemoryFiles::new(&controller)),
             cpu: cpu::CpuFiles::new(&hierarchies),
-            allowed: allowed.and_then(cgroup_file::list).unwrap_or_default(),
+            status: file(&roots.procfs.join("1"), "status"),
             clock: cpu::CpuClock::default(),
             disks: hierarchies
                 .controller(if hierarchies.has_one("blkio") { "blkio" } else { "io" })
@@ -247,12 +249,12 @@ impl View {
         }
     }
 
-    fn memory(&mut self) -> Option<&memory::Memory> {
-        self.memory.as_mut()?.read(&mut self.buffer)
+    fn memory(&mut self, now: Now) -> Option<&memory::Memory> {
+        self.memory.as_mut()?.read(now, &mut self.buffer)
     }
 
     fn cpu(&mut self) -> Option<cpu::Sample> {
-        self.cpu.as_mut()?.read(&self.allowed, &mut self.buffer)
+        self.cpu.as_mut()?.read(&mut self.status, &mut self.buffer)
     }
 
     /// For how long the container has been there, in seconds.

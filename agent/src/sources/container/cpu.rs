@@ -236,8 +236,9 @@ impl CpuFiles {
         Some(Self { accounting, quota, cpuset })
     }
 
-    /// `allowed` is what init may run on, for where no cpuset is in sight. `None`: time is not told.
-    pub(super) fn read(&mut self, allowed: &[u32], buffer: &mut Vec<u8>) -> Option<Sample> {
+    /// `status` is init's, which tells what it may run on where no cpuset is in sight. `None`: time is
+    /// not told.
+    pub(super) fn read(&mut self, status: &mut CgroupFile, buffer: &mut Vec<u8>) -> Option<Sample> {
         let mut sample = Sample::default();
         match &mut self.accounting {
             Accounting::Two { stat } => {
@@ -268,10 +269,7 @@ impl CpuFiles {
             }
         }
         let cpuset = self.cpuset.as_mut().and_then(|file| file.read(buffer)).and_then(list);
-        sample.allowed = cpuset.unwrap_or_else(|| allowed.to_vec());
-        if sample.allowed.is_empty() {
-            return None;
-        }
+        sample.allowed = cpuset.or_else(|| allowed(status, buffer))?;
         match &mut self.quota {
             Quota::None => {}
             Quota::One { each, stat } => {
@@ -297,6 +295,12 @@ impl CpuFiles {
         }
         Some(sample)
     }
+}
+
+/// The CPUs that a process may run on, by its `status`.
+pub(super) fn allowed(status: &mut CgroupFile, buffer: &mut Vec<u8>) -> Option<Vec<u32>> {
+    let mut lines = status.read(buffer)?.lines();
+    lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(list)
 }
 
 fn throttling(text: &str, time: &str, per_second: f64) -> Throttling {
@@ -420,7 +424,9 @@ mod tests {
         }
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
         let hierarchies = Hierarchies::find(cgroup, &mounts::parse(mountinfo), &roots);
-        CpuFiles::new(&hierarchies)?.read(&[0, 1, 2], &mut Vec::new())
+        std::fs::write(dir.path().join("status"), "Cpus_allowed_list:\t0-2\n").unwrap();
+        let mut status = CgroupFile::new(dir.path(), "status");
+        CpuFiles::new(&hierarchies)?.read(&mut status, &mut Vec::new())
     }
 
     const V2: &str = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";

@@ -9,8 +9,11 @@
 //! devices' pages as file pages: `Cached` has them. `SReclaimable` is 0 where v1 does not count it:
 //! it only ever takes part in sums, and what is not known to be reclaimable is in use.
 
+use std::path::Path;
+
 use super::cgroup_file::{CgroupFile, LIMIT_MAX, Limit, field};
 use super::hierarchy::Controller;
+use crate::sources::{Now, Roots};
 
 /// What lxcfs itself reckons of `/proc/meminfo`; the rest it hands through from the node.
 const OF_LXCFS: [&str; 21] = [
@@ -55,8 +58,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn is_two(&self) -> bool {
-        !self.is_one
+    /// What it means that `/proc/meminfo` says 0 of swap: with v2 lxcfs may find no accounting of it, and
+    /// says so whatever the limit is. The node's is what there is then, where a limit is in sight.
+    pub(super) fn no_swap_means(&self, has_lxcfs: bool, roots: &Roots) -> Option<f64> {
+        if !has_lxcfs || self.is_one {
+            return Some(0.0);
+        }
+        node_swap(roots).filter(|swap| *swap == 0.0 || self.swap_limit.is_some())
     }
 
     /// The value of a field of `/proc/meminfo`, named as node_exporter does without `_bytes`;
@@ -127,6 +135,12 @@ impl Memory {
     }
 }
 
+/// The node's swap, which no file tells that lxcfs stands over; only where this machine is read.
+fn node_swap(roots: &Roots) -> Option<f64> {
+    let info = (roots.procfs == Path::new("/proc")).then(rustix::system::sysinfo)?;
+    Some(info.totalswap as f64 * f64::from(info.mem_unit))
+}
+
 /// Whether a field is the container's where only lxcfs tells of it.
 pub(super) fn is_of_lxcfs(name: &str) -> bool {
     OF_LXCFS.contains(&name)
@@ -173,7 +187,9 @@ pub(super) struct MemoryFiles {
     swap_usage: CgroupFile,
     stat: CgroupFile,
     events: CgroupFile,
-    now: Memory,
+    /// When they were read last, and whether they told anything.
+    read: Option<(Now, bool)>,
+    told: Memory,
 }
 
 impl MemoryFiles {
@@ -205,13 +221,24 @@ impl MemoryFiles {
             swap_usage: CgroupFile::new(own, "memory.swap.current"),
             stat: CgroupFile::new(own, "memory.stat"),
             events: CgroupFile::new(own, events),
-            now: Memory::default(),
+            read: None,
+            told: Memory::default(),
         })
     }
 
-    /// `None`: the controller tells no usage, as the root's does not.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Option<&Memory> {
-        let now = &mut self.now;
+    /// What they tell; read once for all sources of a tick. `None`: the controller tells no usage, as the
+    /// root's does not.
+    pub(super) fn read(&mut self, at: Now, buffer: &mut Vec<u8>) -> Option<&Memory> {
+        let is_told = match self.read {
+            Some((before, is_told)) if before == at => is_told,
+            _ => self.read_anew(buffer).is_some(),
+        };
+        self.read = Some((at, is_told));
+        is_told.then_some(&self.told)
+    }
+
+    fn read_anew(&mut self, buffer: &mut Vec<u8>) -> Option<()> {
+        let now = &mut self.told;
         now.usage = self.usage.number(buffer)?;
         now.is_one = self.is_one;
         now.limit = self.limit.read(buffer);
@@ -231,7 +258,7 @@ impl MemoryFiles {
             now.swap_usage = self.swap_usage.number(buffer);
         }
         now.oom_kills = self.events.read(buffer).and_then(|text| field(text, "oom_kill"));
-        Some(&self.now)
+        Some(())
     }
 }
 
@@ -241,6 +268,7 @@ mod tests {
 
     use super::*;
 
+    const NOW: Now = Now { unix_micros: 0 };
     const MIB: f64 = 1024.0 * 1024.0;
 
     fn node(name: &str) -> Option<f64> {
@@ -260,7 +288,7 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let mut files = MemoryFiles::new(&controller(vec![dir.path().into()])).unwrap();
-        files.read(&mut Vec::new()).unwrap().clone()
+        files.read(NOW, &mut Vec::new()).unwrap().clone()
     }
 
     #[track_caller]
@@ -397,7 +425,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("memory.stat"), "anon 1\n").unwrap();
         let mut files = MemoryFiles::new(&Controller::Two(vec![dir.path().into()])).unwrap();
-        assert_eq!(files.read(&mut Vec::new()), None);
+        assert_eq!(files.read(NOW, &mut Vec::new()), None);
         assert!(MemoryFiles::new(&Controller::Two(Vec::new())).is_none());
     }
 

@@ -1,10 +1,9 @@
 //! Around the host's sources: reads what they say of the node, tells what is so of the container.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-use stoa_model::{Family, Labels, Metric};
+use stoa_model::{Family, Labels};
 
 use super::disk_io::DiskIo;
 use super::{Mode, Settings, SharedContainer, View, memory, with_view};
@@ -96,144 +95,134 @@ impl Source for Within {
         source.read(roots, now, of_node);
         of_node.end();
         reading.problems.append(&mut of_node.problems);
-        let families: Vec<Family> = of_node.families().cloned().collect();
-        let told = with_view(container, roots, now, |view| match part {
-            Part::Memory => memory(view, families, roots),
-            Part::Cpu => cpu(view, families, roots, labels),
-            Part::Stat => stat(view, families, roots, now),
-            Part::Load => load(view, families, roots, now),
-            Part::VirtualMemory => virtual_memory(view, families),
-            Part::Pressure => pressure(view, families),
-            Part::Filesystems => once_per_device(families),
-            Part::Disks => disks(view, families),
-            Part::OfTheNode => Vec::new(),
+        with_view(container, roots, now, |view| match part {
+            Part::Memory => memory(view, of_node, roots, now, reading),
+            Part::Cpu => cpu(view, of_node, roots, labels, reading),
+            Part::Stat => stat(view, of_node, roots, now, reading),
+            Part::Load => load(view, of_node, roots, now, reading),
+            Part::VirtualMemory => virtual_memory(view, of_node, now, reading),
+            Part::Pressure => pressure(view, of_node, reading),
+            Part::Filesystems => once_per_device(of_node, reading),
+            Part::Disks => disks(view, of_node, reading),
+            Part::OfTheNode => {}
         });
-        told.unwrap_or_default().into_iter().for_each(|family| reading.family(family));
         // What is not known of the container has failed, whatever is known of the node.
         reading.failed = of_node.failed || reading.is_empty();
     }
 }
 
-/// Keeps the families of one value that `value_of` knows the container's value of, by name.
+/// Opens a family of the container's like the node's.
+fn open<'r>(reading: &'r mut Reading, family: &Family) -> &'r mut Family {
+    reading.named(&family.name, &family.help, family.kind)
+}
+
+/// Tells the families of one value that `value_of` knows the container's value of.
 fn each_value(
-    families: Vec<Family>,
+    of_node: &Reading,
+    reading: &mut Reading,
     mut value_of: impl FnMut(&Family) -> Option<f64>,
-) -> Vec<Family> {
-    let mut told = Vec::with_capacity(families.len());
-    for mut family in families {
-        if let Some(value) = value_of(&family) {
-            family.metrics = vec![Metric { labels: no_labels(), value }];
-            told.push(family);
+) {
+    for family in of_node.families() {
+        if let Some(value) = value_of(family) {
+            open(reading, family).push(no_labels(), value);
         }
     }
-    told
 }
 
-fn memory(view: &mut View, families: Vec<Family>, roots: &Roots) -> Vec<Family> {
-    let field_of = |name: &str| {
-        let name = name.strip_prefix("node_memory_")?;
-        Some(name.strip_suffix("_bytes").unwrap_or(name).to_owned())
-    };
+fn memory(view: &mut View, of_node: &Reading, roots: &Roots, now: Now, reading: &mut Reading) {
+    fn field_of(family: &Family) -> Option<&str> {
+        let name = family.name.strip_prefix("node_memory_")?;
+        Some(name.strip_suffix("_bytes").unwrap_or(name))
+    }
+    let value = |family: &Family| Some(family.metrics.first()?.value);
+    let outer =
+        |name| of_node.families().find(|family| field_of(family) == Some(name)).and_then(value);
     let has_lxcfs = view.place.has_lxcfs_over("meminfo");
-    let outer: BTreeMap<String, f64> = families
-        .iter()
-        .filter_map(|family| Some((field_of(&family.name)?, family.metrics.first()?.value)))
-        .collect();
-    let outer = |name: &str| outer.get(name).copied();
-    match view.memory() {
+    match view.memory(now) {
         Some(memory) => {
-            // With v2 lxcfs may find no accounting of swap, and says 0 whatever the limit is.
-            let says_nothing = has_lxcfs && memory.is_two() && outer("SwapTotal") == Some(0.0);
-            let of_node = if says_nothing { node_swap(roots) } else { None };
+            let (total, mut swap) = (outer("MemTotal"), outer("SwapTotal"));
+            if swap == Some(0.0) {
+                swap = memory.no_swap_means(has_lxcfs, roots);
+            }
             let outer = |name: &str| match name {
-                "SwapTotal" if says_nothing => {
-                    of_node.filter(|swap| *swap == 0.0 || memory.swap_limit.is_some())
-                }
-                _ => outer(name),
+                "MemTotal" => total,
+                "SwapTotal" => swap,
+                _ => None,
             };
-            each_value(families, |family| memory.field(&field_of(&family.name)?, outer))
+            each_value(of_node, reading, |family| memory.field(field_of(family)?, outer));
         }
-        None if has_lxcfs => each_value(families, |family| {
-            let name = field_of(&family.name)?;
-            memory::is_of_lxcfs(&name).then(|| outer(&name))?
+        None if has_lxcfs => each_value(of_node, reading, |family| {
+            value(family).filter(|_| field_of(family).is_some_and(memory::is_of_lxcfs))
         }),
-        None => Vec::new(),
+        None => {}
     }
-}
-
-/// The node's swap, which no file tells that lxcfs stands over; only where this machine is read.
-fn node_swap(roots: &Roots) -> Option<f64> {
-    let info = (roots.procfs == Path::new("/proc")).then(rustix::system::sysinfo)?;
-    Some(info.totalswap as f64 * f64::from(info.mem_unit))
 }
 
 fn cpu(
     view: &mut View,
-    mut families: Vec<Family>,
+    of_node: &Reading,
     roots: &Roots,
     labels: &mut Kept<[Labels; 3]>,
-) -> Vec<Family> {
+    reading: &mut Reading,
+) {
     const TIMES: [&str; 2] = ["node_cpu_seconds_total", "node_cpu_guest_seconds_total"];
-    let times = families.iter().position(|family| Some(&*family.name) == TIMES.first().copied());
-    let times = times.map(|at| families.remove(at));
-    families.retain(|family| !TIMES.contains(&&*family.name));
-    let (Some(mut sample), Some(age), Some(mut times)) = (view.cpu(), view.age(roots), times)
-    else {
-        return families;
-    };
-    if view.place.has_lxcfs_over("stat") {
-        // lxcfs may know of a quota that is set above what is in sight.
-        let cpus: BTreeSet<&str> =
-            times.metrics.iter().filter_map(|metric| metric.labels.get("cpu")).collect();
-        if !cpus.is_empty() {
-            let shown = cpus.len() as f64;
-            sample.quota = Some(sample.quota.map_or(shown, |quota| quota.min(shown)));
+    let times = of_node.families().find(|family| TIMES.first() == Some(&&*family.name));
+    if let (Some(mut sample), Some(age), Some(times)) = (view.cpu(), view.age(roots), times) {
+        if view.place.has_lxcfs_over("stat") {
+            // lxcfs may know of a quota that is set above what is in sight.
+            let cpus: BTreeSet<&str> =
+                times.metrics.iter().filter_map(|metric| metric.labels.get("cpu")).collect();
+            if !cpus.is_empty() {
+                let shown = cpus.len() as f64;
+                sample.quota = Some(sample.quota.map_or(shown, |quota| quota.min(shown)));
+            }
         }
+        let told = open(reading, times);
+        for cpu in view.clock.advance(&sample, age) {
+            let [user, system, idle] = labels.get(&cpu.cpu.to_string(), |cpu| {
+                ["user", "system", "idle"]
+                    .map(|mode| Labels::from_pairs_last_wins([("cpu", cpu), ("mode", mode)]))
+            });
+            told.push(user, cpu.used.user);
+            told.push(system, cpu.used.system);
+            told.push(idle, cpu.idle);
+        }
+        labels.end_round();
     }
-    times.metrics.clear();
-    for cpu in view.clock.advance(&sample, age) {
-        let [user, system, idle] = labels.get(&cpu.cpu.to_string(), |cpu| {
-            ["user", "system", "idle"]
-                .map(|mode| Labels::from_pairs_last_wins([("cpu", cpu), ("mode", mode)]))
-        });
-        times.push(user, cpu.used.user);
-        times.push(system, cpu.used.system);
-        times.push(idle, cpu.idle);
-    }
-    labels.end_round();
-    families.insert(0, times);
-    families
+    let others = of_node.families().filter(|family| !TIMES.contains(&&*family.name));
+    others.for_each(|family| reading.copy(family));
 }
 
-fn stat(view: &mut View, families: Vec<Family>, roots: &Roots, now: Now) -> Vec<Family> {
+fn stat(view: &mut View, of_node: &Reading, roots: &Roots, now: Now, reading: &mut Reading) {
     let count = view.tasks.read(roots, now).map(|(count, _)| count);
     let start = view.start;
-    each_value(families, |family| match family.name.as_str() {
+    each_value(of_node, reading, |family| match family.name.as_str() {
         // The node's boot (under lxcfs too), and from then to the container's.
         "node_boot_time_seconds" => Some((family.metrics.first()?.value + start?).floor()),
         "node_procs_running" => count.map(|count| f64::from(count.running)),
         "node_procs_blocked" => count.map(|count| f64::from(count.blocked)),
         _ => None,
-    })
+    });
 }
 
-fn load(view: &mut View, families: Vec<Family>, roots: &Roots, now: Now) -> Vec<Family> {
-    let Some((_, [one, five, fifteen])) = view.tasks.read(roots, now) else { return Vec::new() };
-    each_value(families, |family| match family.name.as_str() {
+fn load(view: &mut View, of_node: &Reading, roots: &Roots, now: Now, reading: &mut Reading) {
+    let Some((_, [one, five, fifteen])) = view.tasks.read(roots, now) else { return };
+    each_value(of_node, reading, |family| match family.name.as_str() {
         "node_load1" => Some(one),
         "node_load5" => Some(five),
         "node_load15" => Some(fifteen),
         _ => None,
-    })
+    });
 }
 
-fn virtual_memory(view: &mut View, families: Vec<Family>) -> Vec<Family> {
-    let Some(memory) = view.memory() else { return Vec::new() };
-    each_value(families, |family| memory.counter(family.name.strip_prefix("node_vmstat_")?))
+fn virtual_memory(view: &mut View, of_node: &Reading, now: Now, reading: &mut Reading) {
+    let Some(memory) = view.memory(now) else { return };
+    let counter = |family: &Family| memory.counter(family.name.strip_prefix("node_vmstat_")?);
+    each_value(of_node, reading, counter);
 }
 
-fn pressure(view: &mut View, families: Vec<Family>) -> Vec<Family> {
-    each_value(families, |family| {
+fn pressure(view: &mut View, of_node: &Reading, reading: &mut Reading) {
+    each_value(of_node, reading, |family| {
         let name = family.name.strip_prefix("node_pressure_")?.strip_suffix("_seconds_total")?;
         let (resource, kind) = name.split_once('_')?;
         let (some, full) = view.pressure(resource);
@@ -243,54 +232,49 @@ fn pressure(view: &mut View, families: Vec<Family>) -> Vec<Family> {
             _ => return None,
         };
         Some(micros / 1e6)
-    })
+    });
 }
 
 /// Leaves out what is mounted a second time: files and directories that a runtime puts in place from
 /// the same file system, which would be counted twice in a sum.
-fn once_per_device(mut families: Vec<Family>) -> Vec<Family> {
-    let mut nearest: BTreeMap<(String, String), String> = BTreeMap::new();
-    for metric in metrics_of(&families, "node_filesystem_mount_info") {
-        let get = |name| metric.labels.get(name).map(str::to_owned);
+fn once_per_device(of_node: &Reading, reading: &mut Reading) {
+    const INFO: &str = "node_filesystem_mount_info";
+    let mut nearest: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for labels in labels_of(of_node, INFO) {
         let (Some(major), Some(minor), Some(point)) =
-            (get("major"), get("minor"), get("mountpoint"))
+            (labels.get("major"), labels.get("minor"), labels.get("mountpoint"))
         else {
             continue;
         };
-        let kept = nearest.entry((major, minor)).or_insert_with(|| point.clone());
-        if (point.len(), &point) < (kept.len(), kept) {
+        let kept = nearest.entry((major, minor)).or_insert(point);
+        if (point.len(), point) < (kept.len(), *kept) {
             *kept = point;
         }
     }
-    let mut twice: BTreeSet<String> = BTreeSet::new();
-    for metric in metrics_of(&families, "node_filesystem_mount_info") {
-        let point = metric.labels.get("mountpoint");
-        twice.extend(
-            point.filter(|point| !nearest.values().any(|kept| kept == point)).map(str::to_owned),
-        );
+    let is_nearest = |point: &str| nearest.values().any(|kept| *kept == point);
+    let points = labels_of(of_node, INFO).filter_map(|labels| labels.get("mountpoint"));
+    let twice: BTreeSet<&str> = points.filter(|point| !is_nearest(point)).collect();
+    for family in of_node.families() {
+        let told = open(reading, family);
+        let once = family.metrics.iter().filter(|metric| {
+            metric.labels.get("mountpoint").is_none_or(|point| !twice.contains(point))
+        });
+        told.metrics.extend(once.cloned());
     }
-    let is_once = |metric: &Metric| {
-        metric.labels.get("mountpoint").is_none_or(|point| !twice.contains(point))
-    };
-    for family in &mut families {
-        family.metrics.retain(is_once);
-    }
-    families.retain(|family| !family.metrics.is_empty());
-    families
 }
 
-fn disks(view: &mut View, mut families: Vec<Family>) -> Vec<Family> {
+fn disks(view: &mut View, of_node: &Reading, reading: &mut Reading) {
     let Some(io) = view.disks.as_mut().and_then(|files| files.read(&mut view.buffer)) else {
-        return Vec::new();
+        return;
     };
-    let mut by_name: BTreeMap<String, DiskIo> = BTreeMap::new();
-    for metric in metrics_of(&families, "node_disk_info") {
-        let get = |name| metric.labels.get(name).unwrap_or_default();
+    let mut by_name: BTreeMap<&str, DiskIo> = BTreeMap::new();
+    for labels in labels_of(of_node, "node_disk_info") {
+        let get = |name| labels.get(name).unwrap_or_default();
         if let Some(io) = io.get(&format!("{}:{}", get("major"), get("minor"))) {
-            by_name.insert(get("device").to_owned(), *io);
+            by_name.insert(get("device"), *io);
         }
     }
-    for family in &mut families {
+    for family in of_node.families() {
         let column: fn(&DiskIo) -> Option<f64> = match family.name.as_str() {
             "node_disk_reads_completed_total" => |io| io.reads,
             "node_disk_read_bytes_total" => |io| io.read_bytes,
@@ -299,19 +283,19 @@ fn disks(view: &mut View, mut families: Vec<Family>) -> Vec<Family> {
             "node_disk_discards_completed_total" => |io| io.discards,
             "node_disk_discarded_sectors_total" => |io| io.discarded_bytes.map(|b| b / 512.0),
             "node_disk_info" => |_| Some(1.0),
-            _ => |_| None,
+            _ => continue,
         };
-        family.metrics.retain_mut(|metric| {
+        let told = open(reading, family);
+        for metric in &family.metrics {
             let io = metric.labels.get("device").and_then(|device| by_name.get(device));
-            let Some(value) = io.and_then(column) else { return false };
-            metric.value = value;
-            true
-        });
+            if let Some(value) = io.and_then(column) {
+                told.push(metric.labels.clone(), value);
+            }
+        }
     }
-    families.retain(|family| !family.metrics.is_empty());
-    families
 }
 
-fn metrics_of<'a>(families: &'a [Family], name: &str) -> &'a [Metric] {
-    families.iter().find(|family| family.name == name).map_or(&[], |family| &family.metrics)
+fn labels_of<'a>(of_node: &'a Reading, name: &str) -> impl Iterator<Item = &'a Labels> {
+    let family = of_node.families().find(|family| family.name == name);
+    family.into_iter().flat_map(|family| &family.metrics).map(|metric| &metric.labels)
 }

@@ -80,7 +80,7 @@ impl Source for ContainerSource {
                 single(&THROTTLED_PERIODS, sample.throttling.throttled_periods);
                 single(&THROTTLED_SECONDS, sample.throttling.throttled_seconds);
             }
-            single(&MEMORY_LIMIT, view.memory().and_then(|memory| memory.limit));
+            single(&MEMORY_LIMIT, view.memory(now).and_then(|memory| memory.limit));
             let View { task_count, task_limit, buffer, .. } = view;
             single(&TASKS, task_count.as_mut().and_then(|file| file.number(buffer)));
             single(&TASKS_LIMIT, task_limit.as_mut().and_then(|limit| limit.read(buffer)));

@@ -294,6 +294,37 @@ fn idle_grows_by_what_the_use_leaves() {
     assert!((second - first - 5.0).abs() < 1e-6, "{first} {second}");
 }
 
+#[test]
+fn a_limit_that_is_changed_while_the_container_runs_is_followed() {
+    let dir = tree(&[NODE, INIT, V2]);
+    let settings = Settings::parse("[sources]").unwrap();
+    let mut sources = sources(&settings);
+    let mut told = |name: &str, at: i64| {
+        let source = sources.iter_mut().find(|source| source.name() == name).unwrap();
+        let mut reading = Reading::default();
+        let now = Now { unix_micros: NOW.unix_micros + at * SECOND };
+        source.read(&roots(dir.path()), now, &mut reading);
+        let of = |name: &str| {
+            reading.families().find(|family| family.name == name).map(|f| f.metrics[0].value)
+        };
+        [
+            "node_memory_MemTotal_bytes",
+            "stoa_container_memory_limit_bytes",
+            "stoa_container_cpu_limit_cpus",
+        ]
+        .map(of)
+    };
+    const GIB: f64 = 1_073_741_824.0;
+    assert_eq!(told("meminfo", 0), [Some(GIB), None, None]);
+    let change = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
+    change("sys/fs/cgroup/memory.max", "2147483648\n");
+    change("proc/1/status", "Name:\tinit\nCpus_allowed_list:\t1\n");
+    // What was read of memory in this tick is told in it.
+    assert_eq!(told("container", 0), [None, Some(GIB), Some(1.0)]);
+    assert_eq!(told("container", 1), [None, Some(2.0 * GIB), Some(1.0)]);
+    assert_eq!(told("meminfo", 1), [Some(2.0 * GIB), None, None]);
+}
+
 /// What lxcfs adds: its mounts, and a limit that no cgroup in sight tells.
 const LXCFS: &[(&str, &str)] = &[
     (

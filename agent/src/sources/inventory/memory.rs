@@ -35,6 +35,7 @@ pub(super) fn gather(
         Some(bounds) if !bounds.is_memory_known => (None, None),
         Some(bounds) => {
             let total = if bounds.has_own_meminfo { total } else { of_machine() };
+            let swap = if swap == Some(0) { bounds.no_swap_means.and_then(whole) } else { swap };
             (least(total, bounds.memory), least(swap, bounds.swap))
         }
     };

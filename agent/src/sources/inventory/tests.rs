@@ -237,6 +237,17 @@ fn a_container_has_what_it_may_use_and_no_hardware() {
     let lxcfs = "31 25 0:9 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n";
     write(dir.path(), &[("proc/1/mountinfo", lxcfs), ("proc/meminfo", "MemTotal: 1000 kB\n")]);
     assert_eq!(sections(&named("").document, &["memory"]), "memory/ size_bytes=1024000");
+    // That lxcfs says 0 of swap tells nothing with v2: the limit does, if there is one.
+    let lxcfs = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                 31 25 0:9 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n";
+    let meminfo = "MemTotal: 524288 kB\nSwapTotal: 0 kB\n";
+    write(dir.path(), CONTAINER);
+    write(dir.path(), &[("proc/1/mountinfo", lxcfs), ("proc/meminfo", meminfo)]);
+    for (limit, told) in [("4096\n", " swap_bytes=4096"), ("max\n", "")] {
+        write(dir.path(), &[("sys/fs/cgroup/memory.swap.max", limit)]);
+        let expected = format!("memory/ size_bytes=536870912{told}");
+        assert_eq!(sections(&named("").document, &["memory"]), expected);
+    }
 }
 
 #[test]
