@@ -1,11 +1,12 @@
 //! The source `smart`: what disks say of themselves, as `smartctl` tells it, under
 //! smartctl_exporter's names; how worn they are, and whether they are about to fail.
 //!
-//! Devices are found by `smartctl --scan-open` and asked one after another. One that sleeps is left
-//! to sleep: its last readings are told again, with their age. Asking a disk needs root; where the
-//! agent has no such right, a job that does leaves smartctl's answers in a directory
-//! (docs/operating/disks.md), which are read instead; without, the disks are tried ever more rarely.
-//! Of several ways to the same disk, the first is judged.
+//! Devices are found by `smartctl --scan-open` and asked one after another. To find them opens them,
+//! which may wake one, so that is done only where `--scan`, which opens none, names others than before.
+//! One that sleeps is left to sleep: its last readings are told again, with their age. Asking a disk
+//! needs root; where the agent has no such right, a job that does leaves smartctl's answers in a
+//! directory (docs/operating/disks.md), which are read instead; without, the disks are tried ever more
+//! rarely. Of several ways to the same disk, the first is judged.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -24,7 +25,7 @@ use super::sheet::Sheet;
 use crate::sources::program::{Program, ProgramError};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
-use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree};
+use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 mod device;
 mod health;
@@ -85,6 +86,8 @@ pub(crate) struct Smart {
     known: Vec<Known>,
     /// When it was last looked for disks, and what disks the kernel knew then.
     discovered: Option<(Now, BTreeSet<String>)>,
+    /// What `smartctl --scan` named then.
+    scanned: Vec<u8>,
     /// The disk to begin with, where the last reading could not ask all.
     begin_at: usize,
     /// When it asks for disks none of which it may open.
@@ -110,6 +113,7 @@ impl Smart {
             filter: Filter::new(settings.device_include, settings.device_exclude),
             known: Vec::new(),
             discovered: None,
+            scanned: Vec::new(),
             begin_at: 0,
             backoff: Backoff::default(),
             timeout: DEVICE_TIMEOUT,
@@ -182,10 +186,15 @@ impl Smart {
             let path = roots.path(Tree::Sys, "block");
             return Err(Problem::read(path, io::ErrorKind::NotFound.into()));
         }
-        if let Some((at, before)) = &self.discovered
-            && !now.is_past(*at, DISCOVERY)
-            && *before == blocks
-        {
+        let same = self.discovered.as_ref().filter(|(_, before)| *before == blocks);
+        let found_at = same.map(|(at, _)| *at);
+        if found_at.is_some_and(|at| !now.is_past(at, DISCOVERY)) {
+            return Ok(());
+        }
+        let scanned = self.run(&["--scan"])?;
+        let is_same = self.scanned == scanned && self.known.iter().all(Known::was_opened);
+        if found_at.is_some() && is_same {
+            self.discovered = Some((now, blocks));
             return Ok(());
         }
         let text = self.run(&["-j", "--scan-open"])?;
@@ -207,6 +216,7 @@ impl Smart {
             known.push(before.unwrap_or_else(|| Known::new(&label)).found_as(device));
         }
         self.known = known;
+        self.scanned = scanned;
         self.discovered = Some((now, blocks));
         Ok(())
     }
@@ -331,7 +341,7 @@ pub(super) fn tell_scan(bytes: &[u8], _: Now, _: &mut Reading) {
     }
 }
 
-/// The kernel's names of disks.
+/// The kernel's names of disks, each with which it is of all that were ever there.
 fn block_devices(roots: &Roots) -> BTreeSet<String> {
     let Ok(entries) = std::fs::read_dir(roots.path(Tree::Sys, "block")) else {
         return BTreeSet::new();
@@ -342,7 +352,11 @@ fn block_devices(roots: &Roots) -> BTreeSet<String> {
             .iter()
             .any(|prefix| name.starts_with(prefix))
     };
-    names.filter(|name| !is_virtual(name)).take(DEVICES_MAX).collect()
+    let with_sequence = |name: String| {
+        let sequence = roots.path(Tree::Sys, format!("block/{name}/diskseq"));
+        format!("{name} {}", read_small(&sequence).unwrap_or_default())
+    };
+    names.filter(|name| !is_virtual(name)).take(DEVICES_MAX).map(with_sequence).collect()
 }
 
 #[cfg(test)]

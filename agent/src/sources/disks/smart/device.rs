@@ -73,6 +73,11 @@ impl Known {
         self
     }
 
+    /// Whether it could be opened when it was found.
+    pub(super) fn was_opened(&self) -> bool {
+        self.device.open_error.as_str().is_empty()
+    }
+
     /// What smartctl is to be asked. `-n` keeps it from waking the disk, and only does so surely when
     /// it is also told of what type the disk is. `None` of one that may not be opened.
     pub(super) fn arguments(&self) -> Option<Vec<String>> {

@@ -646,6 +646,46 @@ fn disks_that_may_not_be_opened_are_asked_ever_more_rarely() {
 }
 
 #[test]
+fn disks_are_opened_to_find_them_only_when_there_are_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let program = dir.path().join("smartctl");
+    let script = r#"#!/bin/sh
+here=${0%/*}
+for last; do :; done
+echo $last >>$here/asked
+case $last in
+--scan*) cat $here/$last ;;
+*) echo '{"smartctl": {"exit_status": 0}}' ;;
+esac
+"#;
+    write("smartctl", script);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let found =
+        r#"{"smartctl": {"exit_status": 0}, "devices": [{"name": "/dev/sda", "type": "sat"}]}"#;
+    write("--scan", "sda\n");
+    write("--scan-open", found);
+    let mut smart = smart("");
+    smart.program = program.display().to_string();
+    let mut check = |minute: i64, expected: &str| {
+        write("asked", "");
+        read(&mut smart, minute);
+        let asked = std::fs::read_to_string(dir.path().join("asked")).unwrap();
+        assert_eq!(asked.replace('\n', " "), expected, "{minute}");
+    };
+    check(0, "--scan --scan-open /dev/sda ");
+    check(50, "/dev/sda ");
+    check(60, "--scan /dev/sda ");
+    write("--scan", "sda\nanother\n");
+    write("--scan-open", &found.replace("\"sat\"", r#""sat", "open_error": "busy""#));
+    check(110, "/dev/sda ");
+    check(120, "--scan --scan-open /dev/sda ");
+    // One that could not be opened is tried again.
+    check(180, "--scan --scan-open /dev/sda ");
+}
+
+#[test]
 fn a_disk_that_answers_no_more_is_told_for_an_hour() {
     let mut smart = smart("smartctl.sh");
     let (awake, _) = read(&mut smart, 0);
