@@ -107,6 +107,11 @@ impl Agent {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
+        for (key, path) in config.roots.named() {
+            if !path.is_dir() {
+                tracing::warn!(key, path = %path.display(), "is not there; what is in it is not told");
+            }
+        }
         let epoch = uplink::draw_epoch();
         let now_ms = clock();
         let (identity, collector, spool, opened) = tokio::task::spawn_blocking({

@@ -19,8 +19,6 @@ use crate::sources::settings::Settings;
 /// Where the file is looked for when none is named.
 pub const CONFIG_PATH: &str = "/etc/stoa/agent.toml";
 
-/// Where identity and spool are, unless configured otherwise.
-const DATA_DIR: &str = "/var/lib/stoa-agent";
 /// The shortest sampling interval: below it reading costs more than it tells.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest: beyond Prometheus's five minute lookback series would flicker.
@@ -69,7 +67,7 @@ struct Written {
 impl Default for Written {
     fn default() -> Self {
         Self {
-            data_dir: DATA_DIR.into(),
+            data_dir: "/var/lib/stoa-agent".into(),
             collector: None,
             sampling: WrittenSampling::default(),
             sources: Settings::default(),
@@ -106,7 +104,7 @@ struct WrittenPaths {
 
 impl Default for WrittenPaths {
     fn default() -> Self {
-        let Roots { procfs, sysfs, rootfs, udev, textfile: _ } = Roots::default();
+        let Roots { procfs, sysfs, rootfs, udev, .. } = Roots::default();
         Self { procfs, sysfs, rootfs, udev }
     }
 }
@@ -142,8 +140,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
-        Self::mean(&path, written).map_err(ConfigError::in_file)
+        let (path, text, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
+        Self::mean(&path, written).map_err(|error| error.in_text(&text))
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.
@@ -175,6 +173,11 @@ impl Config {
         }
         let known = registry::names();
         let mut sources = written.sources;
+        let is_off = |name: &&String| written.sampling.disable.contains(name);
+        if let Some(name) = written.sampling.enable.iter().find(is_off) {
+            let message = format!("{name:?} stands in sampling.disable, too");
+            return wrong("sampling.enable", message);
+        }
         for (key, names, enabled) in [
             ("sampling.disable", &written.sampling.disable, false),
             ("sampling.enable", &written.sampling.enable, true),
@@ -219,6 +222,7 @@ impl Config {
                 rootfs: written.paths.rootfs,
                 udev: written.paths.udev,
                 textfile: None,
+                identity: None,
             },
             spool_bytes_max,
             spool_age_max: written.spool.age_max.0,
@@ -232,10 +236,8 @@ impl Config {
     /// The same with identity and spool elsewhere.
     #[must_use]
     pub fn with_data_dir(mut self, data_dir: PathBuf) -> Self {
-        if data_dir != Path::new(DATA_DIR) {
-            let own = data_dir.join(IDENTITY_FILE);
-            self.sources.set("certificates", "agent", own.to_string_lossy().into_owned());
-        }
+        let own = data_dir.join(IDENTITY_FILE);
+        self.roots.identity = Some(std::path::absolute(&own).unwrap_or(own));
         self.data_dir = data_dir;
         self
     }
@@ -270,14 +272,13 @@ mod tests {
     #[test]
     fn the_agents_own_certificate_is_looked_for_where_it_is() {
         let parsed = |text| Config::parse(Path::new("agent.toml"), text).unwrap();
-        #[track_caller]
-        fn looks_for(config: &Config, path: &str) {
-            let sources = format!("{:?}", registry::sources(&config.sources).unwrap());
-            assert!(sources.contains(&format!("{path:?}")), "{path}");
+        for (config, path) in [
+            (parsed(""), "/var/lib/stoa-agent/identity.pem"),
+            (parsed("data_dir = '/srv/a'"), "/srv/a/identity.pem"),
+            (parsed("data_dir = '/srv/a'").with_data_dir("/b".into()), "/b/identity.pem"),
+        ] {
+            assert_eq!(config.roots.identity.as_deref(), Some(Path::new(path)));
         }
-        looks_for(&parsed(""), &format!("{DATA_DIR}/{IDENTITY_FILE}"));
-        looks_for(&parsed("data_dir = '/srv/a'"), "/srv/a/identity.pem");
-        looks_for(&parsed("data_dir = '/srv/a'").with_data_dir("/b".into()), "/b/identity.pem");
     }
 
     #[test]
@@ -310,6 +311,14 @@ mod tests {
             "agent.toml:2: sampling.interval: 1ms is not between",
         );
         check("[sampling]\ndisable = [\"cppu\"]", "sampling.disable: no source is called");
+        check(
+            "[sampling]\ndisable = [\"cpu\"]\nenable = [\"cpu\"]",
+            "agent.toml:3: sampling.enable: \"cpu\" stands in sampling.disable, too",
+        );
+        check(
+            "[sources.sysctl]\ninclude = []",
+            "agent.toml:1: sources.sysctl: it is off unless enabled = true is said here, too",
+        );
         check(
             "\n[sources.cppu]\nx = 1",
             "agent.toml:2: sources.cppu: no source is called \"cppu\" (did you mean \"cpu\"?); `stoa-agent",

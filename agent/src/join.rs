@@ -27,9 +27,9 @@ pub struct JoinArgs {
     /// The join token that `stoa token create` printed
     #[arg(value_name = "TOKEN")]
     pub token: String,
-    /// The collector's address
+    /// The collector's address [default: as configured]
     #[arg(long, value_name = "HOST:PORT")]
-    pub collector: String,
+    pub collector: Option<String>,
     /// The name to join under [default: this host's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -196,8 +196,9 @@ fn is_verdict(status: &Status) -> bool {
     )
 }
 
-/// A text from the network, with nothing in it that could move a terminal's cursor.
-pub(crate) fn printable(text: &str) -> String {
+/// A text from elsewhere, with nothing in it that could move a terminal's cursor.
+#[must_use]
+pub fn printable(text: &str) -> String {
     text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

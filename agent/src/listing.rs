@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use stoa_daemon::Span;
 
+use crate::join::printable;
 use crate::print::{self, PrintError};
 use crate::sampler::{Seen, State};
 use crate::sources::registry::{self, Listed};
@@ -48,6 +49,19 @@ pub fn rows(settings: &Settings, sampling: Duration) -> Result<Vec<Row>, PrintEr
     Ok(registry::list(settings)?.into_iter().map(row).collect())
 }
 
+/// Keeps those of the names given, all if none is.
+///
+/// # Errors
+/// [`PrintError::UnknownSource`].
+pub fn keep(rows: &mut Vec<Row>, names: &[String]) -> Result<(), PrintError> {
+    let is_known = |name: &&String| rows.iter().any(|row| row.name == name.as_str());
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
+        return Err(PrintError::UnknownSource { name: name.clone() });
+    }
+    rows.retain(|row| names.is_empty() || names.iter().any(|name| name == row.name));
+    Ok(())
+}
+
 /// Reads those that are on once; `waiting` hears each second who has not answered.
 ///
 /// # Errors
@@ -59,7 +73,11 @@ pub fn look(
     now: Now,
     waiting: impl FnMut(&[&'static str]),
 ) -> Result<(), PrintError> {
-    for seen in print::read(roots, settings, now, waiting)?.seen() {
+    let mut wanted = settings.clone();
+    for name in registry::names() {
+        wanted.enable(name, rows.iter().any(|row| row.is_on && row.name == name));
+    }
+    for seen in print::read(roots, &wanted, now, waiting)?.seen() {
         if let Some(row) = rows.iter_mut().find(|row| row.name == seen.name) {
             row.here = Some(seen);
         }
@@ -89,7 +107,7 @@ pub fn write(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
         };
         text.push_str(&line(row.name, &every, &deadline, &here, row.about));
         for why in row.here.iter().flat_map(|here| &here.why) {
-            text.push_str(line("", "", "", "", &format!("  {why}")).as_str());
+            text.push_str(line("", "", "", "", &format!("  {}", printable(why))).as_str());
         }
     }
     out.write_all(text.as_bytes())

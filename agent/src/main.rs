@@ -12,12 +12,12 @@ use clap::{Parser, Subcommand};
 use stoa_agent::agent::{Agent, StartError};
 use stoa_agent::config::{CONFIG_PATH, Config, is_host_and_port};
 use stoa_agent::identity::{Identity, IdentityError};
-use stoa_agent::join::{self, JoinArgs};
+use stoa_agent::join::{self, JoinArgs, printable};
 use stoa_agent::listing;
 use stoa_agent::page::LISTEN;
 use stoa_agent::print::{self, PrintArgs, PrintError};
 use stoa_agent::resident;
-use stoa_agent::sampler::{Seen, State};
+use stoa_agent::sampler::Seen;
 use stoa_agent::sources::Now;
 use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
 
@@ -75,8 +75,11 @@ enum Command {
     /// Each is a table of the configuration, such as [sources.diskstats], with the keys enabled,
     /// interval and deadline beside its own. They are read once, as the user who asks.
     ///
-    /// Example: stoa-agent sources
+    /// Example: stoa-agent sources zfs smart
     Sources {
+        /// Only these
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
         /// Only list them, without reading any
         #[arg(long)]
         list: bool,
@@ -99,8 +102,7 @@ enum Command {
     },
     /// Say whether a configuration file is good, and what is wrong with it
     ///
-    /// Then each source that has a table in the file is read once, and what it names and is not to be had
-    /// on this host is said too.
+    /// Whether what it names is on this host says `stoa-agent sources`.
     ///
     /// Example: stoa-agent check --config /etc/stoa/agent.toml
     Check {
@@ -146,37 +148,43 @@ fn run(args: Args) -> anyhow::Result<()> {
             };
             let is_named = |name| print.sources.iter().any(|source| source == name);
             let mut out = std::io::stdout().lock();
-            let seen =
-                print::run(&print.roots(config.roots), &settings, now(), &mut out, waiting_for)?;
+            let roots = print.roots(config.roots);
+            let seen = match print::run(&roots, &settings, now(), &mut out, waiting_for()) {
+                Err(PrintError::Write(error)) => return written(Err(error)),
+                seen => seen?,
+            };
             // A person who names a source is told why it says nothing.
             tell_why(seen.iter().filter(|it| it.state.is_fault() || is_named(it.name)));
         }
-        Command::Sources { list, json, config } => {
-            let config = Config::load(config.as_deref())?;
-            let mut rows = listing::rows(&config.sources, config.interval)?;
+        Command::Sources { names, list, json, config } => {
+            let Config { sources, roots, interval, .. } = Config::load(config.as_deref())?;
+            let mut rows = listing::rows(&sources, interval)?;
+            listing::keep(&mut rows, &names).map_err(|unknown| Misuse(unknown.to_string()))?;
             if !list {
-                listing::look(&mut rows, &config.roots, &config.sources, now(), waiting_for)?;
+                listing::look(&mut rows, &roots, &sources, now(), waiting_for())?;
             }
             let mut out = std::io::stdout().lock();
-            match json {
-                true => writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?,
-                false => listing::write(&rows, &mut out)?,
-            }
+            written(match json {
+                true => writeln!(out, "{}", serde_json::to_string_pretty(&rows)?),
+                false => listing::write(&rows, &mut out),
+            })?;
         }
         Command::Join { join, config } => {
             let config = Config::load(config.as_deref())?;
             let option = join.data_dir.as_ref();
             let option = option.map(|dir| format!(" --data-dir {}", dir.display()));
-            let joined = join_collector(join, config.data_dir)?;
+            let joined = join_collector(join, config)?;
             let run = format!("stoa-agent run{}", option.unwrap_or_default());
             writeln!(std::io::stdout(), "joined as {}; now: {run}", joined.host)?;
         }
         Command::Check { config } => {
-            let Config { sources, roots, .. } = Config::load(Some(&config))?;
-            writeln!(std::io::stdout(), "{} is good", config.display())?;
-            // Whether what it names is here is told beside: the file may be another host's.
-            let seen = print::look_at_named(&roots, &sources, now(), waiting_for)?;
-            tell_why(seen.iter().filter(|it| it.state != State::Read));
+            Config::load(Some(&config))?;
+            let path = config.display();
+            written(writeln!(
+                std::io::stdout(),
+                "{path} is good; what its sources read on this host shows: stoa-agent sources \
+                 --config {path}"
+            ))?;
         }
     }
     Ok(())
@@ -186,11 +194,16 @@ fn now() -> Now {
     Now { unix_micros: unix_ms().saturating_mul(1000) }
 }
 
-/// Told while a person waits.
+/// Told while a person waits, when it changes.
 #[expect(clippy::print_stderr, reason = "what is being done goes beside what is read")]
-fn waiting_for(sources: &[&'static str]) {
-    if std::io::stderr().is_terminal() {
-        eprintln!("waiting for {}", sources.join(", "));
+fn waiting_for() -> impl FnMut(&[&'static str]) {
+    let is_read = std::io::stderr().is_terminal();
+    let mut said = Vec::new();
+    move |sources| {
+        if is_read && said != sources {
+            eprintln!("waiting for {}", sources.join(", "));
+            said = sources.to_vec();
+        }
     }
 }
 
@@ -198,7 +211,15 @@ fn waiting_for(sources: &[&'static str]) {
 #[expect(clippy::print_stderr, reason = "what is wrong goes beside what is read")]
 fn tell_why<'a>(seen: impl Iterator<Item = &'a Seen>) {
     for Seen { name, why, .. } in seen {
-        why.iter().for_each(|why| eprintln!("{name}: {why}"));
+        why.iter().for_each(|why| eprintln!("{name}: {}", printable(why)));
+    }
+}
+
+/// A reader that has gone away (`| head`) is no failure.
+fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("write to standard output"),
     }
 }
 
@@ -243,18 +264,23 @@ async fn stay_small() -> Infallible {
     }
 }
 
-fn join_collector(args: JoinArgs, data_dir: PathBuf) -> anyhow::Result<Identity> {
-    let dir = args.data_dir.unwrap_or(data_dir);
+fn join_collector(args: JoinArgs, config: Config) -> anyhow::Result<Identity> {
+    let dir = args.data_dir.unwrap_or(config.data_dir);
+    let Some(collector) = args.collector.or(config.collector) else {
+        let words =
+            "which collector? give --collector HOST:PORT, or collector in the configuration";
+        return Err(Misuse(words.to_owned()).into());
+    };
     let name = args.name.unwrap_or_else(join::own_name);
-    if !is_host_and_port(&args.collector) {
-        let address = args.collector;
+    if !is_host_and_port(&collector) {
+        let address = collector;
         return Err(Misuse(format!(
             "--collector {address:?} is not HOST:PORT; the port is 7443 unless configured otherwise"
         ))
         .into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(join::join(&args.token, &args.collector, &name, &dir)) {
+    match runtime.block_on(join::join(&args.token, &collector, &name, &dir)) {
         Err(error) if error.is_misuse() => Err(Misuse(error.to_string()).into()),
         joined => Ok(joined?),
     }

@@ -74,6 +74,7 @@ impl PrintArgs {
             rootfs: given(&self.rootfs, roots.rootfs),
             udev: given(&self.udev, roots.udev),
             textfile: self.textfile.clone().or(roots.textfile),
+            identity: roots.identity,
         }
     }
 
@@ -116,24 +117,6 @@ pub fn run(
     exposition::write(&families, &mut out)?;
     out.flush()?;
     Ok(sampler.seen())
-}
-
-/// Reads the sources that are on and have a table of their own once.
-///
-/// # Errors
-/// [`PrintError::Settings`].
-pub fn look_at_named(
-    roots: &Roots,
-    settings: &Settings,
-    now: Now,
-    waiting: impl FnMut(&[&'static str]),
-) -> Result<Vec<Seen>, PrintError> {
-    let on: Vec<&str> = registry::sources(settings)?.iter().map(|it| it.source.name()).collect();
-    let mut named = settings.clone();
-    for name in registry::names() {
-        named.enable(name, on.contains(&name) && settings.has_table(name));
-    }
-    Ok(read(roots, &named, now, waiting)?.seen())
 }
 
 /// Reads all sources that `settings` ask for once.

@@ -49,6 +49,8 @@ use slot::Slot;
 /// How often cheap sources are asked, unless configured otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// How often it is looked whether a source has been waited for long enough.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a source may take; beyond, the tick goes without it.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 /// The share of a tick within which readings are begun, but for two that hang; the rest is for ending and
@@ -59,6 +61,8 @@ pub const TICKS_MAX: usize = 8;
 /// Threads for sources: one, and room for stuck ones: what hangs `/proc` (a lxcfs that does not answer)
 /// hangs a dozen sources at once, and the others go on.
 const THREADS_MAX: usize = 32;
+/// Families of one reading that are said to be taken.
+const CLASHES_MAX: usize = 16;
 /// A reading is told again at most until it is this many intervals old.
 const RETELLINGS_MAX: u32 = 3;
 
@@ -213,19 +217,18 @@ impl Sampler {
     pub fn read_once(&mut self, now: Now, mut waiting: impl FnMut(&[&'static str])) {
         self.ask_sources(now);
         let began = instant();
-        let until = began + self.slots.iter().filter_map(|s| s.deadline).max().unwrap_or_default();
-        let mut look = began + SECOND;
+        let mut look = SECOND;
         loop {
-            let out = self.out();
-            let at = instant();
-            if out.is_empty() || at >= until {
+            let since = began.elapsed();
+            let out = self.out(since);
+            if out.is_empty() {
                 break;
             }
-            if at >= look {
+            if since >= look {
                 waiting(&out);
-                look = at + SECOND;
+                look = since + SECOND;
             }
-            if let Some((key, done)) = self.beside.wait(look.min(until)) {
+            if let Some((key, done)) = self.beside.wait(began + since + LOOK) {
                 self.take_in(key, done, now);
             }
         }
@@ -282,10 +285,33 @@ impl Sampler {
         }
     }
 
-    fn take_in(&mut self, key: usize, done: Done, now: Now) {
+    fn take_in(&mut self, key: usize, mut done: Done, now: Now) {
+        if self.slots.get(key).is_some_and(|slot| slot.is_foreign) {
+            self.note_taken(&mut done.reading);
+        }
         if let Some(slot) = self.slots.get_mut(key) {
             slot.take_in(done, now);
         }
+    }
+
+    /// Says which of the families will be left out, because another source or the agent tells them.
+    fn note_taken(&self, reading: &mut Reading) {
+        if reading.is_empty() {
+            return;
+        }
+        let others = self.slots.iter().filter(|slot| !slot.is_foreign);
+        let taken: HashSet<&str> =
+            others.flat_map(Slot::families).map(|family| family.name.as_str()).collect();
+        let names = reading.families().map(|family| family.name.as_str());
+        let clashes = names.filter(|name| is_own(name) || taken.contains(name));
+        let problems: Vec<Problem> = clashes
+            .take(CLASHES_MAX)
+            .map(|name| Problem::Family {
+                name: name.to_owned(),
+                wrong: "the agent tells it itself",
+            })
+            .collect();
+        reading.problems.extend(problems);
     }
 
     fn tell_sources(&mut self, now: Now) {

@@ -118,6 +118,8 @@ pub struct Roots {
     pub udev: PathBuf,
     /// A directory of `*.prom` files to expose as they are; `None`: none.
     pub textfile: Option<PathBuf>,
+    /// The agent's own certificate, as seen from here.
+    pub identity: Option<PathBuf>,
 }
 
 impl Default for Roots {
@@ -128,6 +130,7 @@ impl Default for Roots {
             rootfs: "/".into(),
             udev: "/run/udev/data".into(),
             textfile: None,
+            identity: None,
         }
     }
 }
@@ -147,6 +150,15 @@ impl Roots {
             Tree::Proc => self.procfs.join(relative),
             Tree::Sys => self.sysfs.join(relative),
         }
+    }
+
+    /// Those a person may set elsewhere, and what the keys are called.
+    pub(crate) fn named(&self) -> [(&'static str, &Path); 3] {
+        [
+            ("paths.procfs", &self.procfs),
+            ("paths.sysfs", &self.sysfs),
+            ("paths.rootfs", &self.rootfs),
+        ]
     }
 
     /// Whether the kernel's own threads are among the processes: no container shows them, whatever
@@ -181,6 +193,9 @@ pub enum Problem {
         /// What is wrong with it.
         wrong: &'static str,
     },
+    /// The host does not have what would be told.
+    #[error("there is no {0}")]
+    Lacks(&'static str),
     /// A family cannot be told under the name that was read.
     #[error("cannot tell the family {name:?}: {wrong}")]
     Family {
@@ -225,6 +240,7 @@ impl Problem {
     pub fn is_absence(&self) -> bool {
         match self {
             Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Lacks(_) => true,
             // A program by its path is one that a person named.
             Self::Program(ProgramError::Absent { program }) => !program.contains('/'),
             _ => false,

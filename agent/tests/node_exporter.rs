@@ -209,6 +209,7 @@ fn one_pass_over_the_fixtures_equals_the_golden_output() {
         rootfs: dir.path().into(),
         udev: dir.path().join("udev/data"),
         textfile: Some(dir.path().join("textfile/two_metric_files")),
+        identity: None,
     };
     let mut out = Vec::new();
     let now = Now { unix_micros: 1_770_000_000_000_000 };

@@ -309,8 +309,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line and what is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let (path, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
-        Self::mean(&path, written).map_err(ConfigError::in_file)
+        let (path, text, written) = stoa_daemon::read_or_default(path, Path::new(CONFIG_PATH))?;
+        Self::mean(&path, written).map_err(|error| error.in_text(&text))
     }
 
     /// The defaults alone, whatever file there is: for a program that is told everything else.

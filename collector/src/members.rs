@@ -395,6 +395,12 @@ impl Members {
         self.books().hosts.clone().into_iter().collect()
     }
 
+    /// Whether a host of that name has joined, however it stands. Waits for nothing but the books.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.books().hosts.contains_key(name)
+    }
+
     /// Admits a host, or says why not. Durable when this returns.
     ///
     /// # Errors

@@ -556,7 +556,7 @@ fn routes(parts: &Parts, ready: &Ready, url: &str, clock: &Clock) -> Routes {
     };
     let has_joined = {
         let members = Arc::clone(&parts.members);
-        Arc::new(move |name: &str| members.hosts().iter().any(|(joined, _)| joined == name))
+        Arc::new(move |name: &str| members.knows(name))
     };
     Routes::new()
         .merge(handoff::routes(handed_off))

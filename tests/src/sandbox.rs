@@ -151,6 +151,7 @@ impl Sandbox {
             rootfs: root.clone(),
             udev: root.join("udev"),
             textfile: None,
+            identity: None,
         };
         Agent::start(config, Arc::new(stoa_daemon::unix_ms)).await.unwrap()
     }

@@ -1,4 +1,4 @@
-//! Whether a source does its work, and which turns of that are a line in the log.
+//! Whether a source does its work, or a part of it, and which turns of that are a line in the log.
 //!
 //! A fault is one line when it begins and one when it ends. One that comes back within [`QUIET`] of the
 //! last line is none: it is counted, and [`QUIET`] after the last line one line says how often it came
@@ -58,6 +58,12 @@ impl Fault {
         self.is_said = true;
         self.said = Some(now);
         true
+    }
+
+    /// There is more of it, which counts as another. Whether that is to be said.
+    pub(super) fn grows(&mut self, now: Now, why: impl FnOnce() -> String) -> bool {
+        self.is_on = false;
+        self.is(now, why)
     }
 
     /// It is not there. Whether that is to be said.

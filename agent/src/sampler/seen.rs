@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use stoa_daemon::error_chain;
+use stoa_daemon::{Span, error_chain};
 
 use super::Sampler;
 use super::slot::Slot;
@@ -63,16 +63,25 @@ impl Sampler {
         self.slots.iter().map(seen).collect()
     }
 
-    /// The sources that are out.
-    pub(super) fn out(&self) -> Vec<&'static str> {
-        self.slots.iter().filter(|slot| slot.is_beside_and_out()).map(|slot| slot.name).collect()
+    /// The sources that are read beside the ticks and are still out, having begun so long ago; not those
+    /// that should be back.
+    pub(super) fn out(&self, since: Duration) -> Vec<&'static str> {
+        let is_out =
+            |slot: &&Slot| slot.is_beside_and_out() && slot.deadline.is_some_and(|by| since < by);
+        self.slots.iter().filter(is_out).map(|slot| slot.name).collect()
     }
 }
 
 fn seen(slot: &Slot) -> Seen {
     let Some(told) = &slot.told else {
-        let waited = slot.deadline.map(|deadline| format!(" within {deadline:?}"));
-        let why = format!("it has not come back{}", waited.unwrap_or_default());
+        let why = match slot.deadline {
+            _ if slot.is_waiting() => {
+                "it was not asked: others took all the time, or the host has no thread to give"
+                    .to_owned()
+            }
+            Some(deadline) => format!("it has not come back within {}", Span(deadline)),
+            None => "it has not come back".to_owned(),
+        };
         return Seen { name: slot.name, state: State::Late, series: 0, took: None, why: vec![why] };
     };
     let reading = &told.reading;
@@ -88,10 +97,10 @@ fn seen(slot: &Slot) -> Seen {
     if more > 0 {
         why.push(format!("and {more} more"));
     }
-    if state == State::Absent {
-        why.extend(reading.absent.as_deref().map(missing));
-    }
     let series = reading.families().map(|family| family.metrics.len()).sum();
+    if series == 0 && why.is_empty() {
+        why.push(reading.absent.as_deref().map_or("this host has none".to_owned(), missing));
+    }
     Seen { name: slot.name, state, series, took: Some(told.duration), why }
 }
 

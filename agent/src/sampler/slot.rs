@@ -12,7 +12,10 @@ use super::fault::{Fault, Unsaid};
 use super::{Done, Job, RETELLINGS_MAX};
 use crate::rare_count::RareCount;
 use crate::sources::registry::Planned;
-use crate::sources::{Now, Reading, Source, label};
+use crate::sources::{Now, Problem, Reading, Source, label};
+
+/// Problems that one line of the log names.
+const SAID_MAX: usize = 3;
 
 /// A source's place.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub(super) struct Slot {
     fault: Fault,
     /// Whether it could do a part of its work only when it last came back.
     part: Fault,
+    /// How many parts it could not do.
+    parts: usize,
     pub(super) overdue: RareCount,
     pub(super) skipped: RareCount,
     pub(super) problems: RareCount,
@@ -90,6 +95,7 @@ impl Slot {
             spare: Reading::default(),
             fault: Fault::default(),
             part: Fault::default(),
+            parts: 0,
             overdue: RareCount::default(),
             skipped: RareCount::default(),
             problems: RareCount::default(),
@@ -255,15 +261,20 @@ impl Slot {
         if self.fault.is_not(now) {
             tracing::info!(source = self.name, "source is well again");
         }
-        let Some(problem) = first else {
+        let parts = std::mem::replace(&mut self.parts, reading.problems.len());
+        if first.is_none() {
             if self.part.is_not(now) {
                 tracing::info!(source = self.name, "all of the source is read again");
             }
             return;
+        }
+        let is_news = match self.parts > parts {
+            true => self.part.grows(now, || in_words(&reading.problems)),
+            false => self.part.is(now, || in_words(&reading.problems)),
         };
-        if self.part.is(now, || error_chain(problem)) {
-            let (problem, more) = (error_chain(problem), reading.problems.len() - 1);
-            tracing::warn!(source = self.name, problem, more, "part of a source fails");
+        if is_news {
+            let problem = in_words(&reading.problems);
+            tracing::warn!(source = self.name, problem, "part of a source fails");
         }
     }
 
@@ -271,5 +282,14 @@ impl Slot {
         if let Some(told) = self.told.take_if(|told| now.is_past(told.read, self.told_for)) {
             self.spare = told.reading;
         }
+    }
+}
+
+/// The first few, and how many more there are.
+fn in_words(problems: &[Problem]) -> String {
+    let first: Vec<String> = problems.iter().take(SAID_MAX).map(|p| error_chain(p)).collect();
+    match problems.len().saturating_sub(SAID_MAX) {
+        0 => first.join("; "),
+        more => format!("{}; and {more} more", first.join("; ")),
     }
 }

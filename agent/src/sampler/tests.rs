@@ -175,6 +175,30 @@ fn a_foreign_family_does_not_stand_beside_one_of_its_name() {
 }
 
 #[test]
+fn a_foreign_family_that_is_left_out_is_a_problem() {
+    #[derive(Debug)]
+    struct Foreign;
+    impl Source for Foreign {
+        fn name(&self) -> &'static str {
+            "textfile"
+        }
+        fn tells_foreign_families(&self) -> bool {
+            true
+        }
+        fn read(&mut self, _roots: &Roots, _now: Now, reading: &mut Reading) {
+            for name in ["a_reads", "new", "up"] {
+                reading.named(name, "", Default::default()).push(no_labels(), 7.0);
+            }
+        }
+    }
+    let mut sampler = sampler(vec![quick("a"), Box::new(Foreign)]);
+    check(&tick(&mut sampler, 1), &[(READS_A, Some(1.0)), ("new{}", Some(7.0))]);
+    let seen = sampler.seen();
+    let left_out = |name| format!("cannot tell the family {name:?}: the agent tells it itself");
+    assert_eq!(seen[1].why, ["a_reads", "up"].map(left_out));
+}
+
+#[test]
 fn a_panic_and_a_problem_are_counted_and_the_rest_goes_on() {
     let panicking = source("a", None, |reads, _| assert!(reads > 1.0, "a bug"));
     let failing = source("b", None, |reads, reading| {
@@ -478,5 +502,5 @@ fn what_one_pass_came_to_is_told_source_by_source() {
     assert_eq!(why[1], "there is no /absent");
     assert!(why[2].ends_with("; and 3 more"), "{}", why[2]);
     assert_eq!(why[3], "cannot understand /x: wrong");
-    assert_eq!(why[4], "it has not come back within 1.5s");
+    assert_eq!(why[4], "it has not come back within 1s500ms");
 }

@@ -173,6 +173,7 @@ fn roots(dir: &Path) -> Roots {
         rootfs: dir.into(),
         udev: dir.join("udev"),
         textfile: Some(dir.join("textfile")),
+        identity: None,
     }
 }
 

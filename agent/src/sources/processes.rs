@@ -305,9 +305,6 @@ impl Source for Processes {
             Ok(scan) => self.ledger.account(&scan, roots, now),
             Err(problem) => return reading.fail(problem),
         }
-        if let Some(problem) = self.ledger.denied.take() {
-            reading.note(problem);
-        }
         self.tell_programs(reading);
         self.tell_users(reading);
         self.tell_units(roots, reading);

@@ -223,6 +223,12 @@ pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbo
     let mut sources = Vec::new();
     for entry in SOURCES {
         let schedule = settings.schedule(entry.name)?;
+        if !entry.by_default && settings.is_undecided(entry.name) {
+            return Err(SettingsError {
+                key: format!("sources.{}", entry.name),
+                message: "it is off unless enabled = true is said here, too".to_owned(),
+            });
+        }
         let source = (entry.make)(entry.name, settings, &shared)?;
         if schedule.enabled.unwrap_or(entry.by_default) {
             let (interval, deadline) = (schedule.interval, schedule.deadline);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
-use stoa_daemon::Span;
+use stoa_daemon::{Span, without_value};
 use toml::{Table, Value};
 
 use super::registry;
@@ -85,9 +85,9 @@ impl Settings {
         table.entry(key).or_insert_with(|| value.into());
     }
 
-    /// Whether anything is said of a source.
-    pub(crate) fn has_table(&self, source: &str) -> bool {
-        self.tables.contains_key(source)
+    /// Whether a source has keys and none of them says whether it is on.
+    pub(crate) fn is_undecided(&self, source: &str) -> bool {
+        self.tables.get(source).is_some_and(|table| !table.contains_key("enabled"))
     }
 
     /// A table for what is no source.
@@ -103,16 +103,20 @@ impl Settings {
             key: format!("sources.{source}.{key}"),
             message,
         };
+        let no_duration = || "expected a duration with its unit, such as \"10s\"".to_owned();
         let span = |key, max: Duration| match table.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => match Span::parse(text) {
-                Some(Span(span)) if !span.is_zero() && span <= max => Ok(Some(span)),
-                _ => {
-                    let max = Span(max);
-                    Err(wrong(key, format!("expected a duration up to {max}, such as \"10s\"")))
+                Some(Span(span)) if span > max => {
+                    Err(wrong(key, format!("it is longer than {}", Span(max))))
                 }
+                Some(Span(span)) if !span.is_zero() => Ok(Some(span)),
+                Some(_) => {
+                    Err(wrong(key, "expected more than nothing, such as \"10s\"".to_owned()))
+                }
+                None => Err(wrong(key, no_duration())),
             },
-            Some(_) => Err(wrong(key, "expected a duration, such as \"10s\"".to_owned())),
+            Some(_) => Err(wrong(key, no_duration())),
         };
         let enabled = match table.get("enabled") {
             None => None,
@@ -138,7 +142,9 @@ impl Settings {
             let own = path.strip_prefix(['.', '?']).map_or(path.as_str(), |_| "");
             match unknown_key(own, message) {
                 Some((own, message)) => SettingsError { key: dotted(source, &own), message },
-                None => SettingsError { key: dotted(source, own), message: without_value(message) },
+                None => {
+                    SettingsError { key: dotted(source, own), message: without_value(message, "") }
+                }
             }
         })
     }
@@ -170,10 +176,11 @@ fn unknown_key(path: &str, message: &str) -> Option<(String, String)> {
     Some((format!("{above}{dot}{key}"), message))
 }
 
-/// What was expected, without what stood there.
-fn without_value(message: &str) -> String {
-    let told = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected "));
-    told.map_or_else(|| message.to_owned(), |(_, expected)| format!("expected {expected}"))
+/// What is wrong with a pattern, without the pattern.
+pub(crate) fn wrong_pattern(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    format!("not a pattern: {last}")
 }
 
 /// A pattern found anywhere in a text unless anchored, as node_exporter's are; an empty one says
@@ -211,11 +218,9 @@ impl<'de> Deserialize<'de> for Pattern {
             return Ok(Self(None));
         }
         let compiled = compile(&text);
-        compiled.map(|pattern| Self(Some(pattern))).map_err(|error| {
-            let last = error.to_string();
-            let last = last.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            D::Error::custom(format!("not a pattern: {last}"))
-        })
+        compiled
+            .map(|pattern| Self(Some(pattern)))
+            .map_err(|error| D::Error::custom(wrong_pattern(&error)))
     }
 }
 
@@ -251,6 +256,14 @@ mod tests {
         device_exclude: Pattern,
         password: u16,
         more: Vec<More>,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        #[default]
+        One,
     }
 
     #[derive(Debug, Deserialize)]
@@ -285,16 +298,31 @@ mod tests {
             "sources.disk.more[1].prt",
             "there is no such key (did you mean \"port\"?); there are: port",
         );
-        refused("[sources.disk]\nmore = [1]", "sources.disk.more[0]", "expected struct");
+        refused("[sources.disk]\nmore = [1]", "sources.disk.more[0]", "expected a table");
         refused(
             "[sources.disk]\ndevice_exclude = \"(\"",
             "sources.disk.device_exclude",
             "unclosed",
         );
-        refused("[sources.disk]\npassword = \"secret\"", "sources.disk.password", "expected u16");
+        refused(
+            "[sources.disk]\npassword = \"secret\"",
+            "sources.disk.password",
+            "expected a whole number",
+        );
+        refused("[sources.disk]\nkind = \"secret\"", "sources.disk.kind", "unknown variant, exp");
+        refused(
+            "[sources.disk]\nkind = \"secret, expected secret\"",
+            "sources.disk.kind",
+            "unknown",
+        );
+        refused("[sources.disk]\ninterval = \"2 h\"", "sources.disk.interval", "with its unit");
         refused("[sources.disk]\nenabled = 1", "sources.disk.enabled", "true or false");
         refused("[sources.disk]\ninterval = \"0s\"", "sources.disk.interval", "such as \"10s\"");
-        refused("[sources.disk]\ndeadline = \"9d\"", "sources.disk.deadline", "up to 1h");
+        refused(
+            "[sources.disk]\ndeadline = \"9d\"",
+            "sources.disk.deadline",
+            "it is longer than 1h",
+        );
     }
 
     #[test]

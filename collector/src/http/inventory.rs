@@ -24,7 +24,7 @@ const SINCE_MS: u64 = 86_400_000;
 pub struct InventoryApi {
     /// The documents.
     pub inventories: Arc<Inventories>,
-    /// Whether a host of that name has joined; may wait for the disk.
+    /// Whether a host of that name has joined.
     pub has_joined: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The time.
     pub clock: Clock,
@@ -75,11 +75,11 @@ async fn document(
     let found = blocking(move || inventories.document(&host, ask.at_ms)).await?;
     match (found, ask.at_ms) {
         (Some(dated), _) => answer(&dated),
-        (None, None) => Err(untold(api, name).await),
-        (None, Some(_)) => {
+        (None, Some(_)) if (api.has_joined)(&name) => {
             let name = short(&name);
             Err(Failure::missing(format!("the inventory of {name} at that time is not kept")))
         }
+        (None, _) => Err(untold(&api, &name)),
     }
 }
 
@@ -105,26 +105,20 @@ async fn changes(
     let told = blocking(move || inventories.changes(&host, from_ms, to_ms, ask.net)).await?;
     match told {
         Some(told) => answer(&told),
-        None => Err(untold(api, name).await),
+        None => Err(untold(&api, &name)),
     }
 }
 
 /// Why there is nothing of a host.
-async fn untold(api: InventoryApi, name: String) -> Failure {
-    let has_joined = {
-        let name = name.clone();
-        blocking(move || Ok((api.has_joined)(&name))).await
-    };
-    let name = short(&name);
-    match has_joined {
-        Ok(true) => Failure::missing(format!(
-            "there is no inventory of {name}: its agent has told none yet"
-        )),
-        Ok(false) => Failure::missing(format!(
-            "no host called {name} has joined; `stoa host list` lists those that have"
-        )),
-        Err(failure) => failure,
-    }
+fn untold(api: &InventoryApi, name: &str) -> Failure {
+    let is_known = (api.has_joined)(name);
+    let name = short(name);
+    Failure::missing(match is_known {
+        true => format!("there is no inventory of {name}: its agent has told none yet"),
+        false => {
+            format!("no host called {name} has joined; `stoa host list` lists those that have")
+        }
+    })
 }
 
 fn short(name: &str) -> String {
@@ -176,7 +170,7 @@ mod tests {
         }
         let api = InventoryApi {
             inventories: Arc::new(inventories),
-            has_joined: Arc::new(|name| name == "pve2"),
+            has_joined: Arc::new(|name| name != "pve3"),
             clock: Arc::new(|| NOW),
         };
         routes(api).into_router((), Access::open())
@@ -209,6 +203,7 @@ mod tests {
         for (path, why) in [
             ("pve2/inventory", "there is no inventory of pve2"),
             ("pve2/inventory/changes", "there is no inventory of pve2"),
+            ("pve3/inventory?at_ms=5", "no host called pve3 has joined"),
             ("pve3/inventory", "no host called pve3 has joined"),
             ("pve3/inventory/changes", "no host called pve3 has joined"),
         ] {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// The largest file read, in bytes: a configuration is written by hand.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -68,43 +68,27 @@ impl ConfigError {
             other => other,
         }
     }
-
-    /// The same, with the line of its key in its file, if that can be read.
-    #[must_use]
-    pub fn in_file(self) -> Self {
-        let text = match &self {
-            Self::Meaning { path, .. } => std::fs::read_to_string(path).unwrap_or_default(),
-            _ => String::new(),
-        };
-        self.in_text(&text)
-    }
 }
 
-/// The line of a dotted key, from 1, or of as much of it as stands in the text.
+/// The line of a dotted key, from 1; `None` where it does not stand in the text.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let file = DeTable::parse(text).ok()?;
-    let mut table = file.get_ref();
-    let mut at = None;
+    let mut table = Some(file.get_ref());
+    let mut at = 0;
     for part in key.split('.') {
         let (name, index) = match part.split_once('[') {
-            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            Some((name, index)) => (name, Some(index.trim_end_matches(']').parse::<usize>().ok()?)),
             None => (part, None),
         };
-        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
-        at = Some(key.span().start);
-        let value = match (value.get_ref(), index) {
-            (DeValue::Array(values), Some(index)) => values.get(index)?,
-            _ => value,
-        };
-        if index.is_some() {
-            at = Some(value.span().start);
+        let (key, mut value) = table?.iter().find(|(key, _)| key.get_ref() == name)?;
+        at = key.span().start;
+        if let Some(index) = index {
+            value = value.get_ref().as_array()?.get(index)?;
+            at = value.span().start;
         }
-        match value.get_ref() {
-            DeValue::Table(inner) => table = inner,
-            _ => break,
-        }
+        table = value.get_ref().as_table();
     }
-    Some(text.get(..at?)?.matches('\n').count() + 1)
+    Some(text.get(..at)?.matches('\n').count() + 1)
 }
 
 fn at(line: Option<usize>) -> String {
@@ -125,6 +109,10 @@ fn hint(suggestion: Option<&str>) -> String {
 /// [`ConfigError::Read`] when it cannot be read or is over 1 MiB, [`ConfigError::Syntax`] when it is
 /// not understood.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    read_str(path, &text_of(path)?)
+}
+
+fn text_of(path: &Path) -> Result<String, ConfigError> {
     let wrap = |source| ConfigError::Read { path: path.to_path_buf(), source };
     let size = std::fs::metadata(path).map_err(wrap)?.len();
     if size > CONFIG_BYTES_MAX {
@@ -133,22 +121,25 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
             format!("{size} bytes, a configuration has at most {CONFIG_BYTES_MAX}"),
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(wrap)?;
-    read_str(path, &text)
+    std::fs::read_to_string(path).map_err(wrap)
 }
 
 /// Reads the file named; with none named, the one at `usual` if it is there, else the defaults.
-/// Beside it stands the path that errors about its values should name.
+/// Beside it stand the path that errors about its values should name, and the text.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_or_default<T: DeserializeOwned + Default>(
     named: Option<&Path>,
     usual: &Path,
-) -> Result<(PathBuf, T), ConfigError> {
+) -> Result<(PathBuf, String, T), ConfigError> {
     let path = named.unwrap_or(usual);
-    let written = if named.is_some() || path.exists() { read(path)? } else { T::default() };
-    Ok((path.to_path_buf(), written))
+    if named.is_none() && !path.exists() {
+        return Ok((path.to_path_buf(), String::new(), T::default()));
+    }
+    let text = text_of(path)?;
+    let written = read_str(path, &text)?;
+    Ok((path.to_path_buf(), text, written))
 }
 
 /// Reads a text as written; `path` is only named in errors.
@@ -190,8 +181,10 @@ fn written_key(text: &str, before: &str) -> Option<String> {
     (is_apart && !key.is_empty() && key.chars().all(is_plain)).then(|| key.to_owned())
 }
 
-/// What is wrong, without the value of which that is said; `value` as written.
-fn without_value(message: &str, value: &str) -> String {
+/// What is wrong, without the value of which that is said, in a person's words; `value` as written, or
+/// empty where that is not known.
+#[must_use]
+pub fn without_value(message: &str, value: &str) -> String {
     let (what, expected) = message.rfind(", expected ").map_or((message, ""), |at| {
         (message.get(..at).unwrap_or(message), message.get(at..).unwrap_or_default())
     });
@@ -201,7 +194,9 @@ fn without_value(message: &str, value: &str) -> String {
         return format!("unknown variant{expected}");
     }
     if what.starts_with("invalid type: ") || what.starts_with("invalid value: ") {
-        return format!("{}{expected}", before(what));
+        let expected =
+            expected.strip_prefix(", expected ").map(|it| format!(", expected {}", in_words(it)));
+        return format!("{}{}", before(what), expected.unwrap_or_default());
     }
     if ["unknown field ", "missing field ", "duplicate field "].iter().any(|s| what.starts_with(s))
     {
@@ -210,6 +205,21 @@ fn without_value(message: &str, value: &str) -> String {
     let value = value.trim_matches(|c: char| c.is_whitespace() || "\"\'".contains(c));
     let message = without_quoted(message);
     if value.is_empty() { message } else { message.replace(value, "it") }
+}
+
+/// What was expected, where serde says it as Rust does.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
+    }
 }
 
 /// A text with `it` in the place of what stands in double quotes.
@@ -276,7 +286,10 @@ mod tests {
             "interval = 1\ndatadir = \"x\"\n",
             "a.toml:2: unknown field `datadir`, expected `data_dir` or `interval` (did you mean \"data_dir\"?)",
         );
-        check("\n\ninterval = \"x\"", "a.toml:3: interval: invalid type: string, expected u32");
+        check(
+            "\n\ninterval = \"x\"",
+            "a.toml:3: interval: invalid type: string, expected a whole number of 0 or more",
+        );
         check("zzz = 1", "a.toml:1: unknown field `zzz`, expected `data_dir` or `interval`");
         let ok: File = read_str(Path::new("a"), "interval = 3").unwrap();
         assert_eq!(ok, File { data_dir: None, interval: Some(3) });
@@ -324,10 +337,22 @@ mod tests {
             let error = error.to_string();
             assert!(error.starts_with("a.toml:2: ") && error.contains(expected), "{line}: {error}");
         };
-        check("password = 4711", "targets[0].password: invalid type: integer, expected a string");
-        check("port = \"hunter2\"", "targets[0].port: invalid type: string, expected u16");
-        check("port = 47114711", "targets[0].port: invalid value: integer, expected u16");
-        check("port = \"a, expected `hunter2\"", "port: invalid type: string, expected u16");
+        check(
+            "password = 4711",
+            "targets[0].password: invalid type: integer, expected a text in quotes",
+        );
+        check(
+            "port = \"hunter2\"",
+            "targets[0].port: invalid type: string, expected a whole number of 0 or more",
+        );
+        check(
+            "port = 47114711",
+            "targets[0].port: invalid value: integer, expected a whole number of 0 or more",
+        );
+        check(
+            "port = \"a, expected `hunter2\"",
+            "port: invalid type: string, expected a whole number of 0 or more",
+        );
         check("kind = \"hunter2\"", "targets[0].kind: unknown variant, expected `one`");
         check("checked = \"hunter2\"", "targets[0].checked: it (it) is nothing");
         check("checked = \"a\\\"hunter2\\\"b\"", "is nothing");
@@ -363,10 +388,12 @@ mod tests {
             ("b", Some(2)),
             ("b.c", Some(2)),
             ("b.c.d", Some(3)),
-            ("b.c.other", Some(2)),
+            ("b.c.other", None),
+            ("b.c.d.e", None),
             ("b.e[1].g", Some(8)),
             ("b.e[1].h[1]", Some(10)),
             ("b.e[7].g", None),
+            ("b.e[x].g", None),
             ("z.y", None),
         ] {
             let wrong = ConfigError::Meaning {
@@ -390,11 +417,11 @@ mod tests {
     fn a_file_not_named_may_be_missing() {
         let dir = tempfile::tempdir().unwrap();
         let usual = dir.path().join("x.toml");
-        let (path, file) = read_or_default::<File>(None, &usual).unwrap();
-        assert_eq!((path, file), (usual.clone(), File::default()));
+        let (path, text, file) = read_or_default::<File>(None, &usual).unwrap();
+        assert_eq!((path, text, file), (usual.clone(), String::new(), File::default()));
         assert!(read_or_default::<File>(Some(&usual), &usual).is_err());
         std::fs::write(&usual, "interval = 3").unwrap();
-        let (_, file) = read_or_default::<File>(None, &usual).unwrap();
+        let (_, _, file) = read_or_default::<File>(None, &usual).unwrap();
         assert_eq!(file, File { data_dir: None, interval: Some(3) });
     }
 

@@ -120,6 +120,34 @@ fn a_fault_is_logged_when_it_begins_and_when_it_ends_and_one_that_returns_is_cou
 }
 
 #[test]
+fn a_part_that_is_joined_by_another_is_said_again_in_time() {
+    let parts = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let told = Arc::clone(&parts);
+    let partly = source("a", None, move |_, reading| {
+        for _ in 0..told.load(Relaxed) {
+            reading.note(Problem::parse("/x", "wrong"));
+        }
+    });
+    let mut sampler = sampler(vec![partly]);
+    let log = Log::default();
+    let mut said = Vec::new();
+    tracing::subscriber::with_default(log.clone(), || {
+        for (second, count) in [(1, 1), (2, 3), (3, 2), (4, 2), (700, 2), (701, 4), (1400, 4)] {
+            parts.store(count, Relaxed);
+            tick(&mut sampler, second);
+            said.extend(log.take().into_iter().map(|line| (second, line.message, line.times)));
+        }
+    });
+    let line = |second: i64, message: &str, times| (second, message.to_owned(), times);
+    let expected = [
+        line(1, "part of a source fails", None),
+        line(700, "part of a source fails again", Some(1)),
+        line(1400, "part of a source fails again", Some(1)),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn a_part_that_fails_is_logged_when_it_begins_and_when_it_ends() {
     let mut readings = 0;
     let partly = source("a", None, move |_, reading| {

@@ -7,7 +7,7 @@ use stoa_model::{Family, Labels};
 
 use super::disk_io::DiskIo;
 use super::{Mode, Settings, SharedContainer, View, memory, with_view};
-use crate::sources::{Kept, Now, Reading, Roots, Source, no_labels};
+use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, no_labels};
 
 /// What a source is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl Source for Within {
         source.read(roots, now, of_node);
         of_node.end();
         reading.problems.append(&mut of_node.problems);
+        reading.absent = of_node.absent.take();
         with_view(container, roots, now, |view| match part {
             Part::Memory => memory(view, of_node, roots, now, reading),
             Part::Cpu => cpu(view, of_node, roots, labels, reading),
@@ -104,7 +105,9 @@ impl Source for Within {
             Part::Pressure => pressure(view, of_node, reading),
             Part::Filesystems => once_per_device(of_node, reading),
             Part::Disks => disks(view, of_node, reading),
-            Part::OfTheNode => {}
+            Part::OfTheNode => {
+                reading.note(Problem::Lacks("such reading of a container, only its node's"))
+            }
         });
         // What is not known of the container has failed, whatever is known of the node.
         reading.failed = of_node.failed || reading.is_empty();

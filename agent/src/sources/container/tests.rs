@@ -93,6 +93,7 @@ fn roots(dir: &Path) -> Roots {
         rootfs: dir.into(),
         udev: dir.join("udev"),
         textfile: None,
+        identity: None,
     }
 }
 

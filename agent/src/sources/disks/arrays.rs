@@ -81,7 +81,7 @@ impl Source for Arrays {
             tell_btrfs(id, &btrfs.join(id).join("devinfo"), &mut self.sheet);
         }
         if arrays.is_empty() && systems.is_empty() {
-            reading.fail(Problem::read(blocks, std::io::ErrorKind::NotFound.into()));
+            reading.fail(Problem::Lacks("md array or Btrfs"));
         }
         self.sheet.tell(reading);
     }

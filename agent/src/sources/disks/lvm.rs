@@ -5,7 +5,6 @@
 //! on. Where the agent has no such right, a job that does leaves their answers in a directory
 //! (docs/operating/disks.md), and the programs are tried ever more rarely.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -289,7 +288,7 @@ fn volumes_done(roots: &Roots) -> Result<String, Problem> {
         done = physical_volumes(roots);
     }
     if done.is_empty() {
-        return Err(Problem::read(path, io::ErrorKind::NotFound.into()));
+        return Err(Problem::Lacks("volume of LVM's"));
     }
     Ok(done)
 }

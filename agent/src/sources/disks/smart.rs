@@ -9,7 +9,6 @@
 //! rarely. Of several ways to the same disk, the first is judged.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,9 +147,9 @@ impl Smart {
             }
             let known = self.known_as(&label);
             if dated::holds(left.at, now) {
-                known.take(report, left.at, reading);
+                known.take(report, left.at);
             } else {
-                known.take_old(report, left.at, reading);
+                known.take_old(report, left.at);
             }
             there.insert(label);
         }
@@ -183,8 +182,7 @@ impl Smart {
     fn discover(&mut self, roots: &Roots, now: Now) -> Result<(), Problem> {
         let blocks = block_devices(roots);
         if blocks.is_empty() {
-            let path = roots.path(Tree::Sys, "block");
-            return Err(Problem::read(path, io::ErrorKind::NotFound.into()));
+            return Err(Problem::Lacks("disk"));
         }
         let same = self.discovered.as_ref().filter(|(_, before)| *before == blocks);
         let found_at = same.map(|(at, _)| *at);
@@ -222,7 +220,7 @@ impl Smart {
     }
 
     /// Asks the disks, one after another.
-    fn ask(&mut self, now: Now, reading: &mut Reading) {
+    fn ask(&mut self, now: Now) {
         let count = self.known.len();
         let mut hanging = 0;
         let begin_at = std::mem::take(&mut self.begin_at);
@@ -237,13 +235,13 @@ impl Smart {
             let answer = self.run(&args);
             let Some(known) = self.known.get_mut(at) else { continue };
             match answer.as_deref().map(report::parse) {
-                Ok(Some(report)) => known.take(report, now, reading),
-                Ok(None) => known.fail("smartctl's answer cannot be understood", reading),
+                Ok(Some(report)) => known.take(report, now),
+                Ok(None) => known.fail("smartctl's answer cannot be understood"),
                 Err(problem) => {
                     // What is known to hang takes no time.
                     let is_known = matches!(problem, Problem::Program(ProgramError::Hangs { .. }));
                     hanging += usize::from(!is_known);
-                    known.fail(&problem.to_string(), reading);
+                    known.fail(&problem.to_string());
                 }
             }
         }
@@ -267,6 +265,9 @@ impl Smart {
         let mut told: HashMap<String, &str> = HashMap::new();
         for known in &self.known {
             known.tell(now, &mut self.sheet);
+            if let Some(problem) = known.failure() {
+                reading.note(problem);
+            }
             let identity = known.identity(now);
             match identity.as_ref().and_then(|identity| told.get(identity)) {
                 Some(other) => known.tell_same(other, &mut self.sheet),
@@ -304,7 +305,7 @@ impl Source for Smart {
         emmc::tell(roots, &mut self.sheet);
         if !self.read_reports(now, reading) && self.backoff.is_due(now) {
             match self.discover(roots, now) {
-                Ok(()) => self.ask(now, reading),
+                Ok(()) => self.ask(now),
                 Err(problem) => reading.fail(problem),
             }
             if self.is_denied() {
@@ -326,7 +327,7 @@ pub(super) fn tell_report(bytes: &[u8], now: Now, reading: &mut Reading) {
     let Some(report) = report::parse(bytes) else { return };
     let (mut known, mut sheet) = (Known::new(&report.device.label()), Sheet::new());
     series::tell_program(&report, &mut sheet);
-    known.take(report, now, reading);
+    known.take(report, now);
     known.tell(now, &mut sheet);
     sheet.tell(reading);
 }

@@ -6,7 +6,6 @@
 //! [`pools`] and [`datasets`] are the sources. None needs root, and none reads the pools' disks:
 //! datasets are listed only when their pool has changed, so that a pool may sleep.
 
-use std::io;
 use std::time::Duration;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -42,7 +41,7 @@ fn is_there(roots: &Roots) -> Result<(), Problem> {
     if path.exists() {
         return Ok(());
     }
-    Err(Problem::read(path, io::ErrorKind::NotFound.into()))
+    Err(Problem::Lacks("ZFS in this kernel"))
 }
 
 fn run(program: &str, args: &[&str]) -> Result<Output, Problem> {

@@ -149,7 +149,9 @@ impl Source for Clock {
                 }
             }
             // Some containers may not ask: nothing to tell there, and nothing to complain of.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => reading.failed = true,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                reading.fail(Problem::Lacks("right to ask for the kernel's clock"));
+            }
             Err(error) => reading.fail(Problem::read(WHERE, error)),
         }
     }

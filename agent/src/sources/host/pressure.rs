@@ -104,7 +104,7 @@ impl Source for Pressure {
             let (some, full) = match resource.file.read(roots) {
                 Ok(text) => parse(text),
                 Err(problem) if resource.always && is_lacking(&problem) => {
-                    reading.failed = true;
+                    reading.fail(Problem::Lacks("pressure in this kernel"));
                     continue;
                 }
                 Err(problem) if is_lacking(&problem) => continue,

@@ -43,6 +43,7 @@ fn roots(dir: &Path) -> Roots {
         rootfs: dir.into(),
         udev: dir.join("udev"),
         textfile: Some(dir.join("textfile")),
+        identity: None,
     }
 }
 
@@ -523,7 +524,8 @@ fn of_too_many_textfiles_the_first_are_told() {
     assert_eq!((of("a{"), of("node_textfile_mtime_seconds{")), (200, 256));
     assert!(lines.contains(&"node_textfile_scrape_error 1".to_owned()));
     assert!(lines.contains(&"stoa_textfile_files_left_out 44".to_owned()));
-    assert_eq!(reading.problems.len(), 1);
+    // That there are too many, and the files whose series stands before.
+    assert_eq!(reading.problems.len(), 1 + 56);
 }
 
 #[test]
@@ -567,14 +569,23 @@ fn textfile() {
         ("textfile/a.prom", "# TYPE backup_last_seconds gauge\nbackup_last_seconds{job=\"x\"} 5\n"),
         ("textfile/b.prom", "# TYPE backup_last_seconds gauge\nbackup_last_seconds{job=\"x\"} 6\n"),
         ("textfile/broken.prom", "no number\n"),
+        ("textfile/c.prom", "twice{a=\"x\"} 1\ntwice{a=\"x\"} 2\ntwice{a=\"y\"} 3\n"),
         ("textfile/note.txt", "other 1\n"),
     ]);
     let mut reading = Reading::default();
     source("textfile", &settings()).read(&roots(dir.path()), NOW, &mut reading);
     let lines = lines(&reading);
     let told: Vec<&String> = lines.iter().filter(|line| !line.contains("mtime")).collect();
-    assert_eq!(told, ["node_textfile_scrape_error 1", r#"backup_last_seconds{job="x"} 5"#]);
-    let [problem] = reading.problems.as_slice() else { panic!("{:?}", reading.problems) };
+    let expected = [
+        "node_textfile_scrape_error 1",
+        r#"backup_last_seconds{job="x"} 5"#,
+        r#"twice{a="x"} 1"#,
+        r#"twice{a="y"} 3"#,
+    ];
+    assert_eq!(told, expected);
+    let [b, problem, c] = reading.problems.as_slice() else { panic!("{:?}", reading.problems) };
+    assert!(b.to_string().ends_with("b.prom: a series stands twice, here or in a file before"));
+    assert!(c.to_string().ends_with("c.prom: a series stands twice, here or in a file before"));
     let cause = std::error::Error::source(problem).unwrap().to_string();
     assert!(problem.to_string().ends_with("textfile/broken.prom"), "{problem}");
     assert_eq!(cause, "line 1, column 4: expected a number");

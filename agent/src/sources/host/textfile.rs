@@ -90,35 +90,41 @@ impl Configured for Textfile {
 }
 
 impl Textfile {
-    fn merge(&mut self, family: Family, file: &str, told: &mut BTreeMap<String, Told>) -> bool {
-        let metrics: Vec<Metric> = family
-            .metrics
-            .into_iter()
-            .map(|Metric { labels, value }| {
-                let labels = self.labels.get(&labels.to_string(), |_| labels);
-                Metric { labels, value }
-            })
-            .collect();
-        match told.get_mut(&family.name) {
-            Some(before) => {
-                let agrees = before.family.help == family.help && before.family.kind == family.kind;
-                if agrees {
-                    before.files.push(file.to_owned());
-                    let told = before.family.metrics.iter().map(|metric| metric.labels.clone());
-                    let told: HashSet<Labels> = told.collect();
-                    let new = metrics.into_iter().filter(|metric| !told.contains(&metric.labels));
-                    before.family.metrics.extend(new);
-                }
-                agrees
-            }
-            None => {
-                let files = vec![file.to_owned()];
-                let name = family.name.clone();
-                told.insert(name, Told { family: Family { metrics, ..family }, files });
-                true
-            }
+    /// Adds a file's family to those told; what is wrong with it, if something is. Of a series that stands
+    /// twice the first counts.
+    fn merge(
+        &mut self,
+        family: Family,
+        file: &str,
+        told: &mut BTreeMap<String, Told>,
+    ) -> Result<(), Wrong> {
+        let name = family.name.clone();
+        let Family { metrics, help, kind, .. } = family;
+        let before = told
+            .entry(name.clone())
+            .or_insert_with(|| Told { family: Family::new(&name, &help, kind), files: Vec::new() });
+        if before.family.help != help || before.family.kind != kind {
+            return Err(Wrong::Differs);
         }
+        before.files.push(file.to_owned());
+        let mut seen: HashSet<Labels> =
+            before.family.metrics.iter().map(|metric| metric.labels.clone()).collect();
+        let count = before.family.metrics.len() + metrics.len();
+        before.family.metrics.extend(metrics.into_iter().filter_map(|Metric { labels, value }| {
+            let labels = self.labels.get(&labels.to_string(), |_| labels);
+            seen.insert(labels.clone()).then_some(Metric { labels, value })
+        }));
+        if before.family.metrics.len() < count { Err(Wrong::Twice) } else { Ok(()) }
     }
+}
+
+/// What is wrong with a family in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    /// It has other help or type than in a file before.
+    Differs,
+    /// It has a series that stands before, there or in a file before.
+    Twice,
 }
 
 impl Source for Textfile {
@@ -187,9 +193,17 @@ impl Source for Textfile {
                 continue;
             }
             for family in parsed.families {
-                if !self.merge(family, &file, &mut told) {
-                    let wrong = "a family has other help or type than in a file before";
-                    problem(Problem::parse(path, wrong), reading);
+                match self.merge(family, &file, &mut told) {
+                    Ok(()) => {}
+                    Err(Wrong::Differs) => {
+                        let wrong = "a family has other help or type than in a file before";
+                        problem(Problem::parse(path, wrong), reading);
+                    }
+                    // The file counts as read, as with node_exporter.
+                    Err(Wrong::Twice) => {
+                        let wrong = "a series stands twice, here or in a file before";
+                        reading.note_named(Problem::parse(path, wrong));
+                    }
                 }
             }
             let labels = self.labels.get(&format!("file {file}"), |_| label("file", &file));

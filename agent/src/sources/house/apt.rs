@@ -7,7 +7,6 @@
 //! held package counts among the pending, as it does for the script, and is told as held besides.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -220,8 +219,7 @@ impl Source for Apt {
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
         let lists = roots.on_host("/var/lib/apt/lists");
         if !lists.is_dir() {
-            let absent = io::Error::from(ErrorKind::NotFound);
-            return reading.fail(Problem::read(lists, absent));
+            return reading.fail(Problem::Lacks("apt"));
         }
         let inputs = inputs(roots);
         let age_max = if self.told.is_some() { PLAN_AGE_MAX } else { RETRY };
@@ -238,11 +236,10 @@ impl Source for Apt {
             reading.single(&UPDATED, updated);
         }
         let Some(told) = &self.told else {
-            reading.failed = true;
-            if let Some(wrong) = self.fault.clone() {
-                reading.note(Problem::Answer { asked: "apt-get", wrong });
-            }
-            return;
+            return reading.fail(match self.fault.clone() {
+                Some(wrong) => Problem::Answer { asked: "apt-get", wrong },
+                None => Problem::Lacks("answer of apt-get's"),
+            });
         };
         tell(told, reading);
     }

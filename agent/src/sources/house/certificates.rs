@@ -67,14 +67,11 @@ pub(crate) struct Settings {
     paths: Vec<PathBuf>,
     /// Whether to look in well-known places too.
     well_known: bool,
-    /// The agent's own; one of the well-known places.
-    agent: PathBuf,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let agent = PathBuf::from("/var/lib/stoa-agent/identity.pem");
-        Self { paths: Vec::new(), well_known: true, agent }
+        Self { paths: Vec::new(), well_known: true }
     }
 }
 
@@ -209,7 +206,9 @@ impl Source for Certificates {
         }
         if self.settings.well_known {
             PLACES.iter().for_each(|path| search.look(roots, Path::new(path), false));
-            search.look(roots, &self.settings.agent, false);
+            if let Some(own) = roots.identity.as_deref().filter(|own| own.is_file()) {
+                search.add(own, own, false);
+            }
         }
         let mut families = [&NOT_BEFORE, &NOT_AFTER, &EXPIRED].map(Desc::family);
         let now = now.unix_micros.div_euclid(1_000_000);
@@ -243,8 +242,7 @@ impl Source for Certificates {
         }
         self.labels.end_round();
         if count == 0 && self.settings.paths.is_empty() && search.problems.is_empty() {
-            let absent = io::Error::from(ErrorKind::NotFound);
-            return reading.fail(Problem::read(roots.on_host("/etc/pve"), absent));
+            return reading.fail(Problem::Lacks("certificate in a well-known place"));
         }
         for family in families {
             reading.family(family);

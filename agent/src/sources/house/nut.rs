@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -151,8 +151,7 @@ impl Source for Nut {
         let is_found = servers.is_empty();
         if is_found {
             if !roots.on_host(INSTALLED).is_dir() {
-                let absent = io::Error::from(ErrorKind::NotFound);
-                return reading.fail(Problem::read(roots.on_host(INSTALLED), absent));
+                return reading.fail(Problem::Lacks("NUT"));
             }
             servers.push(Server { address: LOCAL.into(), ..Server::default() });
         }
@@ -177,8 +176,7 @@ impl Source for Nut {
                         && error.kind() == ErrorKind::ConnectionRefused =>
                 {
                     // Only a client is installed here, or a server that is not set up.
-                    let absent = io::Error::from(ErrorKind::NotFound);
-                    return reading.fail(Problem::read(address, absent));
+                    return reading.fail(Problem::Lacks("UPS server on this host"));
                 }
                 Err(error) => {
                     told.server(&address, false);

@@ -7,7 +7,6 @@
 //! `proxmox-boot-tool kernel pin` names one, it is that one that should run. A container has no say in
 //! its kernel.
 
-use std::io;
 use std::time::Duration;
 
 use stoa_model::Labels;
@@ -72,8 +71,7 @@ impl Source for Reboot {
         let has_dpkg = roots.on_host(super::dpkg::STATUS_PATH).is_file();
         if !is_marked && !has_dpkg && kernels.is_none() {
             // Nothing here would say that a reboot is required.
-            let absent = io::Error::from(io::ErrorKind::NotFound);
-            return reading.fail(Problem::read(roots.on_host(MARKER), absent));
+            return reading.fail(Problem::Lacks("package manager that would say so"));
         }
         let mut reasons = REASON.family();
         let mut tell = |reason: &'static str, name: &str| {

@@ -81,6 +81,7 @@ fn host(dir: &Path) -> Roots {
         rootfs: dir.join("root"),
         udev: dir.join("udev"),
         textfile: None,
+        identity: None,
     }
 }
 

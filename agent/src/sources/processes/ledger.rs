@@ -11,7 +11,6 @@
 //! Bounds: the table's processes, [`IDENTIFIED_MAX`] new ones a reading, and each roster's groups.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use super::stat::Comm;
 use super::units::{self, Counts};
 use super::usage::Counters;
 use super::users;
-use crate::sources::{Now, Problem, Roots, label};
+use crate::sources::{Now, Roots, label};
 
 /// Readings after which what a process is is looked up again.
 const REFRESH_EVERY: u64 = 32;
@@ -130,9 +129,6 @@ pub(super) struct Ledger {
     details: Details,
     /// Slots whose processes look for a group among their parents.
     orphans: Vec<usize>,
-    /// A process whose `io` may not be read, until it is told.
-    pub(super) denied: Option<Problem>,
-    is_denial_told: bool,
     /// Of all readings.
     pub(super) left_out: LeftOut,
 }
@@ -150,8 +146,6 @@ impl Ledger {
             user_names: HashMap::new(),
             details: Details::new(),
             orphans: Vec::new(),
-            denied: None,
-            is_denial_told: false,
             left_out: LeftOut::default(),
             settings,
         }
@@ -387,13 +381,8 @@ impl Ledger {
                     current.take_io(io);
                     member.io = Access::Granted;
                 }
-                Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+                Err(Errno::ACCESS | Errno::PERM) => {
                     member.io = Access::Denied;
-                    if !self.is_denial_told {
-                        self.is_denial_told = true;
-                        let path = PathBuf::from(format!("/proc/{}/io", process.pid));
-                        self.denied = Some(Problem::read(path, errno.into()));
-                    }
                 }
                 Err(_) => {}
             }

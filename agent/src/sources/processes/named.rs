@@ -7,6 +7,8 @@
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use crate::sources::settings::wrong_pattern;
+
 /// The longest name told; longer ones are cut.
 const NAME_BYTES_MAX: usize = 256;
 /// The most memory one pattern takes.
@@ -72,7 +74,7 @@ impl TryFrom<Written> for NamedGroup {
         }
         let patterns = cmdline.iter().map(|pattern| {
             let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
-            built.map_err(|error| format!("pattern {pattern:?} is not valid: {error}"))
+            built.map_err(|error| wrong_pattern(&error))
         });
         let name = name.as_deref().unwrap_or("{{.ExeBase}}");
         Ok(Self {
@@ -134,8 +136,9 @@ impl Template {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (inside, after) =
-                after.split_once("}}").ok_or_else(|| format!("{text:?}: a {{{{ is not closed"))?;
+            let (inside, after) = after
+                .split_once("}}")
+                .ok_or_else(|| "a {{ in the name is not closed".to_owned())?;
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
@@ -149,7 +152,7 @@ impl Template {
                     Some(name) => Piece::Match(name.to_owned()),
                     None => {
                         return Err(format!(
-                            "{text:?}: {{{{{inside}}}}} is not known, and what every process has anew \
+                            "{{{{{inside}}}}} is not known, and what every process has anew \
                              would be a group without end; there are .Comm, .ExeBase, .ExeFull, \
                              .Username, .Matches and .Matches.NAME"
                         ));
@@ -260,7 +263,7 @@ mod tests {
     fn what_cannot_be_meant_is_said() {
         for (wrong, said) in [
             ("name = 'x'", "needs comm, exe or cmdline"),
-            ("cmdline = ['(']", "pattern \"(\" is not valid"),
+            ("cmdline = ['(']", "not a pattern: unclosed group"),
             ("comm = ['a']\nname = '{{.PID}}'", "{{.PID}} is not known"),
             ("comm = ['a']\nname = '{{.Comm'", "is not closed"),
             ("comm = ['a']\nname = ''", "name is empty"),

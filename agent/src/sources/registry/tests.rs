@@ -61,5 +61,6 @@ fn no_two_sources_tell_a_family_of_the_fixtures() {
         rootfs: dir.path().into(),
         udev: dir.path().join("udev/data"),
         textfile: None,
+        identity: None,
     });
 }

@@ -8,7 +8,7 @@ use crate::sources::disks::reports;
 use crate::sources::disks::risk::{self, Memory};
 use crate::sources::disks::sheet::Sheet;
 use crate::sources::disks::wear;
-use crate::sources::{Desc, Now, Problem, Reading};
+use crate::sources::{Desc, Now, Problem};
 
 const ASLEEP: Desc = Desc::gauge(
     "stoa_smart_asleep",
@@ -50,6 +50,8 @@ pub(super) struct Known {
     report: Option<Dated<Box<Report>>>,
     /// What came of asking it last.
     pub(super) outcome: Option<Outcome>,
+    /// Why, where that was no answer.
+    failure: Option<String>,
     memory: Memory,
 }
 
@@ -60,6 +62,7 @@ impl Known {
             device: Device::default(),
             report: None,
             outcome: None,
+            failure: None,
             memory: Memory::default(),
         }
     }
@@ -96,7 +99,8 @@ impl Known {
     }
 
     /// Takes in what smartctl said at `at`.
-    pub(super) fn take(&mut self, report: Report, at: Now, reading: &mut Reading) {
+    pub(super) fn take(&mut self, report: Report, at: Now) {
+        self.failure = None;
         let outcome = report.outcome();
         match outcome {
             Outcome::Told => {
@@ -112,27 +116,30 @@ impl Known {
                     report.hold(at);
                 }
             }
-            Outcome::Failed => return self.fail(report.complaint(), reading),
+            Outcome::Failed => return self.fail(report.complaint()),
             Outcome::Denied => {}
         }
         self.outcome = Some(outcome);
     }
 
     /// Takes in what smartctl said too long ago to be told.
-    pub(super) fn take_old(&mut self, report: Report, at: Now, reading: &mut Reading) {
+    pub(super) fn take_old(&mut self, report: Report, at: Now) {
         if self.report.is_none() && report.outcome() == Outcome::Told {
             self.report = Some(Dated::new(Box::new(report), at));
         }
-        self.fail(reports::OLD, reading);
+        self.fail(reports::OLD);
     }
 
-    /// It gave no answer; said once.
-    pub(super) fn fail(&mut self, wrong: &str, reading: &mut Reading) {
-        if self.outcome != Some(Outcome::Failed) {
-            let wrong = format!("{}: {wrong}", self.label);
-            reading.note(Problem::Answer { asked: "smartctl", wrong });
-        }
+    /// It gave no answer.
+    pub(super) fn fail(&mut self, wrong: &str) {
+        self.failure = Some(format!("{}: {wrong}", self.label));
         self.outcome = Some(Outcome::Failed);
+    }
+
+    /// Why it gave no answer when it was asked last.
+    pub(super) fn failure(&self) -> Option<Problem> {
+        let wrong = self.failure.clone().filter(|_| self.outcome == Some(Outcome::Failed))?;
+        Some(Problem::Answer { asked: "smartctl", wrong })
     }
 
     /// What it said last, however old.

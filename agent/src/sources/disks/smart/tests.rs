@@ -195,8 +195,8 @@ fn what_bears_on_a_disks_end_is_found() {
 /// The verdict on a disk that says so once, with its reasons.
 fn verdict(document: &str) -> Vec<String> {
     let text = format!(r#"{{"smartctl": {{"exit_status": 0}}, {document}}}"#);
-    let (mut known, mut reading) = (Known::new("d"), Reading::default());
-    known.take(report(&text), NOW, &mut reading);
+    let mut known = Known::new("d");
+    known.take(report(&text), NOW);
     let mut sheet = Sheet::new();
     known.judge(NOW, &mut sheet);
     let told = lines(&mut sheet);
@@ -421,9 +421,9 @@ fn one_more_block_of_flash_is_no_reason_to_replace_it() {
                 {{"table": [{{"id": 5, "value": 99, "thresh": 10, "raw": {{"value": {blocks}}}}}]}}}}"#
         ))
     };
-    let (mut known, mut reading) = (Known::new("d"), Reading::default());
-    known.take(with(7), NOW, &mut reading);
-    known.take(with(8), NOW, &mut reading);
+    let mut known = Known::new("d");
+    known.take(with(7), NOW);
+    known.take(with(8), NOW);
     let mut sheet = Sheet::new();
     known.judge(NOW, &mut sheet);
     let expected = [r#"stoa_disk_failure_risk{device="d",kind="ssd"} 0"#];
@@ -558,8 +558,8 @@ fn disks_are_found_asked_and_judged() {
     let wrong = "smartctl: sdd: /dev/sdd: Unknown USB bridge [0x1234:0x5678 (0x100)]";
     assert_eq!(problems(&reading), [wrong]);
     assert!(!reading.failed);
-    // It is said once.
-    assert_eq!(problems(&read(&mut smart, 10).1), [""; 0]);
+    // It goes on: what fails is not mended by being said.
+    assert_eq!(problems(&read(&mut smart, 10).1), [wrong]);
 }
 
 #[test]
@@ -572,7 +572,10 @@ fn a_disk_that_sleeps_keeps_its_last_readings() {
     let changed: Vec<_> = changed.filter(|line| line.contains("\"sdb\"")).collect();
     assert_eq!(changed, [r#"stoa_smart_asleep{device="sdb"} 1"#]);
     assert_eq!(awake.len(), asleep.len());
-    assert_eq!(problems(&reading), [""; 0]);
+    assert_eq!(
+        problems(&reading),
+        ["smartctl: sdd: /dev/sdd: Unknown USB bridge [0x1234:0x5678 (0x100)]"]
+    );
 }
 
 #[test]
@@ -819,7 +822,6 @@ fn two_ways_to_a_disk_are_one_verdict() {
 #[test]
 fn a_disk_in_anothers_place_has_no_past() {
     let mut smart = smart("smartctl.sh");
-    let mut reading = Reading::default();
     let first = report(SATA_HDD);
     let mut second = report(SATA_HDD);
     second.serial_number = "another".into();
@@ -827,8 +829,8 @@ fn a_disk_in_anothers_place_has_no_past() {
         attribute.0.raw.0.string = "5000".into();
     }
     let known = smart.known_as("sda");
-    known.take(first, NOW, &mut reading);
-    known.take(second, NOW, &mut reading);
+    known.take(first, NOW);
+    known.take(second, NOW);
     let mut sheet = Sheet::new();
     known.judge(NOW, &mut sheet);
     let lines = lines(&mut sheet);

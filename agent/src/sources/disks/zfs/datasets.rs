@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use stoa_daemon::error_chain;
 
 use super::dataset_list;
 use crate::sources::disks::dated::Dated;
@@ -61,6 +62,8 @@ pub(crate) struct Datasets {
     list: Option<Dated<String>>,
     /// By dataset.
     snapshots: Option<BTreeMap<String, u32>>,
+    /// Why they were not counted, when that was tried last.
+    wrong: Option<String>,
     counted_at: Option<Now>,
     sheet: Sheet,
 }
@@ -83,6 +86,7 @@ impl Datasets {
             pools: String::new(),
             list: None,
             snapshots: None,
+            wrong: None,
             counted_at: None,
             sheet: Sheet::new(),
         }
@@ -94,7 +98,7 @@ impl Datasets {
     }
 
     /// Lists the datasets anew when a pool has changed.
-    fn refresh(&mut self, now: Now, reading: &mut Reading) -> Result<(), Problem> {
+    fn refresh(&mut self, now: Now) -> Result<(), Problem> {
         let args = ["list", "-Hp", "-o", "name,allocated,free,freeing,health"];
         let pools = super::ask("zpool list", &self.settings.pool_program, &args)?;
         if let Some(list) = self.list.as_mut().filter(|_| pools == self.pools) {
@@ -109,11 +113,12 @@ impl Datasets {
             // A list that takes too long, or is too long, is no more tried each minute than one that
             // is not; the datasets are told without it.
             self.counted_at = Some(now);
+            self.wrong = None;
             let args = ["list", "-Hp", "-t", "snapshot", "-o", "name"];
             self.snapshots = match super::ask("zfs list", program, &args) {
                 Ok(names) => Some(dataset_list::count_snapshots(&names)),
                 Err(problem) => {
-                    reading.note(problem);
+                    self.wrong = Some(error_chain(&problem));
                     None
                 }
             };
@@ -137,8 +142,11 @@ impl Source for Datasets {
     }
 
     fn read(&mut self, roots: &Roots, now: Now, reading: &mut Reading) {
-        if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now, reading)) {
+        if let Err(problem) = super::is_there(roots).and_then(|()| self.refresh(now)) {
             return reading.fail(problem);
+        }
+        if let Some(wrong) = self.wrong.clone() {
+            reading.note(Problem::Answer { asked: "snapshots", wrong });
         }
         let Some(list) = &self.list else { return };
         let (filter, sheet) = (&self.filter, &mut self.sheet);
