@@ -19,6 +19,7 @@ use stoa_agent::print::{self, PrintArgs, PrintError};
 use stoa_agent::resident;
 use stoa_agent::sampler::Seen;
 use stoa_agent::sources::Now;
+use stoa_agent::sources::gpu::{self, nvml};
 use stoa_daemon::{Exit, Misuse, log, signal, unix_ms};
 
 /// Stoa's agent: reads this host and streams what it reads to the collector.
@@ -100,6 +101,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Ask NVML for whoever writes to standard input: the agent's own child
+    #[command(name = gpu::COMMAND, hide = true)]
+    Nvml {
+        /// The library
+        #[arg(long, value_name = "FILE", default_value = nvml::LIBRARY)]
+        library: PathBuf,
+    },
     /// Say whether a configuration file is good, and what is wrong with it
     ///
     /// Whether what it names is on this host says `stoa-agent sources`.
@@ -176,6 +184,9 @@ fn run(args: Args) -> anyhow::Result<()> {
             let joined = join_collector(join, config)?;
             let run = format!("stoa-agent run{}", option.unwrap_or_default());
             writeln!(std::io::stdout(), "joined as {}; now: {run}", joined.host)?;
+        }
+        Command::Nvml { library } => {
+            nvml::serve(&library, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())?;
         }
         Command::Check { config } => {
             Config::load(Some(&config))?;

@@ -40,6 +40,8 @@ mod units;
 
 mod house;
 
+pub mod gpu;
+
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod inventory;

@@ -44,6 +44,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "reboot",
     "boots",
     "oom",
+    "nvidia",
     "time_sync",
     "ntp",
     "certificates",

@@ -210,7 +210,7 @@ impl Program {
 
 /// What it starts inherits it. A program with rights of its own does not let it be written, and goes
 /// on as it is.
-fn offer_to_oom_killer(child: &Child) {
+pub(crate) fn offer_to_oom_killer(child: &Child) {
     drop(std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE));
 }
 
@@ -234,6 +234,22 @@ fn kill(child: &Child) {
         // It may have ended on its own by now.
         let _gone = kill_process_group(group, Signal::KILL);
     }
+}
+
+/// Ends a child that was started by `command` and goes on by itself; one that does not end is left behind.
+pub(crate) fn end(child: Child, command: &Command) {
+    kill(&child);
+    reap(child, Question::of(command), &HANGING);
+}
+
+/// How a child ended, that should be about to; `None` when it does not.
+pub(crate) fn ended(child: &mut Child) -> Option<ExitStatus> {
+    end_by(child, now() + DEATH).ok().flatten()
+}
+
+/// Whether a child that was started so hangs.
+pub(crate) fn hangs(command: &Command) -> bool {
+    HANGING.forbids(&Question::of(command))
 }
 
 /// Waits for one that was killed, and leaves it behind when it does not end.

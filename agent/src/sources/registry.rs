@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::container::{Container, ContainerSource, SharedContainer};
 use super::inventory::{self, InventorySource, Outbox};
 use super::settings::{Settings, SettingsError};
-use super::{Source, container, disks, host, house, processes, units};
+use super::{Source, container, disks, gpu, host, house, processes, units};
 
 /// What sources share.
 #[derive(Debug)]
@@ -167,6 +167,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<house::Certificates>("certificates"),
     on::<house::Nut>("nut"),
     on::<units::Units>("systemd"),
+    on::<gpu::Nvidia>("nvidia"),
     on::<ContainerSource>("container"),
     on::<processes::Processes>("process"),
     on::<InventorySource>("inventory"),
