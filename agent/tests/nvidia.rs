@@ -181,7 +181,8 @@ fn a_gpu_that_is_lost_leaves_the_others() {
     let other =
         P40.replace("\n0 ", "\n1 ").replace("- count 1", "- count 2").replace("1111-", "9999-");
     let host = Host::new(&format!("{P40}{other}0 lost\n"));
-    let (told, _) = host.print("");
+    let (told, said) = host.print("");
+    assert_eq!(said, "nvidia: NVML: GPU 0: it has fallen off the bus or must be reset\n");
     let lost = told.iter().filter(|line| line.starts_with("stoa_gpu_lost{"));
     let lost: Vec<&str> = lost.filter_map(|line| line.rsplit(' ').next()).collect();
     assert_eq!(lost, ["1", "0"]);

@@ -14,7 +14,7 @@
 //! not known whose they are), `processes_max` told one by one.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -102,31 +102,24 @@ impl Configured for Nvidia {
     }
 }
 
-impl Nvidia {
-    /// The child, that is started when it is asked.
-    fn reader(&mut self) -> Result<&mut Reader, Problem> {
-        let reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => {
-                // Its own file, also when the agent was updated under it.
-                let program = PathBuf::from("/proc/self/exe");
-                let library = &self.settings.library;
-                let mut args = vec![COMMAND.into()];
-                if !library.as_os_str().is_empty() {
-                    args.extend(["--library".into(), library.into()]);
-                }
-                Reader::new(program, args)
-            }
-        };
-        Ok(self.reader.insert(reader))
+/// The child, that is started when it is first asked.
+fn reader(library: &Path) -> Reader {
+    let mut args = vec![COMMAND.into()];
+    if !library.as_os_str().is_empty() {
+        args.extend(["--library".into(), library.into()]);
     }
+    // This very program, also when its file was replaced.
+    Reader::new("/proc/self/exe".into(), args)
+}
 
+impl Nvidia {
     fn tell(&mut self, roots: &Roots, pass: &Pass, now: Now, reading: &mut Reading) {
         self.teller.hostname = read_small(&roots.procfs.join("sys/kernel/hostname"))
             .map(|name| name.trim_end().to_owned())
             .unwrap_or_default();
         for gpu in &pass.gpus {
-            if let Some(fault) = &gpu.fault {
+            let lost = gpu.is_lost.then_some("it has fallen off the bus or must be reset");
+            if let Some(fault) = lost.or(gpu.fault.as_deref()) {
                 let wrong = format!("GPU {}: {fault}", gpu.index);
                 reading.note(Problem::Answer { asked: "NVML", wrong });
             }
@@ -162,11 +155,8 @@ impl Source for Nvidia {
             self.reader = None;
             return reading.fail(Problem::Lacks("NVIDIA driver in this kernel"));
         }
-        let answer = match self.reader() {
-            Ok(reader) => reader.ask(now),
-            Err(problem) => return reading.fail(problem),
-        };
-        let fault = match answer {
+        let library = &self.settings.library;
+        let fault = match self.reader.get_or_insert_with(|| reader(library)).ask(now) {
             Ok(Answer::Pass(pass)) => {
                 self.tell(roots, &pass, now, reading);
                 None

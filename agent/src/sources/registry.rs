@@ -190,8 +190,7 @@ pub fn names_off_by_default() -> Vec<&'static str> {
 /// What to say of a name that is no source's.
 #[must_use]
 pub fn no_such(name: &str) -> String {
-    let meant = stoa_daemon::nearest(name, names());
-    let meant = meant.map(|meant| format!(" (did you mean {meant:?}?)")).unwrap_or_default();
+    let meant = stoa_daemon::did_you_mean(name, names());
     format!("no source is called {name:?}{meant}; `stoa-agent sources` lists them")
 }
 

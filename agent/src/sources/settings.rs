@@ -169,8 +169,7 @@ fn unknown_key(path: &str, message: &str) -> Option<(String, String)> {
     if above.is_empty() {
         known.extend(SCHEDULE);
     }
-    let meant = stoa_daemon::nearest(key, known.iter().copied());
-    let meant = meant.map(|meant| format!(" (did you mean {meant:?}?)")).unwrap_or_default();
+    let meant = stoa_daemon::did_you_mean(key, known.iter().copied());
     let dot = if above.is_empty() { "" } else { "." };
     let message = format!("there is no such key{meant}; there are: {}", known.join(", "));
     Some((format!("{above}{dot}{key}"), message))

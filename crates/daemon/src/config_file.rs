@@ -238,9 +238,13 @@ fn nearest_key(message: &str) -> Option<String> {
     nearest(given, quoted).map(str::to_owned)
 }
 
-/// Which of the words was probably meant, if any.
+/// ` (did you mean "…"?)` with the one of the words that was probably meant; empty where none was.
 #[must_use]
-pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    hint(nearest(given, known))
+}
+
+fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, word) =
         known.into_iter().map(|word| (edit_distance(given, word), word)).min()?;
     (distance <= given.len().max(word.len()) / 2).then_some(word)

@@ -15,7 +15,7 @@ pub mod quantity;
 pub mod signal;
 
 pub use clock::unix_ms;
-pub use config_file::{ConfigError, nearest, read, read_or_default, read_str, without_value};
+pub use config_file::{ConfigError, did_you_mean, read, read_or_default, read_str, without_value};
 pub use data_dir::{DataDir, DataDirError};
 pub use exit::{Exit, Misuse, error_chain};
 pub use files::open_as_many_as_allowed;

@@ -3,9 +3,9 @@
 //!
 //! A question is a line break, an answer a line of JSON ([`super::pass`]). A child that ends, hangs or says
 //! what is no answer, and one whose NVML does not answer, is ended and begun anew, after [`PAUSE`] at first
-//! and twice as long each time, up to [`PAUSE_MAX`]; meanwhile what was wrong is what is answered. One that cannot be ended is left behind, and
-//! no other is begun while it is there (see [`crate::sources::program`]). Bounded by [`ANSWER_BYTES_MAX`].
-//! Knows nothing of GPUs.
+//! and twice as long each time, up to [`PAUSE_MAX`]; meanwhile what was wrong is what is answered. One that
+//! cannot be ended is left behind, and no other is begun while it is there (see
+//! [`crate::sources::program`]). Bounded by [`ANSWER_BYTES_MAX`]. Knows nothing of GPUs.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};

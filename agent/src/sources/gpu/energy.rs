@@ -1,8 +1,8 @@
 //! Energy of a GPU that counts none itself (before Volta): its power over time.
 //!
 //! Between two readings the power is taken to have gone from one to the other in a straight line. A gap of
-//! more than [`GAP_MAX`] – a sleep, a driver that was away, a source that is asked so rarely – counts nothing. The count begins at 0 with the
-//! agent, as a counter may. Knows no clock.
+//! more than [`GAP_MAX`] – a sleep, a driver that was away, a source that is asked so rarely – counts
+//! nothing. The count begins at 0 with the agent, as a counter may. Knows no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

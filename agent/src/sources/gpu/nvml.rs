@@ -1,8 +1,9 @@
 //! The child's side: NVML, asked once for each line on standard input, answered by a line of JSON.
 //!
 //! Runs in a process of its own, because the vendor's library may hang or crash and takes only that process
-//! with it. It ends when standard input ends, and with its parent. Knows no clock, no label and no file but
-//! the library. Each question costs what NVML's calls cost; PCI Express throughput alone waits 2 × 20 ms per GPU.
+//! with it. It ends when standard input ends, which is no later than its parent does. Knows no clock, no
+//! label and no file but the library. Each question costs what NVML's calls cost; PCI Express throughput
+//! alone waits 2 × 20 ms per GPU.
 //!
 //! Source: NVML's reference (docs.nvidia.com/deploy/nvml-api), nvml.h of CUDA 12.
 
@@ -136,7 +137,6 @@ impl<'nvml> Session<'nvml> {
         });
         Ok(Pass {
             driver: nvml.sys_driver_version().unwrap_or_default(),
-            nvml: nvml.sys_nvml_version().unwrap_or_default(),
             cuda: cuda.unwrap_or_default(),
             gpus,
         })
@@ -494,12 +494,7 @@ fn instances(device: &Device<'_>) -> Vec<Instance> {
         let mut numbers = BTreeMap::new();
         memory(&part, &mut Numbers { numbers: &mut numbers, is_lost: false });
         let name = part.name().unwrap_or_default();
-        instances.push(Instance {
-            id,
-            uuid: part.uuid().unwrap_or_default(),
-            profile: profile(&name).to_owned(),
-            numbers,
-        });
+        instances.push(Instance { id, profile: profile(&name).to_owned(), numbers });
     }
     instances
 }

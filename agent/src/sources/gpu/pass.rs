@@ -60,8 +60,6 @@ impl Fault {
 pub struct Pass {
     /// Of the kernel's module.
     pub driver: String,
-    /// Of the library.
-    pub nvml: String,
     /// The newest CUDA the driver knows.
     pub cuda: String,
     /// In NVML's order.
@@ -136,8 +134,6 @@ pub struct Process {
 pub struct Instance {
     /// The GPU instance.
     pub id: Option<u32>,
-    /// `MIG-…`.
-    pub uuid: String,
     /// `1g.10gb`.
     pub profile: String,
     /// Its readings, under the keys of a GPU's.

@@ -1,7 +1,7 @@
 //! What a pass is told as: readings in the vocabularies that are wanted, and what neither has words for.
 //!
-//! A GPU's labels are dcgm-exporter's or `nvidia_gpu_exporter`'s; the agent's own families have `gpu` and `uuid`
-//! as the former has. A fault of NVML's as a whole is one series of [`STATE`] that is 1.
+//! A GPU's labels are dcgm-exporter's or `nvidia_gpu_exporter`'s; the agent's own families have `gpu` and
+//! `uuid` as the former has. A fault of NVML's as a whole is one series of [`STATE`] that is 1.
 
 use std::collections::BTreeMap;
 
@@ -57,9 +57,9 @@ pub(super) type Owned<'a> = (&'a Process, Option<Found>);
 /// Tells passes. Keeps label sets and energy from one to the next.
 #[derive(Debug)]
 pub(super) struct Teller {
-    pub(super) vocabularies: Vocabularies,
+    vocabularies: Vocabularies,
     /// Processes told one by one, of each GPU.
-    pub(super) processes_max: usize,
+    processes_max: usize,
     pub(super) hostname: String,
     energy: Energy,
     /// What GPUs are that said so, by their number: one that is lost says nothing.
@@ -90,10 +90,10 @@ impl Teller {
     /// Tells the state of NVML as a whole.
     pub(super) fn state(fault: Option<Fault>, sheet: &mut Sheet) {
         let is = |is_it: bool| f64::from(u8::from(is_it));
-        let labels = labels(sheet, &[("state", "ok")]);
+        let labels = sheet.labels.of(&[("state", "ok")]);
         sheet.push(&STATE, labels, is(fault.is_none()));
         for (known, state) in Fault::ALL {
-            let labels = self::labels(sheet, &[("state", state)]);
+            let labels = sheet.labels.of(&[("state", state)]);
             sheet.push(&STATE, labels, is(fault == Some(known)));
         }
     }
@@ -112,10 +112,10 @@ impl Teller {
         }
         let facts = self.facts.get(&gpu.index).cloned().unwrap_or_default();
         let names = Names::of(pass, gpu, &facts, &self.hostname);
-        let own = labels(sheet, &names.own());
+        let own = sheet.labels.of(&names.own());
         sheet.push(&LOST, own, f64::from(u8::from(gpu.is_lost)));
-        let dcgm = self.vocabularies.dcgm.then(|| labels(sheet, &names.dcgm()));
-        let smi = self.vocabularies.nvidia_smi.then(|| labels(sheet, &names.smi()));
+        let dcgm = self.vocabularies.dcgm.then(|| sheet.labels.of(&names.dcgm()));
+        let smi = self.vocabularies.nvidia_smi.then(|| sheet.labels.of(&names.smi()));
         if let Some(new) = &gpu.xids {
             let xids = self.xids.entry(facts.uuid.clone()).or_default();
             for xid in new {
@@ -129,7 +129,7 @@ impl Teller {
         for (xid, count) in self.xids.get(&facts.uuid).iter().flat_map(|xids| &xids.counts) {
             let xid = xid.to_string();
             let [gpu, uuid] = names.own();
-            let labels = labels(sheet, &[gpu, uuid, ("xid", &xid)]);
+            let labels = sheet.labels.of(&[gpu, uuid, ("xid", &xid)]);
             sheet.push(&XIDS, labels, *count as f64);
         }
         if gpu.is_lost || gpu.fault.is_some() {
@@ -176,21 +176,18 @@ impl Teller {
         let text = |fact: &Option<String>| fact.clone().unwrap_or_default();
         let (serial, vbios) = (text(&facts.serial), text(&facts.vbios));
         let (capability, sub) = (text(&facts.compute_capability), text(&facts.pci_sub_device_id));
-        let info = labels(
-            sheet,
-            &[
-                ("uuid", names.bare_uuid()),
-                ("name", &facts.name),
-                ("driver_version", &pass.driver),
-                ("vbios_version", &vbios),
-                ("pci_bus_id", &facts.pci_bus_id),
-                ("pci_sub_device_id", &sub),
-                ("serial", &serial),
-                ("index", &names.index),
-                ("cuda_version", &pass.cuda),
-                ("compute_cap", &capability),
-            ],
-        );
+        let info = sheet.labels.of(&[
+            ("uuid", names.bare_uuid()),
+            ("name", &facts.name),
+            ("driver_version", &pass.driver),
+            ("vbios_version", &vbios),
+            ("pci_bus_id", &facts.pci_bus_id),
+            ("pci_sub_device_id", &sub),
+            ("serial", &serial),
+            ("index", &names.index),
+            ("cuda_version", &pass.cuda),
+            ("compute_cap", &capability),
+        ]);
         sheet.push(&SMI_INFO, info, 1.0);
         sheet.push(&SMI_INDEX, smi.clone(), f64::from(gpu.index));
         sheet.push(&SMI_COUNT, smi.clone(), pass.gpus.len() as f64);
@@ -200,7 +197,7 @@ impl Teller {
             let pid = process.pid.to_string();
             let name = process.name.as_str();
             let pairs = [("uuid", names.bare_uuid()), ("pid", &pid), ("process_name", name)];
-            let labels = labels(sheet, &pairs);
+            let labels = sheet.labels.of(&pairs);
             sheet.push(&SMI_APP_INFO, labels.clone(), 1.0);
             if let Some(bytes) = process.memory {
                 sheet.push(&SMI_APP_MEMORY, labels, bytes as f64);
@@ -226,7 +223,7 @@ impl Teller {
                 ("container", &owner.container),
                 ("unit", &owner.unit),
             ];
-            let labels = labels(sheet, &pairs);
+            let labels = sheet.labels.of(&pairs);
             if let Some(bytes) = process.memory {
                 sheet.push(&PROCESS_MEMORY, labels.clone(), bytes as f64);
             }
@@ -236,7 +233,7 @@ impl Teller {
         }
         let left_out = owned.len().saturating_sub(self.processes_max);
         if left_out > 0 {
-            let own = labels(sheet, &names.own());
+            let own = sheet.labels.of(&names.own());
             sheet.push(&LEFT_OUT, own, left_out as f64);
         }
         let mut totals: BTreeMap<&Owner, u64> = BTreeMap::new();
@@ -251,7 +248,7 @@ impl Teller {
         for (owner, bytes) in totals {
             let Owner { guest, container, unit } = owner;
             let pairs = [gpu, uuid, ("guest", guest), ("container", container), ("unit", unit)];
-            let labels = labels(sheet, &pairs);
+            let labels = sheet.labels.of(&pairs);
             sheet.push(&OWNER_MEMORY, labels, bytes as f64);
         }
     }
@@ -276,7 +273,7 @@ fn instances(gpu: &Gpu, names: &Names<'_>, sheet: &mut Sheet) {
         let id = instance.id.map(|id| id.to_string()).unwrap_or_default();
         let mut pairs = names.dcgm().to_vec();
         pairs.extend([("GPU_I_PROFILE", instance.profile.as_str()), ("GPU_I_ID", id.as_str())]);
-        let labels = labels(sheet, &pairs);
+        let labels = sheet.labels.of(&pairs);
         for row in ROWS {
             let value = instance.numbers.get(row.key).copied();
             push(row.dcgm.as_ref(), Some(&labels), value.unwrap_or(f64::NAN), sheet);
@@ -329,13 +326,4 @@ impl<'a> Names<'a> {
             ("DCGM_FI_DRIVER_VERSION", self.driver),
         ]
     }
-}
-
-/// A set of labels; always the same allocation for the same pairs. Empty ones are left out.
-fn labels(sheet: &mut Sheet, pairs: &[(&'static str, &str)]) -> Labels {
-    let mut key = String::new();
-    for (name, value) in pairs {
-        key.extend([name, "\u{1}", value, "\u{2}"]);
-    }
-    sheet.labels.get(&key, |_| Labels::from_pairs_last_wins(pairs.iter().copied()))
 }
