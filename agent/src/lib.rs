@@ -18,6 +18,8 @@ pub mod listing;
 
 pub mod renewal;
 
+mod target;
+
 pub mod sources;
 
 pub mod sampler;

@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::sources::Reading;
+use crate::target;
 use crate::uplink::Clock;
 
 /// Where it is served unless said otherwise.
@@ -279,7 +280,7 @@ impl Shared {
         let families =
             told.families.families().filter(|family| !OF_SCRAPERS.contains(&family.name.as_str()));
         // A vector takes all that is written.
-        let written = exposition::write_as(families, format, &mut body);
+        let written = exposition::write_as(families.map(target::as_read), format, &mut body);
         written.map_err(|_error| none)?;
         Ok((kind, body))
     }

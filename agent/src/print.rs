@@ -15,6 +15,7 @@ use crate::sampler::{INTERVAL, Sampler, Seen};
 use crate::sources::registry;
 use crate::sources::settings::{Settings, SettingsError};
 use crate::sources::{Now, Roots};
+use crate::target;
 
 /// A person waits this long for a source, and half as long for a mount.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,7 +112,8 @@ pub fn run(
     waiting: impl FnMut(&[&'static str]),
 ) -> Result<Vec<Seen>, PrintError> {
     let sampler = read(roots, settings, now, waiting)?;
-    let mut families: Vec<Family> = sampler.told().into_iter().cloned().collect();
+    let mut families: Vec<Family> =
+        sampler.told().into_iter().map(|family| target::as_read(family).into_owned()).collect();
     sort(&mut families);
     let mut out = io::BufWriter::new(out);
     exposition::write(&families, &mut out)?;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use stoa_model::{HostId, Labels, METRIC_NAME, Matcher, TimestampMs, is_stale, stale_nan};
 use stoa_promql::storage::{Select, Storage as _};
+use stoa_proto::convert::COLLECTOR_JOB;
 use stoa_tsdb::GroupId;
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +43,6 @@ const SERIES_ENDED_MAX: usize = 1_000_000;
 
 /// The group of the collector's own series.
 const OWN_GROUP: GroupId = GroupId(0);
-
-/// The `job` of the collector's own series.
-const OWN_JOB: &str = "stoa-collector";
 
 /// What has been held back, to be printed as a series.
 #[derive(Debug, Default)]
@@ -187,7 +185,7 @@ async fn own_readings(parts: &Parts) -> Vec<(Labels, f64)> {
                 Some(_) => metric.labels,
                 None => metric.labels.with(METRIC_NAME, &family.name),
             };
-            let labels = named.with("job", OWN_JOB).with("instance", "collector");
+            let labels = named.with("job", COLLECTOR_JOB).with("instance", "collector");
             readings.push((labels, metric.value));
         }
     }

@@ -9,6 +9,7 @@ pub use inventory::INVENTORY_BYTES_MAX;
 pub use inventory::read_inventory;
 pub use messages::ConvertError;
 pub use series::{
-    LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX, SeriesError, labels_of,
+    COLLECTOR_JOB, LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX, SeriesError,
+    TARGET_INSTANCE, TARGET_JOB, labels_of,
 };
 pub(crate) use series::{kind_code, kind_of_code};

@@ -15,6 +15,15 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 /// Labels that say who sent a series; only the collector sets them, from the certificate.
 pub const RESERVED: [&str; 3] = ["host", "instance", "job"];
 
+/// The label by which an agent says the `job` of what it probes or scrapes, a *target*; decision 0012.
+pub const TARGET_JOB: &str = "__job__";
+
+/// The label by which an agent says the `instance` of a target; counts beside [`TARGET_JOB`] only.
+pub const TARGET_INSTANCE: &str = "__instance__";
+
+/// The job of what the collector tells of itself, which no agent may say.
+pub const COLLECTOR_JOB: &str = "stoa-collector";
+
 /// What a reserved label of the payload is renamed with, as a scrape does.
 const EXPORTED: &str = "exported_";
 
@@ -49,12 +58,16 @@ pub enum SeriesError {
 /// The labels a series is stored under: the sender's, with `host`, `instance` and `job` said by
 /// the collector. The sender's own labels of these names become `exported_…`.
 ///
+/// A target's series has the job and instance that the sender says, unless they could be those of an
+/// agent or of the collector: nobody speaks in another's name. Then they, too, become `exported_…`.
+///
 /// # Errors
 /// [`SeriesError`] when a label limit is passed or the labels are no label set.
 pub fn labels_of(series: &SeriesText, host: &HostId, job: &str) -> Result<Labels, SeriesError> {
     if series.label_count > LABELS_MAX {
         return Err(SeriesError::Labels { count: series.label_count });
     }
+    let target = target(series, host, job);
     let mut pairs: Vec<(String, &str)> = Vec::with_capacity(series.labels.len() + RESERVED.len());
     for (name, value) in &series.labels {
         let bytes = name.len().max(value.len());
@@ -64,10 +77,21 @@ pub fn labels_of(series: &SeriesText, host: &HostId, job: &str) -> Result<Labels
         if name.is_empty() {
             return Err(SeriesError::Name { name: String::new() });
         }
-        let mut stored_as = name.clone();
-        if RESERVED.contains(&name.as_str()) {
+        let name = match (name.as_str(), target) {
+            (TARGET_JOB | TARGET_INSTANCE, Some(_)) => continue,
+            (TARGET_JOB, None) => "job",
+            (TARGET_INSTANCE, None) => "instance",
+            (name, _) => name,
+        };
+        let mut stored_as = name.to_owned();
+        if RESERVED.contains(&name) {
             stored_as.insert_str(0, EXPORTED);
-            while series.labels.iter().any(|(other, _)| *other == stored_as) {
+            let taken = |it: &str| {
+                let is_it = |other: &str| other == it;
+                series.labels.iter().any(|(other, _)| is_it(other))
+                    || pairs.iter().any(|(other, _)| is_it(other))
+            };
+            while taken(&stored_as) {
                 stored_as.insert_str(0, EXPORTED);
             }
         }
@@ -76,12 +100,29 @@ pub fn labels_of(series: &SeriesText, host: &HostId, job: &str) -> Result<Labels
     if !pairs.iter().any(|(name, value)| name == METRIC_NAME && !value.is_empty()) {
         return Err(SeriesError::Nameless);
     }
-    for (name, value) in RESERVED.into_iter().zip([host.as_str(), host.as_str(), job]) {
+    let (job, instance) = target.unwrap_or((job, host.as_str()));
+    for (name, value) in RESERVED.into_iter().zip([host.as_str(), instance, job]) {
         pairs.push((name.to_owned(), value));
     }
     Labels::from_pairs(pairs).map_err(|stoa_model::LabelsError::Duplicate(name)| {
         SeriesError::Name { name: printable(&name) }
     })
+}
+
+/// The job and instance of a target's series; `None` of one of the host's own, or of another's name.
+fn target<'a>(
+    series: &'a SeriesText,
+    host: &'a HostId,
+    agents_job: &str,
+) -> Option<(&'a str, &'a str)> {
+    let said = |name: &str| {
+        let label = series.labels.iter().find(|(it, value)| it == name && !value.is_empty());
+        label.map(|(_, value)| value.as_str())
+    };
+    let job = said(TARGET_JOB)?;
+    let instance = said(TARGET_INSTANCE).unwrap_or(host.as_str());
+    let is_anothers = job == COLLECTOR_JOB || job == agents_job && HostId::parse(instance).is_ok();
+    (!is_anothers).then_some((job, instance))
 }
 
 fn printable(text: &str) -> String {
@@ -133,6 +174,41 @@ mod tests {
             Ok(
                 r#"up{exported_exported_job="y", exported_host="x", exported_job="z", host="pve1", instance="pve1", job="node"}"#,
             ),
+        );
+    }
+
+    #[test]
+    fn a_targets_job_and_instance_are_what_its_agent_says() {
+        let check = |labels: &[(&str, &str)], expected: &str| {
+            let labels: Vec<_> = [("__name__", "up")].iter().chain(labels).copied().collect();
+            check(&labels, Ok(expected));
+        };
+        check(
+            &[("__job__", "blackbox"), ("__instance__", "https://nas.lan"), ("host", "pve2")],
+            r#"up{exported_host="pve2", host="pve1", instance="https://nas.lan", job="blackbox"}"#,
+        );
+        check(&[("__job__", "dns")], r#"up{host="pve1", instance="pve1", job="dns"}"#);
+        // An exporter on another machine has a port, an agent has none.
+        check(
+            &[("__job__", "node"), ("__instance__", "pve2:9100")],
+            r#"up{host="pve1", instance="pve2:9100", job="node"}"#,
+        );
+        for (job, instance) in
+            [("node", "pve2"), ("node", "10.0.0.2"), ("node", "pve1"), ("stoa-collector", "a:1")]
+        {
+            let expected = format!(
+                r#"up{{exported_instance="{instance}", exported_job="{job}", host="pve1", instance="pve1", job="node"}}"#
+            );
+            check(&[("__job__", job), ("__instance__", instance)], &expected);
+        }
+        check(
+            &[("__job__", "node"), ("job", "mine"), ("exported_job", "x")],
+            r#"up{exported_exported_exported_job="mine", exported_exported_job="node", exported_job="x", host="pve1", instance="pve1", job="node"}"#,
+        );
+        // Nothing is said by an instance alone.
+        check(
+            &[("__instance__", "a")],
+            r#"up{exported_instance="a", host="pve1", instance="pve1", job="node"}"#,
         );
     }
 

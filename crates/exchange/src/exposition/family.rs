@@ -3,6 +3,7 @@
 //! Strict: a page is understood whole or not at all, as half a family is worse than none. The caller
 //! bounds the page's size; what is made of it is at most some multiples of that.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -77,13 +78,14 @@ pub fn write<'a>(
 ///
 /// # Errors
 /// Whatever `out` returns.
-pub fn write_as<'a>(
-    families: impl IntoIterator<Item = &'a Family>,
+pub fn write_as(
+    families: impl IntoIterator<Item: Borrow<Family>>,
     format: Format,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut printer = Printer::new(out, format);
     for family in families {
+        let family = family.borrow();
         if format == Format::OpenMetrics {
             write_openmetrics(family, &mut printer)?;
             continue;
