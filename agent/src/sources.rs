@@ -18,6 +18,7 @@ use std::time::Duration;
 use stoa_model::{Family, Labels, MetricKind};
 
 mod attributes;
+mod cgroup;
 mod container;
 mod file;
 mod kept;

@@ -6,7 +6,7 @@
 //! * [`place`] finds out whether init (process 1 of the `/proc` that is read) is a container's, and over
 //!   which files lxcfs stands. The roots decide: with the host's `/proc` given to an agent in a
 //!   container it is the host's init that is seen, and the host's numbers are told.
-//! * [`hierarchy`] finds the cgroups that bound it, v1, v2 or both, and all above them in sight: a limit
+//! * [`super::cgroup`] finds the cgroups that bound it, v1, v2 or both, and all above them in sight: a limit
 //!   is the smallest of theirs.
 //! * [`memory`], [`cpu`], [`disk_io`], [`tasks`] read them: pure parsing, small files that stay open.
 //! * [`rewrite`] stands around the host's sources: it lets each read the node's files as ever and puts
@@ -27,21 +27,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::cgroup::file::whole;
+use super::cgroup::{CgroupFile, Controller, Hierarchies, Limit, Version, disk_io, mounts};
+use super::file::read_bounded;
 use super::{Now, Roots};
 
-mod cgroup_file;
 mod cpu;
-mod disk_io;
-mod hierarchy;
 mod memory;
-mod mounts;
 mod place;
 mod rewrite;
 mod source;
 mod tasks;
-
-use cgroup_file::{CgroupFile, Limit};
-use hierarchy::{Controller, Hierarchies, Version};
 
 pub(crate) use rewrite::within;
 pub(crate) use source::ContainerSource;
@@ -197,11 +193,12 @@ pub(crate) fn bounds(
 
 impl View {
     fn find(roots: &Roots) -> Option<Self> {
-        let of_init = |name: &str| place::read_bounded(&roots.procfs.join("1").join(name));
+        let of_init = |name: &str| read_bounded(&roots.procfs.join("1").join(name));
         let mounts = mounts::of_init(roots);
         let evidence = place::gather(roots, &mounts);
         let place = place::decide(&evidence)?;
-        let hierarchies = Hierarchies::find(&evidence.cgroup, &mounts, roots).of_container();
+        let hierarchies = Hierarchies::find(&evidence.cgroup, &mounts, roots)
+            .of_container(place::of_cgroup(&evidence.cgroup).is_some());
         let pids = match hierarchies.controller("pids") {
             Some(Controller::One(chain) | Controller::Two(chain)) => Some(chain),
             None => None,
@@ -259,8 +256,8 @@ impl View {
 
     /// For how long the container has been there, in seconds.
     fn age(&self, roots: &Roots) -> Option<f64> {
-        let text = place::read_bounded(&roots.procfs.join("uptime"));
-        let uptime = cgroup_file::whole(text.split_ascii_whitespace().next()?)?;
+        let text = read_bounded(&roots.procfs.join("uptime"));
+        let uptime = whole(text.split_ascii_whitespace().next()?)?;
         if self.place.has_lxcfs_over("uptime") {
             return Some(uptime);
         }
@@ -277,7 +274,7 @@ impl View {
         let total = |kind: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
             let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("total="));
-            cgroup_file::whole(word?)
+            whole(word?)
         };
         (total("some "), total("full "))
     }

@@ -15,6 +15,7 @@ const LINES_MAX: usize = 131_072;
 const BUFFER_BYTES: usize = 4096;
 /// An attribute under `/sys` is at most one page.
 const ATTRIBUTE_BYTES_MAX: usize = 4096;
+const TEXT_BYTES_MAX: u64 = 128 << 10;
 /// A number, and more than that: the rest of the line is not looked at.
 const NUMBER_BYTES_MAX: usize = 64;
 
@@ -104,6 +105,17 @@ pub(crate) fn read_small(path: &Path) -> io::Result<String> {
     let length = File::open(path)?.read(&mut buffer)?;
     let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     Ok(text.trim().to_owned())
+}
+
+/// What there is of a text file, up to 128 KiB: a marker is a word, an environment may be as long as
+/// `execve` takes, but what a runtime sets stands first. Nothing where it may not be read.
+pub(crate) fn read_bounded(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path) {
+        // What was read before a failure counts.
+        drop(file.take(TEXT_BYTES_MAX).read_to_end(&mut bytes));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The number in a file of one line; `None` when it is none. Allocates nothing.

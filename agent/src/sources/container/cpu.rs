@@ -11,8 +11,8 @@
 //!
 //! Modes a cgroup does not know (iowait, irq, steal…) are absent: the hardware is the node's.
 
-use super::cgroup_file::{CgroupFile, Limit, field, list, quota, whole};
-use super::hierarchy::{Controller, Hierarchies};
+use crate::sources::cgroup::file::{field, list, quota, whole};
+use crate::sources::cgroup::{CgroupFile, Controller, Hierarchies, Limit};
 
 const NANOS: f64 = 1e9;
 const MICROS: f64 = 1e6;
@@ -320,9 +320,9 @@ fn nanos(text: &str) -> Vec<f64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::mounts;
     use super::*;
     use crate::sources::Roots;
+    use crate::sources::cgroup::mounts;
 
     fn sample(user: f64, system: f64, allowed: &[u32], quota: Option<f64>) -> Sample {
         let total = Used { user, system };

@@ -11,8 +11,8 @@
 
 use std::path::Path;
 
-use super::cgroup_file::{CgroupFile, LIMIT_MAX, Limit, field};
-use super::hierarchy::Controller;
+use crate::sources::cgroup::file::{LIMIT_MAX, field};
+use crate::sources::cgroup::{CgroupFile, Controller, Limit};
 use crate::sources::{Now, Roots};
 
 /// What lxcfs itself reckons of `/proc/meminfo`; the rest it hands through from the node.

@@ -3,15 +3,12 @@
 //! Decided by what init (process 1 of that `/proc`) sees, so that an agent in a container that was
 //! given the host's `/proc` tells the host's numbers.
 
-use std::io::Read as _;
 use std::path::Path;
 
-use super::mounts::Mount;
 use crate::sources::Roots;
+use crate::sources::cgroup::mounts::{self, Mount};
+use crate::sources::file::read_bounded;
 
-/// A marker is a word; an environment may be as long as `execve` takes, but `container=` stands
-/// among what the runtime sets.
-const EVIDENCE_BYTES_MAX: u64 = 128 << 10;
 /// Longer names of runtimes are no names.
 const RUNTIME_BYTES_MAX: usize = 64;
 
@@ -160,7 +157,7 @@ pub(super) fn gather(roots: &Roots, mounts: &[Mount]) -> Evidence {
 }
 
 fn own_mounts(roots: &Roots) -> Option<Vec<Mount>> {
-    let of_self = super::mounts::parse(&read_bounded(&roots.procfs.join("self/mountinfo")));
+    let of_self = mounts::parse(&read_bounded(&roots.procfs.join("self/mountinfo")));
     let over = |mut mount: Mount| {
         let point = Path::new(&mount.point).strip_prefix(&roots.procfs).ok()?;
         mount.point = Path::new("/proc").join(point).to_str()?.trim_end_matches('/').to_owned();
@@ -177,7 +174,7 @@ fn shares_root(roots: &Roots, of_init: &[Mount]) -> bool {
     if roots.rootfs != Path::new("/") {
         return true;
     }
-    let of_self = super::mounts::parse(&read_bounded(&roots.procfs.join("self/mountinfo")));
+    let of_self = mounts::parse(&read_bounded(&roots.procfs.join("self/mountinfo")));
     let root = |mounts: &[Mount]| {
         let root = mounts.iter().rev().find(|mount| mount.point == "/");
         root.map(|mount| (mount.device.clone(), mount.root.clone()))
@@ -186,20 +183,10 @@ fn shares_root(roots: &Roots, of_init: &[Mount]) -> bool {
     of_init.is_some() && of_init == root(&of_self)
 }
 
-pub(super) fn read_bounded(path: &Path) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
-        // What was read before a failure is still evidence.
-        drop(file.take(EVIDENCE_BYTES_MAX).read_to_end(&mut bytes));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::mounts;
     use super::*;
 
     #[track_caller]

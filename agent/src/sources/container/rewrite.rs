@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use stoa_model::{Family, Labels};
 
-use super::disk_io::DiskIo;
 use super::{Mode, Settings, SharedContainer, View, memory, with_view};
+use crate::sources::cgroup::disk_io::DiskIo;
 use crate::sources::{Kept, Now, Problem, Reading, Roots, Source, no_labels};
 
 /// What a source is about.

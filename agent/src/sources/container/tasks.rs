@@ -14,6 +14,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::sources::cgroup::file::whole;
 use crate::sources::{Now, Roots};
 
 /// Threads looked at; beyond, the count is of these.
@@ -46,9 +47,9 @@ fn parse(text: &str) -> Option<(char, u32, u32)> {
 }
 
 /// When the process began, in ticks since the node did: field 22 of `/proc/PID/stat`.
-pub(super) fn start_ticks(stat: &str) -> Option<f64> {
+pub(crate) fn start_ticks(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    super::cgroup_file::whole(rest.split_ascii_whitespace().nth(19)?)
+    whole(rest.split_ascii_whitespace().nth(19)?)
 }
 
 /// The weighted means of counts.

@@ -1,8 +1,7 @@
 //! `/proc/1/mountinfo`, for what it says about cgroups and lxcfs.
 
-use super::place::read_bounded;
 use crate::sources::Roots;
-use crate::sources::file::unescaped;
+use crate::sources::file::{read_bounded, unescaped};
 
 /// A host with thousands of containers has this many mounts and more; what bounds a container stands
 /// among the first.
@@ -10,25 +9,25 @@ const MOUNTS_MAX: usize = 4096;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     /// `major:minor`
-    pub(super) device: String,
+    pub(crate) device: String,
     /// What of the file system is mounted.
-    pub(super) root: String,
+    pub(crate) root: String,
     /// Where.
-    pub(super) point: String,
-    pub(super) fs_type: String,
+    pub(crate) point: String,
+    pub(crate) fs_type: String,
     /// For cgroup v1: the controllers, among others.
-    pub(super) super_options: String,
+    pub(crate) super_options: String,
 }
 
 /// Init's mounts; none where they may not be read.
-pub(super) fn of_init(roots: &Roots) -> Vec<Mount> {
+pub(crate) fn of_init(roots: &Roots) -> Vec<Mount> {
     parse(&read_bounded(&roots.procfs.join("1/mountinfo")))
 }
 
 /// At most 4096 mounts in the file's order; a line that is not understood is left out.
-pub(super) fn parse(text: &str) -> Vec<Mount> {
+pub(crate) fn parse(text: &str) -> Vec<Mount> {
     text.lines().filter_map(parse_line).take(MOUNTS_MAX).collect()
 }
 
@@ -50,7 +49,7 @@ fn parse_line(line: &str) -> Option<Mount> {
 
 impl Mount {
     /// Whether this is the hierarchy of a v1 controller.
-    pub(super) fn has_controller(&self, controller: &str) -> bool {
+    pub(crate) fn has_controller(&self, controller: &str) -> bool {
         self.fs_type == "cgroup" && self.super_options.split(',').any(|word| word == controller)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cgroup_file::{CgroupFile, whole};
+use super::file::{CgroupFile, whole};
 use super::hierarchy::Controller;
 
 /// Devices told; the kernel names more only on hosts with as many disks.
@@ -10,17 +10,17 @@ const DEVICES_MAX: usize = 1024;
 
 /// The counts of one device; `None`: not counted for cgroups.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub(super) struct DiskIo {
-    pub(super) reads: Option<f64>,
-    pub(super) read_bytes: Option<f64>,
-    pub(super) writes: Option<f64>,
-    pub(super) written_bytes: Option<f64>,
-    pub(super) discards: Option<f64>,
-    pub(super) discarded_bytes: Option<f64>,
+pub(crate) struct DiskIo {
+    pub(crate) reads: Option<f64>,
+    pub(crate) read_bytes: Option<f64>,
+    pub(crate) writes: Option<f64>,
+    pub(crate) written_bytes: Option<f64>,
+    pub(crate) discards: Option<f64>,
+    pub(crate) discarded_bytes: Option<f64>,
 }
 
 /// Counts by `major:minor`.
-pub(super) type Devices = BTreeMap<String, DiskIo>;
+pub(crate) type Devices = BTreeMap<String, DiskIo>;
 
 /// `major:minor key=value …`
 fn parse_two(text: &str, devices: &mut Devices) {
@@ -82,13 +82,13 @@ fn entry<'a>(devices: &'a mut Devices, device: &str) -> Option<&'a mut DiskIo> {
 
 /// The files of the I/O controller.
 #[derive(Debug)]
-pub(super) enum DiskFiles {
+pub(crate) enum DiskFiles {
     One { operations: CgroupFile, bytes: CgroupFile },
     Two(CgroupFile),
 }
 
 impl DiskFiles {
-    pub(super) fn new(controller: &Controller) -> Option<Self> {
+    pub(crate) fn new(controller: &Controller) -> Option<Self> {
         Some(match controller {
             Controller::One(chain) => {
                 let file = |name| Some(CgroupFile::new(chain.first()?, name));
@@ -102,7 +102,7 @@ impl DiskFiles {
     }
 
     /// The devices the container has used; `None`: not told.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Option<Devices> {
+    pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> Option<Devices> {
         let mut devices = Devices::new();
         match self {
             Self::One { operations, bytes } => {

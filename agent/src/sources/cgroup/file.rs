@@ -11,22 +11,22 @@ use crate::sources::number;
 const FILE_BYTES_MAX: usize = 256 << 10;
 const BUFFER_BYTES: usize = 4096;
 /// v1 writes "no limit" as the largest multiple of a page; a limit above this is none.
-pub(super) const LIMIT_MAX: f64 = (1_u64 << 60) as f64;
+pub(crate) const LIMIT_MAX: f64 = (1_u64 << 60) as f64;
 
 /// A file that stays open and is read from its start each time.
 #[derive(Debug)]
-pub(super) struct CgroupFile {
+pub(crate) struct CgroupFile {
     path: PathBuf,
     open: Option<File>,
 }
 
 impl CgroupFile {
-    pub(super) fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
         Self { path: directory.join(name), open: None }
     }
 
     /// The text as of now; `None`: not there, not to be read, too large, not text.
-    pub(super) fn read<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Option<&'b str> {
+    pub(crate) fn read<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Option<&'b str> {
         let file = match self.open.take() {
             Some(file) => file,
             None => File::open(&self.path).ok()?,
@@ -54,29 +54,29 @@ impl CgroupFile {
     }
 
     /// The one number in the file.
-    pub(super) fn number(&mut self, buffer: &mut Vec<u8>) -> Option<f64> {
+    pub(crate) fn number(&mut self, buffer: &mut Vec<u8>) -> Option<f64> {
         self.read(buffer).and_then(first_number)
     }
 }
 
 /// A limit set by a cgroup or any above it in sight.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     files: Vec<CgroupFile>,
 }
 
 impl Limit {
-    pub(super) fn new(chain: &[PathBuf], name: &str) -> Self {
+    pub(crate) fn new(chain: &[PathBuf], name: &str) -> Self {
         Self { files: chain.iter().map(|directory| CgroupFile::new(directory, name)).collect() }
     }
 
     /// The smallest there is; `None`: none.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Option<f64> {
+    pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> Option<f64> {
         self.least(buffer, limit)
     }
 
     /// The smallest of what `parse` makes of each file.
-    pub(super) fn least(
+    pub(crate) fn least(
         &mut self,
         buffer: &mut Vec<u8>,
         parse: impl Fn(&str) -> Option<f64>,
@@ -87,7 +87,7 @@ impl Limit {
 }
 
 /// A number, `max`, or v1's way to say that there is no limit.
-pub(super) fn limit(text: &str) -> Option<f64> {
+pub(crate) fn limit(text: &str) -> Option<f64> {
     first_number(text).filter(|limit| (0.0..LIMIT_MAX).contains(limit))
 }
 
@@ -97,24 +97,24 @@ fn first_number(text: &str) -> Option<f64> {
 }
 
 /// A number of a counter or a size: finite, not below zero.
-pub(super) fn whole(word: &str) -> Option<f64> {
+pub(crate) fn whole(word: &str) -> Option<f64> {
     number(word).filter(|number| number.is_finite() && *number >= 0.0)
 }
 
 /// The number of `key` in lines of `key number`.
-pub(super) fn field(text: &str, key: &str) -> Option<f64> {
+pub(crate) fn field(text: &str, key: &str) -> Option<f64> {
     text.lines().find_map(|line| whole(line.strip_prefix(key)?.strip_prefix(' ')?.trim()))
 }
 
 /// `cpu.max`: how many CPUs' time `quota period` allows.
-pub(super) fn quota(text: &str) -> Option<f64> {
+pub(crate) fn quota(text: &str) -> Option<f64> {
     let mut words = text.split_ascii_whitespace();
     let (quota, period) = (whole(words.next()?)?, whole(words.next()?)?);
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
 /// CPUs and nodes as the kernel lists them: `0-3,8`. At most 4096; `None` when it is not such a list.
-pub(super) fn list(text: &str) -> Option<Vec<u32>> {
+pub(crate) fn list(text: &str) -> Option<Vec<u32>> {
     const CPUS_MAX: usize = 4096;
     let mut all = Vec::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {

@@ -23,7 +23,7 @@ const INIT_SCOPE: &str = "/init.scope";
 
 /// Which hierarchies are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     /// None is in sight.
     None,
     One,
@@ -42,7 +42,7 @@ impl Version {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::One => "v1",
@@ -53,31 +53,29 @@ impl Version {
 }
 
 /// The directories of one hierarchy: the container's own first, then those above it.
-pub(super) type Chain = Vec<PathBuf>;
+pub(crate) type Chain = Vec<PathBuf>;
 
 /// A controller's hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Controller {
+pub(crate) enum Controller {
     One(Chain),
     Two(Chain),
 }
 
 /// What bounds a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchies {
-    pub(super) version: Version,
+pub(crate) struct Hierarchies {
+    pub(crate) version: Version,
     /// v1 controllers by name.
     one: Vec<(&'static str, Chain)>,
     two: Option<Chain>,
-    /// Whether init's paths are ones that a runtime gave to a container.
-    is_placed: bool,
 }
 
 const CONTROLLERS_ONE: [&str; 6] = ["memory", "cpu", "cpuacct", "cpuset", "blkio", "pids"];
 
 impl Hierarchies {
     /// From init's `cgroup` and its mounts. `roots` say where its mount points are seen from here.
-    pub(super) fn find(cgroup: &str, mounts: &[Mount], roots: &Roots) -> Self {
+    pub(crate) fn find(cgroup: &str, mounts: &[Mount], roots: &Roots) -> Self {
         let chain = |mount: &Mount, path: &str| chain(mount, path, roots);
         let mut one = Vec::new();
         for controller in CONTROLLERS_ONE {
@@ -93,14 +91,13 @@ impl Hierarchies {
         let mount = mounts.iter().rev().find(|mount| mount.fs_type == "cgroup2");
         let two = path.zip(mount).map(|(path, mount)| chain(mount, path));
         let version = Version::of(!one.is_empty(), two.is_some());
-        let is_placed = super::place::of_cgroup(cgroup).is_some();
-        Self { version, one, two, is_placed }
+        Self { version, one, two }
     }
 
     /// What is the container's: with its own cgroup first, and without hierarchies in which init is
-    /// in the very root, where what is counted is the node's.
-    pub(super) fn of_container(mut self) -> Self {
-        let is_placed = self.is_placed;
+    /// in the very root, where what is counted is the node's. `is_placed`: whether init's paths are ones
+    /// that a runtime gave to a container.
+    pub(crate) fn of_container(mut self, is_placed: bool) -> Self {
         let settle = |chain: &mut Chain, is_root: fn(&Path) -> bool| {
             let highest = chain.last().cloned();
             let highest = highest.filter(|highest| !is_placed && !is_root(highest));
@@ -120,7 +117,7 @@ impl Hierarchies {
     }
 
     /// Where a controller is: a controller in a v1 hierarchy is in no other.
-    pub(super) fn controller(&self, name: &str) -> Option<Controller> {
+    pub(crate) fn controller(&self, name: &str) -> Option<Controller> {
         let one = self.one.iter().find(|(controller, _)| *controller == name);
         match (one, &self.two) {
             (Some((_, chain)), _) => Some(Controller::One(chain.clone())),
@@ -130,12 +127,12 @@ impl Hierarchies {
     }
 
     /// Whether a controller has a v1 hierarchy.
-    pub(super) fn has_one(&self, name: &str) -> bool {
+    pub(crate) fn has_one(&self, name: &str) -> bool {
         self.one.iter().any(|(controller, _)| *controller == name)
     }
 
     /// The container's own directory in v2; pressure is told there even when controllers are in v1.
-    pub(super) fn own_two(&self) -> Option<&PathBuf> {
+    pub(crate) fn own_two(&self) -> Option<&PathBuf> {
         self.two.as_ref().and_then(|chain| chain.first())
     }
 }
@@ -239,7 +236,7 @@ mod tests {
         let own = dir.path().join("fs/cgroup");
         std::fs::create_dir_all(&own).unwrap();
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
-        let find = || Hierarchies::find("0::/\n", &mounts::parse(V2), &roots).of_container();
+        let find = || Hierarchies::find("0::/\n", &mounts::parse(V2), &roots).of_container(false);
         assert_eq!(find().version, Version::Two);
         std::fs::write(own.join("cgroup.controllers"), "cpu\n").unwrap();
         assert_eq!(find().version, Version::None);
@@ -247,7 +244,7 @@ mod tests {
         assert_eq!(find().version, Version::Two);
         let mount = "30 25 0:26 / /sys/fs/cgroup rw - cgroup cgroup rw,memory\n";
         let find =
-            || Hierarchies::find("1:memory:/\n", &mounts::parse(mount), &roots).of_container();
+            || Hierarchies::find("1:memory:/\n", &mounts::parse(mount), &roots).of_container(false);
         assert_eq!(find().version, Version::One);
         std::fs::write(own.join("cgroup.sane_behavior"), "0\n").unwrap();
         assert_eq!(find().version, Version::None);
@@ -260,15 +257,16 @@ mod tests {
         let top = dir.path().join("fs/cgroup");
         std::fs::create_dir_all(&top).unwrap();
         let roots = Roots { sysfs: dir.path().into(), ..Roots::default() };
-        let own = |path: &str| {
+        let own = |path: &str, is_placed: bool| {
             let cgroup = format!("0::{path}\n");
-            let found = Hierarchies::find(&cgroup, &mounts::parse(V2), &roots).of_container();
+            let found = Hierarchies::find(&cgroup, &mounts::parse(V2), &roots);
+            let found = found.of_container(is_placed);
             let own = found.own_two().unwrap();
             own.strip_prefix(&top).unwrap().to_str().unwrap().to_owned()
         };
         // Init has made room; what is beside it is the container's too.
         for path in ["/", "/init.scope", "/init", "/a/b"] {
-            assert_eq!(own(path), "", "{path}");
+            assert_eq!(own(path, false), "", "{path}");
         }
         // What is in sight is that of a container around this one.
         let within = [
@@ -277,12 +275,12 @@ mod tests {
             (&format!("/own/{id}"), &format!("own/{id}")),
         ];
         for (path, expected) in within {
-            assert_eq!(own(path), expected);
+            assert_eq!(own(path, true), expected);
         }
         // All is in sight: what is init's is all that can be told apart.
         std::fs::write(top.join("cgroup.controllers"), "cpu\n").unwrap();
         for (path, expected) in [("/a/init.scope", "a"), ("/lxc/101/ns", "lxc/101/ns")] {
-            assert_eq!(own(path), expected);
+            assert_eq!(own(path, true), expected);
         }
     }
 
