@@ -41,6 +41,8 @@ mod units;
 
 mod house;
 
+mod guests;
+
 pub mod gpu;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -45,6 +45,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "boots",
     "oom",
     "nvidia",
+    "drm",
     "time_sync",
     "ntp",
     "certificates",

@@ -24,14 +24,17 @@ use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Now, Problem, Reading, Roots, SLOW, Source, read_small};
 
 mod child;
+mod drm;
 mod energy;
 pub mod nvml;
 mod owner;
 pub mod pass;
 mod tell;
+mod users;
 mod vocabulary;
 
 use child::Reader;
+pub(crate) use drm::Drm;
 use owner::Owners;
 use pass::{Answer, Fault, Pass};
 use tell::Teller;

@@ -168,6 +168,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<house::Nut>("nut"),
     on::<units::Units>("systemd"),
     on::<gpu::Nvidia>("nvidia"),
+    on::<gpu::Drm>("drm"),
     on::<ContainerSource>("container"),
     on::<processes::Processes>("process"),
     on::<InventorySource>("inventory"),

@@ -471,7 +471,14 @@ fn processes(nvml: &Nvml, device: &Device<'_>, known: &mut Known<'_>) -> Vec<Pro
         }
         known.sampled = known.sampled.max(sample.timestamp);
         if let Some(process) = all.get_mut(&sample.pid) {
-            process.sm = Some(sample.sm_util);
+            let busy = [
+                ("sm", sample.sm_util),
+                ("memory", sample.mem_util),
+                ("encoder", sample.enc_util),
+                ("decoder", sample.dec_util),
+            ];
+            let ratio = |percent: u32| f64::from(percent.min(100)) / 100.0;
+            process.busy = busy.map(|(engine, it)| (engine.to_owned(), ratio(it))).into();
         }
     }
     all.into_values().collect()

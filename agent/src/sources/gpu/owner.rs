@@ -3,12 +3,13 @@
 //! Read on the host where NVML's numbers of processes are true: Proxmox's node, or the machine itself. A path
 //! may name several, one in the other: `/lxc/101/ns/system.slice/docker-0a1b….scope` is a container of
 //! Docker's in LXC 101. Sources: Proxmox's pve-container (`lxc/VMID/ns`), qemu-server (`qemu.slice/VMID.scope`),
-//! Docker's two cgroup drivers, libpod. Knows no GPU.
+//! Docker's two cgroup drivers, libpod. What guests are called is in the node's files. Knows no GPU.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::sources::guests::config::Names;
 use crate::sources::{Now, Roots, read_small};
 
 /// Digits of a container's id that are told, as `docker ps` tells them.
@@ -19,6 +20,8 @@ const ID_LENGTH: usize = 12;
 pub(super) struct Owner {
     /// `lxc/101`, `qemu/102`; without Proxmox `lxc/NAME`.
     pub(super) guest: String,
+    /// What the guest is called, where the node's files say so.
+    pub(super) guest_name: String,
     /// `docker/0123456789ab`.
     pub(super) container: String,
     /// The innermost unit of systemd, of the host or of the guest, where it is in no container.
@@ -35,6 +38,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 pub(super) struct Owners {
     known: HashMap<u32, Found>,
     asked: Option<Now>,
+    names: Names,
 }
 
 /// What was found of a process.
@@ -46,20 +50,31 @@ pub(super) struct Found {
 }
 
 impl Owners {
-    /// Whose each of the processes is; `None` of those that are gone, hidden, or of another namespace.
+    /// Whose each of the processes is, numbered as in the first namespace; `None` of those that are gone,
+    /// hidden, or cannot be told as this is another namespace.
     pub(super) fn of(&mut self, roots: &Roots, pids: &[u32], now: Now) -> Vec<Option<Found>> {
+        let namespace = std::fs::read_link(roots.procfs.join("self/ns/pid"));
+        if namespace.is_ok_and(|it| it == Path::new(FIRST_NAMESPACE)) {
+            self.of_seen(roots, pids, now)
+        } else {
+            vec![None; pids.len()]
+        }
+    }
+
+    /// Whose each of the processes is, numbered as this `/proc` numbers them; `None` of those that are gone
+    /// or hidden.
+    pub(super) fn of_seen(&mut self, roots: &Roots, pids: &[u32], now: Now) -> Vec<Option<Found>> {
         if self.asked.is_none_or(|at| now.is_past(at, BELIEVED)) {
             self.known.clear();
             self.asked = Some(now);
         }
-        let namespace = std::fs::read_link(roots.procfs.join("self/ns/pid"));
-        if namespace.is_ok_and(|it| it == Path::new(FIRST_NAMESPACE)) {
-            for pid in pids {
-                if !self.known.contains_key(pid)
-                    && let Some(found) = read(roots, *pid)
-                {
-                    self.known.insert(*pid, found);
-                }
+        for pid in pids {
+            if !self.known.contains_key(pid)
+                && let Some(mut found) = read(roots, *pid)
+            {
+                let name = self.names.of(roots, &found.owner.guest, now);
+                name.clone_into(&mut found.owner.guest_name);
+                self.known.insert(*pid, found);
             }
         }
         pids.iter().map(|pid| self.known.get(pid).cloned()).collect()
@@ -85,6 +100,16 @@ pub(super) fn parse(text: &str) -> Owner {
 }
 
 impl Owner {
+    /// As labels; what does not apply is empty.
+    pub(super) fn labels(&self) -> [(&'static str, &str); 4] {
+        [
+            ("guest", &self.guest),
+            ("guest_name", &self.guest_name),
+            ("container", &self.container),
+            ("unit", &self.unit),
+        ]
+    }
+
     fn says(&self) -> usize {
         [&self.guest, &self.container, &self.unit].iter().filter(|it| !it.is_empty()).count()
     }
@@ -153,7 +178,7 @@ mod tests {
             format!("0::{path}\n"),
             format!("12:cpuset:/\n4:memory:{path}\n1:name=systemd:{path}\n0::/\n"),
         ] {
-            let Owner { guest: g, container: c, unit: u } = parse(&text);
+            let Owner { guest: g, container: c, unit: u, .. } = parse(&text);
             assert_eq!((g.as_str(), c.as_str(), u.as_str()), (guest, container, unit), "{text}");
         }
     }

@@ -124,8 +124,8 @@ pub struct Process {
     pub computes: bool,
     /// Bytes of the GPU's memory.
     pub memory: Option<u64>,
-    /// Percent of the time in which its kernels ran.
-    pub sm: Option<u32>,
+    /// The share of the time in which each engine worked for it: `sm`, `memory`, `encoder`, `decoder`.
+    pub busy: BTreeMap<String, f64>,
 }
 
 /// A part of a GPU that MIG divides.

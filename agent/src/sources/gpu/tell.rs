@@ -9,8 +9,9 @@ use stoa_model::Labels;
 
 use super::Vocabularies;
 use super::energy::Energy;
-use super::owner::{Found, Owner};
+use super::owner::Found;
 use super::pass::{Facts, Fault, Gpu, Pass, Process};
+use super::users::{self, User, Words};
 use super::vocabulary::{REASONS, ROWS, Word};
 use crate::sources::attributes::Sheet;
 use crate::sources::{Desc, Now};
@@ -25,20 +26,29 @@ const XIDS: Desc =
     Desc::counter("stoa_gpu_xid_errors_total", "Critical errors (XID) seen since the agent began.");
 const LAST_XID: Desc =
     Desc::gauge("DCGM_FI_DEV_XID_ERRORS", "Value of the last XID error encountered.");
-const PROCESS_MEMORY: Desc = Desc::gauge(
-    "stoa_gpu_process_memory_bytes",
-    "GPU memory of a process, and whose it is: guest, container, unit.",
-);
-const PROCESS_SM: Desc =
-    Desc::gauge("stoa_gpu_process_sm_ratio", "Share of the time in which the process computed.");
-const OWNER_MEMORY: Desc = Desc::gauge(
-    "stoa_gpu_owner_memory_bytes",
-    "GPU memory of all processes of a guest, container or unit; all empty: of the host itself; guest unknown: it could not be found whose.",
-);
-const LEFT_OUT: Desc = Desc::gauge(
-    "stoa_gpu_processes_left_out",
-    "Processes on the GPU that are not told one by one: those with least memory.",
-);
+/// Who uses NVIDIA's GPUs.
+const USERS: Words = Words {
+    process_memory: Desc::gauge(
+        "stoa_gpu_process_memory_bytes",
+        "GPU memory of a process, and whose it is: guest, container, unit.",
+    ),
+    process_busy: Desc::gauge(
+        "stoa_gpu_process_engine_ratio",
+        "Share of the time in which an engine of the GPU worked for the process: sm, memory, encoder, decoder.",
+    ),
+    owner_memory: Desc::gauge(
+        "stoa_gpu_owner_memory_bytes",
+        "GPU memory of all processes of a guest, container or unit; all empty: of the host itself; guest unknown: it could not be found whose.",
+    ),
+    owner_busy: Desc::gauge(
+        "stoa_gpu_owner_engine_ratio",
+        "The engines' time for all processes of a guest, container or unit.",
+    ),
+    left_out: Desc::gauge(
+        "stoa_gpu_processes_left_out",
+        "Processes on the GPU that are not told one by one: those with least memory.",
+    ),
+};
 const SMI_INFO: Desc =
     Desc::gauge("nvidia_smi_gpu_info", "A metric with a constant '1' value labeled by gpu.");
 const SMI_INDEX: Desc = Desc::gauge("nvidia_smi_index", "index");
@@ -206,58 +216,19 @@ impl Teller {
     }
 
     fn processes(&self, names: &Names<'_>, owned: &[Owned<'_>], sheet: &mut Sheet) {
-        let [gpu, uuid] = names.own();
-        let unknown = Owner { guest: UNKNOWN.to_owned(), ..Owner::default() };
-        for (process, found) in owned.iter().take(self.processes_max) {
-            let pid = process.pid.to_string();
-            let (owner, name) = match found {
-                Some(found) => (&found.owner, found.name.as_str()),
-                None => (&unknown, process.name.as_str()),
-            };
-            let pairs = [
-                gpu,
-                uuid,
-                ("pid", pid.as_str()),
-                ("name", name),
-                ("guest", &owner.guest),
-                ("container", &owner.container),
-                ("unit", &owner.unit),
-            ];
-            let labels = sheet.labels.of(&pairs);
-            if let Some(bytes) = process.memory {
-                sheet.push(&PROCESS_MEMORY, labels.clone(), bytes as f64);
-            }
-            if let Some(percent) = process.sm {
-                sheet.push(&PROCESS_SM, labels, f64::from(percent) / 100.0);
-            }
-        }
-        let left_out = owned.len().saturating_sub(self.processes_max);
-        if left_out > 0 {
-            let own = sheet.labels.of(&names.own());
-            sheet.push(&LEFT_OUT, own, left_out as f64);
-        }
-        let mut totals: BTreeMap<&Owner, u64> = BTreeMap::new();
-        for (process, found) in owned {
-            let Some(bytes) = process.memory else { continue };
-            let owner = found.as_ref().map_or(&unknown, |found| &found.owner);
-            // Beyond so many they are one.
-            let has_room = totals.len() < OWNERS_MAX || totals.contains_key(owner);
-            let total = totals.entry(if has_room { owner } else { &unknown }).or_default();
-            *total = total.saturating_add(bytes);
-        }
-        for (owner, bytes) in totals {
-            let Owner { guest, container, unit } = owner;
-            let pairs = [gpu, uuid, ("guest", guest), ("container", container), ("unit", unit)];
-            let labels = sheet.labels.of(&pairs);
-            sheet.push(&OWNER_MEMORY, labels, bytes as f64);
-        }
+        let users: Vec<User<'_>> = owned
+            .iter()
+            .map(|(process, found)| User {
+                pid: process.pid,
+                name: found.as_ref().map_or(&process.name, |found| &found.name),
+                owner: found.as_ref().map(|found| &found.owner),
+                memory: process.memory,
+                busy: &process.busy,
+            })
+            .collect();
+        users::tell(&names.own(), &users, self.processes_max, &USERS, sheet);
     }
 }
-
-/// What stands for the guest of a process of which is not known whose it is.
-const UNKNOWN: &str = "unknown";
-/// Owners of one GPU's processes told at most.
-const OWNERS_MAX: usize = 256;
 
 fn push(word: Option<&Word>, labels: Option<&Labels>, value: f64, sheet: &mut Sheet) {
     if let (Some(Word { desc, unit }), Some(labels)) = (word, labels)

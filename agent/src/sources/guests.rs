@@ -1,0 +1,3 @@
+//! Guests of a Proxmox node: containers and virtual machines, as the node itself knows them.
+
+pub(crate) mod config;
