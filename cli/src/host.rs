@@ -8,9 +8,12 @@ use stoa_collector::inventory::{Changes, Dated};
 use stoa_daemon::{Misuse, unix_ms};
 use stoa_model::HostId;
 
+use crate::client::Client;
 use crate::query::{print, when};
 use crate::table::{columns, moment};
 use crate::token::Output;
+use crate::tree::drawn::{Shape, drawn};
+use crate::tree::{Tree, figures};
 
 mod inventory;
 
@@ -20,7 +23,8 @@ mod inventory;
 Examples:
   stoa host list
   stoa host show pve1
-  stoa host diff pve1 --since 1d")]
+  stoa host diff pve1 --since 1d
+  stoa host tree")]
 pub(crate) struct HostArgs {
     #[command(subcommand)]
     command: HostCommand,
@@ -72,6 +76,32 @@ Examples:
         #[command(flatten)]
         output: Output,
     },
+    /// Show what runs on hosts: guests, containers, units, processes and GPUs, with live numbers
+    ///
+    /// A node's id is its path, from the host on: pve1/lxc/101/docker/0123456789ab. The labels host, guest,
+    /// container and unit of a series are the steps of it. An agent inside a guest is found by the guest's
+    /// name, and stands below its node.
+    #[command(after_help = "\
+Examples:
+  stoa host tree
+  stoa host tree pve1 --processes
+  stoa host tree --limit 50 --ids
+  stoa host tree --json                       all of it, each node with its id")]
+    Tree {
+        /// Only this host
+        name: Option<String>,
+        /// Processes, too; those on a GPU always are
+        #[arg(long)]
+        processes: bool,
+        /// How many of a kind below one node
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        limit: usize,
+        /// Ids beside the names
+        #[arg(long)]
+        ids: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// End a host's membership: its connections are cut and its certificates refused
     #[command(after_help = "Example: stoa host revoke pve1")]
     Revoke {
@@ -120,6 +150,19 @@ pub(crate) async fn run(args: HostArgs) -> anyhow::Result<()> {
             let text = output.read(&path, &parameters).await?;
             let told: Changes = serde_json::from_str(&text)?;
             print(&if output.json { text + "\n" } else { inventory::changed(&told) })
+        }
+        HostCommand::Tree { name, processes, limit, ids, output } => {
+            let mut tree = Tree::of(&figures::ask(&Client::new(&output.server)?).await?);
+            if let Some(name) = name {
+                let host = host_of(&name)?;
+                let missing =
+                    || anyhow::anyhow!("nothing runs on {host} now, or no such host is heard");
+                tree = tree.of_host(host.as_str()).ok_or_else(missing)?;
+            }
+            if output.json {
+                return print(&(serde_json::to_string(&tree)? + "\n"));
+            }
+            print(&drawn(&tree, Shape { processes, limit, ids }))
         }
         HostCommand::Revoke { name, output } => act(&name, "revoke", "revoked", &output).await,
         HostCommand::Unlock { name, output } => act(&name, "unlock", "unlocked", &output).await,

@@ -20,6 +20,8 @@ mod status_line;
 mod table;
 mod test;
 mod token;
+mod top;
+mod tree;
 mod up;
 
 use clap::{CommandFactory as _, Parser};
@@ -37,7 +39,9 @@ Examples:
   stoa query 'up'
   stoa explain 'rate(node_cpu_seconds_total[5m])'
   stoa token create
-  stoa host list"
+  stoa host list
+  stoa host tree
+  stoa top"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,6 +55,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Token(token::TokenArgs),
     Host(host::HostArgs),
+    Top(top::TopArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Test(test::TestArgs),
@@ -71,6 +76,7 @@ async fn main() -> Exit {
         Command::Explain(args) => explain::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Host(args) => host::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Test(args) => test::run(&args),
