@@ -17,7 +17,6 @@ use crate::http::access::AddressBlock;
 
 mod otlp;
 mod push;
-mod relabel;
 mod remote;
 mod shown;
 
@@ -25,7 +24,6 @@ pub use otlp::OtlpConfig;
 use otlp::WrittenOtlp;
 use push::WrittenPush;
 pub use push::{PushConfig, START_TIMES};
-pub use relabel::{RelabelAction, RelabelRule};
 pub use remote::{
     Credential, Endpoint, EndpointTls, RemoteReadConfig, RemoteWriteConfig, Secret, When, Wire,
 };

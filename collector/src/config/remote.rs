@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use stoa_daemon::Span;
+use stoa_exchange::relabel::{self, RelabelRule, WrittenRelabel};
 use stoa_exchange::remote_write::Version;
 use stoa_model::Labels;
 
-use super::relabel::{self, RelabelRule, WrittenRelabel};
 use super::shown::{SECRET, without_secrets};
 
 /// The longest name of a target.
@@ -374,7 +374,7 @@ impl RemoteWriteConfig {
             backoff_min: min_backoff.0,
             backoff_max: max_backoff.0,
             external: Labels::empty(),
-            relabel: relabel::rules(written.write_relabel_configs)?,
+            relabel: relabel::rules("write_relabel_configs", written.write_relabel_configs)?,
             shown,
         })
     }
@@ -581,8 +581,8 @@ mod tests {
         check("url = \"vm.lan/w\"", "url \"vm.lan/w\": relative URL");
         check("url = \"ftp://h/w\"", "it begins with http:// or https://");
         check(&with("write_relabel_configs = [{}]"), "replace needs a target_label");
-        let hash = "write_relabel_configs = [{ action = \"hashmod\" }]";
-        check(&with(hash), "unknown variant, expected one of `replace`, `keep`, `drop`");
+        let shuffle = "write_relabel_configs = [{ action = \"shuffle\" }]";
+        check(&with(shuffle), "unknown variant, expected one of `replace`, `keep`, `drop`");
         check(&with("queue_config = { capacity = 3 }"), "unknown field `capacity`");
         check(&with("queue_config = { max_samples_per_send = 0 }"), "is from 1 to 100000");
         check(&with("queue_config = { max_backoff = \"1ms\" }"), "max_backoff is shorter");

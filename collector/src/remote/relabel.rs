@@ -1,11 +1,8 @@
 //! Which series a target gets, under which labels: its `write_relabel_configs`, with Prometheus's meaning.
 
-use std::borrow::Cow;
-
+use stoa_exchange::relabel::{RelabelRule, relabel};
 use stoa_model::Labels;
 use stoa_tsdb::FollowedSeries;
-
-use crate::config::{RelabelAction, RelabelRule};
 
 /// The series that are left, under their new labels; and how many samples those held that are not. A
 /// series gets those of the `external` labels that it has not, before the rules.
@@ -26,56 +23,6 @@ pub(super) fn relabelled(
         }
     }
     (kept, left_out)
-}
-
-/// The labels after all rules; `None` when the series is left out, or nothing of its labels is left.
-fn relabel(rules: &[RelabelRule], labels: Labels) -> Option<Labels> {
-    let mut labels = labels;
-    for rule in rules {
-        let RelabelRule { regex, target_label, replacement, .. } = rule;
-        match rule.action {
-            RelabelAction::Keep if !regex.is_match(&value_of(rule, &labels)) => return None,
-            RelabelAction::Drop if regex.is_match(&value_of(rule, &labels)) => return None,
-            RelabelAction::Keep | RelabelAction::Drop => {}
-            RelabelAction::LabelKeep => labels = labels.retain(|label| regex.is_match(&label.name)),
-            RelabelAction::LabelDrop => {
-                labels = labels.retain(|label| !regex.is_match(&label.name));
-            }
-            RelabelAction::Replace => {
-                let replaced = {
-                    let value = value_of(rule, &labels);
-                    regex.captures(&value).map(|captures| {
-                        let (mut name, mut value) = (String::new(), String::new());
-                        captures.expand(target_label, &mut name);
-                        captures.expand(replacement, &mut value);
-                        (name, value)
-                    })
-                };
-                if let Some((name, value)) = replaced.filter(|(name, _)| is_name(name)) {
-                    labels = labels.with(&name, &value);
-                }
-            }
-        }
-    }
-    (!labels.is_empty()).then_some(labels)
-}
-
-/// What a rule looks at: the values of its labels, one after the other.
-fn value_of<'a>(rule: &RelabelRule, labels: &'a Labels) -> Cow<'a, str> {
-    match rule.source_labels.as_slice() {
-        [] => Cow::Borrowed(""),
-        [name] => Cow::Borrowed(labels.get(name).unwrap_or("")),
-        names => {
-            let values: Vec<&str> =
-                names.iter().map(|name| labels.get(name).unwrap_or("")).collect();
-            Cow::Owned(values.join(&rule.separator))
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    text.starts_with(is_first) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

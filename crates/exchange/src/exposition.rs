@@ -5,6 +5,9 @@
 //! as an exporter serves it. A histogram's or summary's `_bucket`, `_sum` and `_count` belong to its
 //! family and keep their full name as `__name__`.
 //!
+//! The same families as protobuf messages (`io.prometheus.client.MetricFamily`, each after its length) are
+//! read by [`protobuf`]; nobody is served them.
+//!
 //! Both formats may quote names, so that a name is any text: `{"my.name", "a label"="b"} 1`.
 //! Sources: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
@@ -13,6 +16,7 @@ mod family;
 mod line;
 mod number;
 mod print;
+pub mod protobuf;
 mod read;
 mod series;
 
