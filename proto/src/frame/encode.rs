@@ -30,6 +30,10 @@ pub struct Encoder {
     /// Series id to slot, [`NO_SLOT`] where there is none.
     slot_of: Vec<u32>,
     slots: Vec<Numbers>,
+    /// Whether the last word of a slot's series was that it has ended; one that was scraped may return.
+    ended: Vec<bool>,
+    /// How many have.
+    dead: usize,
     families: HashMap<Arc<FamilyInfo>, u64>,
     clock: Clock,
     /// Reused: per slot this tick's value.
@@ -70,6 +74,8 @@ impl Encoder {
             zstd,
             slot_of: Vec::new(),
             slots: Vec::new(),
+            ended: Vec::new(),
+            dead: 0,
             families: HashMap::new(),
             clock: Clock::default(),
             row: Vec::new(),
@@ -108,15 +114,18 @@ impl Encoder {
         let mut fresh: Vec<&Arc<Series>> =
             tick.samples.iter().map(|(series, _)| series).filter(|s| unknown(s.id)).collect();
         let mut flags = 0;
-        let dead_max = tick.samples.len() + DEAD_SLOTS_MAX;
         let grown = self.slots.len() + fresh.len();
+        // Not those that are in this tick: it may be of a few of all series only.
+        let alive = grown - self.dead;
         if !self.slots.is_empty()
             && !fresh.is_empty()
-            && (grown > SLOTS_MAX || grown > tick.samples.len() + dead_max)
+            && (grown > SLOTS_MAX || self.dead > alive + DEAD_SLOTS_MAX)
         {
             flags |= FLAG_RESET;
             self.slot_of.clear();
             self.slots.clear();
+            self.ended.clear();
+            self.dead = 0;
             self.families.clear();
             fresh = tick.samples.iter().map(|(series, _)| series).collect();
         }
@@ -157,6 +166,7 @@ impl Encoder {
             *slot = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
         }
         self.slots.push(Numbers::default());
+        self.ended.push(false);
     }
 
     fn put_row(&mut self, tick: &Tick) {
@@ -166,6 +176,13 @@ impl Encoder {
             let slot = self.slot_of.get(series.id as usize).copied().unwrap_or(NO_SLOT);
             if let Some(cell) = self.row.get_mut(slot as usize) {
                 *cell = Some(*value);
+                let ends = value.to_bits() == STALE_NAN_BITS;
+                if let Some(ended) = self.ended.get_mut(slot as usize)
+                    && *ended != ends
+                {
+                    *ended = ends;
+                    self.dead = if ends { self.dead + 1 } else { self.dead.saturating_sub(1) };
+                }
             }
         }
         let mut values = Vec::with_capacity(self.slots.len() * 2);

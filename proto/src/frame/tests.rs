@@ -156,12 +156,32 @@ fn ended_series_leave_the_dictionary_in_the_end() {
     let (mut encoder, mut decoder) = (Encoder::new().unwrap(), Decoder::new().unwrap());
     let mut receiver = Receiver::default();
     for t in 0..400_u32 {
-        let tick = Tick {
-            t: i64::from(t) * 1000,
-            samples: (t * 10..t * 10 + 20).map(|id| (series(id), f64::from(id))).collect(),
-        };
+        let ended = (t * 10).saturating_sub(10)..t * 10;
+        let ended = ended.map(|id| (series(id), stoa_model::stale_nan()));
+        let alive = (t * 10..t * 10 + 20).map(|id| (series(id), f64::from(id)));
+        let tick = Tick { t: i64::from(t) * 1000, samples: ended.chain(alive).collect() };
         let payload = encoder.encode(&[&tick]).unwrap();
         assert_eq!(receiver.ticks(&mut decoder, &payload), [expected(&tick)]);
         assert!(receiver.slots.len() < 1200, "{}", receiver.slots.len());
     }
+}
+
+#[test]
+fn a_tick_of_a_few_series_leaves_the_others_in_the_dictionary() {
+    let (mut encoder, mut decoder) = (Encoder::new().unwrap(), Decoder::new().unwrap());
+    let mut receiver = Receiver::default();
+    // Thirty targets of 200 series, one after the other; then one fails and comes back over and over.
+    let mut tick = |t: u32, of: u32, fails: bool| {
+        let value = |id| if fails { stoa_model::stale_nan() } else { f64::from(id + t) };
+        let samples = (of * 200..of * 200 + 200).map(|id| (series(id), value(id))).collect();
+        let tick = Tick { t: i64::from(t) * 1000, samples };
+        let payload = encoder.encode(&[&tick]).unwrap();
+        assert_eq!(receiver.ticks(&mut decoder, &payload), [expected(&tick)], "{t}");
+        payload.len()
+    };
+    let first: usize = (0..30).map(|of| tick(of, of, false)).sum();
+    let again: usize = (30..60).map(|t| tick(t, t - 30, false)).sum();
+    assert!(again * 4 < first, "{again} {first}");
+    (60..100).for_each(|t| drop(tick(t, 7, t % 2 == 0)));
+    assert_eq!(receiver.slots.len(), 6000);
 }
