@@ -24,7 +24,7 @@ async fn page(State(figures): State<Figures>, headers: HeaderMap) -> Response {
     let agreed = Agreed::of(&headers, &[Form::OpenMetrics, Form::Text]);
     let page = tokio::task::spawn_blocking(move || {
         let mut page = Vec::new();
-        exposition::write_as(&figures(), agreed.format(), &mut page).map(|()| page)
+        exposition::write_as(figures(), agreed.format(), &mut page).map(|()| page)
     });
     match page.await {
         Ok(Ok(page)) => ([(header::CONTENT_TYPE, agreed.content_type())], page).into_response(),
