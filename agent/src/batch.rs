@@ -11,6 +11,8 @@ use stoa_model::{Family, Label, Labels, METRIC_NAME, TimestampMs, stale_nan};
 use stoa_proto::convert::{LABEL_BYTES_MAX, LABELS_MAX, RESERVED, SERIES_PER_AGENT_MAX};
 use stoa_proto::tick::{FamilyInfo, Series, Tick};
 
+use crate::numbers::Numbers;
+
 /// Series alive at once, at most: what the collector takes from one agent, so that a series it
 /// would refuse does not travel.
 pub const SERIES_MAX: usize = SERIES_PER_AGENT_MAX;
@@ -42,7 +44,8 @@ pub struct Batcher {
     /// By source, then family, then labels as the source gives them.
     sources: HashMap<&'static str, HashMap<String, KnownFamily>>,
     alive: usize,
-    next_id: u32,
+    /// Shared with all else that makes ticks.
+    numbers: Arc<Numbers>,
     /// Counts the ticks, to tell what was there in this one.
     round: u64,
 }
@@ -72,6 +75,12 @@ impl Batcher {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that shares its numbers.
+    #[must_use]
+    pub fn numbered(numbers: Arc<Numbers>) -> Self {
+        Self { numbers, ..Self::default() }
     }
 
     /// Series alive now.
@@ -120,12 +129,11 @@ impl Batcher {
                     Some(entry) => entry,
                     None => {
                         let fits = self.alive < SERIES_MAX && is_within_limits(&metric.labels);
-                        if !fits || self.next_id == u32::MAX {
+                        let Some(id) = fits.then(|| self.numbers.next()).flatten() else {
                             batched.refused += 1;
                             continue;
-                        }
-                        let series = known.series(self.next_id, &metric.labels);
-                        self.next_id += 1;
+                        };
+                        let series = known.series(id, &metric.labels);
                         self.alive += 1;
                         known
                             .series

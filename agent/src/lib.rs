@@ -26,11 +26,15 @@ pub mod sampler;
 
 pub mod selfstats;
 
+pub mod numbers;
+
 pub mod batch;
 
 pub mod spool;
 
 pub mod uplink;
+
+pub mod scrape;
 
 pub mod page;
 
