@@ -20,6 +20,8 @@ pub mod renewal;
 
 mod target;
 
+pub mod web;
+
 pub mod sources;
 
 pub mod sampler;
