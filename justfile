@@ -51,6 +51,10 @@ handoff:
 exchange:
     bash tests/exchange/run
 
+# Exporters scraped by the agent and by prometheus with the same prometheus.yml.
+scrape:
+    bash tests/scrape/run
+
 # The agent's `nut` against the real upsd, `time_sync` and `ntp` against the real chronyd.
 house:
     bash tests/nut/run

@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::{Batcher, SourceReading};
 use crate::config::Config;
 use crate::identity::{self, IdentityError};
+use crate::numbers::Numbers;
 use crate::page::{Page, PageConfig, PageWriter, REQUEST};
 use crate::renewal;
 use crate::sampler::{self, Sampler, SamplerHandle, TICKS_MAX, Taken};
+use crate::scrape::{self, ScrapeFigures};
 use crate::selfstats::{SelfStats, TickFacts};
 use crate::sources::inventory::Outbox;
 use crate::sources::registry;
@@ -153,7 +155,19 @@ impl Agent {
         let (sources, outbox) = registry::sources_and_inventory(&config.sources)?;
         let (figures_tx, figures) = watch::channel(UplinkFigures::default());
         let (ticks, ticks_rx) = mpsc::channel(TICKS_MAX);
-        let mut batching = Batching::new(ticks, figures.clone(), outbox.clone(), page_writer);
+        let numbers = Arc::new(Numbers::default());
+        let scraping = (!config.scrape.is_off()).then(|| {
+            let (figures, told) = watch::channel(ScrapeFigures::default());
+            let out = scrape::Out { ticks: ticks.clone(), numbers: Arc::clone(&numbers), figures };
+            let settings = config.scrape.clone();
+            tokio::spawn(keep_scraping(settings, out, Arc::clone(&clock), stop.clone()));
+            told
+        });
+        let batcher = Batcher::numbered(numbers);
+        let mut batching = Batching {
+            scraping,
+            ..Batching::new(batcher, ticks, figures.clone(), outbox.clone(), page_writer)
+        };
         let sampler = Sampler::new(sources, config.roots, config.interval);
         let sampler =
             sampler::spawn(sampler, move |t, took, families| batching.take(t, took, families))
@@ -253,6 +267,18 @@ async fn open_page(
     Ok(Some((address, writer)))
 }
 
+/// Scrapes until `stop`; what is wrong with the settings was said when they were read.
+async fn keep_scraping(
+    settings: scrape::settings::Settings,
+    out: scrape::Out,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    if let Err((key, message)) = scrape::run(settings, out, clock, stop).await {
+        tracing::error!(key, message, "nothing is scraped");
+    }
+}
+
 /// Turns what the sampler read, and the agent's own figures, into ticks; on the sampler's thread.
 struct Batching {
     batcher: Batcher,
@@ -263,17 +289,19 @@ struct Batching {
     figures: watch::Receiver<UplinkFigures>,
     outbox: Outbox,
     page: Option<PageWriter>,
+    scraping: Option<watch::Receiver<ScrapeFigures>>,
 }
 
 impl Batching {
     fn new(
+        batcher: Batcher,
         ticks: mpsc::Sender<Arc<Tick>>,
         figures: watch::Receiver<UplinkFigures>,
         outbox: Outbox,
         page: Option<PageWriter>,
     ) -> Self {
-        let (batcher, own) = (Batcher::new(), SelfStats::default());
-        Self { batcher, own, series_before: 0, refused: 0, ticks, figures, outbox, page }
+        let (own, scraping) = (SelfStats::default(), None);
+        Self { batcher, own, series_before: 0, refused: 0, ticks, figures, outbox, page, scraping }
     }
 
     fn take(&mut self, t_ms: TimestampMs, took: Duration, families: &[&Family]) -> Taken {
@@ -284,6 +312,7 @@ impl Batching {
             duration_s: took.as_secs_f64(),
             refused: self.refused,
             page: self.page.as_ref().map(PageWriter::figures),
+            scraping: self.scraping.as_ref().map(|figures| *figures.borrow()),
         };
         let figures = || (self.figures.borrow().clone(), self.outbox.figures());
         let own: Vec<&Family> = self.own.families(facts, figures).collect();

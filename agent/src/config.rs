@@ -12,6 +12,7 @@ use stoa_daemon::log::{LogOptions, LogSection};
 use stoa_daemon::{Bytes, ConfigError, Span};
 
 use crate::identity::IDENTITY_FILE;
+use crate::scrape::settings::Settings as ScrapeSettings;
 use crate::sources::Roots;
 use crate::sources::registry;
 use crate::sources::settings::Settings;
@@ -47,6 +48,8 @@ pub struct Config {
     pub spool_keep_acked: Duration,
     /// Where metrics are served to a scraper; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// What is scraped.
+    pub scrape: ScrapeSettings,
     /// What to log.
     pub log: LogOptions,
 }
@@ -61,6 +64,7 @@ struct Written {
     paths: WrittenPaths,
     spool: WrittenSpool,
     metrics: WrittenMetrics,
+    scrape: ScrapeSettings,
     log: LogSection,
 }
 
@@ -74,6 +78,7 @@ impl Default for Written {
             paths: WrittenPaths::default(),
             spool: WrittenSpool::default(),
             metrics: WrittenMetrics::default(),
+            scrape: ScrapeSettings::default(),
             log: LogSection::default(),
         }
     }
@@ -211,6 +216,9 @@ impl Config {
             );
             return wrong("metrics.listen", message);
         }
+        if let Err((key, message)) = written.scrape.jobs() {
+            return wrong(&key, message);
+        }
         let config = Self {
             data_dir: PathBuf::new(),
             collector: written.collector,
@@ -228,6 +236,7 @@ impl Config {
             spool_age_max: written.spool.age_max.0,
             spool_keep_acked: written.spool.keep_acked.0,
             metrics: written.metrics.listen,
+            scrape: written.scrape,
             log: written.log.options("stoa-agent"),
         };
         Ok(config.with_data_dir(written.data_dir))

@@ -17,6 +17,7 @@ use stoa_proto::delivery::DropReason;
 use crate::page::PageFigures;
 use crate::process::Process;
 use crate::rare_count::RareCount;
+use crate::scrape::ScrapeFigures;
 use crate::sources::inventory::InventoryFigures;
 use crate::sources::{Now, Reading, label, no_labels};
 use crate::uplink::UplinkFigures;
@@ -53,6 +54,8 @@ pub struct TickFacts {
     pub refused: u64,
     /// What was asked of the page, where there is one.
     pub page: Option<PageFigures>,
+    /// What was scraped, where anything is.
+    pub scraping: Option<ScrapeFigures>,
 }
 
 impl Default for SelfStats {
@@ -86,6 +89,7 @@ impl SelfStats {
             let now = Now { unix_micros: facts.t_ms.saturating_mul(1000) };
             self.uplink(&uplink, now);
             self.inventory(inventory, now);
+            facts.scraping.into_iter().for_each(|figures| self.scraping(figures, now));
             let help = "Readings left out: too many series, or labels over the limits.";
             self.rare("stoa_agent_readings_refused_total", help, facts.refused, now);
             self.process.tell(&mut self.told);
@@ -257,6 +261,52 @@ impl SelfStats {
         }
     }
 
+    fn scraping(&mut self, figures: ScrapeFigures, now: Now) {
+        let is_whole = u64::from(figures.is_whole);
+        for (name, help, value) in [
+            ("stoa_agent_scrape_targets", "Targets that are scraped.", figures.targets),
+            ("stoa_agent_scrape_targets_down", "Those that could not be.", figures.down),
+            ("stoa_agent_scrape_series", "Series of all targets.", figures.series),
+            (
+                "stoa_agent_scrape_config_ok",
+                "Whether all that says what is scraped could be read and meant.",
+                is_whole,
+            ),
+        ] {
+            self.one(MetricKind::Gauge, name, help, value as f64);
+        }
+        for (name, help, value) in [
+            ("stoa_agent_scrapes_total", "Scrapes done.", figures.scrapes),
+            ("stoa_agent_scrapes_failed_total", "Scrapes that failed.", figures.failed),
+        ] {
+            self.one(MetricKind::Counter, name, help, value as f64);
+        }
+        for (name, help, count) in [
+            (
+                "stoa_agent_scrapes_missed_total",
+                "Moments at which a target was not asked.",
+                figures.missed,
+            ),
+            (
+                "stoa_agent_scrape_samples_dropped_total",
+                "Scraped samples dropped because nothing took them in time.",
+                figures.dropped,
+            ),
+            (
+                "stoa_agent_scrape_samples_refused_total",
+                "Scraped samples left out for their labels.",
+                figures.refused,
+            ),
+            (
+                "stoa_agent_scrape_samples_skipped_total",
+                "Exemplars and native histograms, which are not sent.",
+                figures.skipped,
+            ),
+        ] {
+            self.rare(name, help, count, now);
+        }
+    }
+
     fn by_reason(&mut self, name: &'static str, help: &str, counts: &[u64], now: Now) {
         let reasons = self.reasons.clone();
         let counts = reasons.into_iter().zip(counts);
@@ -278,6 +328,7 @@ mod tests {
             duration_s: 0.002,
             refused: 0,
             page: None,
+            scraping: None,
         };
         let families = stats.families(facts, || (uplink.clone(), InventoryFigures::default()));
         let series = families.flat_map(|family| {
