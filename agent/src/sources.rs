@@ -20,6 +20,7 @@ use stoa_model::{Family, Labels, MetricKind};
 mod attributes;
 mod cgroup;
 mod container;
+mod containers;
 mod file;
 mod kept;
 mod kernel;

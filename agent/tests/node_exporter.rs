@@ -52,6 +52,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "nut",
     "inventory",
     "container",
+    "containers",
     "ethtool",
     "network_route",
     "selinux",

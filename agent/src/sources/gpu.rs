@@ -27,7 +27,7 @@ mod child;
 mod drm;
 mod energy;
 pub mod nvml;
-mod owner;
+pub(crate) mod owner;
 pub mod pass;
 mod tell;
 mod users;

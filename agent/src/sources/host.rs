@@ -34,7 +34,7 @@ mod memory;
 mod memory_controllers;
 mod multipath;
 mod network_caches;
-mod network_counters;
+pub(crate) mod network_counters;
 mod network_devices;
 mod network_statistics;
 mod nfs;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::container::{Container, ContainerSource, SharedContainer};
+use super::containers::{Containers, SharedNames};
 use super::inventory::{self, InventorySource, Outbox};
 use super::settings::{Settings, SettingsError};
 use super::{Source, container, disks, gpu, host, house, processes, units};
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) cpu_tells_frequencies: bool,
     /// The table of processes, scanned once for all who ask.
     pub(crate) processes: processes::SharedScan,
+    /// What containers are called.
+    pub(crate) names: SharedNames,
     /// Where the host's document is put.
     pub(crate) inventory: inventory::Offer,
 }
@@ -167,6 +170,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<house::Certificates>("certificates"),
     on::<house::Nut>("nut"),
     on::<units::Units>("systemd"),
+    on::<Containers>("containers"),
     on::<gpu::Nvidia>("nvidia"),
     on::<gpu::Drm>("drm"),
     on::<ContainerSource>("container"),
@@ -219,6 +223,7 @@ pub fn sources_and_inventory(settings: &Settings) -> Result<(Vec<Planned>, Outbo
         of_container: of_container.clone(),
         cpu_tells_frequencies: settings.of::<host::CpuSettings>("cpu")?.reads_info(),
         processes: processes::SharedScan::default(),
+        names: SharedNames::default(),
         inventory: offer,
     };
     let mut sources = Vec::new();
@@ -291,6 +296,7 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
         of_container: container::Settings::default(),
         cpu_tells_frequencies: false,
         processes: processes::SharedScan::default(),
+        names: SharedNames::default(),
         inventory: inventory::outbox().0,
     };
     S::new(S::Settings::default(), &shared)

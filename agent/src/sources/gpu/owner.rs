@@ -17,15 +17,15 @@ const ID_LENGTH: usize = 12;
 
 /// Whose a process is. What does not apply is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     /// `lxc/101`, `qemu/102`; without Proxmox `lxc/NAME`.
-    pub(super) guest: String,
+    pub(crate) guest: String,
     /// What the guest is called, where the node's files say so.
     pub(super) guest_name: String,
     /// `docker/0123456789ab`.
-    pub(super) container: String,
+    pub(crate) container: String,
     /// The innermost unit of systemd, of the host or of the guest, where it is in no container.
-    pub(super) unit: String,
+    pub(crate) unit: String,
 }
 
 /// The first namespace of processes, whose numbers NVML tells; the kernel's `PROC_PID_INIT_INO`.
@@ -115,7 +115,8 @@ impl Owner {
     }
 }
 
-fn of_path(path: &str) -> Owner {
+/// Whose the path of a control group is.
+pub(crate) fn of_path(path: &str) -> Owner {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut owner = Owner::default();

@@ -46,7 +46,7 @@ const fn counter(name: &'static str, help: &'static str) -> Desc {
 }
 
 /// Device and columns; a line without all columns is left out.
-pub(super) fn parse(text: &str) -> impl Iterator<Item = (&str, [f64; COLUMNS.len()])> {
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = (&str, [f64; COLUMNS.len()])> {
     text.lines().skip(2).filter_map(|line| {
         // A device's name may itself have colons (an alias).
         let (device, rest) = line.rsplit_once(':')?;

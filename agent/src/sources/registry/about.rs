@@ -83,6 +83,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("systemd", "units: states, restarts, timers, sockets, tasks"),
     ("process", "what processes use, by name, user, unit and named group"),
     ("drm", "AMD's and Intel's GPUs, and whose processes use them"),
+    ("containers", "containers of Docker and Podman, as cAdvisor tells them"),
     ("nvidia", "NVIDIA's GPUs, and whose processes use them"),
     ("container", "which container this is, and what bounds it"),
     ("smart", "what disks say of their health, and what that means"),
