@@ -71,3 +71,7 @@ lab:
 # Real LXC containers, privileged and not: the numbers are the container's.
 lxc:
     bash tests/lxc/run
+
+# Containers of a real dockerd, and of Podman where it is installed: numbers, states, a dockerd that is killed.
+containers:
+    bash tests/containers/run

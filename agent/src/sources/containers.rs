@@ -9,44 +9,42 @@
 //!   It is asked rarely: a list every [`LIST_EVERY`], of a single container only what changed.
 //! * [`tree`] finds control groups, of containers that no engine here knows, too: those in an LXC, seen from
 //!   its node. [`numbers`] reads them, v1 and v2, at every reading; the engine is not asked for numbers.
-//! * [`words`] has the families; [`oom`] keeps a count over the runs of a container.
+//! * [`container`] tells them, [`states`] what only the engine knows; [`words`] has the families, [`oom`] a
+//!   count over the runs of a container, [`named`] names for other sources.
 //!
 //! A container is told under `id` (its path), `name`, `image` and the labels that are wanted; `container`
 //! (`docker/0123456789ab`) and `guest` (`lxc/101`) join what several agents, or several sources, tell of it.
 //! While an engine is silent the numbers go on under the names that are known, and its states are absent.
-//! Bounded: as many containers as are set, files of [`KEPT_OPEN`] kept open. Knows nothing of GPUs.
+//! Bounded: as many containers as are set, files of [`KEPT_OPEN`] kept open.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use serde::Deserialize;
-use stoa_model::Labels;
 
 use super::attributes::Sheet;
 use super::cgroup::file::list;
 use super::cgroup::mounts::{self, Mount};
 use super::file::read_bounded;
 use super::gpu::owner;
-use super::host::network_counters;
 use super::registry::{Configured, Shared};
 use super::{Kept, Now, Problem, Reading, Roots, SLOW, Source, read_small};
+use serde::Deserialize;
 
 mod book;
+mod container;
 mod engine;
 mod named;
 mod numbers;
 mod oom;
+mod states;
 mod texts;
 mod tree;
 mod words;
 
-pub(crate) use named::SharedNames;
+pub(crate) use named::{Named, SharedNames};
 
-use book::{Book, Facts, HEALTHS, STATES, Wanted};
-use engine::{Engine, Silence};
-use named::Named;
-use numbers::{Files, Numbers};
-use oom::Kills;
+use book::Wanted;
+use container::{Container, Pass};
+use states::Asked;
 
 /// How often an engine is asked: every second reading.
 const LIST_EVERY: Duration = Duration::from_millis(8_500);
@@ -60,10 +58,6 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const KEPT_OPEN: usize = 48;
 /// Digits of a container's id that are told, as `docker ps` tells them.
 const ID_LENGTH: usize = 12;
-/// Network devices of one container that are told.
-const INTERFACES_MAX: usize = 32;
-/// Network devices that are no container's own: the loopback, and what belongs to containers within.
-const OTHER_INTERFACES: [&str; 4] = ["lo", "veth", "docker", "br-"];
 
 /// `[sources.containers]`
 #[derive(Clone, Debug, Deserialize)]
@@ -113,66 +107,11 @@ pub(crate) struct Containers {
     buffer: Vec<u8>,
 }
 
-/// An engine, and what it said.
-#[derive(Debug)]
-struct Asked {
-    engine: Engine,
-    /// As a person names it.
-    socket: String,
-    book: Book,
-    /// Why it says nothing now.
-    silence: Option<Silence>,
-    has_answered: bool,
-}
-
-/// What is kept of a container.
-#[derive(Debug, Default)]
-struct Container {
-    /// Of its control group; empty: not known.
-    path: String,
-    /// `lxc/101`
-    guest: String,
-    /// `docker/0123456789ab`
-    short: String,
-    files: Option<Files>,
-    began: Option<f64>,
-    kills: Kills,
-    labels: Option<Labels>,
-    /// `labels` and one more.
-    further: Kept<Labels>,
-}
-
 impl Configured for Containers {
     type Settings = Settings;
 
     fn new(settings: Settings, shared: &Shared) -> Self {
         Self::with_names(settings, SharedNames::clone(&shared.names))
-    }
-}
-
-impl Asked {
-    fn name(&self) -> &'static str {
-        let is_podman = match &self.engine.about {
-            Some(about) => about.is_podman,
-            None => self.socket.contains("podman"),
-        };
-        if is_podman { "podman" } else { "docker" }
-    }
-
-    /// What its silence means, if anything.
-    fn problem(&self) -> Option<Problem> {
-        let asked = if self.name() == "podman" { "Podman" } else { "Docker" };
-        Some(match self.silence.as_ref()? {
-            Silence::Absent if self.has_answered => {
-                Problem::Answer { asked, wrong: "its socket is gone; is it stopped?".to_owned() }
-            }
-            Silence::Absent => Problem::Lacks("container engine's socket"),
-            Silence::Denied => Problem::Lacks(
-                "right to ask the container engine: containers have no names; docs/operating/containers.md \
-                 says how the agent gets it",
-            ),
-            Silence::Failed(wrong) => Problem::Answer { asked, wrong: wrong.clone() },
-        })
     }
 }
 
@@ -244,7 +183,7 @@ impl Containers {
             let container = self
                 .containers
                 .entry(id.clone())
-                .or_insert_with(|| Container { short: short(engine, id), ..Container::default() });
+                .or_insert_with(|| Container::new(short(engine, id)));
             if !container.path.is_empty() || !facts.is_there() {
                 continue;
             }
@@ -269,9 +208,10 @@ impl Containers {
             |id: &str| engines.iter().flatten().any(|asked| asked.book.containers.contains_key(id));
         self.containers.retain(|id, _| ids.contains(&**id) || is_known(id));
         for (id, path) in &found {
-            let container = self.containers.entry(id.as_str().into()).or_insert_with(|| {
-                Container { short: short_of_path(path, id), ..Container::default() }
-            });
+            let container = self
+                .containers
+                .entry(id.as_str().into())
+                .or_insert_with(|| Container::new(short_of_path(path, id)));
             if container.path != *path {
                 container.settle(path.clone(), &self.mounts, roots);
             }
@@ -280,21 +220,22 @@ impl Containers {
 
     fn tell(&mut self, roots: &Roots, now: Now) {
         let Self { engines, containers, root, mounts, devices, sheet, buffer, .. } = self;
-        let root = root.get_or_insert_with(Container::default);
-        root.tell_root(mounts, roots, now, devices, sheet, buffer);
         tell_machine(roots, sheet);
+        let mut pass = Pass { roots, now, devices, sheet, buffer };
+        let root = root.get_or_insert_with(Container::default);
+        root.tell_root(mounts, &mut pass);
         for (at, (id, container)) in containers.iter_mut().enumerate() {
             let mut asked = engines.iter_mut().flatten();
             let facts = asked.find_map(|asked| asked.book.containers.get_mut(id));
-            container.tell(id, facts, roots, now, devices, sheet, buffer);
+            container.tell(id, facts, &mut pass);
             if at >= KEPT_OPEN {
                 container.close(mounts, roots);
             }
         }
         for asked in engines.iter().flatten() {
-            asked.tell(sheet);
+            asked.tell(pass.sheet);
         }
-        devices.end_round();
+        pass.devices.end_round();
     }
 }
 
@@ -318,296 +259,6 @@ fn tell_machine(roots: &Roots, sheet: &mut Sheet) {
     let kib = total.and_then(|rest| super::number(rest.split_ascii_whitespace().next()?));
     if let Some(kib) = kib {
         sheet.push(&words::MEMORY, super::no_labels(), kib * 1024.0);
-    }
-}
-
-impl Container {
-    /// Its control group is at `path`.
-    fn settle(&mut self, path: String, mounts: &[Mount], roots: &Roots) {
-        self.guest = owner::of_path(&path).guest;
-        self.path = path;
-        self.open(mounts, roots);
-    }
-
-    fn open(&mut self, mounts: &[Mount], roots: &Roots) {
-        let hierarchies = tree::hierarchies(&self.path, mounts, roots);
-        self.files = Some(Files::new(&hierarchies, self.path == "/"));
-        if self.began.is_none() {
-            self.began = tree::made_at(&hierarchies);
-        }
-    }
-
-    fn close(&mut self, mounts: &[Mount], roots: &Roots) {
-        if !self.path.is_empty() {
-            self.open(mounts, roots);
-        }
-    }
-
-    fn tell_root(
-        &mut self,
-        mounts: &[Mount],
-        roots: &Roots,
-        now: Now,
-        devices: &mut Kept<Box<str>>,
-        sheet: &mut Sheet,
-        buffer: &mut Vec<u8>,
-    ) {
-        if self.path.is_empty() {
-            self.settle("/".to_owned(), mounts, roots);
-        }
-        let Some(numbers) = self.files.as_mut().and_then(|files| files.read(roots, now, buffer))
-        else {
-            return;
-        };
-        let labels = sheet.labels.of(&[("id", "/")]);
-        self.label(labels.clone());
-        self.tell_numbers(&labels, &numbers, roots, devices, sheet);
-        self.further.end_round();
-    }
-
-    /// Forgets what was made of other labels.
-    fn label(&mut self, labels: Labels) {
-        if !self.labels.as_ref().is_some_and(|before| before.is_same(&labels)) {
-            self.further.clear();
-            self.labels = Some(labels);
-        }
-    }
-
-    fn tell(
-        &mut self,
-        id: &str,
-        mut facts: Option<&mut Facts>,
-        roots: &Roots,
-        now: Now,
-        devices: &mut Kept<Box<str>>,
-        sheet: &mut Sheet,
-        buffer: &mut Vec<u8>,
-    ) {
-        let is_there = facts.as_ref().is_none_or(|facts| facts.is_there());
-        let files = self.files.as_mut().filter(|_| is_there);
-        let numbers = files.and_then(|files| files.read(roots, now, buffer));
-        if let Some(kills) = numbers.as_ref().and_then(|numbers| numbers.oom_kills) {
-            self.kills.count(kills);
-        }
-        if let Some(facts) = facts.as_mut() {
-            // Its control group is gone, or it is another by now: the engine knows.
-            facts.is_due |= is_there && numbers.is_none();
-            let end = facts.details.as_ref().filter(|details| details.oom_killed);
-            if let Some(finished) = end.and_then(|details| details.finished) {
-                self.kills.end(finished);
-            }
-        }
-        if numbers.is_none() && facts.is_none() {
-            return;
-        }
-        let labels = self.base(id, facts.as_deref(), sheet);
-        self.label(labels.clone());
-        if numbers.is_some() || self.kills.total() > 0.0 {
-            sheet.push(&words::OOM_EVENTS, labels.clone(), self.kills.total());
-        }
-        let written = facts.as_ref().and_then(|facts| facts.written);
-        if let Some(bytes) = written {
-            sheet.push(&words::WRITTEN, labels.clone(), bytes);
-        }
-        if let Some(numbers) = numbers {
-            self.tell_numbers(&labels, &numbers, roots, devices, sheet);
-            let seconds = now.unix_micros.div_euclid(1_000_000) as f64;
-            sheet.push(&words::LAST_SEEN, labels.clone(), seconds);
-            let details = facts.as_ref().and_then(|facts| facts.details.as_ref());
-            let started = details.map_or(self.began, |details| details.started);
-            if let Some(started) = started {
-                sheet.push(&words::STARTED, labels.clone(), started);
-            }
-            let pid = details.filter(|details| details.has_own_network).and_then(|it| it.pid);
-            if let Some(pid) = pid {
-                self.tell_network(id, pid, &labels, roots, sheet);
-            }
-        }
-        self.further.end_round();
-    }
-
-    /// What cAdvisor tells a container by, and what joins it with others' words.
-    fn base(&self, id: &str, facts: Option<&Facts>, sheet: &mut Sheet) -> Labels {
-        let digits = id.get(..ID_LENGTH).unwrap_or(id);
-        let (name, image) = facts.map_or((digits, ""), |facts| (&facts.name, &facts.image));
-        let mut pairs = vec![
-            ("id", self.path.as_str()),
-            ("name", name),
-            ("image", image),
-            ("container", self.short.as_str()),
-            ("guest", self.guest.as_str()),
-        ];
-        let further = facts.map_or(&[] as &[_], |facts| facts.labels.as_slice());
-        pairs.extend(further.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        sheet.labels.of(&pairs)
-    }
-
-    fn with(&mut self, labels: &Labels, name: &str, value: &str) -> Labels {
-        self.further.get(&format!("{name}\0{value}"), |_| labels.with(name, value))
-    }
-
-    fn tell_numbers(
-        &mut self,
-        labels: &Labels,
-        numbers: &Numbers,
-        roots: &Roots,
-        devices: &mut Kept<Box<str>>,
-        sheet: &mut Sheet,
-    ) {
-        if let Some(cpu) = numbers.cpu {
-            sheet.push(&words::CPU, self.with(labels, "cpu", "total"), cpu);
-        }
-        for (desc, value) in words::USE {
-            if let Some(value) = value(numbers) {
-                sheet.push(desc, labels.clone(), value);
-            }
-        }
-        for (scope, faults) in words::FAULT_SCOPES.iter().zip(numbers.faults) {
-            for (kind, count) in words::FAULT_TYPES.iter().zip(faults) {
-                let Some(count) = count else { continue };
-                let key = format!("{scope}\0{kind}");
-                let made = |_: &str| labels.with("scope", scope).with("failure_type", kind);
-                sheet.push(&words::FAULTS, self.further.get(&key, made), count);
-            }
-        }
-        for (device, io) in &numbers.disks {
-            let name = devices.get(device, |device| device_name(device, roots));
-            let labels = self.with(labels, "device", &name);
-            for (desc, value) in words::DISKS {
-                if let Some(value) = value(io) {
-                    sheet.push(desc, labels.clone(), value);
-                }
-            }
-        }
-    }
-
-    /// The network devices that process `pid` sees, as long as it is the container's.
-    fn tell_network(
-        &mut self,
-        id: &str,
-        pid: u32,
-        labels: &Labels,
-        roots: &Roots,
-        sheet: &mut Sheet,
-    ) {
-        let process = roots.procfs.join(pid.to_string());
-        if tree::path_of(&read_bounded(&process.join("cgroup")), id).is_none() {
-            return;
-        }
-        let text = read_bounded(&process.join("net/dev"));
-        let is_own = |name: &str| !OTHER_INTERFACES.iter().any(|other| name.starts_with(other));
-        let own = network_counters::parse(&text).filter(|(name, _)| is_own(name));
-        for (name, columns) in own.take(INTERFACES_MAX) {
-            let labels = self.with(labels, "interface", name);
-            for (column, desc) in words::NETWORK {
-                if let Some(value) = columns.get(*column) {
-                    sheet.push(desc, labels.clone(), *value);
-                }
-            }
-        }
-    }
-}
-
-/// `8:0` as `/dev/sda`.
-fn device_name(device: &str, roots: &Roots) -> Box<str> {
-    let link = std::fs::read_link(roots.sysfs.join("dev/block").join(device)).ok();
-    let name = link.as_ref().and_then(|link| link.file_name()?.to_str());
-    name.map_or_else(|| device.into(), |name| format!("/dev/{name}").into())
-}
-
-impl Asked {
-    fn new(socket: &str, roots: &Roots) -> Self {
-        let socket = socket.strip_prefix("unix://").unwrap_or(socket);
-        Self {
-            engine: Engine::new(roots.on_host(socket)),
-            socket: socket.to_owned(),
-            book: Book::default(),
-            silence: None,
-            has_answered: false,
-        }
-    }
-
-    /// What only the engine knows.
-    fn tell(&self, sheet: &mut Sheet) {
-        let engine = [("engine", self.name()), ("socket", self.socket.as_str())];
-        let is_up = self.has_answered && self.silence.is_none();
-        if self.has_answered || matches!(self.silence, Some(Silence::Failed(_))) {
-            let labels = sheet.labels.of(&engine);
-            sheet.push(&words::ENGINE_UP, labels, f64::from(u8::from(is_up)));
-        }
-        if !is_up {
-            return;
-        }
-        if self.book.left_out > 0 {
-            let labels = sheet.labels.of(&engine);
-            sheet.push(&words::LEFT_OUT, labels, self.book.left_out as f64);
-        }
-        if let Some(about) = &self.engine.about {
-            let [engine, socket] = engine;
-            let versions =
-                [("version", about.version.as_str()), ("api_version", &about.api_version)];
-            let labels = sheet.labels.of(&[engine, socket, versions[0], versions[1]]);
-            sheet.push(&words::ENGINE, labels, 1.0);
-        }
-        for (id, facts) in &self.book.containers {
-            let container = short(self.name(), id);
-            facts.tell(
-                &[("container", &container), ("name", &facts.name), ("image", &facts.image)],
-                sheet,
-            );
-        }
-    }
-}
-
-impl Facts {
-    fn tell(&self, own: &[(&'static str, &str); 3], sheet: &mut Sheet) {
-        let [container, name, image] = *own;
-        let is = |is_it: bool| f64::from(u8::from(is_it));
-        for state in STATES {
-            let labels = sheet.labels.of(&[container, name, image, ("state", state)]);
-            sheet.push(&words::STATE, labels, is(state == self.state));
-        }
-        for health in HEALTHS.iter().filter(|_| !self.health.is_empty()) {
-            let labels = sheet.labels.of(&[container, name, image, ("health", *health)]);
-            sheet.push(&words::HEALTH, labels, is(*health == self.health));
-        }
-        for port in &self.ports {
-            let (host, inner) = (port.port.to_string(), port.container_port.to_string());
-            let labels = sheet.labels.of(&[
-                container,
-                name,
-                image,
-                ("address", &port.address),
-                ("port", &host),
-                ("container_port", &inner),
-                ("protocol", &port.protocol),
-            ]);
-            sheet.push(&words::PORT, labels, 1.0);
-        }
-        if let Some(compose) = &self.compose {
-            let labels = sheet.labels.of(&[
-                container,
-                name,
-                image,
-                ("project", &compose.project),
-                ("service", &compose.service),
-                ("number", &compose.number),
-            ]);
-            sheet.push(&words::COMPOSE, labels, 1.0);
-        }
-        let labels = sheet.labels.of(own);
-        let mut push = |desc, value: Option<f64>| {
-            if let Some(value) = value {
-                sheet.push(desc, labels.clone(), value);
-            }
-        };
-        push(&words::IMAGE_CREATED, self.image_created);
-        let Some(details) = &self.details else { return };
-        let has_ended = matches!(self.state, "exited" | "dead" | "restarting");
-        push(&words::RESTARTS, details.restarts);
-        push(&words::OOM_KILLED, Some(is(details.oom_killed)));
-        push(&words::EXIT_CODE, details.exit_code.filter(|_| has_ended));
-        push(&words::FINISHED, details.finished.filter(|_| has_ended));
     }
 }
 

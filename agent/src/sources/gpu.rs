@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::sources::attributes::Sheet;
+use crate::sources::containers::SharedNames;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Now, Problem, Reading, Roots, SLOW, Source, read_small};
 
@@ -96,12 +97,13 @@ pub(crate) struct Nvidia {
 impl Configured for Nvidia {
     type Settings = Settings;
 
-    fn new(settings: Settings, _shared: &Shared) -> Self {
+    fn new(settings: Settings, shared: &Shared) -> Self {
         let has = |vocabulary| settings.names.contains(&vocabulary);
         let vocabularies =
             Vocabularies { dcgm: has(Vocabulary::Dcgm), nvidia_smi: has(Vocabulary::NvidiaSmi) };
         let teller = Teller::new(vocabularies, settings.processes_max);
-        Self { settings, reader: None, teller, owners: Owners::default(), sheet: Sheet::default() }
+        let owners = Owners::new(SharedNames::clone(&shared.names));
+        Self { settings, reader: None, teller, owners, sheet: Sheet::default() }
     }
 }
 

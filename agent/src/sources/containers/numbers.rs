@@ -202,7 +202,7 @@ impl Files {
             numbers.threads = self.threads.as_mut().and_then(|file| file.number(buffer));
             let processes = self.processes.as_mut().and_then(|file| file.read(buffer));
             numbers.processes = processes.map(|text| text.lines().count() as f64);
-            if !self.bounds.is_some_and(|(at, _)| !now.is_past(at, BOUNDS_HOLD)) {
+            if self.bounds.is_none_or(|(at, _)| now.is_past(at, BOUNDS_HOLD)) {
                 self.bounds = Some((now, self.rare.read(buffer)));
             }
             numbers.bounds = self.bounds.map(|(_, bounds)| bounds).unwrap_or_default();

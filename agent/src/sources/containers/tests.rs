@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -7,6 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use stoa_model::Labels;
+
+use super::book::STATES;
 use super::*;
 
 const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -306,6 +307,10 @@ fn a_state_that_changed_is_asked_about() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is measured how long an engine holds up a reading"
+)]
 fn an_engine_that_is_gone_costs_its_own_words_and_comes_back() {
     let mut house = House::with_engine();
     house.read_after(0);

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::owner::Owners;
 use super::users::{self, User, Words};
 use crate::sources::attributes::Sheet;
+use crate::sources::containers::SharedNames;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::{Desc, Now, Problem, Reading, Roots, SLOW, Source};
 
@@ -88,8 +89,9 @@ pub(crate) struct Drm {
 impl Configured for Drm {
     type Settings = Settings;
 
-    fn new(settings: Settings, _shared: &Shared) -> Self {
-        let (clients, owners) = (Clients::default(), Owners::default());
+    fn new(settings: Settings, shared: &Shared) -> Self {
+        let (clients, owners) =
+            (Clients::default(), Owners::new(SharedNames::clone(&shared.names)));
         Self { settings, clients, owners, sheet: Sheet::default() }
     }
 }

@@ -3,12 +3,15 @@
 //! Read on the host where NVML's numbers of processes are true: Proxmox's node, or the machine itself. A path
 //! may name several, one in the other: `/lxc/101/ns/system.slice/docker-0a1b….scope` is a container of
 //! Docker's in LXC 101. Sources: Proxmox's pve-container (`lxc/VMID/ns`), qemu-server (`qemu.slice/VMID.scope`),
-//! Docker's two cgroup drivers, libpod. What guests are called is in the node's files. Knows no GPU.
+//! Docker's two cgroup drivers, libpod. What guests are called is in the node's files, containers as their
+//! engine told the source `containers`. Knows no GPU.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::sources::containers::SharedNames;
 use crate::sources::guests::config::Names;
 use crate::sources::{Now, Roots, read_small};
 
@@ -24,6 +27,10 @@ pub(crate) struct Owner {
     pub(super) guest_name: String,
     /// `docker/0123456789ab`.
     pub(crate) container: String,
+    /// What it is called, of what image, and of which of compose's projects, where the engine says so.
+    pub(super) container_name: String,
+    pub(super) image: String,
+    pub(super) compose_project: String,
     /// The innermost unit of systemd, of the host or of the guest, where it is in no container.
     pub(crate) unit: String,
 }
@@ -39,6 +46,7 @@ pub(super) struct Owners {
     known: HashMap<u32, Found>,
     asked: Option<Now>,
     names: Names,
+    containers: SharedNames,
 }
 
 /// What was found of a process.
@@ -50,6 +58,11 @@ pub(super) struct Found {
 }
 
 impl Owners {
+    /// `containers`: what the engines call theirs.
+    pub(super) fn new(containers: SharedNames) -> Self {
+        Self { containers, ..Self::default() }
+    }
+
     /// Whose each of the processes is, numbered as in the first namespace; `None` of those that are gone,
     /// hidden, or cannot be told as this is another namespace.
     pub(super) fn of(&mut self, roots: &Roots, pids: &[u32], now: Now) -> Vec<Option<Found>> {
@@ -74,6 +87,7 @@ impl Owners {
             {
                 let name = self.names.of(roots, &found.owner.guest, now);
                 name.clone_into(&mut found.owner.guest_name);
+                found.owner.name_container(&self.containers);
                 self.known.insert(*pid, found);
             }
         }
@@ -100,12 +114,24 @@ pub(super) fn parse(text: &str) -> Owner {
 }
 
 impl Owner {
+    fn name_container(&mut self, containers: &SharedNames) {
+        let containers = containers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = containers.get(&self.container) {
+            self.container_name.clone_from(&named.name);
+            self.image.clone_from(&named.image);
+            self.compose_project.clone_from(&named.compose_project);
+        }
+    }
+
     /// As labels; what does not apply is empty.
-    pub(super) fn labels(&self) -> [(&'static str, &str); 4] {
+    pub(super) fn labels(&self) -> [(&'static str, &str); 7] {
         [
             ("guest", &self.guest),
             ("guest_name", &self.guest_name),
             ("container", &self.container),
+            ("container_name", &self.container_name),
+            ("image", &self.image),
+            ("compose_project", &self.compose_project),
             ("unit", &self.unit),
         ]
     }
@@ -182,6 +208,26 @@ mod tests {
             let Owner { guest: g, container: c, unit: u, .. } = parse(&text);
             assert_eq!((g.as_str(), c.as_str(), u.as_str()), (guest, container, unit), "{text}");
         }
+    }
+
+    #[test]
+    fn a_container_is_called_as_its_engine_calls_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("7")).unwrap();
+        std::fs::write(dir.path().join("7/cgroup"), format!("0::/docker/{ID}\n")).unwrap();
+        std::fs::write(dir.path().join("7/comm"), "ollama\n").unwrap();
+        let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
+        let named = crate::sources::containers::Named {
+            name: "llm".to_owned(),
+            image: "ollama/ollama".to_owned(),
+            compose_project: "ai".to_owned(),
+        };
+        let names = SharedNames::default();
+        names.lock().unwrap().insert("docker/0123456789ab".to_owned(), named);
+        let found = Owners::new(names).of_seen(&roots, &[7], Now { unix_micros: 0 });
+        let owner = found[0].as_ref().unwrap().owner.clone();
+        let told = (owner.container_name, owner.image, owner.compose_project);
+        assert_eq!(told, ("llm".to_owned(), "ollama/ollama".to_owned(), "ai".to_owned()));
     }
 
     #[test]
