@@ -26,6 +26,8 @@ const HEALTH_BELIEVED: Duration = Duration::from_secs(30);
 const PORTS_MAX: usize = 64;
 /// Containers asked about in one reading for no other reason than that it is long ago.
 const ROUTINE_MAX: usize = 4;
+/// Containers asked about in one reading, for whatever reason; the rest follow with the next list.
+const ASKED_MAX: usize = 200;
 /// Images asked about in one reading.
 const IMAGES_MAX: usize = 32;
 
@@ -152,6 +154,7 @@ impl Book {
             .map(|(id, facts)| (!facts.is_due, facts.asked, id.clone()))
             .collect();
         due.sort_unstable();
+        due.truncate(ASKED_MAX);
         let mut routine = ROUTINE_MAX;
         for (is_routine, _, id) in due {
             if is_routine {
