@@ -25,9 +25,11 @@ mod file;
 mod kept;
 mod kernel;
 mod lanes;
+mod loose;
 mod netlink;
 mod program;
 mod reading;
+mod sheet;
 
 pub mod settings;
 
@@ -43,6 +45,8 @@ mod units;
 mod house;
 
 mod guests;
+
+mod proxmox;
 
 pub mod gpu;
 

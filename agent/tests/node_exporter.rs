@@ -40,6 +40,8 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "arrays",
     "packages",
     "process",
+    "proxmox",
+    "backup_server",
     "apt",
     "reboot",
     "boots",

@@ -1,19 +1,17 @@
 //! Disks, and what is built of them: their health, wear and end, pools, volumes, arrays.
 //!
 //! [`smart`], [`zfs`] and [`lvm`] ask programs; [`arrays`] reads what node_exporter leaves out of
-//! `/sys`. Parsers are pure and bounded; a [`sheet::Sheet`] gives their numbers names. What was asked
+//! `/sys`. Parsers are pure and bounded; a [`Sheet`](super::sheet::Sheet) gives their numbers names. What was asked
 //! for earlier, or by a job, is [`dated`], and told no longer than it holds.
 
 mod arrays;
 mod backoff;
 mod dated;
 mod emmc;
-mod loose;
 mod lvm;
 mod lvm_report;
 mod reports;
 mod risk;
-mod sheet;
 mod smart;
 mod wear;
 mod zfs;

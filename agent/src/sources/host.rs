@@ -114,7 +114,7 @@ pub(crate) use nfs::{NfsClient, NfsServer};
 pub(crate) use nfs_mounts::NfsMounts;
 pub(crate) use numa::Numa;
 pub(crate) use nvme::Nvme;
-pub(crate) use os_release::OsRelease;
+pub(crate) use os_release::{OsRelease, date};
 pub(crate) use pci_devices::PciDevices;
 pub(crate) use power_supplies::PowerSupplies;
 pub(crate) use pressure::Pressure;

@@ -11,7 +11,7 @@ use super::container::{Container, ContainerSource, SharedContainer};
 use super::containers::{Containers, SharedNames};
 use super::inventory::{self, InventorySource, Outbox};
 use super::settings::{Settings, SettingsError};
-use super::{Source, container, disks, gpu, host, house, processes, units};
+use super::{Source, container, disks, gpu, host, house, processes, proxmox, units};
 
 /// What sources share.
 #[derive(Debug)]
@@ -173,6 +173,8 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<Containers>("containers"),
     on::<gpu::Nvidia>("nvidia"),
     on::<gpu::Drm>("drm"),
+    on::<proxmox::Cluster>("proxmox"),
+    on::<proxmox::BackupServer>("backup_server"),
     on::<ContainerSource>("container"),
     on::<processes::Processes>("process"),
     on::<InventorySource>("inventory"),

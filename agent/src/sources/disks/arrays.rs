@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sources::disks::sheet::Sheet;
 use crate::sources::registry::{Configured, NoSettings, Shared};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, number, read_small};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sources::disks::sheet::lines;
+    use crate::sources::sheet::lines;
 
     fn write(root: &Path, files: &[(&str, &str)]) {
         for (path, text) in files {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::sheet::Sheet;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now};
 
 /// Six rounds of the job that asks where the agent has no rights.
@@ -62,7 +62,7 @@ pub(super) fn holds(at: Now, now: Now) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::disks::sheet::lines;
+    use crate::sources::sheet::lines;
 
     const TIME: Desc = Desc::gauge("t", "");
 

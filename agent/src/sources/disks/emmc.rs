@@ -1,7 +1,7 @@
 //! The wear of eMMC, which the kernel tells by itself: `/sys/block/mmcblk*/device/life_time`.
 
-use super::sheet::Sheet;
 use super::wear;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Roots, Tree, read_small};
 
 /// Cards looked at, at most.

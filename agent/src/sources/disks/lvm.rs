@@ -14,9 +14,9 @@ use super::backoff::Backoff;
 use super::dated::Dated;
 use super::lvm_report::KINDS;
 use super::reports;
-use super::sheet::Sheet;
 use crate::sources::program::{Program, ProgramError};
 use crate::sources::registry::{Configured, Shared};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 /// What changes of itself is how full thin pools are.

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::loose::{List, Part, Table, Text};
-use super::sheet::Sheet;
+use crate::sources::loose::{List, Part, Table, Text};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, number};
 
 /// One of the three reports.
@@ -250,7 +250,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sources::disks::sheet::lines;
+    use crate::sources::sheet::lines;
 
     const LVS: &str = r#"
   {

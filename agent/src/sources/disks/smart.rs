@@ -20,10 +20,10 @@ use super::backoff::Backoff;
 use super::dated;
 use super::emmc;
 use super::reports;
-use super::sheet::Sheet;
 use crate::sources::program::{Program, ProgramError};
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source, Tree, read_small};
 
 mod device;

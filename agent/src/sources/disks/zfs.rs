@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-#[cfg(any(test, feature = "fuzzing"))]
-use crate::sources::disks::sheet::Sheet;
 use crate::sources::program::{Output, Program};
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::sources::sheet::Sheet;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::sources::{Now, Reading};
 use crate::sources::{Problem, Roots, Tree};

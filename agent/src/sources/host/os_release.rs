@@ -81,7 +81,7 @@ fn version(text: &str) -> Option<f64> {
 }
 
 /// A date, `2029-05-31`, as seconds since the Unix epoch.
-fn date(text: &str) -> Option<f64> {
+pub(crate) fn date(text: &str) -> Option<f64> {
     let mut parts = text.splitn(3, '-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     let is_date =

@@ -85,6 +85,8 @@ const ABOUT: &[(&str, &str)] = &[
     ("drm", "AMD's and Intel's GPUs, and whose processes use them"),
     ("containers", "containers of Docker and Podman, as cAdvisor tells them"),
     ("nvidia", "NVIDIA's GPUs, and whose processes use them"),
+    ("proxmox", "Proxmox VE's clusters by their API: nodes, guests, storages, backups, tasks"),
+    ("backup_server", "Proxmox Backup Server by its API: datastores, groups, jobs, garbage"),
     ("container", "which container this is, and what bounds it"),
     ("smart", "what disks say of their health, and what that means"),
     ("zpool", "ZFS pools: state, errors, capacity, scrubs"),

@@ -6,8 +6,8 @@ use super::series;
 use crate::sources::disks::dated::Dated;
 use crate::sources::disks::reports;
 use crate::sources::disks::risk::{self, Memory};
-use crate::sources::disks::sheet::Sheet;
 use crate::sources::disks::wear;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now, Problem};
 
 const ASLEEP: Desc = Desc::gauge(

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::sources::disks::loose::{List, Number, Part, Table, Text};
+use crate::sources::loose::{List, Number, Part, Table, Text};
 
 /// What smartctl ends with when the device sleeps, as it is told to: bits 0 (wrong command line) and
 /// 2 (a command to the device failed) cannot come together otherwise.

@@ -3,8 +3,8 @@
 
 use super::report::{Attribute, AttributeFlags, Report, ScsiCounters, Statistic, StatisticFlags};
 use crate::sources::Desc;
-use crate::sources::disks::loose::{Number, Text};
-use crate::sources::disks::sheet::Sheet;
+use crate::sources::loose::{Number, Text};
+use crate::sources::sheet::Sheet;
 
 /// SCSI tells decimal gigabytes.
 const SCSI_UNIT_BYTES: f64 = 1e9;

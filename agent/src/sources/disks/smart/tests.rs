@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::{Device, Outcome, Report, parse, parse_scan};
 use super::{Settings, Smart, series};
-use crate::sources::disks::sheet::{Sheet, lines};
+use crate::sources::sheet::{Sheet, lines};
 use crate::sources::{Now, Reading, Roots, Source};
 
 mod verdicts;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::POOLS_MAX;
-use crate::sources::disks::sheet::Sheet;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, number};
 
 /// What is asked for, in this order.
@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sources::disks::sheet::lines;
+    use crate::sources::sheet::lines;
 
     const LIST: &str = "\
 tank\tfilesystem\t1000\t1.25\t800\t0\t100\t600\t100\t50\t-\t7

@@ -8,9 +8,9 @@ use stoa_daemon::error_chain;
 
 use super::dataset_list;
 use crate::sources::disks::dated::Dated;
-use crate::sources::disks::sheet::Sheet;
 use crate::sources::registry::{Configured, Shared};
 use crate::sources::settings::{Filter, Pattern};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, Now, Problem, Reading, Roots, Source};
 
 const INTERVAL: Duration = Duration::from_secs(60);

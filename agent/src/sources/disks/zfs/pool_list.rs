@@ -1,7 +1,7 @@
 //! `zpool list -Hp -o …`: what pools have and how they are.
 
 use super::POOLS_MAX;
-use crate::sources::disks::sheet::Sheet;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, number};
 
 /// What is asked for, in this order.
@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sources::disks::sheet::lines;
+    use crate::sources::sheet::lines;
 
     #[test]
     fn pools_are_told_as_zfs_exporter_does() {

@@ -3,7 +3,7 @@
 use super::pool_list::state;
 use super::scan::{self, Scan, State};
 use super::{DEVICES_MAX, POOLS_MAX};
-use crate::sources::disks::sheet::Sheet;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, number};
 
 /// Levels of devices within devices; ZFS has five.

@@ -7,7 +7,7 @@ use super::pool_status::{Device, PoolStatus};
 use super::scan::{self, Scan, State};
 use super::{DEVICES_MAX, POOLS_MAX};
 use crate::sources::Now;
-use crate::sources::disks::loose::{Number, Part, Table, Text};
+use crate::sources::loose::{Number, Part, Table, Text};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -174,7 +174,7 @@ mod tests {
 
     use super::super::pool_status::tell;
     use super::*;
-    use crate::sources::disks::sheet::{Sheet, lines};
+    use crate::sources::sheet::{Sheet, lines};
 
     const NOW: Now = Now { unix_micros: 1_770_000_000_000_000 };
 

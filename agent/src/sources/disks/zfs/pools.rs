@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::pool_status::PoolStatus;
 use super::scan;
 use super::{pool_list, pool_status, pool_status_json};
-use crate::sources::disks::sheet::Sheet;
 use crate::sources::registry::{Configured, Shared};
+use crate::sources::sheet::Sheet;
 use crate::sources::{Now, Problem, Reading, Roots, Source};
 
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Scrubs and resilvers: how far the one under way is, or how the last one ended.
 
-use crate::sources::disks::sheet::Sheet;
+use crate::sources::sheet::Sheet;
 use crate::sources::{Desc, number};
 
 const STATE: Desc = Desc::gauge(

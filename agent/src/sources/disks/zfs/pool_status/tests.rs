@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::sources::disks::sheet::lines;
+use crate::sources::sheet::lines;
 
 const TEXT: &str = include_str!("../../fixtures/zpool_status.txt");
 

@@ -6,22 +6,22 @@ use stoa_model::{Family, Labels};
 
 use crate::sources::{Desc, Kept, Reading};
 
-/// What a source of this module has to tell; kept by it from one reading to the next.
+/// What a source has to tell; kept by it from one reading to the next.
 #[derive(Debug)]
-pub(super) struct Sheet {
+pub(crate) struct Sheet {
     families: Vec<Family>,
     labels: Kept<Labels>,
     key: String,
 }
 
 impl Sheet {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { families: Vec::new(), labels: Kept::new(), key: String::new() }
     }
 
     /// Adds a series; a pair with an empty value is left out of its labels. What is no number is not
     /// told: a program's numbers are each bounded, what is made of several may be none.
-    pub(super) fn push(&mut self, desc: &Desc, pairs: &[(&'static str, &str)], value: f64) {
+    pub(crate) fn push(&mut self, desc: &Desc, pairs: &[(&'static str, &str)], value: f64) {
         if !value.is_finite() {
             return;
         }
@@ -43,7 +43,7 @@ impl Sheet {
     }
 
     /// Adds a series that is absent when there is no value.
-    pub(super) fn push_some(
+    pub(crate) fn push_some(
         &mut self,
         desc: &Desc,
         pairs: &[(&'static str, &str)],
@@ -55,7 +55,7 @@ impl Sheet {
     }
 
     /// Moves all into `reading`; of two series with the same labels the first is told.
-    pub(super) fn tell(&mut self, reading: &mut Reading) {
+    pub(crate) fn tell(&mut self, reading: &mut Reading) {
         let mut told = HashSet::new();
         for mut family in self.families.drain(..) {
             told.clear();
@@ -68,7 +68,7 @@ impl Sheet {
 
 /// What would be told, as an exporter would print it, without help and type.
 #[cfg(test)]
-pub(super) fn lines(sheet: &mut Sheet) -> Vec<String> {
+pub(crate) fn lines(sheet: &mut Sheet) -> Vec<String> {
     let mut out = Vec::new();
     stoa_exchange::exposition::write(&sheet.families, &mut out).unwrap();
     sheet.families.clear();

@@ -1,4 +1,4 @@
-//! JSON of programs, read without trust: what has another type than expected is absent, and lists,
+//! JSON of programs and servers, read without trust: what has another type than expected is absent, and lists,
 //! tables and texts are bounded. Only a document that is no JSON at all is refused.
 
 use std::collections::BTreeMap;
@@ -11,45 +11,45 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use crate::sources::is_plausible;
 
 /// Elements read of a list, and entries of a table, at most; the rest is passed over.
-pub(super) const ELEMENTS_MAX: usize = 4096;
+pub(crate) const ELEMENTS_MAX: usize = 4096;
 /// Characters read of a text at most.
 const TEXT_CHARS_MAX: usize = 256;
 
 /// A number, written as one, as a text (`12`, `0x0c`, `12%`), or as an object's `value`; a truth is 1
 /// or 0, a text of one too.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Number(pub(super) Option<f64>);
+pub(crate) struct Number(pub(crate) Option<f64>);
 
 /// A text without the space around it; a number as written. Absent when empty.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Text(Option<String>);
+pub(crate) struct Text(Option<String>);
 
 /// An object; anything else is one without fields.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Part<T>(pub(super) T);
+pub(crate) struct Part<T>(pub(crate) T);
 
-/// A list; anything else is one without elements.
+/// A list of at most `MAX`; anything else is one without elements.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct List<T>(pub(super) Vec<T>);
+pub(crate) struct List<T, const MAX: usize = ELEMENTS_MAX>(pub(crate) Vec<T>);
 
 /// An object whose keys are data.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Table<T>(pub(super) BTreeMap<String, T>);
+pub(crate) struct Table<T>(pub(crate) BTreeMap<String, T>);
 
 impl Number {
-    pub(super) fn is_true(self) -> bool {
+    pub(crate) fn is_true(self) -> bool {
         self.0.is_some_and(|value| value != 0.0)
     }
 }
 
 impl Text {
     /// The text, empty when absent.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("")
     }
 
     /// The text, or another when absent.
-    pub(super) fn or<'a>(&'a self, other: &'a str) -> &'a str {
+    pub(crate) fn or<'a>(&'a self, other: &'a str) -> &'a str {
         self.0.as_deref().unwrap_or(other)
     }
 
@@ -73,7 +73,7 @@ impl<T> std::ops::Deref for Part<T> {
     }
 }
 
-impl<T> Default for List<T> {
+impl<T, const MAX: usize> Default for List<T, MAX> {
     fn default() -> Self {
         Self(Vec::new())
     }
@@ -182,10 +182,10 @@ impl<'de, T: Deserialize<'de> + Default> Shape<'de> for Part<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Shape<'de> for List<T> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Shape<'de> for List<T, MAX> {
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut elements = Vec::new();
-        while elements.len() < ELEMENTS_MAX {
+        while elements.len() < MAX {
             match list.next_element()? {
                 Some(element) => elements.push(element),
                 None => return Ok(Self(elements)),
@@ -222,7 +222,13 @@ macro_rules! deserialized_by_shape {
     )*};
 }
 
-deserialized_by_shape!(Number, Text, Part<T> where T, List<T> where T, Table<T> where T);
+deserialized_by_shape!(Number, Text, Part<T> where T, Table<T> where T);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader(PhantomData))
+    }
+}
 
 #[cfg(test)]
 mod tests {
