@@ -286,7 +286,7 @@ impl Request {
                 .url
                 .host_header()
                 .parse()
-                .map_err(|_| WebError::wrong_url(&self.url, "its host"))?,
+                .map_err(|_unsaid| WebError::wrong_url(&self.url, "its host"))?,
         };
         let target = match (speaks_http2, host.to_str()) {
             (true, Ok(authority)) => self.url.absolute(authority),
@@ -295,7 +295,7 @@ impl Request {
         let mut request = http::Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() =
-            target.parse().map_err(|_| WebError::wrong_url(&self.url, "its path"))?;
+            target.parse().map_err(|_unsaid| WebError::wrong_url(&self.url, "its path"))?;
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
         if speaks_http2 {
@@ -340,8 +340,8 @@ impl Request {
             peer: hop.peer_name(),
             to: String::from_utf8_lossy(to).chars().take(200).collect(),
         };
-        let to = std::str::from_utf8(to).map_err(|_| wrong())?;
-        let url = self.url.join(to).map_err(|_| wrong())?;
+        let to = std::str::from_utf8(to).map_err(|_unsaid| wrong())?;
+        let url = self.url.join(to).map_err(|_unsaid| wrong())?;
         let mut next = self.clone();
         if !url.is_same_host(&self.url) {
             next.credential = None;
@@ -371,3 +371,6 @@ fn is_redirect(status: StatusCode) -> bool {
 fn set_default(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
     headers.entry(name).or_insert(HeaderValue::from_static(value));
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ const NOT_IN_GOLDEN: &[&str] = &[
     "boots",
     "oom",
     "nvidia",
+    "ollama",
     "drm",
     "time_sync",
     "ntp",

@@ -96,7 +96,7 @@ pub(crate) struct Node {
     pub(crate) figures: Figures,
     /// By what follows this node's id in theirs.
     #[serde(serialize_with = "in_order", skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) children: BTreeMap<String, Node>,
+    pub(crate) children: BTreeMap<String, Self>,
 }
 
 fn in_order<S: serde::Serializer>(

@@ -1,4 +1,4 @@
-//! Containers of Docker and Podman, in cAdvisor's names.
+//! Containers of Docker and Podman, and a node's guests, in cAdvisor's names.
 //!
 //! ```text
 //! /run/docker.sock ← engine → book ─┐
@@ -7,8 +7,8 @@
 //!
 //! * [`engine`] asks an engine, within bounds; [`book`] keeps what it says: names, states, health, restarts.
 //!   It is asked rarely: a list every [`LIST_EVERY`], of a single container only what changed.
-//! * [`tree`] finds control groups, of containers that no engine here knows, too: those in an LXC, seen from
-//!   its node. [`numbers`] reads them, v1 and v2, at every reading; the engine is not asked for numbers.
+//! * [`tree`] finds control groups, of guests and of containers that no engine here knows, too: those in an
+//!   LXC, seen from its node. [`numbers`] reads them, v1 and v2, at every reading; the engine is not asked for numbers.
 //! * [`container`] tells them, [`states`] what only the engine knows; [`words`] has the families, [`oom`] a
 //!   count over the runs of a container, [`named`] names for other sources.
 //!
@@ -25,6 +25,7 @@ use super::cgroup::file::list;
 use super::cgroup::mounts::{self, Mount};
 use super::file::read_bounded;
 use super::gpu::owner;
+use super::guests::config::Names as GuestNames;
 use super::registry::{Configured, Shared};
 use super::{Kept, Now, Problem, Reading, Roots, SLOW, Source, read_small};
 use serde::Deserialize;
@@ -41,6 +42,7 @@ mod tree;
 mod words;
 
 pub(crate) use named::{Named, SharedNames};
+pub(crate) use texts::seconds;
 
 use book::Wanted;
 use container::{Container, Pass};
@@ -100,6 +102,9 @@ pub(crate) struct Containers {
     sized: Option<Now>,
     mounts: Vec<Mount>,
     containers: BTreeMap<Box<str>, Container>,
+    /// Guests of this node, by `lxc/101`.
+    guests: BTreeMap<Box<str>, Container>,
+    guest_names: GuestNames,
     root: Option<Container>,
     names: SharedNames,
     devices: Kept<Box<str>>,
@@ -125,6 +130,8 @@ impl Containers {
             sized: None,
             mounts: Vec::new(),
             containers: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            guest_names: GuestNames::default(),
             root: None,
             names,
             devices: Kept::new(),
@@ -202,12 +209,12 @@ impl Containers {
         }
         let found = tree::walk(&self.mounts, roots, self.settings.containers_max);
         let ids: std::collections::HashSet<&str> =
-            found.iter().map(|(id, _)| id.as_str()).collect();
+            found.containers.iter().map(|(id, _)| id.as_str()).collect();
         let engines = &self.engines;
         let is_known =
             |id: &str| engines.iter().flatten().any(|asked| asked.book.containers.contains_key(id));
         self.containers.retain(|id, _| ids.contains(&**id) || is_known(id));
-        for (id, path) in &found {
+        for (id, path) in &found.containers {
             let container = self
                 .containers
                 .entry(id.as_str().into())
@@ -215,11 +222,23 @@ impl Containers {
             if container.path != *path {
                 container.settle(path.clone(), &self.mounts, roots);
             }
+            let name = self.guest_names.of(roots, &container.guest, now);
+            name.clone_into(&mut container.guest_name);
+        }
+        self.guests.retain(|guest, _| found.guests.iter().any(|(it, _)| **it == **guest));
+        for (guest, path) in &found.guests {
+            let container = self.guests.entry(guest.as_str().into()).or_default();
+            if container.path != *path {
+                container.settle(path.clone(), &self.mounts, roots);
+            }
+            let name = self.guest_names.of(roots, guest, now);
+            name.clone_into(&mut container.guest_name);
+            container.find_process(&self.mounts, roots);
         }
     }
 
     fn tell(&mut self, roots: &Roots, now: Now) {
-        let Self { engines, containers, root, mounts, devices, sheet, buffer, .. } = self;
+        let Self { engines, containers, guests, root, mounts, devices, sheet, buffer, .. } = self;
         tell_machine(roots, sheet);
         let mut pass = Pass { roots, now, devices, sheet, buffer };
         let root = root.get_or_insert_with(Container::default);
@@ -228,6 +247,13 @@ impl Containers {
             let mut asked = engines.iter_mut().flatten();
             let facts = asked.find_map(|asked| asked.book.containers.get_mut(id));
             container.tell(id, facts, &mut pass);
+            if at >= KEPT_OPEN {
+                container.close(mounts, roots);
+            }
+        }
+        for (at, (guest, container)) in guests.iter_mut().enumerate() {
+            let number = guest.split_once('/').map_or("", |(_, number)| number);
+            container.tell(number, None, &mut pass);
             if at >= KEPT_OPEN {
                 container.close(mounts, roots);
             }
@@ -284,10 +310,11 @@ impl Source for Containers {
         let problems = self.engines.iter().flatten().filter_map(Asked::problem);
         problems.for_each(|problem| reading.note(problem));
         let has_engine = self.engines.iter().flatten().any(|asked| asked.has_answered);
-        if self.containers.is_empty() && !has_engine {
+        if self.containers.is_empty() && self.guests.is_empty() && !has_engine {
             // What stands in the way of one that is there is a problem that is noted.
-            let lacks =
-                Problem::Lacks("container engine's socket and no container's control group");
+            let lacks = Problem::Lacks(
+                "container engine's socket, and no container's or guest's control group",
+            );
             reading.fail(lacks);
             self.engines.iter().flatten().for_each(|asked| asked.tell(&mut self.sheet));
             return self.sheet.tell(reading);

@@ -28,6 +28,7 @@ mod child;
 mod drm;
 mod energy;
 pub mod nvml;
+mod ollama;
 pub(crate) mod owner;
 pub mod pass;
 mod tell;
@@ -36,6 +37,7 @@ mod vocabulary;
 
 use child::Reader;
 pub(crate) use drm::Drm;
+pub(crate) use ollama::Ollama;
 use owner::Owners;
 use pass::{Answer, Fault, Pass};
 use tell::Teller;

@@ -175,6 +175,7 @@ pub(crate) const SOURCES: &[Entry] = &[
     on::<gpu::Drm>("drm"),
     on::<proxmox::Cluster>("proxmox"),
     on::<proxmox::BackupServer>("backup_server"),
+    on::<gpu::Ollama>("ollama"),
     on::<ContainerSource>("container"),
     on::<processes::Processes>("process"),
     on::<InventorySource>("inventory"),
@@ -292,6 +293,12 @@ pub fn list(settings: &Settings) -> Result<Vec<Listed>, SettingsError> {
 /// A source as its defaults have it.
 #[cfg(test)]
 pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
+    made_of(S::Settings::default())
+}
+
+/// A source as these settings have it.
+#[cfg(test)]
+pub(crate) fn made_of<S: Configured>(settings: S::Settings) -> S {
     let shared = Shared {
         stat_file: host::StatFile::shared(),
         container: Container::shared(),
@@ -301,7 +308,7 @@ pub(crate) fn made<S: Configured<Settings: Default>>() -> S {
         names: SharedNames::default(),
         inventory: inventory::outbox().0,
     };
-    S::new(S::Settings::default(), &shared)
+    S::new(settings, &shared)
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Credential {
             }
             Self::Header { kind, credentials } => format!("{kind} {}", credentials.read().await?),
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| WebError::Setup {
+        let mut value = HeaderValue::from_str(&text).map_err(|_unsaid| WebError::Setup {
             wrong: "the credentials cannot stand in a header".to_owned(),
         })?;
         value.set_sensitive(true);

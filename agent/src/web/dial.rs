@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::{Hop, Phase, WebError};
 
 /// The most addresses of a name that are tried.
-pub const ADDRESSES_MAX: usize = 16;
+pub(super) const ADDRESSES_MAX: usize = 16;
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -179,7 +179,7 @@ impl Roots {
         }
         // Certificates may be installed later, so that what failed is tried again.
         let found = rustls_native_certs::load_native_certs();
-        let roots = Self::new(found.certs).map_err(|_| WebError::Setup {
+        let roots = Self::new(found.certs).map_err(|_unsaid| WebError::Setup {
             wrong: "this machine has no roots; install ca-certificates, or name a ca_file"
                 .to_owned(),
         })?;
@@ -224,7 +224,7 @@ impl TlsSettings {
                 let wrong = |wrong: String| WebError::File { path: key.clone(), wrong };
                 let bytes = read(key)?;
                 let private = PrivateKeyDer::from_pem_slice(&bytes)
-                    .map_err(|_| wrong("there is no private key in PEM".to_owned()))?;
+                    .map_err(|_unsaid| wrong("there is no private key in PEM".to_owned()))?;
                 builder
                     .with_client_auth_cert(certificates(cert)?, private)
                     .map_err(|error| wrong(error.to_string()))?
@@ -242,7 +242,7 @@ impl TlsSettings {
 
 fn server_name(name: &str) -> Result<ServerName<'static>, WebError> {
     ServerName::try_from(name.to_owned())
-        .map_err(|_| WebError::Setup { wrong: format!("{name:?} is no name of a server") })
+        .map_err(|_unsaid| WebError::Setup { wrong: format!("{name:?} is no name of a server") })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, WebError> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use serde::{Deserialize, Deserializer, de};
 
 use super::WebError;
 
@@ -63,6 +64,12 @@ impl FromStr for Url {
 
 fn usual_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
+}
+
+impl<'de> Deserialize<'de> for Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 impl fmt::Display for Url {

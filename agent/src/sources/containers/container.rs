@@ -1,4 +1,4 @@
-//! One container's control group: its numbers, and the labels they are told by.
+//! One container's or guest's control group: its numbers, and the labels they are told by.
 //!
 //! Keeps what has to outlive a reading: open files, label sets, the count of kills. Bounded by the kernel but
 //! for network devices, of which there are [`INTERFACES_MAX`].
@@ -13,6 +13,7 @@ use crate::sources::attributes::Sheet;
 use crate::sources::cgroup::mounts::Mount;
 use crate::sources::file::read_bounded;
 use crate::sources::gpu::owner;
+use crate::sources::guests::machine;
 use crate::sources::host::network_counters;
 use crate::sources::{Kept, Now, Roots};
 
@@ -44,7 +45,11 @@ pub(super) struct Container {
     /// Of its control group; empty: not known.
     pub(super) path: String,
     /// `lxc/101`
-    guest: String,
+    pub(super) guest: String,
+    /// What the guest is called, where that is known.
+    pub(super) guest_name: String,
+    /// A process of a guest, by which its network is seen.
+    process: Option<u32>,
     /// `docker/0123456789ab`
     short: String,
     files: Option<Files>,
@@ -66,6 +71,23 @@ impl Container {
         self.guest = owner::of_path(&path).guest;
         self.path = path;
         self.open(mounts, roots);
+    }
+
+    /// Whether it is a guest of this node, not a container of an engine.
+    fn is_guest(&self) -> bool {
+        self.short.is_empty() && !self.guest.is_empty()
+    }
+
+    /// Finds a process of a guest, by which its network can be seen, and a machine's name where no file
+    /// says it. A machine's network is the node's: its devices are `tap102i0` there.
+    pub(super) fn find_process(&mut self, mounts: &[Mount], roots: &Roots) {
+        let process = tree::process_of(&tree::hierarchies(&self.path, mounts, roots));
+        let is_machine = self.guest.starts_with("qemu/");
+        self.process = process.filter(|_| !is_machine);
+        if is_machine && self.guest_name.is_empty() {
+            let name = process.and_then(|pid| machine::name(&roots.procfs, pid));
+            self.guest_name = name.unwrap_or_default();
+        }
     }
 
     fn open(&mut self, mounts: &[Mount], roots: &Roots) {
@@ -138,7 +160,7 @@ impl Container {
                 pass.sheet.push(&words::STARTED, labels.clone(), started);
             }
             let pid = details.filter(|details| details.has_own_network).and_then(|it| it.pid);
-            if let Some(pid) = pid {
+            if let Some(pid) = pid.or(self.process) {
                 self.tell_network(id, pid, &labels, pass);
             }
         }
@@ -148,13 +170,16 @@ impl Container {
     /// What cAdvisor tells a container by, and what joins it with others' words.
     fn base(&self, id: &str, facts: Option<&Facts>, sheet: &mut Sheet) -> Labels {
         let digits = id.get(..ID_LENGTH).unwrap_or(id);
-        let (name, image) = facts.map_or((digits, ""), |facts| (&facts.name, &facts.image));
+        let unnamed =
+            if self.is_guest() && !self.guest_name.is_empty() { &self.guest_name } else { digits };
+        let (name, image) = facts.map_or((unnamed, ""), |facts| (&facts.name, &facts.image));
         let mut pairs = vec![
             ("id", self.path.as_str()),
             ("name", name),
             ("image", image),
             ("container", self.short.as_str()),
             ("guest", self.guest.as_str()),
+            ("guest_name", self.guest_name.as_str()),
         ];
         let further = facts.map_or(&[] as &[_], |facts| facts.labels.as_slice());
         pairs.extend(further.iter().map(|(name, value)| (name.as_str(), value.as_str())));
@@ -198,7 +223,12 @@ impl Container {
     fn tell_network(&mut self, id: &str, pid: u32, labels: &Labels, pass: &mut Pass<'_>) {
         let Pass { roots, sheet, .. } = pass;
         let process = roots.procfs.join(pid.to_string());
-        if tree::path_of(&read_bounded(&process.join("cgroup")), id).is_none() {
+        let cgroup = read_bounded(&process.join("cgroup"));
+        let is_it = match self.is_guest() {
+            true => owner::parse(&cgroup).guest == self.guest,
+            false => tree::path_of(&cgroup, id).is_some(),
+        };
+        if !is_it {
             return;
         }
         let text = read_bounded(&process.join("net/dev"));

@@ -24,7 +24,7 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// Seconds since the Unix epoch; `None`: no time, or the year 1, which stands for none.
-pub(super) fn seconds(rfc3339: &str) -> Option<f64> {
+pub(crate) fn seconds(rfc3339: &str) -> Option<f64> {
     let (date, time) = rfc3339.split_once(['T', ' '])?;
     let mut date = date.split('-');
     let mut part = || date.next()?.parse::<i64>().ok();

@@ -108,7 +108,7 @@ fn read(roots: &Roots, pid: u32) -> Option<Found> {
 }
 
 /// Reads `/proc/PID/cgroup`. Of the hierarchies that which says most counts.
-pub(super) fn parse(text: &str) -> Owner {
+pub(crate) fn parse(text: &str) -> Owner {
     let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths.map(of_path).max_by_key(Owner::says).unwrap_or_default()
 }

@@ -271,7 +271,7 @@ impl Api {
         };
         let (user, name, secret) = parts.ok_or_else(wrong)?;
         let text = format!("{word}={user}!{name}{between}{secret}");
-        let mut value = HeaderValue::from_str(&text).map_err(|_| wrong())?;
+        let mut value = HeaderValue::from_str(&text).map_err(|_unsaid| wrong())?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -343,7 +343,7 @@ impl Api {
         body: &[u8],
         read: impl FnOnce(&[u8]) -> serde_json::Result<T>,
     ) -> Result<T, Fault> {
-        read(body).map_err(|_| Fault::NotJson(self.product.name()))
+        read(body).map_err(|_unsaid| Fault::NotJson(self.product.name()))
     }
 }
 

@@ -144,7 +144,8 @@ fn who_cannot_be_trusted_is_shown_no_token() {
     let fingerprint = format!("fingerprint = \"{}\"", "ab".repeat(32));
     let fake = Fake::new(PVE_TOKEN, CLUSTER, &[]);
     let shown = fake.fingerprint.to_uppercase();
-    let pairs: Vec<&str> = (0..32).map(|at| &shown[at * 2..at * 2 + 2]).collect();
+    let digits: Vec<char> = shown.chars().collect();
+    let pairs: Vec<String> = digits.chunks(2).map(String::from_iter).collect();
     let told = read(&mut cluster(&fake, &fingerprint), NOW, &fake);
     let expected = format!("its fingerprint is {}; if `pvenode cert info`", pairs.join(":"));
     check_lines(

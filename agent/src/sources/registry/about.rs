@@ -84,6 +84,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("process", "what processes use, by name, user, unit and named group"),
     ("drm", "AMD's and Intel's GPUs, and whose processes use them"),
     ("containers", "containers of Docker and Podman, as cAdvisor tells them"),
+    ("ollama", "the models Ollama has loaded, and what of them is in GPUs"),
     ("nvidia", "NVIDIA's GPUs, and whose processes use them"),
     ("proxmox", "Proxmox VE's clusters by their API: nodes, guests, storages, backups, tasks"),
     ("backup_server", "Proxmox Backup Server by its API: datastores, groups, jobs, garbage"),

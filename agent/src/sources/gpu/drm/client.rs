@@ -135,8 +135,11 @@ fn bytes(value: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// GPU, number, memory, and what engines did.
+    type Told<'a> = (&'a str, u64, Option<u64>, &'a [(&'a str, u64)]);
+
     #[track_caller]
-    fn check(text: &str, expected: Option<(&str, u64, Option<u64>, &[(&str, u64)])>) {
+    fn check(text: &str, expected: Option<Told<'_>>) {
         let client = Client::parse(text);
         let got = client.as_ref().map(|it| {
             let engines = it.engines.iter().map(|(name, work)| (name.as_str(), work.busy));
