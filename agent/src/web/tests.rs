@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -201,8 +201,10 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
         let dir = tempfile::tempdir().unwrap();
+        // Issuers are told apart by name.
+        params.distinguished_name.push(DnType::CommonName, dir.path().display().to_string());
+        let certificate = params.self_signed(&key).unwrap();
         std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
         Self { dir, issuer: Issuer::new(params, key) }
     }

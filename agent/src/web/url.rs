@@ -51,10 +51,14 @@ impl FromStr for Url {
         if host.is_empty() {
             return wrong("it names no host");
         }
-        let port = match (authority.port_u16(), authority.port()) {
-            (Some(port), _) if port > 0 => port,
-            (None, None) => usual_port(is_tls),
-            _ => return wrong("its port is none"),
+        // What is no port the parser leaves out as if nothing stood there.
+        let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        let port = match rest.strip_prefix(':').unwrap_or_default() {
+            "" => usual_port(is_tls),
+            digits => match digits.parse() {
+                Ok(port) if port > 0 => port,
+                _ => return wrong("its port is none"),
+            },
         };
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let slash = if target.starts_with('/') { "" } else { "/" };
