@@ -75,3 +75,7 @@ lxc:
 # Containers of a real dockerd, and of Podman where it is installed: numbers, states, a dockerd that is killed.
 containers:
     bash tests/containers/run
+
+# `stoa host tree` and `stoa top` over real Docker and LXC containers.
+tree:
+    bash tests/tree/run
