@@ -365,6 +365,45 @@ fn without_an_engine_nothing_is_wrong_and_control_groups_are_told() {
 }
 
 #[test]
+fn guests_of_a_node_are_told_by_their_own_control_groups() {
+    let mut house = House::new();
+    let dir = house.dir.path();
+    put(dir, "sys/fs/cgroup/lxc/101/memory.current", "9000\n");
+    put(dir, "sys/fs/cgroup/lxc/101/cpu.stat", "usage_usec 3000000\n");
+    put(dir, "sys/fs/cgroup/lxc/101/ns/init.scope/cgroup.procs", "200\n");
+    put(dir, "proc/200/cgroup", "0::/lxc/101/ns/init.scope\n");
+    put(dir, "proc/200/net/dev", "a\nb\n  eth0: 55 1 0 0 0 0 0 0 66 1 0 0 0 0 0 0\n");
+    put(dir, "etc/pve/lxc/101.conf", "hostname: media\n");
+    put(dir, "sys/fs/cgroup/qemu.slice/102.scope/memory.current", "8000\n");
+    put(dir, "sys/fs/cgroup/qemu.slice/102.scope/cgroup.procs", "300\n");
+    put(dir, "proc/300/cgroup", "0::/qemu.slice/102.scope\n");
+    put(dir, "proc/300/cmdline", "/usr/bin/kvm\0-id\x00102\0-name\0win,debug-threads=on\0");
+    put(dir, "proc/300/net/dev", "a\nb\n  vmbr0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n");
+    let reading = house.read_after(0);
+    let lxc = "guest=\"lxc/101\" .. guest_name=\"media\" .. id=\"/lxc/101\"";
+    let machine = "guest=\"qemu/102\" .. guest_name=\"win\" .. id=\"/qemu.slice/102.scope\"";
+    check(
+        &reading,
+        &[
+            &format!("container_memory_usage_bytes{{{lxc} .. name=\"media\"}} 9000"),
+            &format!("container_cpu_usage_seconds_total .. {lxc} .. }} 3"),
+            &format!(
+                "container_network_receive_bytes_total .. {lxc} .. interface=\"eth0\" .. }} 55"
+            ),
+            &format!("container_memory_usage_bytes{{{machine} .. name=\"win\"}} 8000"),
+            // What is in the guest says whose it is, too.
+            "container_memory_usage_bytes{container=\"docker/aaaaaaaaaaaa\" .. guest=\"lxc/101\" .. guest_name=\"media\"",
+        ],
+        &["vmbr0"],
+    );
+    // The number was given to another process meanwhile.
+    put(house.dir.path(), "proc/200/cgroup", "0::/user.slice\n");
+    std::fs::remove_dir_all(house.dir.path().join("sys/fs/cgroup/qemu.slice")).unwrap();
+    check(&house.read_after(5), &[&format!("container_memory_usage_bytes{{{lxc}")], &["eth0"]);
+    check(&house.read_after(60), &[], &["qemu/102"]);
+}
+
+#[test]
 fn what_an_engine_says_is_bounded() {
     let mut house = House::new();
     let labels: Vec<String> =
