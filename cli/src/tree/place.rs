@@ -70,10 +70,37 @@ fn owner<'l>(label: &impl Fn(&str) -> &'l str, named: &str, path: &mut Vec<Step>
 
 /// A unit that is no container's or machine's: those are told as what they are.
 fn unit(name: &str) -> Option<Step> {
-    let is_container = ["docker-", "libpod-", "lxc.payload.", "lxc.monitor.", "machine-qemu"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
+    let is_id = |part: &str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_container = name.split(['/', '-', '.']).any(is_id)
+        || ["lxc/", "lxc.payload", "lxc.monitor", "lxc.pivot", "machine-qemu"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
     let is_machine = name.strip_suffix(".scope").is_some_and(|it| it.parse::<u32>().is_ok());
     let is_own = !name.is_empty() && !is_container && !is_machine;
     is_own.then(|| step(Kind::Unit, &format!("unit/{name}"), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_of_containers_and_machines_are_none() {
+        let id = "0123456789abcdef".repeat(4);
+        for own in ["cron.service", "lxc.service", "docker.service", "session-2.scope"] {
+            assert!(unit(own).is_some(), "{own}");
+        }
+        for other in [
+            &format!("docker-{id}.scope"),
+            &format!("docker/{id}"),
+            &format!("libpod-{id}.scope"),
+            "lxc.payload.web",
+            "lxc.pivot",
+            "lxc/101/ns/cron.service",
+            "102.scope",
+            "",
+        ] {
+            assert!(unit(other).is_none(), "{other}");
+        }
+    }
 }
