@@ -2,7 +2,7 @@
 //!
 //! * [`mounts`] says which hierarchies are mounted where, [`hierarchy`] which directories in them are
 //!   those of a path, with all above them in sight.
-//! * [`file`] reads a number, `max`, or lines of a key and its numbers; [`disk_io`] the counts by block
+//! * [`mod@file`] reads a number, `max`, or lines of a key and its numbers; [`disk_io`] the counts by block
 //!   device.
 //!
 //! Knows neither whose a control group is nor what its numbers are told as.
